@@ -1,0 +1,197 @@
+//! What happened, as data: past facts that the work emits and reporters draw.
+//!
+//! The same values feed bars, plain lines, the NDJSON stream, the summary and tests.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+/// Something that happened, and when.
+#[derive(Debug, Clone, Serialize)]
+pub struct Event {
+    /// Calendar time, RFC 3339.
+    pub at: Timestamp,
+    /// What happened.
+    #[serde(flatten)]
+    pub fact: Fact,
+}
+
+/// A name shared by many events.
+pub type Name = Arc<str>;
+
+/// What happened.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Fact {
+    /// A run began.
+    RunStarted {
+        /// The pipeline.
+        pipeline: Name,
+        /// The run's id.
+        run: Name,
+        /// Its streams, in order.
+        streams: Vec<Name>,
+    },
+    /// A page was fetched, understood and handed on.
+    PageFetched {
+        /// The stream.
+        stream: Name,
+        /// Ordinal of the partition.
+        partition: u64,
+        /// Ordinal of the page in its partition.
+        page: u64,
+        /// Records in it.
+        records: u64,
+        /// Bytes of its body, decompressed.
+        bytes: u64,
+        /// From sent to the body's end.
+        #[serde(serialize_with = "seconds")]
+        took: Duration,
+    },
+    /// The number of pages of a stream became known or changed.
+    PagesExpected {
+        /// The stream.
+        stream: Name,
+        /// Pages of all partitions whose size is known so far.
+        pages: u64,
+        /// Whether that is all of them.
+        complete: bool,
+    },
+    /// A partition was walked to its end.
+    PartitionFinished {
+        /// The stream.
+        stream: Name,
+        /// Ordinal of the partition.
+        partition: u64,
+    },
+    /// A request began to wait for its turn.
+    WaitBegan {
+        /// The stream.
+        stream: Name,
+        /// Number of this wait, to match its end.
+        id: u64,
+        /// What is waited for.
+        why: Wait,
+        /// When it will end at the earliest, where known.
+        until: Option<Timestamp>,
+    },
+    /// A wait ended.
+    WaitEnded {
+        /// The stream.
+        stream: Name,
+        /// Number of the wait.
+        id: u64,
+        /// What was waited for.
+        why: Wait,
+        /// How long it took.
+        #[serde(serialize_with = "seconds")]
+        took: Duration,
+    },
+    /// An attempt failed; the page is tried again or given up (then `StreamFailed` follows).
+    AttemptFailed {
+        /// The stream.
+        stream: Name,
+        /// The request, without secrets.
+        request: String,
+        /// Its class.
+        class: FailureClass,
+        /// What went wrong, without secrets.
+        message: String,
+        /// Which attempt, from 1.
+        attempt: u32,
+        /// When it is tried again.
+        retry_at: Option<Timestamp>,
+    },
+    /// A group of pages is in the part and its index.
+    Committed {
+        /// The stream.
+        stream: Name,
+        /// Pages in the group.
+        pages: u64,
+        /// Records in the group.
+        records: u64,
+        /// Bytes in the group.
+        bytes: u64,
+    },
+    /// Something worth knowing that does not fail the run.
+    Noticed {
+        /// The stream.
+        stream: Name,
+        /// What.
+        message: String,
+    },
+    /// A stream failed; its target is left as it was.
+    StreamFailed {
+        /// The stream.
+        stream: Name,
+        /// Why, for a person.
+        message: String,
+    },
+    /// A file is whole and in its place.
+    Published {
+        /// The stream.
+        stream: Name,
+        /// The file.
+        path: PathBuf,
+        /// Rows in it.
+        rows: u64,
+        /// Its size in bytes.
+        bytes: u64,
+    },
+    /// A request was sent (redirects and retries count).
+    RequestSent {
+        /// The stream.
+        stream: Name,
+    },
+    /// The run ended.
+    RunFinished {
+        /// Whether everything was published.
+        complete: bool,
+        /// The exit code.
+        exit: u8,
+    },
+}
+
+/// What a request waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(tag = "for", rename_all = "snake_case")]
+pub enum Wait {
+    /// A declared limit, as written: `80/min`.
+    Limit {
+        /// The limit.
+        limit: Name,
+    },
+    /// A slot among those in flight. Not reported as an event, only counted.
+    Concurrency,
+    /// A pause the server asked for.
+    Pause {
+        /// What it said: `429 with Retry-After: 30`.
+        told: Name,
+    },
+    /// The delay before a retry.
+    Backoff {
+        /// Class of the failure.
+        class: FailureClass,
+    },
+}
+
+/// Classes of failed attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureClass {
+    /// May go away by itself: connect, reset, time-out, truncated body, 408, 425, 5xx.
+    Transient,
+    /// The API asks for patience: 429, 503 or 403 with a hint.
+    Throttle,
+    /// A success that is not what was declared: HTML, an empty body.
+    Suspect,
+    /// Will not go away by itself.
+    Fatal,
+}
+
+fn seconds<S: serde::Serializer>(d: &Duration, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_f64((d.as_secs_f64() * 1e6).round() / 1e6)
+}

@@ -1,0 +1,88 @@
+//! What sends a request: the `Transport` trait, implemented by reqwest here and by the pretend
+//! API of `sim` in memory.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use url::Url;
+
+/// A future on the heap, as trait objects need.
+pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Sends one request and nothing else: no redirects, no retries, no decompression.
+pub trait Transport: Send + Sync + std::fmt::Debug {
+    /// Sends it; resolves when the answer's headers are there.
+    fn send(&self, request: Request) -> Boxed<'_, Result<Response, SendError>>;
+}
+
+/// A transport to share.
+pub type SharedTransport = Arc<dyn Transport>;
+
+/// A request as it goes on the wire, credentials included.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// `GET` or `POST`.
+    pub method: Method,
+    /// Whole URL.
+    pub url: Url,
+    /// All headers.
+    pub headers: HeaderMap,
+    /// What it carries.
+    pub body: Option<Bytes>,
+}
+
+/// An answer whose body has not been read.
+pub struct Response {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body, piece by piece, as sent (compressed).
+    pub body: Box<dyn BodySource>,
+}
+
+/// A body that arrives piece by piece.
+pub trait BodySource: Send {
+    /// The next piece; `None` at the end. A body cut short is an error, never an end.
+    fn chunk(&mut self) -> Boxed<'_, Result<Option<Bytes>, SendError>>;
+}
+
+/// Why no (whole) answer came. Never shows a URL.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct SendError {
+    /// What kind of trouble.
+    pub kind: SendErrorKind,
+    /// What the layers below said, innermost cause last, without the URL.
+    pub message: String,
+}
+
+/// Kinds of trouble, as far as they decide what happens next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendErrorKind {
+    /// The name has no address.
+    UnknownHost,
+    /// No connection (refused, unreachable): nothing was sent.
+    Connect,
+    /// The certificate or the TLS handshake was refused for a reason that stays.
+    Certificate,
+    /// A time-out; the text says which.
+    Timeout,
+    /// The connection broke after the request was sent.
+    Broken,
+    /// The body ended early.
+    Truncated,
+    /// The request itself cannot be sent (a bad header value).
+    Request,
+}
+
+/// How long connecting may take and how bodies are watched; see `TimeoutPlan`.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientSettings {
+    /// Connecting, TLS included.
+    pub connect: Duration,
+}

@@ -1,0 +1,214 @@
+//! What will be done: checked values, compiled templates and paths; no I/O.
+//!
+//! [`compile::compile`] is the only way to a [`Plan`]. A plan holds the *names* of secrets,
+//! never their values, so it can be printed and hashed. Nothing in it is optional merely because
+//! a default exists: defaults are applied here, once.
+
+pub mod compile;
+pub mod diagnostic;
+pub mod duration;
+pub mod language;
+pub mod limit;
+pub mod paging;
+pub mod partition;
+pub mod path;
+pub mod request;
+pub mod secret;
+pub mod sink;
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use globset::GlobMatcher;
+
+use self::language::{Expr, Template};
+use self::limit::LimitPlan;
+use self::paging::Paging;
+use self::partition::Generator;
+use self::path::Path;
+use self::request::RequestPlan;
+use self::sink::SinkPlan;
+
+/// One pipeline, checked and ready to run.
+#[derive(Debug)]
+pub struct Plan {
+    /// The file's stem: `github_issues` for `pipelines/github_issues.yaml`.
+    pub name: String,
+    /// One sentence for `gleaner list`.
+    pub about: String,
+    /// Where and how to ask.
+    pub source: SourcePlan,
+    /// One kind of record each, in the order of the file.
+    pub streams: Vec<StreamPlan>,
+    /// `vars`, after `--var`, as template values.
+    pub vars: minijinja::Value,
+    /// Only `compile` makes one.
+    seal: (),
+}
+
+/// Where and how to ask.
+#[derive(Debug)]
+pub struct SourcePlan {
+    /// Base URL; `get` is appended to its path.
+    pub url: Template,
+    /// E-mail or URL named in the User-Agent.
+    pub contact: Option<Template>,
+    /// How to authenticate.
+    pub auth: AuthPlan,
+    /// All of them must allow a request; empty means `limits: none` was said out loud.
+    pub limits: Vec<LimitPlan>,
+    /// Most requests in flight.
+    pub concurrency: NonZeroUsize,
+    /// How failures are tried again.
+    pub retry: RetryPlan,
+    /// How long each step of a request may take.
+    pub timeouts: TimeoutPlan,
+    /// Other origins that next links, redirects and templates may reach.
+    pub allow_origins: Vec<OriginRule>,
+}
+
+/// How to authenticate; a credential that renders empty is not sent.
+#[derive(Debug)]
+pub enum AuthPlan {
+    /// No credential.
+    None,
+    /// `Authorization: Bearer …` (RFC 6750).
+    Bearer(Template),
+    /// `Authorization: Basic …` (RFC 7617).
+    Basic {
+        /// User name.
+        user: Template,
+        /// Password; may be empty.
+        password: Template,
+    },
+    /// Headers of the API's own.
+    Header(Vec<(http::HeaderName, Template)>),
+    /// Query parameters; kept out of every message.
+    Query(Vec<(String, Template)>),
+}
+
+/// How failures are tried again.
+#[derive(Debug, Clone, Copy)]
+pub struct RetryPlan {
+    /// Most attempts at one page, the first included.
+    pub attempts: u32,
+    /// A told wait longer than this ends the run resumably.
+    pub max_wait: Duration,
+    /// Most time for one page over all attempts.
+    pub page_deadline: Duration,
+}
+
+/// How long each step of a request may take.
+#[derive(Debug, Clone, Copy)]
+pub struct TimeoutPlan {
+    /// Connecting, TLS included.
+    pub connect: Duration,
+    /// From the request sent to the answer's headers.
+    pub headers: Duration,
+    /// Between two pieces of a body.
+    pub idle: Duration,
+    /// One attempt as a whole.
+    pub attempt: Duration,
+}
+
+/// Another origin that may be reached.
+#[derive(Debug)]
+pub struct OriginRule {
+    /// Matches `scheme://host[:port]`.
+    pub matcher: GlobMatcher,
+    /// As written, for messages.
+    pub written: String,
+    /// Whether credentials may go there too.
+    pub credentials: bool,
+}
+
+/// One kind of record.
+#[derive(Debug)]
+pub struct StreamPlan {
+    /// Its key under `streams`.
+    pub name: String,
+    /// `for`: variables and what they run over, in order; their product makes the partitions.
+    pub partitions: Vec<(String, Generator)>,
+    /// What is asked.
+    pub request: RequestPlan,
+    /// How the next page is found.
+    pub paging: Paging,
+    /// Ends the paging of a partition early; judged only when another page is known.
+    pub stop: Option<Expr>,
+    /// What answers mean where the built-in verdicts do not fit; first match wins.
+    pub responses: Vec<ResponseRule>,
+    /// Where the records are in a page.
+    pub records: RecordsPlan,
+    /// Columns, or none for every field.
+    pub columns: Option<Vec<ColumnPlan>>,
+    /// Names of output columns that together identify a record.
+    pub key: Vec<String>,
+    /// What must hold before publish.
+    pub expect: ExpectPlan,
+    /// Where records go.
+    pub sinks: Vec<SinkPlan>,
+}
+
+/// Where the records are in a page.
+#[derive(Debug)]
+pub struct RecordsPlan {
+    /// An array is opened; an object is one record; null is none; a scalar becomes `value`.
+    pub path: Path,
+    /// Whether a missing path means no records instead of an error.
+    pub optional: bool,
+}
+
+/// One output column.
+#[derive(Debug)]
+pub struct ColumnPlan {
+    /// Its header.
+    pub name: String,
+    /// Where its value comes from.
+    pub from: ColumnFrom,
+}
+
+/// Where a column's value comes from.
+#[derive(Debug)]
+pub enum ColumnFrom {
+    /// A place in the record.
+    Path(Path),
+    /// A template over `for` variables, `vars`, `run` and `index` (position in the page).
+    Template(Template),
+}
+
+/// What must hold before publish.
+#[derive(Debug, Default)]
+pub struct ExpectPlan {
+    /// Where a page says how many records the partition has.
+    pub total: Option<Path>,
+    /// Fewest records of the stream.
+    pub min_records: Option<u64>,
+    /// Reaching this many pages in one partition is an error.
+    pub max_pages: Option<u64>,
+}
+
+/// One entry of `responses`.
+#[derive(Debug)]
+pub struct ResponseRule {
+    /// Over status, headers, body, text, count, attempt and the `for` variables.
+    pub when: Expr,
+    /// What such an answer means.
+    pub then: Then,
+}
+
+/// What an answer means.
+#[derive(Debug)]
+pub enum Then {
+    /// A good page, whatever its status.
+    Accept,
+    /// No rows here; the partition goes on with nothing from this page and ends.
+    Skip,
+    /// A transient failure.
+    Retry,
+    /// A throttle: the whole scope pauses, as told or for this long.
+    Wait(Option<Duration>),
+    /// A good page, and the last of its partition.
+    Stop,
+    /// The stream fails, with this text if given.
+    Fail(Option<Template>),
+}

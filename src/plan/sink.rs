@@ -1,0 +1,45 @@
+//! Where records go: the checked form of `sink`.
+
+use super::language::Template;
+
+/// One output file of a stream.
+#[derive(Debug)]
+pub struct SinkPlan {
+    /// csv or ndjson, with its settings.
+    pub format: SinkFormat,
+    /// Relative to the project root; `-` is standard output.
+    pub path: Template,
+    /// How the file is compressed, by the path's ending.
+    pub compression: Compression,
+}
+
+/// The format of an output file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SinkFormat {
+    /// RFC 4180.
+    Csv(CsvPlan),
+    /// One JSON object a line.
+    Ndjson,
+}
+
+/// How CSV is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CsvPlan {
+    /// Between fields; one ASCII character.
+    pub delimiter: u8,
+    /// What stands for null.
+    pub null: String,
+    /// Whether cells that spreadsheets would run as formulas get a leading quote (OWASP).
+    pub spreadsheet_safe: bool,
+}
+
+/// How an output file is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Not.
+    None,
+    /// `.gz`
+    Gzip,
+    /// `.zst`
+    Zstd,
+}

@@ -1,0 +1,1 @@
+//! What was written: optional, spanned, unchecked.
