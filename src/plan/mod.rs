@@ -5,7 +5,6 @@
 //! a default exists: defaults are applied here, once.
 
 pub mod compile;
-pub mod diagnostic;
 pub mod duration;
 pub mod language;
 pub mod limit;
@@ -13,7 +12,6 @@ pub mod paging;
 pub mod partition;
 pub mod path;
 pub mod request;
-pub mod secret;
 pub mod sink;
 
 use std::num::NonZeroUsize;
@@ -42,8 +40,21 @@ pub struct Plan {
     pub streams: Vec<StreamPlan>,
     /// `vars`, after `--var`, as template values.
     pub vars: minijinja::Value,
+    /// Secrets its templates name, looked up when a run opens.
+    pub secrets: Vec<Need>,
+    /// Environment variables its templates name, looked up when a run opens.
+    pub env: Vec<Need>,
     /// Only `compile` makes one.
     seal: (),
+}
+
+/// A name that must have a value when a run opens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need {
+    /// The name, `GITHUB_TOKEN` for `secret.GITHUB_TOKEN`.
+    pub name: String,
+    /// Whether every use stands before a `default(…)`.
+    pub optional: bool,
 }
 
 /// Where and how to ask.

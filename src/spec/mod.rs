@@ -1,1 +1,3 @@
 //! What was written: optional, spanned, unchecked.
+
+pub mod diagnostic;

@@ -1,0 +1,1 @@
+//! Secrets: looked up when a run opens, scrubbed from everything written.

@@ -1,0 +1,11 @@
+//! One binary of suites, named for the promises they keep.
+
+mod arrows;
+mod cli;
+mod diagnostics;
+mod errors;
+mod manners;
+mod paging;
+mod real;
+mod secrets;
+mod shipped;
