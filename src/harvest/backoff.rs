@@ -16,9 +16,9 @@ use crate::clock::Clock;
 const BASE: Duration = Duration::from_secs(1);
 
 /// The longest delay before any retry.
-const CAP: Duration = Duration::from_secs(60);
+const CAP: Duration = Duration::from_mins(1);
 
-/// The delays between the attempts at one page.
+/// The delays between the attempts at one page; ends at the page's deadline.
 #[derive(Debug)]
 pub struct Backoff {
     schedule: ExponentialBackoff<Monotonic>,
@@ -45,11 +45,15 @@ impl Backoff {
             random: fastrand::Rng::with_seed(seed),
         }
     }
+}
+
+impl Iterator for Backoff {
+    type Item = Duration;
 
     /// The next delay: anything from nothing to the schedule's step ("full jitter"), so that
     /// requests which failed together do not come back together. `None` once the deadline has
     /// passed or the step would pass it.
-    pub fn next(&mut self) -> Option<Duration> {
+    fn next(&mut self) -> Option<Duration> {
         let step = self.schedule.next_backoff()?;
         let most = u64::try_from(step.as_nanos()).unwrap_or(u64::MAX);
         Some(Duration::from_nanos(self.random.u64(0..=most)))

@@ -28,7 +28,7 @@ const LATENESS: Duration = Duration::from_millis(20);
 
 /// The longest window that is spaced unless the file says otherwise: at most a minute is then
 /// lost by a short job, while a bigger one would have used the window up anyway.
-const SHORT: Duration = Duration::from_secs(60);
+const SHORT: Duration = Duration::from_mins(1);
 
 /// Spaces the calls of one limit.
 #[derive(Debug)]

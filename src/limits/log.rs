@@ -19,7 +19,7 @@ use crate::clock::Instant;
 pub(super) const MARGIN: Duration = Duration::from_secs(1);
 
 /// Windows are cut to a century, so that sums of instants cannot overflow.
-pub(super) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+pub(super) const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// What a limit says to one more request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
