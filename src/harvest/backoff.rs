@@ -79,9 +79,8 @@ mod tests {
     async fn delays(deadline: Duration, seed: u64) -> (Vec<Duration>, Duration) {
         let clock = Clock::system();
         let start = clock.now();
-        let mut backoff = Backoff::new(clock, deadline, seed);
         let mut delays = Vec::new();
-        while let Some(delay) = backoff.next() {
+        for delay in Backoff::new(clock, deadline, seed) {
             delays.push(delay);
             clock.sleep_until(clock.now() + delay).await;
         }

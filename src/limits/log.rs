@@ -196,8 +196,8 @@ mod tests {
     fn fate() -> impl Strategy<Value = Fate> {
         (
             prop_oneof![4 => Just(0), 1 => 0..3000_u64],
-            prop_oneof![3 => 0..50_u64, 1 => 0..2500_u64],
-            prop_oneof![3 => 0..50_u64, 1 => 0..2500_u64],
+            prop_oneof![2 => Just(0), 2 => 0..50_u64, 1 => 0..2500_u64],
+            prop_oneof![2 => Just(0), 2 => 0..50_u64, 1 => 0..2500_u64],
             prop::bool::weighted(0.15),
         )
             .prop_map(|(idle, there, back, lost)| Fate {

@@ -29,6 +29,14 @@ struct Weather {
     lost: Option<u32>,
 }
 
+/// A permit; one that never comes fails the test instead of hanging it.
+async fn turn(limits: &Limits) -> Permit {
+    let permit = limits.permit(|_| {}, |_, _| {});
+    let patience = Duration::from_hours(24);
+    let permit = limits.shared.clock.timeout(patience, permit).await;
+    permit.expect("a turn comes within a day")
+}
+
 /// Sends `requests` with `workers` tasks; gives the arrivals at the server, in order.
 async fn drive(limits: &Limits, workers: usize, requests: usize, weather: Weather) -> Vec<Instant> {
     let clock = limits.shared.clock;
@@ -43,7 +51,7 @@ async fn drive(limits: &Limits, workers: usize, requests: usize, weather: Weathe
                 .try_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
                 .is_ok()
             {
-                let permit = limits.permit(|_| {}, |_, _| {}).await;
+                let permit = turn(&limits).await;
                 let sent = clock.now();
                 let there = MS * random.u32(weather.there.0..=weather.there.1);
                 let back = MS * random.u32(weather.back.0..=weather.back.1);
@@ -144,15 +152,15 @@ async fn a_steady_limit_is_used() {
 #[tokio::test(start_paused = true)]
 async fn first_come_first_served() {
     let clock = Clock::system();
-    let limits = Limits::new(clock, &[plan(10, SEC, Spacing::Usual)], 3);
+    let limits = Limits::new(clock, &[plan(10, SEC, Spacing::Usual)], 8);
     let order = Arc::new(Mutex::new(Vec::new()));
     let mut tasks = tokio::task::JoinSet::new();
     for i in 0..50 {
         let (limits, order) = (limits.clone(), order.clone());
         tasks.spawn(async move {
-            // All ask at known, distinct times; the answers take long and end out of order.
-            clock.sleep_until(clock.now() + MS * i).await;
-            let permit = limits.permit(|_| {}, |_, _| {}).await;
+            // Every fifth asks at the very instant at which one who waits may go.
+            clock.sleep_until(clock.now() + 20 * MS * i).await;
+            let permit = turn(&limits).await;
             order.lock().unwrap().push(i);
             clock
                 .sleep_until(clock.now() + MS * (400 * ((i * 7) % 5)))
@@ -204,7 +212,7 @@ async fn dropping_a_wait_takes_nothing() {
     let clock = Clock::system();
     let limits = Limits::new(clock, &[plan(2, 10 * SEC, Spacing::Burst)], 1);
     let start = clock.now();
-    let first = limits.permit(|_| {}, |_, _| {}).await;
+    let first = turn(&limits).await;
     // One gives up at the head (waiting for the slot), one in the line behind it.
     let (mut began, mut ended) = (Vec::new(), Vec::new());
     {
@@ -220,20 +228,20 @@ async fn dropping_a_wait_takes_nothing() {
     assert_eq!(began, std::slice::from_ref(&slot));
     assert_eq!(ended, [(slot, SEC)], "a wait that began ends");
     first.answered();
-    limits.permit(|_| {}, |_, _| {}).await.answered();
+    turn(&limits).await.answered();
     // Both permits are used; one gives up waiting for the window.
     let third = limits.permit(|_| {}, |_, _| {});
     assert!(clock.timeout(5 * SEC, third).await.is_err());
     // Nothing was lost: the two permits are back a window after their receipts.
-    limits.permit(|_| {}, |_, _| {}).await.answered();
+    turn(&limits).await.answered();
     assert_eq!(clock.now() - start, 11 * SEC);
-    let last = limits.permit(|_| {}, |_, _| {}).await;
+    let last = turn(&limits).await;
     assert_eq!(clock.now() - start, 11 * SEC);
     drop(last);
     // Given up: back a window and the margin later, while the one before is back sooner.
-    limits.permit(|_| {}, |_, _| {}).await.answered();
+    turn(&limits).await.answered();
     assert_eq!(clock.now() - start, 21 * SEC);
-    limits.permit(|_| {}, |_, _| {}).await.answered();
+    turn(&limits).await.answered();
     assert_eq!(clock.now() - start, 22 * SEC);
 }
 
@@ -248,7 +256,8 @@ async fn concurrency_is_bounded_and_used() {
         let (limits, flying, most) = (limits.clone(), flying.clone(), most.clone());
         tasks.spawn(async move {
             let only_slots = |turn: &Turn| assert_eq!(turn.why, Wait::Concurrency);
-            let permit = limits.permit(only_slots, |_, _| {}).await;
+            let permit = limits.permit(only_slots, |_, _| {});
+            let permit = clock.timeout(SEC * 60, permit).await.expect("a slot");
             most.fetch_max(
                 flying.fetch_add(1, Ordering::Relaxed) + 1,
                 Ordering::Relaxed,
@@ -268,17 +277,16 @@ async fn unanswered_requests_hold_a_limit_without_a_known_end() {
     let clock = Clock::system();
     let limits = Limits::new(clock, &[plan(1, 3 * SEC, Spacing::Usual)], 8);
     let start = clock.now();
-    let slow = limits.permit(|_| {}, |_, _| {}).await;
+    let slow = turn(&limits).await;
     tokio::spawn(async move {
         clock.sleep_until(start + 5 * SEC).await;
         slow.answered();
     });
     let mut began = Vec::new();
     let mut ended = Vec::new();
-    limits
-        .permit(|t| began.push(t.until), |_, took| ended.push(took))
-        .await
-        .answered();
+    let next = limits.permit(|t| began.push(t.until), |_, took| ended.push(took));
+    let next = clock.timeout(SEC * 60, next).await.expect("a turn");
+    next.answered();
     assert_eq!(began, [None, Some(start + 8 * SEC)]);
     assert_eq!(ended, [5 * SEC, 3 * SEC]);
     assert_eq!(clock.now() - start, 8 * SEC);
