@@ -14,6 +14,7 @@ mod names;
 pub mod paging;
 pub mod partition;
 pub mod path;
+mod rendered;
 pub mod request;
 pub mod sink;
 
