@@ -21,6 +21,9 @@ pub const PAGE_CAP: usize = 64 << 20;
 /// Compressed bodies larger than this are unpacked away from the async threads.
 const BLOCKING_FROM: usize = 256 << 10;
 
+/// RFC 1952 section 2.3.1.
+const GZIP_MAGIC: &[u8] = b"\x1f\x8b";
+
 /// Largest zstd window, as RFC 9659 section 3 sets it for content encodings: 8 MiB.
 const ZSTD_WINDOW_LOG: u32 = 23;
 
@@ -221,10 +224,18 @@ impl Encoding {
     }
 
     fn unpack(self, sent: &[u8], cap: usize) -> Result<Bytes, BodyError> {
+        // So short a body could pass for one that ended early, which would be tried again.
+        if self == Self::Gzip && !sent.starts_with(GZIP_MAGIC) {
+            return Err(BodyError::Decode(self.denied("it does not begin like it")));
+        }
         let unpacked = match self {
             Self::Gzip => capped(flate2::bufread::MultiGzDecoder::new(sent), sent.len(), cap),
             Self::Deflate => capped(flate2::bufread::ZlibDecoder::new(sent), sent.len(), cap),
-            Self::Brotli => capped(brotli::Decompressor::new(sent, 8 << 10), sent.len(), cap),
+            Self::Brotli => capped(
+                brotli::Decompressor::new(sent.chain(Ended), 8 << 10),
+                sent.len(),
+                cap,
+            ),
             Self::Zstd => zstd::stream::read::Decoder::with_buffer(sent).and_then(|mut decoder| {
                 decoder.window_log_max(ZSTD_WINDOW_LOG)?;
                 capped(decoder, sent.len(), cap)
@@ -237,10 +248,12 @@ impl Encoding {
             Err(problem) if problem.kind() == io::ErrorKind::UnexpectedEof => {
                 Err(truncated(format!("the {self} body ended early")))
             }
-            Err(problem) => Err(BodyError::Decode(format!(
-                "the body is not the {self} that Content-Encoding says: {problem}"
-            ))),
+            Err(problem) => Err(BodyError::Decode(self.denied(&problem.to_string()))),
         }
+    }
+
+    fn denied(self, problem: &str) -> String {
+        format!("the body is not the {self} that Content-Encoding says: {problem}")
     }
 }
 
@@ -250,6 +263,16 @@ fn capped(decoder: impl Read, sent: usize, cap: usize) -> io::Result<Option<Byte
     let mut bytes = Vec::with_capacity(sent.saturating_mul(6).min(cap));
     decoder.take(cap as u64 + 1).read_to_end(&mut bytes)?;
     Ok((bytes.len() <= cap).then(|| Bytes::from(bytes)))
+}
+
+/// Stands behind the bytes sent: the brotli decoder calls a missing end invalid data, like any
+/// damage, unless its reader knows better.
+struct Ended;
+
+impl Read for Ended {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
 }
 
 /// A number of bytes for people.

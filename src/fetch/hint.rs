@@ -10,7 +10,7 @@ use jiff::Timestamp;
 const LONGEST_HEADER: usize = 64;
 /// Longer waits are cut to this, so that adding them to an instant cannot overflow; far beyond
 /// any `max_wait`.
-const LONGEST_WAIT: Duration = Duration::from_secs(100 * 366 * 86_400);
+const LONGEST_WAIT: Duration = Duration::from_hours(100 * 366 * 24);
 /// A reset further ahead than this, said in seconds, is no reset.
 const LONGEST_RESET: f64 = 32.0 * 86_400.0;
 

@@ -39,7 +39,7 @@ pub enum Hop {
     /// It is none: judge the answer itself.
     None,
     /// Send this instead, with credentials only if the policy gives them to its origin.
-    Follow(Request),
+    Follow(Box<Request>),
     /// It leads where this run does not go; for a person.
     Refused(String),
 }
@@ -116,7 +116,7 @@ pub fn next_hop(
             .filter_map(|name| Some((name.clone(), next.headers.get(name)?.clone())))
             .collect();
     }
-    Hop::Follow(next)
+    Hop::Follow(Box::new(next))
 }
 
 #[cfg(test)]
@@ -163,7 +163,7 @@ mod tests {
 
     fn followed(request: &Request, status: u16, location: &str) -> Request {
         match hop(request, status, location, 0) {
-            Hop::Follow(next) => next,
+            Hop::Follow(next) => *next,
             other => panic!("{status} to {location}: {other:?}"),
         }
     }
