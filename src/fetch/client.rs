@@ -212,11 +212,7 @@ fn said(error: &reqwest::Error) -> String {
             Some(io::ErrorKind::ConnectionRefused) => "connection refused".to_owned(),
             Some(io::ErrorKind::ConnectionReset) => "connection reset by the server".to_owned(),
             // ` (os error 111)` helps nobody who reads this.
-            _ => text
-                .split(" (os error")
-                .next()
-                .unwrap_or_default()
-                .to_owned(),
+            _ => plainly(text.split(" (os error").next().unwrap_or_default()),
         };
         if parts.last().is_none_or(|last| !last.ends_with(&text)) {
             parts.push(text);
@@ -226,6 +222,22 @@ fn said(error: &reqwest::Error) -> String {
         return error.to_string();
     }
     parts.join(": ")
+}
+
+/// The commonest words of rustls, which shows bare variant names, as a sentence before them.
+fn plainly(text: &str) -> String {
+    // rustls puts the address of its manual behind this.
+    let text = text.split(": https://docs.rs").next().unwrap_or_default();
+    let plain = if text.contains("certificate expired") || text.ends_with(": Expired") {
+        "the server's certificate has expired"
+    } else if text.contains("UnknownIssuer") || text.contains("CaUsedAsEndEntity") {
+        "the server's certificate is signed by itself or by an authority that this system does not trust"
+    } else if text.contains("InvalidContentType") {
+        "the server does not speak TLS on this port; is it plain http?"
+    } else {
+        return text.to_owned();
+    };
+    format!("{plain} ({text})")
 }
 
 #[cfg(test)]
@@ -391,6 +403,7 @@ mod tests {
             .await;
         let (kind, message) = problem(result);
         assert_eq!(kind, SendErrorKind::Certificate, "{message}");
+        assert!(message.contains("does not speak TLS"), "{message}");
     }
 
     #[tokio::test]
@@ -404,6 +417,18 @@ mod tests {
         if std::env::var_os("http_proxy").is_none() {
             assert_eq!(kind, SendErrorKind::UnknownHost, "{message}");
         }
+    }
+
+    #[test]
+    fn what_rustls_says_becomes_a_sentence() {
+        for (said, shown) in [
+            ("invalid peer certificate: Expired", "has expired"),
+            ("invalid peer certificate: UnknownIssuer", "does not trust"),
+        ] {
+            let text = plainly(said);
+            assert!(text.contains(shown) && text.contains(said), "{text}");
+        }
+        assert_eq!(plainly("closed early: https://docs.rs/x"), "closed early");
     }
 
     #[test]
