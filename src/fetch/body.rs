@@ -94,6 +94,9 @@ async fn gather(
     let mut joined = BytesMut::new();
     let mut length = 0;
     while let Some(piece) = next_piece(source, watch).await? {
+        if piece.is_empty() {
+            continue;
+        }
         length += piece.len();
         if length > watch.cap {
             return Err(too_large);
@@ -122,13 +125,16 @@ async fn next_piece(
     source: &mut dyn BodySource,
     watch: &Watch,
 ) -> Result<Option<Bytes>, BodyError> {
-    let idle_until = watch.clock.now() + watch.idle;
-    let until = idle_until.min(watch.deadline);
+    let now = watch.clock.now();
+    let until = match now.checked_add(watch.idle) {
+        Some(idle_until) => idle_until.min(watch.deadline),
+        None => watch.deadline,
+    };
     match watch.clock.timeout_at(until, source.chunk()).await {
         Ok(piece) => Ok(piece?),
         Err(Elapsed) => Err(BodyError::Send(SendError {
             kind: SendErrorKind::Timeout,
-            message: if until == idle_until {
+            message: if until < watch.deadline {
                 format!("nothing more of the body came for {:?}", watch.idle)
             } else {
                 "the body was not complete when the time for one attempt was over".to_owned()
@@ -272,6 +278,12 @@ mod tests {
         let one = Bytes::from(vec![7; 100]);
         let read = read_all(&HeaderMap::new(), pieces([one.clone()]), 100).await;
         assert_eq!(read.unwrap().as_ptr(), one.as_ptr());
+        let padded = ["", "ab", ""].map(Bytes::from);
+        let (middle, read) = (
+            padded[1].as_ptr(),
+            read_all(&HeaderMap::new(), pieces(padded), 6).await,
+        );
+        assert_eq!(read.unwrap().as_ptr(), middle);
         let parts = ["", "ab", "", "c", "def"].map(Bytes::from);
         let read = read_all(&HeaderMap::new(), pieces(parts), 6).await;
         assert_eq!(read.unwrap(), "abcdef");
