@@ -7,6 +7,7 @@ use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use url::Url;
 
+use super::origin::Judgement;
 use super::transport::Request;
 
 /// All but the unreserved characters of RFC 3986 section 2.3.
@@ -124,6 +125,15 @@ impl Credentials {
             let _ = write!(query, "{name}={value}");
         }
         request.url.set_query(Some(&query));
+    }
+
+    /// Attaches them where `judgement` lets them go, and takes them off where it does not.
+    pub fn apply(&self, judgement: &Judgement, request: &mut Request) {
+        if judgement.credentials() {
+            self.attach(request);
+        } else {
+            self.detach(request);
+        }
     }
 
     /// Takes them off a request: servers echo them in next links and redirects.
@@ -266,7 +276,7 @@ mod tests {
             key.redact(&sent.url),
             "https://api.example/x?q=a,b+c&page=2"
         );
-        key.detach(&mut sent);
+        key.apply(&Judgement::Allowed { credentials: false }, &mut sent);
         assert_eq!(sent.url.as_str(), "https://api.example/x?q=a,b+c&page=2");
 
         let mut bare = request("https://api.example/x");

@@ -8,6 +8,7 @@ pub mod agent;
 pub mod body;
 pub mod client;
 pub mod credentials;
+mod encoding;
 pub mod hint;
 pub mod link;
 pub mod origin;

@@ -4,9 +4,14 @@
 //! sent: next links, redirects, templates over response data.
 
 use globset::GlobMatcher;
+use http::header::{ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, HeaderName, USER_AGENT};
 use url::Url;
 
+use super::transport::Request;
 use crate::plan::OriginRule;
+
+/// Headers that hold no secret; all that go to an origin without `credentials: true`.
+static HARMLESS: [HeaderName; 4] = [ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, USER_AGENT];
 
 /// Judges addresses against the source's own origin and its `allow_origins`.
 #[derive(Debug, Clone)]
@@ -53,6 +58,14 @@ pub enum Refusal {
         /// Its scheme, host and port.
         origin: String,
     },
+    /// A body on its way to an origin that gets no credentials.
+    #[error(
+        "the request has a body, which may hold secrets, and `allow_origins` names {origin} without `credentials: true`"
+    )]
+    Body {
+        /// Its scheme, host and port.
+        origin: String,
+    },
     /// User name or password in the address.
     #[error(
         "the address of {origin} holds a user name or a password; credentials belong in `auth`, never in an address"
@@ -79,6 +92,25 @@ impl Judgement {
     /// Whether credentials may go along.
     pub fn credentials(&self) -> bool {
         matches!(self, Self::Same | Self::Allowed { credentials: true })
+    }
+
+    /// Makes a request, still without credentials, fit for the origin so judged: one that gets
+    /// no credentials gets no header or body either in which a template may have put a secret.
+    pub fn admit(&self, request: &mut Request) -> Result<(), Refusal> {
+        match self {
+            Self::Refused(refusal) => Err(refusal.clone()),
+            Self::Same | Self::Allowed { credentials: true } => Ok(()),
+            Self::Allowed { credentials: false } if request.body.is_some() => Err(Refusal::Body {
+                origin: request.url.origin().ascii_serialization(),
+            }),
+            Self::Allowed { credentials: false } => {
+                request.headers = HARMLESS
+                    .iter()
+                    .filter_map(|name| Some((name.clone(), request.headers.get(name)?.clone())))
+                    .collect();
+                Ok(())
+            }
+        }
     }
 }
 

@@ -3,12 +3,12 @@
 //! and `Referer` to other hosts.)
 
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH,
-    CONTENT_LOCATION, CONTENT_TYPE, HeaderName, LOCATION, USER_AGENT,
+    CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_TYPE, HeaderName,
+    LOCATION,
 };
 use http::{HeaderMap, Method, StatusCode};
 
-use super::origin::{Judgement, Policy, Refusal, resolve};
+use super::origin::{Policy, Refusal, resolve};
 use super::transport::Request;
 
 /// Most redirects followed for one page.
@@ -21,16 +21,6 @@ static OF_THE_BODY: [HeaderName; 5] = [
     CONTENT_LENGTH,
     CONTENT_LOCATION,
     CONTENT_TYPE,
-];
-
-/// Headers that cannot hold a secret; all that go to an origin without `credentials: true`.
-static HARMLESS: [HeaderName; 6] = [
-    ACCEPT,
-    ACCEPT_ENCODING,
-    ACCEPT_LANGUAGE,
-    CONTENT_ENCODING,
-    CONTENT_TYPE,
-    USER_AGENT,
 ];
 
 /// What to do about an answer that may be a redirect.
@@ -79,9 +69,6 @@ pub fn next_hop(
         Err(refusal) => return refuse(&refusal),
     };
     let judgement = policy.judge(&url);
-    if let Judgement::Refused(refusal) = &judgement {
-        return refuse(refusal);
-    }
     if request.url.scheme() == "https" && url.scheme() == "http" {
         let origin = url.origin().ascii_serialization();
         return refuse(&Refusal::Downgrade { origin });
@@ -103,20 +90,10 @@ pub fn next_hop(
             next.headers.remove(name);
         }
     }
-    // A header or a body may hold a secret that a template put there.
-    if !judgement.credentials() {
-        if next.body.is_some() {
-            return refuse(&format!(
-                "it would send the body to {}, which `allow_origins` names without `credentials: true`",
-                next.url.origin().ascii_serialization()
-            ));
-        }
-        next.headers = HARMLESS
-            .iter()
-            .filter_map(|name| Some((name.clone(), next.headers.get(name)?.clone())))
-            .collect();
+    match judgement.admit(&mut next) {
+        Ok(()) => Hop::Follow(Box::new(next)),
+        Err(refusal) => refuse(&refusal),
     }
-    Hop::Follow(Box::new(next))
 }
 
 #[cfg(test)]
@@ -124,6 +101,7 @@ mod tests {
     use bytes::Bytes;
     use globset::Glob;
     use http::HeaderValue;
+    use http::header::ACCEPT;
 
     use super::*;
     use crate::plan::OriginRule;
