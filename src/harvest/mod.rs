@@ -1,5 +1,6 @@
 //! The run: walk, attempt, commit, publish, summary.
 
+pub mod backoff;
 pub mod events;
 pub mod secrets;
 pub mod summary;

@@ -6,11 +6,15 @@
 
 pub mod compile;
 pub mod duration;
+mod filters;
+pub mod json;
 pub mod language;
 pub mod limit;
+mod names;
 pub mod paging;
 pub mod partition;
 pub mod path;
+mod rendered;
 pub mod request;
 pub mod sink;
 
