@@ -123,7 +123,10 @@ mod tests {
     #[test]
     fn columns_count_characters_and_spans_stay_inside() {
         let json = one("a: 1\nä🔑b: 2\n", 11..99).to_json();
-        assert_eq!((&json[0]["line"], &json[0]["column"]), (&2.into(), &3.into()));
+        assert_eq!(
+            (&json[0]["line"], &json[0]["column"]),
+            (&2.into(), &3.into())
+        );
         assert_eq!(json[0]["end_line"], 2);
     }
 

@@ -82,7 +82,9 @@ pub fn parse(source: SourceText) -> Result<Written, Diagnostics> {
 
 /// The project root: the nearest folder upward with `pipelines/`.
 pub fn project_root(from: &Path) -> Option<PathBuf> {
-    let here = from.ancestors().find(|folder| folder.join("pipelines").is_dir());
+    let here = from
+        .ancestors()
+        .find(|folder| folder.join("pipelines").is_dir());
     here.map(Path::to_owned)
 }
 
@@ -169,7 +171,10 @@ mod tests {
         let above = find(&root.join("notebooks"), "issues").map_err(io::Error::other)?;
         assert_eq!(above.root, root);
         let path = find(&root.join("pipelines"), "stars.yaml").map_err(io::Error::other)?;
-        assert_eq!((path.path.as_path(), path.root.as_path()), (Path::new("stars.yaml"), root));
+        assert_eq!(
+            (path.path.as_path(), path.root.as_path()),
+            (Path::new("stars.yaml"), root)
+        );
         let slip = find(root, "starz").err().map(|problem| problem.hint);
         assert_eq!(slip.as_deref(), Some("did you mean `stars`?"));
         assert_eq!(all(root)?.len(), 2);

@@ -83,13 +83,21 @@ mod tests {
         let text = schema.to_string();
         assert!(!text.contains("x-not-yet") && !text.contains("x-missing"));
         assert_eq!(schema["title"], "Gleaner pipeline");
-        assert!(schema["$schema"].as_str().is_some_and(|s| s.contains("2020-12")));
+        assert!(
+            schema["$schema"]
+                .as_str()
+                .is_some_and(|s| s.contains("2020-12"))
+        );
         for key in ["about", "vars", "source", "defaults", "streams", "sink"] {
             let property = &schema["properties"][key];
             assert!(property["description"].is_string(), "{key}: {property}");
         }
         let source = &schema["$defs"]["SourceSpec"];
         assert_eq!(source["additionalProperties"], false);
-        assert!(source["required"].as_array().is_some_and(|all| all.contains(&"limits".into())));
+        assert!(
+            source["required"]
+                .as_array()
+                .is_some_and(|all| all.contains(&"limits".into()))
+        );
     }
 }

@@ -70,7 +70,12 @@ impl<'a> Walk<'a> {
             }
         }
         for key in ["anyOf", "oneOf"] {
-            for one in object.get(key).and_then(Value::as_array).into_iter().flatten() {
+            for one in object
+                .get(key)
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+            {
                 described = true;
                 self.allowed(one, into);
             }
@@ -221,8 +226,13 @@ impl<'a> Walk<'a> {
         let mut later = false;
         for (index, (key, value)) in entries.iter().enumerate() {
             let name = key.value.as_str();
-            let doubled = entries[..index].iter().any(|(other, _)| other.value == name);
-            let inner = allowed.tables.iter().find_map(|table| property(table, name));
+            let doubled = entries[..index]
+                .iter()
+                .any(|(other, _)| other.value == name);
+            let inner = allowed
+                .tables
+                .iter()
+                .find_map(|table| property(table, name));
             let next = Place {
                 name,
                 span: key.span.clone(),
@@ -325,7 +335,11 @@ impl<'a> Walk<'a> {
 
     fn wrong_type(&mut self, tree: &Tree, allowed: &Allowed<'_>, place: &Place<'_>) {
         let mut wanted = Vec::new();
-        let words: Vec<String> = allowed.words.iter().map(|word| format!("`{word}`")).collect();
+        let words: Vec<String> = allowed
+            .words
+            .iter()
+            .map(|word| format!("`{word}`"))
+            .collect();
         if !words.is_empty() {
             wanted.push(words.join(", "));
         }
@@ -337,7 +351,12 @@ impl<'a> Walk<'a> {
             (!allowed.items.is_empty(), "a list"),
             (!allowed.tables.is_empty(), "a mapping"),
         ];
-        wanted.extend(kinds.iter().filter(|kind| kind.0).map(|kind| kind.1.to_owned()));
+        wanted.extend(
+            kinds
+                .iter()
+                .filter(|kind| kind.0)
+                .map(|kind| kind.1.to_owned()),
+        );
         let span = match tree.node {
             Node::List(_) | Node::Map(_) | Node::Null => place.span.clone(),
             _ => tree.span.clone(),
@@ -404,7 +423,10 @@ fn property<'a>(table: &'a Map<String, Value>, name: &str) -> Option<&'a Value> 
 
 fn keys<'a>(table: &&'a Map<String, Value>) -> impl Iterator<Item = &'a str> + use<'a> {
     let properties = table.get("properties").and_then(Value::as_object);
-    properties.into_iter().flatten().map(|(name, _)| name.as_str())
+    properties
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| name.as_str())
 }
 
 fn known_keys<'a>(tables: &[&'a Map<String, Value>], words: &[&'a str]) -> Vec<&'a str> {

@@ -235,7 +235,6 @@ pub struct ExpectSpec {
     pub max_pages: Option<u64>,
 }
 
-
 impl<'de> Deserialize<'de> for ForSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // A list and a mapping both are "long" for `ScalarOr`, so the third form needs its own.
