@@ -41,7 +41,9 @@ pub(super) fn guarded(written: &str) -> Option<String> {
         let comparison = &written[left.start..right.end];
         let (one, other) = (&written[left.clone()], &written[right.clone()]);
         let before = &written[done..left.start];
-        text += &format!("{before}({comparison} and {one} is {TEST}({other}))");
+        text.extend([
+            before, "(", comparison, " and ", one, " is ", TEST, "(", other, "))",
+        ]);
         done = right.end;
     }
     (done > 0).then(|| text + &written[done..])
