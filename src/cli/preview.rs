@@ -48,11 +48,11 @@ impl PreviewArgs {
             streams: self.streams.clone(),
             ..Overrides::default()
         };
-        let plan = match rooms::plan(&found.path, &overrides, out::stderr_colour()) {
+        let plan = match rooms::plan(&found.path, &overrides) {
             Ok(plan) => plan,
             Err(NoPlan::Failure(failure)) => return Err(failure),
             Err(NoPlan::Mistakes(mistakes)) => {
-                out::stderr(&mistakes.drawn);
+                out::stderr(&mistakes.draw(out::stderr_colour()));
                 return Ok(Exit::Invalid);
             }
         };
@@ -210,14 +210,11 @@ mod tests {
         };
         insta::assert_snapshot!(draw(&sample, 160), @r#"
         issues: 2 records on the first page
-        ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
          id                          title          user.login   user.bot   labels   at                     price    gone   extra
          integer                     text           text         boolean    json     timestamp              number   null   date
-        ═══════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════
+        ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
          1234567890123456789012345   One            ann          false      ["a"]    2024-05-01T10:00:00Z   1.10
-        ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
          2                           Two\u{1b}[2J   bob                                                     3               2024-05-01
-        ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
         "#);
     }
 
@@ -230,16 +227,12 @@ mod tests {
         };
         insta::assert_snapshot!(draw(&sample, 80), @r"
         ids: 3 records on the first page
-        ───────
          value
          json
-        ═══════
+        ───────
          1
-        ───────
          x
-        ───────
          {}
-        ───────
         ");
     }
 }
