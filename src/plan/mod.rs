@@ -6,7 +6,9 @@
 
 pub mod compile;
 pub mod duration;
+mod environment;
 mod filters;
+mod guard;
 pub mod json;
 pub mod language;
 pub mod limit;

@@ -5,7 +5,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use url::Url;
 use url::form_urlencoded;
 
@@ -338,7 +338,7 @@ mod tests {
     #[test]
     fn headers_and_urls() {
         let first = request("https://x.example/a", None);
-        let slot = Slot::Header(HeaderName::from_static("x-next"));
+        let slot = Slot::Header(http::HeaderName::from_static("x-next"));
         let page = first
             .page(&Turn::With(slot.clone(), Param::Text("t1".to_owned())))
             .unwrap();
