@@ -1,4 +1,6 @@
-//! Bytes to rows: select and view — pure functions, no I/O.
+//! Bytes to rows: what a page holds, as lines and as template values — pure functions, no I/O.
 
+pub mod problem;
 pub mod select;
 pub mod view;
+mod wanted;
