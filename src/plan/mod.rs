@@ -6,8 +6,11 @@
 
 pub mod compile;
 pub mod duration;
+mod filters;
+pub mod json;
 pub mod language;
 pub mod limit;
+mod names;
 pub mod paging;
 pub mod partition;
 pub mod path;
