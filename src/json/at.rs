@@ -82,15 +82,7 @@ mod tests {
     use super::*;
 
     fn path(written: &str) -> Path {
-        let steps = written.split('.').filter(|s| !s.is_empty() && *s != "$");
-        Path {
-            steps: steps
-                .map(|step| match step {
-                    "*" => Step::All,
-                    name => Step::Key(name.to_owned()),
-                })
-                .collect(),
-        }
+        Path::parse(written).unwrap()
     }
 
     #[test]

@@ -40,13 +40,13 @@ pub enum SelectError {
         at: usize,
     },
     /// A member on the way to the records stands twice in its object.
-    #[error("the records path leads through a member that is there twice")]
+    #[error("the records path `{path}` leads through a member that is there twice")]
     Twice {
         /// The records' path.
         path: Path,
     },
     /// The records' path leads nowhere.
-    #[error("the records path stops at {}: {there}", if .reached.is_empty() { "the root".to_owned() } else { format!("`{}`", .reached.join(".")) })]
+    #[error("nothing at the records path `{path}`; {} {there}", if .reached.is_empty() { "the page".to_owned() } else { format!("`{}`", .reached.join(".")) })]
     Absent {
         /// The records' path.
         path: Path,
@@ -73,11 +73,11 @@ pub enum There {
 impl std::fmt::Display for There {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Object(names) if names.is_empty() => f.write_str("it is an empty object"),
-            Self::Object(names) => write!(f, "it has {}", names.join(", ")),
-            Self::Array(1) => f.write_str("it is an array of 1 element"),
-            Self::Array(count) => write!(f, "it is an array of {count} elements"),
-            Self::Scalar(value) => write!(f, "it is {value}"),
+            Self::Object(names) if names.is_empty() => f.write_str("is an empty object"),
+            Self::Object(names) => write!(f, "has {}", names.join(", ")),
+            Self::Array(1) => f.write_str("is an array of 1 element"),
+            Self::Array(count) => write!(f, "is an array of {count} elements"),
+            Self::Scalar(value) => write!(f, "is {value}"),
         }
     }
 }
@@ -231,7 +231,7 @@ mod tests {
         let said = error(&["data", "itmes"], r#"{"data":{"items":[],"total":0}}"#);
         assert_eq!(
             said.to_string(),
-            "the records path stops at `data`: it has items, total"
+            "nothing at the records path `data.itmes`; `data` has items, total"
         );
         let SelectError::Absent { missing, .. } = said else {
             panic!("not absent")
@@ -239,11 +239,11 @@ mod tests {
         assert_eq!(missing, "itmes");
         assert_eq!(
             error(&["items"], "[{}]").to_string(),
-            "the records path stops at the root: it is an array of 1 element"
+            "nothing at the records path `items`; the page is an array of 1 element"
         );
         assert_eq!(
             error(&["data", "items"], r#"{"data":null}"#).to_string(),
-            "the records path stops at `data`: it is null"
+            "nothing at the records path `data.items`; `data` is null"
         );
     }
 }

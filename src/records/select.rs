@@ -409,18 +409,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::plan::path::Step;
 
     fn path(written: &str) -> Path {
-        let steps = written.split('.').filter(|s| !s.is_empty() && *s != "$");
-        Path {
-            steps: steps
-                .map(|step| match step {
-                    "*" => Step::All,
-                    name => Step::Key(name.to_owned()),
-                })
-                .collect(),
-        }
+        Path::parse(written).unwrap()
     }
 
     fn select(records: &str, wants: &[&str], body: &str) -> Result<Page, SelectError> {

@@ -2,6 +2,7 @@
 //!
 //! `not body.has_more` scans one level of the body; nothing becomes a tree. Members, elements,
 //! lengths, truth and iteration work as for any other value; a missing member is undefined.
+//! `plan::json` is the other way to read JSON: a tree, for what is edited.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -12,16 +13,7 @@ use minijinja::Value;
 use minijinja::value::{Enumerator, Object, ObjectRepr};
 
 use crate::json;
-
-/// What numbers become.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Numbers {
-    /// Numbers, to be compared and added: for expressions.
-    Counted,
-    /// Numbers where they would be written again as they were spelled, else text, so that `1.10`
-    /// and a 25-digit id survive: for templates.
-    Spelled,
-}
+use crate::plan::json::{Numbers, number_to_value};
 
 /// Deeper than this, what is inside is given as text: engines walk values by recursion.
 const DEEPEST: usize = 100;
@@ -67,24 +59,7 @@ fn leaf(spelled: &str, numbers: Numbers) -> Value {
         Some(b't') => Value::from(true),
         Some(b'f') => Value::from(false),
         Some(b'"' | b'{' | b'[') => Value::from(json::plain(spelled).into_owned()),
-        Some(_) => number(spelled, numbers),
-    }
-}
-
-fn number(spelled: &str, numbers: Numbers) -> Value {
-    let whole = spelled.bytes().all(|b| b.is_ascii_digit() || b == b'-');
-    let value = if let (true, Ok(small)) = (whole, spelled.parse::<i64>()) {
-        Value::from(small)
-    } else if let (true, Ok(large)) = (whole, spelled.parse::<i128>()) {
-        Value::from(large)
-    } else if let Some(float) = spelled.parse::<f64>().ok().filter(|f| f.is_finite()) {
-        Value::from(float)
-    } else {
-        return Value::from(spelled);
-    };
-    match numbers {
-        Numbers::Spelled if value.to_string() != spelled => Value::from(spelled),
-        _ => value,
+        Some(_) => number_to_value(spelled, numbers),
     }
 }
 
@@ -202,7 +177,7 @@ mod tests {
 
     #[test]
     fn conditions_look_into_a_body() {
-        let holds = |e| eval(e, Numbers::Counted);
+        let holds = |e| eval(e, Numbers::Numeric);
         assert_eq!(holds("not body.has_more"), "True");
         assert_eq!(holds("body.errors[0].type == 'LIMIT'"), "True");
         assert_eq!(holds("body.errors[-1].n + 1"), "3");
@@ -233,11 +208,11 @@ mod tests {
 
     #[test]
     fn a_body_that_is_not_json_is_none_and_depth_is_harmless() {
-        assert!(of_body(b"<html>", Numbers::Counted).is_none());
+        assert!(of_body(b"<html>", Numbers::Numeric).is_none());
         let deep = format!("{}{}", "[".repeat(50_000), "]".repeat(50_000));
-        let value = of_body(deep.as_bytes(), Numbers::Counted).unwrap();
+        let value = of_body(deep.as_bytes(), Numbers::Numeric).unwrap();
         assert_eq!(value.len(), Some(1));
         assert!(serde_json::to_string(&value).unwrap().len() > 50_000);
-        assert_eq!(of_json(" 5 ", Numbers::Counted), Value::from(5));
+        assert_eq!(of_json(" 5 ", Numbers::Numeric), Value::from(5));
     }
 }
