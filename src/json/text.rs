@@ -134,10 +134,7 @@ mod tests {
 
     #[test]
     fn escapes_mean_what_the_standard_says() {
-        assert_eq!(
-            unescape(r#"a\n\t\r\b\f\"\\\/z"#),
-            "a\n\t\r\u{8}\u{c}\"\\/z"
-        );
+        assert_eq!(unescape(r#"a\n\t\r\b\f\"\\\/z"#), "a\n\t\r\u{8}\u{c}\"\\/z");
         assert_eq!(unescape(r"\u00e9 \ud83d\ude00"), "é 😀");
         assert!(matches!(unescape("plain é"), Cow::Borrowed("plain é")));
     }

@@ -461,7 +461,12 @@ mod tests {
 
     #[test]
     fn a_record_that_holds_what_paging_wants() {
-        let page = select("$", &["meta.total", "meta"], r#"{"meta":{"total":3},"x":1}"#).unwrap();
+        let page = select(
+            "$",
+            &["meta.total", "meta"],
+            r#"{"meta":{"total":3},"x":1}"#,
+        )
+        .unwrap();
         assert_eq!(page.lines, "{\"meta\":{\"total\":3},\"x\":1}\n");
         assert_eq!(
             page.wants,

@@ -183,7 +183,10 @@ mod tests {
         assert_eq!(holds("body.errors[-1].n + 1"), "3");
         assert_eq!(holds("body.missing is undefined"), "True");
         assert_eq!(holds("body.none is none"), "True");
-        assert_eq!(holds("not body.empty and body.errors | length == 1"), "True");
+        assert_eq!(
+            holds("not body.empty and body.errors | length == 1"),
+            "True"
+        );
         assert_eq!(holds("body.items | sort | join('-')"), "1-2-3");
         assert_eq!(holds("body.items[1:] | list | length"), "2");
         assert_eq!(holds("body | list | first"), "has_more");
