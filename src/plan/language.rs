@@ -6,83 +6,14 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use minijinja::syntax::SyntaxConfig;
-use minijinja::{
-    AutoEscape, Environment, ErrorKind, Expression, UndefinedBehavior, Value, escape_formatter,
-};
+use minijinja::{Environment, ErrorKind, Expression, Value};
 
-use super::filters;
+use super::environment::{AS_TARGET, AS_TEXT, LENIENT, STRICT, judge};
+use super::guard;
 use super::json::{Json, Numbers};
 use super::names::Scan;
-
-/// Steps that one rendering may take; a loop that runs away ends here.
-const FUEL: u64 = 100_000;
-/// Levels that expressions and loops may nest.
-const DEPTH: usize = 100;
-/// The names under which an environment holds a template's two readings.
-const AS_TEXT: &str = "text";
-const AS_TARGET: &str = "target";
-
-static STRICT: LazyLock<Environment<'static>> =
-    LazyLock::new(|| environment(UndefinedBehavior::Strict));
-static LENIENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
-    let mut lenient = environment(UndefinedBehavior::Chainable);
-    filters::add_lenient_to(&mut lenient);
-    lenient
-});
-
-fn environment(undefined: UndefinedBehavior) -> Environment<'static> {
-    let mut environment = Environment::new();
-    environment.set_undefined_behavior(undefined);
-    environment.set_fuel(Some(FUEL));
-    environment.set_recursion_limit(DEPTH);
-    // Errors carry their place only then; it costs nothing until there is one.
-    environment.set_debug(true);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    if let Ok(syntax) = SyntaxConfig::builder().keep_trailing_newline(true).build() {
-        environment.set_syntax(syntax);
-    }
-    environment.set_auto_escape_callback(|name| {
-        if name == AS_TARGET {
-            filters::IN_URL
-        } else {
-            AutoEscape::None
-        }
-    });
-    environment.set_formatter(|out, state, value| {
-        if *state.auto_escape() == filters::IN_URL {
-            if value.is_none() {
-                return Err(minijinja::Error::new(
-                    ErrorKind::InvalidOperation,
-                    "a value in a URL is null",
-                ));
-            }
-            if value.is_safe() {
-                out.write_str(&value.to_string())?;
-            } else {
-                out.write_str(&filters::encode_segment(&value.to_string())?)?;
-            }
-            return Ok(());
-        }
-        // Null is nothing: the word `none` would go out as if it were data.
-        let value = if value.is_none() {
-            &Value::UNDEFINED
-        } else {
-            value
-        };
-        escape_formatter(out, state, value)
-    });
-    // There is no markup to escape, `safe` would switch the encoding of URLs off, and `debug`
-    // prints everything in sight.
-    for name in ["safe", "escape", "e"] {
-        environment.remove_filter(name);
-    }
-    environment.remove_global("debug");
-    filters::add_to(&mut environment);
-    environment
-}
 
 /// A template that renders to text, or, where it is exactly one `{{ }}`, to a value.
 #[derive(Clone)]
@@ -287,18 +218,24 @@ impl Expr {
     /// Compiles an expression.
     pub fn parse(written: &str) -> Result<Self, LanguageProblem> {
         let lenient = &*LENIENT;
-        if written.contains("{{") && written.trim_start().starts_with("{{") {
+        if written.trim_start().starts_with("{{") {
             return Err(LanguageProblem {
                 message: "this is an expression already: write it without `{{ }}`".to_owned(),
                 range: Some(0..written.len()),
             });
         }
-        let compiled = lenient
+        let as_written = lenient
             .compile_expression_owned(written.to_owned())
             .map_err(|error| problem(&error, 0, written))?;
         let scan = Scan::expression(written);
         judge(&scan, lenient)?;
-        let names = names(&scan, compiled.undeclared_variables(true), lenient);
+        let names = names(&scan, as_written.undeclared_variables(true), lenient);
+        let compiled = match guard::guarded(written) {
+            None => as_written,
+            Some(guarded) => lenient
+                .compile_expression_owned(guarded)
+                .map_err(|error| problem(&error, 0, ""))?,
+        };
         Ok(Self {
             written: written.to_owned(),
             compiled: Arc::new(compiled),
@@ -318,9 +255,11 @@ impl Expr {
 
     /// Evaluates it leniently.
     pub fn value(&self, names: &Value) -> Result<Value, LanguageProblem> {
-        self.compiled
-            .eval(names)
-            .map_err(|error| problem(&error, 0, &self.written))
+        self.compiled.eval(names).map_err(|error| LanguageProblem {
+            // Places of the guarded form would mislead.
+            range: None,
+            ..problem(&error, 0, "")
+        })
     }
 
     /// Evaluates it leniently, as a condition.
@@ -348,112 +287,6 @@ impl fmt::Debug for Expr {
 pub fn json_to_value(text: &str, numbers: Numbers) -> Result<Value, String> {
     Json::parse(text).map(|json| json.to_value(numbers))
 }
-
-/// Finds what minijinja would find only when it runs.
-fn judge(scan: &Scan<'_>, environment: &Environment<'static>) -> Result<(), LanguageProblem> {
-    for (tag, range) in scan.tags() {
-        if matches!(tag, "include" | "import" | "from" | "extends" | "block") {
-            return Err(LanguageProblem {
-                message: format!("`{tag}` is not available: templates read no files"),
-                range: Some(range),
-            });
-        }
-    }
-    let unknown = |what: &str, name: &str, range: Range<usize>, known: &[&'static str]| {
-        let hint = known
-            .iter()
-            .map(|known| (strsim::damerau_levenshtein(name, known), known))
-            .filter(|(distance, known)| *distance <= 1 + known.len() / 4)
-            .min()
-            .map(|(_, known)| format!("; did you mean `{known}`?"))
-            .unwrap_or_default();
-        LanguageProblem {
-            message: format!("unknown {what} `{name}`{hint}"),
-            range: Some(range),
-        }
-    };
-    for (name, range) in scan.filters() {
-        let found = environment.empty_state().apply_filter(name, &[]);
-        if found.is_err_and(|error| error.kind() == ErrorKind::UnknownFilter) {
-            return Err(unknown("filter", name, range, FILTERS));
-        }
-    }
-    for (name, range) in scan.tests() {
-        let found = environment.empty_state().perform_test(name, &[]);
-        if found.is_err_and(|error| error.kind() == ErrorKind::UnknownTest) {
-            return Err(unknown("test", name, range, TESTS));
-        }
-    }
-    Ok(())
-}
-
-/// Filters that are suggested for a misspelt one.
-const FILTERS: &[&str] = &[
-    "abs",
-    "batch",
-    "bool",
-    "capitalize",
-    "date",
-    "default",
-    "epoch",
-    "epoch_ms",
-    "first",
-    "float",
-    "format",
-    "groupby",
-    "int",
-    "items",
-    "join",
-    "last",
-    "length",
-    "list",
-    "lower",
-    "map",
-    "max",
-    "min",
-    "path",
-    "reject",
-    "replace",
-    "reverse",
-    "round",
-    "select",
-    "slice",
-    "sort",
-    "split",
-    "string",
-    "sum",
-    "title",
-    "tojson",
-    "trim",
-    "unique",
-    "upper",
-    "urlencode",
-];
-
-/// Tests that are suggested for a misspelt one.
-const TESTS: &[&str] = &[
-    "boolean",
-    "defined",
-    "divisibleby",
-    "endingwith",
-    "even",
-    "false",
-    "float",
-    "in",
-    "integer",
-    "iterable",
-    "lower",
-    "mapping",
-    "none",
-    "number",
-    "odd",
-    "sequence",
-    "startingwith",
-    "string",
-    "true",
-    "undefined",
-    "upper",
-];
 
 fn names(
     scan: &Scan<'_>,
@@ -494,6 +327,7 @@ fn problem(error: &minijinja::Error, offset: usize, written: &str) -> LanguagePr
 mod tests {
     use minijinja::context;
 
+    use super::super::environment::{FILTERS, TESTS};
     use super::*;
 
     fn sight() -> Value {
@@ -675,6 +509,7 @@ mod tests {
             "/{{ odd | path }}",
             "/{{ nothing }}",
             "/{{ gone }}",
+            "/{{ [1] }}",
             "{{ nothing }}",
         ] {
             assert!(target(refused).is_err(), "{refused}");
@@ -698,9 +533,46 @@ mod tests {
             ("body.error.code in [\"maxlag\"]", false),
             ("body.gone | length == 0", true),
             ("gone.at.all is defined", false),
+            ("gone < 3", false),
+            ("gone > 3", false),
+            ("gone <= gone2", false),
+            ("gone == gone2", true),
+            ("text > 3", false),
+            ("status >= 400 and not gone > 3", true),
         ] {
             let found = Expr::parse(written).unwrap().holds(&names);
             assert_eq!(found.as_ref().ok(), Some(&expected), "{written}: {found:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn any_text_is_compiled_or_refused(
+            written in "([a-z.|<> '\"\\\\ä3-]|\\{\\{|\\}\\}|\\{%|%\\}|\\{#|#\\}){0,12}",
+        ) {
+            if let Ok(template) = Template::parse(&written) {
+                let _ = (template.names(), template.value(&sight()), template.target(&sight()));
+            }
+            if let Ok(expression) = Expr::parse(&written) {
+                let _ = (expression.names(), expression.value(&sight()));
+            }
+        }
+
+        #[test]
+        fn a_guarded_comparison_of_numbers_means_the_same(a in -3..3, b in -3..3) {
+            for sign in ["<", "<=", ">", ">="] {
+                let names = context! { a, b };
+                let expression = Expr::parse(&format!("not a {sign} b")).unwrap();
+                let expected = match sign {
+                    "<" => a >= b,
+                    "<=" => a > b,
+                    ">" => a <= b,
+                    _ => a < b,
+                };
+                proptest::prop_assert_eq!(expression.holds(&names).unwrap(), expected);
+            }
         }
     }
 }

@@ -165,6 +165,14 @@ impl<'a> Scan<'a> {
         Some((code, close.range.end))
     }
 
+    /// Places of signs (`<`, `+`, `.`) outside of quotes.
+    pub(super) fn signs(&self) -> impl Iterator<Item = usize> {
+        self.tokens
+            .iter()
+            .filter(|token| matches!(token.kind, Kind::Other(_)) && token.range.len() == 1)
+            .map(|token| token.range.start)
+    }
+
     /// Tags as `if` in `{% if … %}`, with their places.
     pub(super) fn tags(&self) -> impl Iterator<Item = (&'a str, Range<usize>)> {
         (1..self.tokens.len())
