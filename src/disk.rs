@@ -23,7 +23,11 @@ pub struct DiskError {
 impl DiskError {
     /// Wraps what the system said.
     pub fn new(action: &'static str, path: &Path, source: io::Error) -> Self {
-        Self { action, path: path.to_owned(), source }
+        Self {
+            action,
+            path: path.to_owned(),
+            source,
+        }
     }
 }
 
@@ -33,7 +37,9 @@ pub fn create_private_folder(path: &Path) -> Result<(), DiskError> {
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path).map_err(|e| DiskError::new("create", path, e))
+    builder
+        .create(path)
+        .map_err(|e| DiskError::new("create", path, e))
 }
 
 /// Makes a private file (0600) that must not exist yet, open for reading and appending.
@@ -42,7 +48,9 @@ pub fn create_private_file(path: &Path) -> Result<File, DiskError> {
     options.read(true).append(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map_err(|e| DiskError::new("create", path, e))
+    options
+        .open(path)
+        .map_err(|e| DiskError::new("create", path, e))
 }
 
 /// Makes a folder for outputs (by umask) and those above it.

@@ -90,23 +90,45 @@ impl Harvest {
         world.events = {
             let (tally, outer) = (tally.clone(), world.events);
             Events::new(world.clock, move |event| {
-                tally.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(&event.fact);
+                tally
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner)
+                    .add(&event.fact);
                 outer.forward(event);
             })
         };
         let seed = fastrand::u64(..);
-        let id = format!("{}-{:04x}", world.clock.calendar().strftime("%Y%m%dT%H%M%SZ"), seed & 0xffff);
+        let id = format!(
+            "{}-{:04x}",
+            world.clock.calendar().strftime("%Y%m%dT%H%M%SZ"),
+            seed & 0xffff
+        );
         let run = Arc::new(Run::open(plan, world, options, id, seed)?);
-        let wanted = |name: &str| run.options.streams.is_empty() || run.options.streams.iter().any(|s| s == name);
+        let wanted = |name: &str| {
+            run.options.streams.is_empty() || run.options.streams.iter().any(|s| s == name)
+        };
         let mut streams = Vec::new();
-        for (at, plan) in run.plan.streams.iter().enumerate().filter(|(_, plan)| wanted(&plan.name)) {
-            if let Some(Err(problem)) = Source::new(&plan.partitions, &run.names, &run.world.root).walk(&run.files).next() {
+        for (at, plan) in run
+            .plan
+            .streams
+            .iter()
+            .enumerate()
+            .filter(|(_, plan)| wanted(&plan.name))
+        {
+            if let Some(Err(problem)) = Source::new(&plan.partitions, &run.names, &run.world.root)
+                .walk(&run.files)
+                .next()
+            {
                 return Err(open_failure(&plan.name, &problem));
             }
             streams.push((at, Targets::open(&run, plan)?));
         }
         targets::refuse_shared(&run, &streams)?;
-        Ok(Self { run, tally, streams })
+        Ok(Self {
+            run,
+            tally,
+            streams,
+        })
     }
 
     /// The first page of each stream; nothing is written.
@@ -118,17 +140,32 @@ impl Harvest {
                 Ok(records) => (records, None),
                 Err(failure) => (Vec::new(), Some(*failure)),
             };
-            samples.push(Sample { stream: stream.name.to_string(), records, failure });
+            samples.push(Sample {
+                stream: stream.name.to_string(),
+                records,
+                failure,
+            });
         }
         samples
     }
 
     /// Runs to the end: every stream is walked and published, or fails by itself.
     pub async fn run(self) -> Summary {
-        let Self { run, tally, streams } = self;
+        let Self {
+            run,
+            tally,
+            streams,
+        } = self;
         let began = run.world.clock.now();
-        let names: Vec<Name> = streams.iter().map(|(at, _)| run.plan.streams[*at].name.as_str().into()).collect();
-        run.world.events.emit(Fact::RunStarted { pipeline: run.plan.name.as_str().into(), run: run.id.as_str().into(), streams: names.clone() });
+        let names: Vec<Name> = streams
+            .iter()
+            .map(|(at, _)| run.plan.streams[*at].name.as_str().into())
+            .collect();
+        run.world.events.emit(Fact::RunStarted {
+            pipeline: run.plan.name.as_str().into(),
+            run: run.id.as_str().into(),
+            streams: names.clone(),
+        });
         let mut outcomes: Vec<Result<Published, Box<Failure>>> = Vec::new();
         match RunFolder::create(&run.world.root, &run.id) {
             Err(error) => {
@@ -137,7 +174,12 @@ impl Harvest {
             }
             Ok(folder) => {
                 // Streams run side by side; the limits decide whose turn it is.
-                let tasks: Vec<_> = streams.into_iter().map(|(at, targets)| tokio::spawn(run_stream(run.clone(), at, targets, folder.part(at)))).collect();
+                let tasks: Vec<_> = streams
+                    .into_iter()
+                    .map(|(at, targets)| {
+                        tokio::spawn(run_stream(run.clone(), at, targets, folder.part(at)))
+                    })
+                    .collect();
                 for task in tasks {
                     outcomes.push(match task.await {
                         Ok(outcome) => outcome,
@@ -156,21 +198,36 @@ impl Harvest {
                     summary.repeats = published.repeats;
                 }
                 Err(failure) => {
-                    run.world.events.emit(Fact::StreamFailed { stream: name, message: failure.message.clone() });
+                    run.world.events.emit(Fact::StreamFailed {
+                        stream: name,
+                        message: failure.message.clone(),
+                    });
                     exit = exit.worst(failure.exit);
                     summary.failure = Some(*failure);
                 }
             }
             summaries.push(summary);
         }
-        run.world.events.emit(Fact::RunFinished { complete: exit == Exit::Complete, exit: exit as u8 });
+        run.world.events.emit(Fact::RunFinished {
+            complete: exit == Exit::Complete,
+            exit: exit as u8,
+        });
         let took = run.world.clock.now().saturating_duration_since(began);
-        let tally = std::mem::take(&mut *tally.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        let tally = std::mem::take(
+            &mut *tally
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        );
         tally.into_summary(run.plan.name.clone(), summaries, took, exit)
     }
 }
 
-async fn run_stream(run: Arc<Run>, at: usize, targets: Targets, part: PathBuf) -> Result<Published, Box<Failure>> {
+async fn run_stream(
+    run: Arc<Run>,
+    at: usize,
+    targets: Targets,
+    part: PathBuf,
+) -> Result<Published, Box<Failure>> {
     let part = Part::create(&part).map_err(|e| publish::disk_failure(&e))?;
     let stream = Arc::new(Stream::new(run, at));
     let walked = stream.clone().walk(part).await?;
@@ -180,8 +237,15 @@ async fn run_stream(run: Arc<Run>, at: usize, targets: Targets, part: PathBuf) -
 /// The partitions of a stream cannot be told.
 fn open_failure(stream: &str, problem: &PartitionProblem) -> Box<Failure> {
     let hint = match problem {
-        PartitionProblem::File { .. } => "the path is relative to the project root, the folder that holds pipelines/",
+        PartitionProblem::File { .. } => {
+            "the path is relative to the project root, the folder that holds pipelines/"
+        }
         _ => "correct `for` in the pipeline file",
     };
-    Box::new(Failure { exit: Exit::Usage, message: format!("stream {stream}: {problem}"), causes: Vec::new(), hint: Some(hint.to_owned()) })
+    Box::new(Failure {
+        exit: Exit::Usage,
+        message: format!("stream {stream}: {problem}"),
+        causes: Vec::new(),
+        hint: Some(hint.to_owned()),
+    })
 }

@@ -43,9 +43,16 @@ impl Secrets {
             let plural = if missing.len() == 1 { "is" } else { "are" };
             return Err(Box::new(Failure {
                 exit: Exit::Usage,
-                message: format!("{names} {plural} not set, but `{}` needs {}", plan.name, if missing.len() == 1 { "it" } else { "them" }),
+                message: format!(
+                    "{names} {plural} not set, but `{}` needs {}",
+                    plan.name,
+                    if missing.len() == 1 { "it" } else { "them" }
+                ),
                 causes: Vec::new(),
-                hint: Some(format!("export {}=… or put it into a file named .env beside the pipelines folder", missing[0])),
+                hint: Some(format!(
+                    "export {}=… or put it into a file named .env beside the pipelines folder",
+                    missing[0]
+                )),
             }));
         }
         found.scrub = scrub_table(&found.secrets);
@@ -54,12 +61,18 @@ impl Secrets {
 
     /// Values of `secret.*`, for rendering requests.
     pub fn secret_values(&self) -> minijinja::Value {
-        self.secrets.iter().map(|(k, v)| (k.clone(), v.clone())).collect()
+        self.secrets
+            .iter()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect()
     }
 
     /// Values of `env.*`.
     pub fn env_values(&self) -> minijinja::Value {
-        self.env.iter().map(|(k, v)| (k.clone(), v.clone())).collect()
+        self.env
+            .iter()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect()
     }
 
     /// `text` with every secret value replaced by its name in brackets.
@@ -74,9 +87,16 @@ impl Secrets {
     }
 }
 
-fn find(needs: &[Need], file: &BTreeMap<String, String>, into: &mut BTreeMap<String, String>, missing: &mut Vec<String>) {
+fn find(
+    needs: &[Need],
+    file: &BTreeMap<String, String>,
+    into: &mut BTreeMap<String, String>,
+    missing: &mut Vec<String>,
+) {
     for need in needs {
-        let value = std::env::var(&need.name).ok().or_else(|| file.get(&need.name).cloned());
+        let value = std::env::var(&need.name)
+            .ok()
+            .or_else(|| file.get(&need.name).cloned());
         match value {
             Some(value) => {
                 into.insert(need.name.clone(), value);
@@ -90,16 +110,22 @@ fn find(needs: &[Need], file: &BTreeMap<String, String>, into: &mut BTreeMap<Str
 fn read_env_file(path: &Path) -> Result<BTreeMap<String, String>, Box<Failure>> {
     let lines = match dotenvy::from_path_iter(path) {
         Ok(lines) => lines,
-        Err(dotenvy::Error::Io(e)) if e.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(dotenvy::Error::Io(e)) if e.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(BTreeMap::new());
+        }
         Err(e) => return Err(env_file_failure(path, &e)),
     };
-    lines.map(|line| line.map_err(|e| env_file_failure(path, &e))).collect()
+    lines
+        .map(|line| line.map_err(|e| env_file_failure(path, &e)))
+        .collect()
 }
 
 fn env_file_failure(path: &Path, error: &dotenvy::Error) -> Box<Failure> {
     // dotenvy shows the offending line, which may hold a secret: only the kind is told.
     let cause = match error {
-        dotenvy::Error::LineParse(_, at) => format!("a line does not read NAME=value (problem at character {at})"),
+        dotenvy::Error::LineParse(_, at) => {
+            format!("a line does not read NAME=value (problem at character {at})")
+        }
         dotenvy::Error::Io(e) => e.to_string(),
         _ => "it does not read as NAME=value lines".to_owned(),
     };
@@ -129,7 +155,10 @@ fn scrub_table(secrets: &BTreeMap<String, String>) -> Vec<(String, String)> {
         table.extend(forms.into_iter().map(|form| (form, shown.clone())));
         // In base64 a secret can start at any of three offsets; the outer characters depend on
         // the neighbours and are left out.
-        table.extend((0..3).filter_map(|offset| Some((base64_core(value.as_bytes(), offset)?, shown.clone()))));
+        table
+            .extend((0..3).filter_map(|offset| {
+                Some((base64_core(value.as_bytes(), offset)?, shown.clone()))
+            }));
     }
     table.retain(|(form, _)| form.len() >= SHORTEST_SCRUBBED);
     table.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.cmp(b)));
@@ -150,27 +179,47 @@ mod tests {
 
     fn with(name: &str, value: &str) -> Secrets {
         let secrets = BTreeMap::from([(name.to_owned(), value.to_owned())]);
-        Secrets { scrub: scrub_table(&secrets), secrets, env: BTreeMap::new() }
+        Secrets {
+            scrub: scrub_table(&secrets),
+            secrets,
+            env: BTreeMap::new(),
+        }
     }
 
     #[test]
     fn a_secret_is_scrubbed_in_every_form_it_travels_in() {
         let s = with("KEY", "s3cr3t/va\"lue+long");
         for prefix in ["", "u", "us", "user:"] {
-            let basic = crate::fetch::credentials::base64(format!("{prefix}s3cr3t/va\"lue+long:").as_bytes());
+            let basic = crate::fetch::credentials::base64(
+                format!("{prefix}s3cr3t/va\"lue+long:").as_bytes(),
+            );
             let shown = s.scrub(&basic);
             assert!(shown.contains("[KEY]"), "{basic} → {shown}");
         }
-        for text in ["x s3cr3t/va\"lue+long y", "k=s3cr3t%2Fva%22lue%2Blong&", r#"{"k":"s3cr3t/va\"lue+long"}"#] {
+        for text in [
+            "x s3cr3t/va\"lue+long y",
+            "k=s3cr3t%2Fva%22lue%2Blong&",
+            r#"{"k":"s3cr3t/va\"lue+long"}"#,
+        ] {
             let shown = s.scrub(text);
-            assert!(shown.contains("[KEY]") && !shown.contains("s3cr3t"), "{shown}");
+            assert!(
+                shown.contains("[KEY]") && !shown.contains("s3cr3t"),
+                "{shown}"
+            );
         }
     }
 
     #[test]
     fn the_longer_of_two_secrets_goes_first() {
-        let secrets = BTreeMap::from([("A".to_owned(), "token".to_owned()), ("B".to_owned(), "token-long".to_owned())]);
-        let s = Secrets { scrub: scrub_table(&secrets), secrets, env: BTreeMap::new() };
+        let secrets = BTreeMap::from([
+            ("A".to_owned(), "token".to_owned()),
+            ("B".to_owned(), "token-long".to_owned()),
+        ]);
+        let s = Secrets {
+            scrub: scrub_table(&secrets),
+            secrets,
+            env: BTreeMap::new(),
+        };
         assert_eq!(s.scrub("x token-long token"), "x [B] [A]");
     }
 

@@ -63,7 +63,16 @@ pub struct FileSummary {
 impl StreamSummary {
     /// A stream of which nothing is known yet.
     pub fn new(stream: Name) -> Self {
-        Self { stream, records: 0, pages: 0, partitions: 0, bytes: 0, repeats: 0, files: Vec::new(), failure: None }
+        Self {
+            stream,
+            records: 0,
+            pages: 0,
+            partitions: 0,
+            bytes: 0,
+            repeats: 0,
+            files: Vec::new(),
+            failure: None,
+        }
     }
 }
 
@@ -89,7 +98,12 @@ impl Tally {
     pub fn add(&mut self, fact: &Fact) {
         match fact {
             Fact::PageFetched { stream, bytes, .. } => self.of(stream).bytes += bytes,
-            Fact::Committed { stream, pages, records, .. } => {
+            Fact::Committed {
+                stream,
+                pages,
+                records,
+                ..
+            } => {
                 let counts = self.of(stream);
                 counts.pages += pages;
                 counts.records += records;
@@ -115,7 +129,13 @@ impl Tally {
     }
 
     /// The totals, with what each stream came to.
-    pub fn into_summary(mut self, pipeline: String, mut streams: Vec<StreamSummary>, took: Duration, exit: Exit) -> Summary {
+    pub fn into_summary(
+        mut self,
+        pipeline: String,
+        mut streams: Vec<StreamSummary>,
+        took: Duration,
+        exit: Exit,
+    ) -> Summary {
         for stream in &mut streams {
             let counts = std::mem::take(self.of(&stream.stream));
             stream.records = counts.records;
@@ -123,6 +143,14 @@ impl Tally {
             stream.partitions = counts.partitions;
             stream.bytes = counts.bytes;
         }
-        Summary { pipeline, streams, requests: self.requests, retries: self.retries, waited: self.waited, took, exit }
+        Summary {
+            pipeline,
+            streams,
+            requests: self.requests,
+            retries: self.retries,
+            waited: self.waited,
+            took,
+            exit,
+        }
     }
 }

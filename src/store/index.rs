@@ -29,7 +29,8 @@ impl Index {
 
     /// Puts the pages into canonical order: partition, then page.
     pub fn sort(&mut self) {
-        self.rows.sort_unstable_by_key(|row| (row.partition, row.page));
+        self.rows
+            .sort_unstable_by_key(|row| (row.partition, row.page));
     }
 
     /// The pages, in the order of arrival or, after [`Index::sort`], canonically.
@@ -61,7 +62,13 @@ mod tests {
     use super::*;
 
     fn row(partition: u32, page: u32, start: u64, len: u32) -> PageRow {
-        PageRow { partition, page, start, len, records: 1 }
+        PageRow {
+            partition,
+            page,
+            start,
+            len,
+            records: 1,
+        }
     }
 
     #[test]
@@ -72,7 +79,13 @@ mod tests {
     #[test]
     fn pages_are_read_in_canonical_order_whatever_the_order_of_arrival() {
         let mut index = Index::default();
-        for r in [row(1, 0, 0, 10), row(0, 1, 10, 5), row(0, 0, 15, 5), row(0, 2, 20, 0), row(1, 1, 20, 7)] {
+        for r in [
+            row(1, 0, 0, 10),
+            row(0, 1, 10, 5),
+            row(0, 0, 15, 5),
+            row(0, 2, 20, 0),
+            row(1, 1, 20, 7),
+        ] {
             index.push(r);
         }
         index.sort();

@@ -17,20 +17,27 @@ pub struct Part {
 impl Part {
     /// Makes an empty part.
     pub fn create(path: &Path) -> Result<Self, DiskError> {
-        Ok(Self { file: disk::create_private_file(path)?, path: path.to_owned(), end: 0 })
+        Ok(Self {
+            file: disk::create_private_file(path)?,
+            path: path.to_owned(),
+            end: 0,
+        })
     }
 
     /// Appends one whole page and says where it begins.
     pub fn append(&mut self, page: &[u8]) -> Result<u64, DiskError> {
         let start = self.end;
-        self.file.write_all(page).map_err(|e| DiskError::new("write", &self.path, e))?;
+        self.file
+            .write_all(page)
+            .map_err(|e| DiskError::new("write", &self.path, e))?;
         self.end += page.len() as u64;
         Ok(start)
     }
 
     /// Reads `[start, start + into.len())`.
     pub fn read(&self, start: u64, into: &mut [u8]) -> Result<(), DiskError> {
-        std::os::unix::fs::FileExt::read_exact_at(&self.file, into, start).map_err(|e| DiskError::new("read", &self.path, e))
+        std::os::unix::fs::FileExt::read_exact_at(&self.file, into, start)
+            .map_err(|e| DiskError::new("read", &self.path, e))
     }
 
     /// A second handle on the file, with a place of its own, for copying ranges.
