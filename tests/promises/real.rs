@@ -191,7 +191,7 @@ fn assert_rows<T: PartialEq + std::fmt::Debug>(got: &[T], expected: &[T]) {
 
 // ---- Datasette -------------------------------------------------------------------------------
 
-/// A book as SQLite gets it: text that needs quoting, a null now and then, a code with zeros.
+/// A book as the database gets it: text that needs quoting, a null now and then, a code with zeros.
 #[derive(Clone)]
 struct Book {
     id: usize,
