@@ -1,6 +1,7 @@
 //! JSON strings and white space: unescaping, quoting, writing on one line.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use memchr::memchr;
 
@@ -95,7 +96,8 @@ pub fn push_quoted(out: &mut String, text: &str) {
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
             '\u{0}'..='\u{1f}' => {
-                out.push_str(&format!("\\u{:04x}", u32::from(character)));
+                // Writing to a string cannot fail.
+                let _ = write!(out, "\\u{:04x}", u32::from(character));
             }
             other => out.push(other),
         }

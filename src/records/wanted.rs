@@ -71,13 +71,14 @@ impl Wanted {
             let next = match step {
                 None => break,
                 Some(Step::All) => *node.every.get_or_insert(new),
-                Some(Step::Key(name)) => match node.keys.iter().find(|key| key.0 == *name) {
-                    Some(known) => known.2,
-                    None => {
+                Some(Step::Key(name)) => {
+                    if let Some(known) = node.keys.iter().find(|key| key.0 == *name) {
+                        known.2
+                    } else {
                         node.keys.push((name.clone(), name.parse().ok(), new));
                         new
                     }
-                },
+                }
             };
             if next == new {
                 self.nodes.push(Node::default());

@@ -131,7 +131,7 @@ impl Flattener {
         let mut path = Vec::new();
         let mut at = Some((level, place));
         while let Some((level, place)) = at {
-            path.extend(self.shape.name(level, place).map(|n| n.name.clone()));
+            path.extend(self.shape.name(level, place).map(|n| n.text.clone()));
             at = self.shape.parent(level);
         }
         path.reverse();
@@ -177,7 +177,7 @@ fn header(path: &[String], used: &HashSet<String>) -> String {
     let dotted = [plain.clone(), join(false).join("."), join(true).join(".")];
     dotted
         .into_iter()
-        .chain((2..).map(|n| format!("{plain}_{n}")))
+        .chain((2..=used.len() + 2).map(|n| format!("{plain}_{n}")))
         .find(|name| !used.contains(name))
         .unwrap_or(plain)
 }

@@ -28,7 +28,7 @@ struct Level<T> {
 /// A name on one level, with what is known about the member.
 #[derive(Debug, Clone)]
 pub(super) struct Name<T> {
-    pub(super) name: String,
+    pub(super) text: String,
     /// The level of its own members.
     pub(super) level: Option<usize>,
     pub(super) about: T,
@@ -58,7 +58,7 @@ impl<T: Default> Shape<T> {
         if memchr(b'\\', spelled.as_bytes()).is_some() {
             return known.search(&json::unescape(spelled));
         }
-        if known.names.get(hint).is_some_and(|n| n.name == spelled) {
+        if known.names.get(hint).is_some_and(|n| n.text == spelled) {
             return Some(hint);
         }
         known.search(spelled)
@@ -69,7 +69,7 @@ impl<T: Default> Shape<T> {
         let level = self.levels.get_mut(level)?;
         let place = level.names.len();
         level.names.push(Name {
-            name: name.into_owned(),
+            text: name.into_owned(),
             level: None,
             about: T::default(),
         });
@@ -77,10 +77,10 @@ impl<T: Default> Shape<T> {
             ..SCANNED => {}
             SCANNED => {
                 let all = level.names.iter().enumerate();
-                level.index = all.map(|(at, n)| (n.name.clone(), at)).collect();
+                level.index = all.map(|(at, n)| (n.text.clone(), at)).collect();
             }
             _ => {
-                let last = level.names.last().map(|n| n.name.clone());
+                let last = level.names.last().map(|n| n.text.clone());
                 level.index.extend(last.map(|name| (name, place)));
             }
         }
@@ -123,7 +123,7 @@ impl<T: Default> Shape<T> {
 impl<T> Level<T> {
     fn search(&self, name: &str) -> Option<usize> {
         if self.names.len() <= SCANNED {
-            self.names.iter().position(|known| known.name == name)
+            self.names.iter().position(|known| known.text == name)
         } else {
             self.index.get(name).copied()
         }
