@@ -17,39 +17,52 @@ const COPIES: u32 = 2;
 
 /// The byte budget of a run.
 #[derive(Debug, Clone)]
-pub struct Budget {
+pub(super) struct Budget {
     bytes: Arc<Semaphore>,
     guess: Arc<AtomicU32>,
 }
 
 /// Bytes held for one page; given back when dropped.
 #[derive(Debug)]
-pub struct Reservation {
+pub(super) struct Reservation {
     _held: OwnedSemaphorePermit,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { bytes: Arc::new(Semaphore::new(TOTAL as usize)), guess: Arc::new(AtomicU32::new(FIRST_GUESS)) }
+        Self {
+            bytes: Arc::new(Semaphore::new(TOTAL as usize)),
+            guess: Arc::new(AtomicU32::new(FIRST_GUESS)),
+        }
     }
 }
 
 impl Budget {
     /// Waits until there is room for one more page. A single page may be larger than everything:
     /// it then takes the whole budget and goes alone.
-    pub async fn reserve(&self) -> Option<Reservation> {
-        let want = self.guess.load(Ordering::Relaxed).saturating_mul(COPIES).min(TOTAL);
+    pub(super) async fn reserve(&self) -> Option<Reservation> {
+        let want = self
+            .guess
+            .load(Ordering::Relaxed)
+            .saturating_mul(COPIES)
+            .min(TOTAL);
         let held = self.bytes.clone().acquire_many_owned(want).await.ok()?;
         Some(Reservation { _held: held })
     }
 
     /// A page of this size came: what is reserved next time.
-    pub fn learn(&self, bytes: usize) {
+    pub(super) fn learn(&self, bytes: usize) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         // The first real page replaces the guess; from then on the largest counts.
-        let _ = self.guess.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |guess| {
-            if guess == FIRST_GUESS { Some(bytes.max(1024)) } else { (bytes > guess).then_some(bytes) }
-        });
+        let _ = self
+            .guess
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |guess| {
+                if guess == FIRST_GUESS {
+                    Some(bytes.max(1024))
+                } else {
+                    (bytes > guess).then_some(bytes)
+                }
+            });
     }
 }
 

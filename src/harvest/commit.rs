@@ -21,52 +21,64 @@ const QUEUE: usize = 64;
 
 /// A page on its way to the part.
 #[derive(Debug)]
-pub struct Staged {
+pub(super) struct Staged {
     /// Ordinal of its partition.
-    pub partition: u32,
+    pub(super) partition: u32,
     /// Ordinal in its partition.
-    pub page: u32,
+    pub(super) page: u32,
     /// Its records, one a line.
-    pub lines: Vec<u8>,
+    pub(super) lines: Vec<u8>,
     /// How many.
-    pub records: u32,
+    pub(super) records: u32,
     /// Given back when the page is written.
-    pub reservation: Reservation,
+    pub(super) _reservation: Reservation,
 }
 
 /// Where a stream's pages go; clones feed the same writer.
 #[derive(Debug, Clone)]
-pub struct Committer {
+pub(super) struct Committer {
     queue: mpsc::Sender<Staged>,
 }
 
 /// What a stream's writer leaves.
 #[derive(Debug)]
-pub struct Committed {
+pub(super) struct Committed {
     /// The records.
-    pub part: Part,
+    pub(super) part: Part,
     /// Where each page is.
-    pub index: Index,
+    pub(super) index: Index,
 }
 
 /// The writer is gone; its task says why.
 #[derive(Debug)]
-pub struct WriterGone;
+pub(super) struct WriterGone;
 
 impl Committer {
     /// Starts the writer of a stream. It ends when every committer is dropped.
-    pub fn start(part: Part, stream: Name, events: Events) -> (Self, tokio::task::JoinHandle<Result<Committed, DiskError>>) {
+    pub(super) fn start(
+        part: Part,
+        stream: Name,
+        events: Events,
+    ) -> (Self, tokio::task::JoinHandle<Result<Committed, DiskError>>) {
         let (queue, pages) = mpsc::channel(QUEUE);
-        (Self { queue }, tokio::spawn(write(part, pages, stream, events)))
+        (
+            Self { queue },
+            tokio::spawn(write(part, pages, stream, events)),
+        )
     }
 
     /// Hands a page on; waits while the writer is behind.
-    pub async fn commit(&self, page: Staged) -> Result<(), WriterGone> {
+    pub(super) async fn commit(&self, page: Staged) -> Result<(), WriterGone> {
         self.queue.send(page).await.map_err(|_| WriterGone)
     }
 }
 
-async fn write(part: Part, mut pages: mpsc::Receiver<Staged>, stream: Name, events: Events) -> Result<Committed, DiskError> {
+async fn write(
+    part: Part,
+    mut pages: mpsc::Receiver<Staged>,
+    stream: Name,
+    events: Events,
+) -> Result<Committed, DiskError> {
     let part = Arc::new(std::sync::Mutex::new(part));
     let mut index = Index::default();
     while let Some(first) = pages.recv().await {
@@ -78,17 +90,35 @@ async fn write(part: Part, mut pages: mpsc::Receiver<Staged>, stream: Name, even
             group.push(page);
         }
         let writer = part.clone();
-        let work = tokio::task::spawn_blocking(move || append(&mut writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner), group));
+        let work = tokio::task::spawn_blocking(move || {
+            append(
+                &mut writer
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner),
+                group,
+            )
+        });
         let rows = match work.await {
             Ok(rows) => rows?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
         let records = rows.iter().map(|row| u64::from(row.records)).sum();
-        events.emit(Fact::Committed { stream: stream.clone(), pages: rows.len() as u64, records, bytes: bytes as u64 });
+        events.emit(Fact::Committed {
+            stream: stream.clone(),
+            pages: rows.len() as u64,
+            records,
+            bytes: bytes as u64,
+        });
         rows.into_iter().for_each(|row| index.push(row));
     }
-    let part = Arc::into_inner(part).map(|part| part.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner));
-    Ok(Committed { part: part.expect("the last blocking call has ended"), index })
+    let part = Arc::into_inner(part).map(|part| {
+        part.into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    });
+    Ok(Committed {
+        part: part.expect("the last blocking call has ended"),
+        index,
+    })
 }
 
 fn append(part: &mut Part, group: Vec<Staged>) -> Result<Vec<PageRow>, DiskError> {
@@ -98,7 +128,13 @@ fn append(part: &mut Part, group: Vec<Staged>) -> Result<Vec<PageRow>, DiskError
             let start = part.append(&page.lines)?;
             // Bodies are capped far below 4 GiB.
             let len = u32::try_from(page.lines.len()).unwrap_or(u32::MAX);
-            Ok(PageRow { partition: page.partition, page: page.page, start, len, records: page.records })
+            Ok(PageRow {
+                partition: page.partition,
+                page: page.page,
+                start,
+                len,
+                records: page.records,
+            })
         })
         .collect()
 }

@@ -16,16 +16,16 @@ use crate::plan::partition::{Generator, ListItem};
 
 /// One independent slice of a stream.
 #[derive(Debug, Clone)]
-pub struct Partition {
+pub(super) struct Partition {
     /// Its place in canonical order.
-    pub ordinal: u32,
+    pub(super) ordinal: u32,
     /// `for` variables with their values, in the order of the file.
-    pub variables: Vec<(String, Value)>,
+    pub(super) variables: Vec<(String, Value)>,
 }
 
 impl Partition {
     /// `repo=rust-lang/rust, day=3`, for messages; empty without variables.
-    pub fn label(&self) -> String {
+    pub(super) fn label(&self) -> String {
         let mut label = String::new();
         for (name, value) in &self.variables {
             if !label.is_empty() {
@@ -44,17 +44,27 @@ impl Partition {
     }
 
     /// Scalar variables as JSON text: what stands before a record's own fields in a table.
-    pub fn scalars(&self) -> impl Iterator<Item = (&str, String)> {
+    pub(super) fn scalars(&self) -> impl Iterator<Item = (&str, String)> {
         self.variables
             .iter()
-            .filter(|(_, value)| !matches!(value.kind(), ValueKind::Map | ValueKind::Seq | ValueKind::Iterable))
-            .map(|(name, value)| (name.as_str(), serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())))
+            .filter(|(_, value)| {
+                !matches!(
+                    value.kind(),
+                    ValueKind::Map | ValueKind::Seq | ValueKind::Iterable
+                )
+            })
+            .map(|(name, value)| {
+                (
+                    name.as_str(),
+                    serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned()),
+                )
+            })
     }
 }
 
 /// Why the partitions of a stream cannot be told.
 #[derive(Debug, thiserror::Error)]
-pub enum PartitionProblem {
+pub(super) enum PartitionProblem {
     /// A template of `for` failed.
     #[error("`for.{variable}`: {problem}")]
     Template {
@@ -80,7 +90,7 @@ pub enum PartitionProblem {
 
 /// What the partitions of one stream are made from.
 #[derive(Debug)]
-pub struct Source<'a> {
+pub(super) struct Source<'a> {
     generators: &'a [(String, Generator)],
     names: &'a Names,
     root: &'a Path,
@@ -88,20 +98,36 @@ pub struct Source<'a> {
 
 impl<'a> Source<'a> {
     /// The partitions of `generators`; files are relative to `root`.
-    pub fn new(generators: &'a [(String, Generator)], names: &'a Names, root: &'a Path) -> Self {
-        Self { generators, names, root }
+    pub(super) fn new(
+        generators: &'a [(String, Generator)],
+        names: &'a Names,
+        root: &'a Path,
+    ) -> Self {
+        Self {
+            generators,
+            names,
+            root,
+        }
     }
 
     /// Walks them from the first.
-    pub fn walk(&self, files: &'a Files) -> Walk<'a> {
-        Walk { generators: self.generators, names: self.names, root: self.root, files, levels: Vec::new(), next: 0, state: State::Fresh }
+    pub(super) fn walk(&self, files: &'a Files) -> Walk<'a> {
+        Walk {
+            generators: self.generators,
+            names: self.names,
+            root: self.root,
+            files,
+            levels: Vec::new(),
+            next: 0,
+            state: State::Fresh,
+        }
     }
 }
 
 /// Rows of the files that `for` names, read once, so that a file that changes during a run
 /// cannot change its partitions.
 #[derive(Debug, Default)]
-pub struct Files {
+pub(super) struct Files {
     rows: std::sync::Mutex<HashMap<(PathBuf, Option<String>), Arc<[Value]>>>,
 }
 
@@ -115,9 +141,11 @@ impl Items {
     fn get(&self, at: u64) -> Option<Value> {
         match self {
             Self::List(values) => values.get(usize::try_from(at).ok()?).cloned(),
-            Self::Range { from, step, count } => {
-                (at < *count).then(|| Value::from(from.saturating_add(step.saturating_mul(i64::try_from(at).unwrap_or(i64::MAX)))))
-            }
+            Self::Range { from, step, count } => (at < *count).then(|| {
+                Value::from(
+                    from.saturating_add(step.saturating_mul(i64::try_from(at).unwrap_or(i64::MAX))),
+                )
+            }),
         }
     }
 }
@@ -138,7 +166,7 @@ enum State {
 
 /// A walk over the partitions; an iterator.
 #[derive(Debug)]
-pub struct Walk<'a> {
+pub(super) struct Walk<'a> {
     generators: &'a [(String, Generator)],
     names: &'a Names,
     root: &'a Path,
@@ -169,13 +197,20 @@ impl Iterator for Walk<'_> {
             return Some(Err(PartitionProblem::TooMany));
         };
         self.next = next;
-        Some(Ok(Partition { ordinal, variables: self.variables() }))
+        Some(Ok(Partition {
+            ordinal,
+            variables: self.variables(),
+        }))
     }
 }
 
 impl Walk<'_> {
     fn variables(&self) -> Vec<(String, Value)> {
-        self.generators.iter().zip(&self.levels).map(|((name, _), level)| (name.clone(), level.value.clone())).collect()
+        self.generators
+            .iter()
+            .zip(&self.levels)
+            .map(|((name, _), level)| (name.clone(), level.value.clone()))
+            .collect()
     }
 
     /// Moves to the next combination; false when there is none.
@@ -198,7 +233,11 @@ impl Walk<'_> {
         while self.levels.len() < self.generators.len() {
             let items = self.items(self.levels.len())?;
             if let Some(value) = items.get(0) {
-                self.levels.push(Level { items, at: 0, value });
+                self.levels.push(Level {
+                    items,
+                    at: 0,
+                    value,
+                });
             } else if !self.advance() {
                 return Ok(false);
             }
@@ -221,12 +260,19 @@ impl Walk<'_> {
 
     fn items(&self, depth: usize) -> Result<Items, PartitionProblem> {
         let (variable, generator) = &self.generators[depth];
-        let template = |problem| PartitionProblem::Template { variable: variable.clone(), problem };
+        let template = |problem| PartitionProblem::Template {
+            variable: variable.clone(),
+            problem,
+        };
         Ok(match generator {
             Generator::Range { from, to, step } => {
                 let span = (i128::from(*to) - i128::from(*from)) / i128::from(*step);
                 let count = u64::try_from(span + 1).unwrap_or(0);
-                Items::Range { from: *from, step: *step, count }
+                Items::Range {
+                    from: *from,
+                    step: *step,
+                    count,
+                }
             }
             Generator::Template(t) => {
                 let names = self.names.request(&self.variables());
@@ -255,21 +301,35 @@ impl Walk<'_> {
 /// A list as its elements; anything else as one.
 fn spread(value: &Value) -> Arc<[Value]> {
     match value.kind() {
-        ValueKind::Seq | ValueKind::Iterable => value.try_iter().map(Iterator::collect).unwrap_or_default(),
+        ValueKind::Seq | ValueKind::Iterable => {
+            value.try_iter().map(Iterator::collect).unwrap_or_default()
+        }
         ValueKind::None | ValueKind::Undefined => Arc::default(),
         _ => Arc::from([value.clone()]),
     }
 }
 
 impl Files {
-    fn read(&self, path: &Path, column: Option<&str>, variable: &str) -> Result<Arc<[Value]>, PartitionProblem> {
-        let mut known = self.rows.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    fn read(
+        &self,
+        path: &Path,
+        column: Option<&str>,
+        variable: &str,
+    ) -> Result<Arc<[Value]>, PartitionProblem> {
+        let mut known = self
+            .rows
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let key = (path.to_owned(), column.map(str::to_owned));
         if let Some(rows) = known.get(&key) {
             return Ok(rows.clone());
         }
         let rows: Arc<[Value]> = read_rows(path, column)
-            .map_err(|message| PartitionProblem::File { variable: variable.to_owned(), path: path.to_owned(), message })?
+            .map_err(|message| PartitionProblem::File {
+                variable: variable.to_owned(),
+                path: path.to_owned(),
+                message,
+            })?
             .into();
         known.insert(key, rows.clone());
         Ok(rows)
@@ -282,7 +342,10 @@ fn read_rows(path: &Path, column: Option<&str>) -> Result<Vec<Value>, String> {
     let at = match column {
         None => None,
         Some(name) => Some(headers.iter().position(|h| h == name).ok_or_else(|| {
-            format!("it has no column `{name}`; its columns are {}", headers.iter().collect::<Vec<_>>().join(", "))
+            format!(
+                "it has no column `{name}`; its columns are {}",
+                headers.iter().collect::<Vec<_>>().join(", ")
+            )
         })?),
     };
     let mut rows = Vec::new();
@@ -290,7 +353,11 @@ fn read_rows(path: &Path, column: Option<&str>) -> Result<Vec<Value>, String> {
         let record = record.map_err(|e| e.to_string())?;
         rows.push(match at {
             Some(at) => Value::from(record.get(at).unwrap_or_default()),
-            None => headers.iter().zip(&record).map(|(h, v)| (h.to_owned(), Value::from(v))).collect(),
+            None => headers
+                .iter()
+                .zip(&record)
+                .map(|(h, v)| (h.to_owned(), Value::from(v)))
+                .collect(),
         });
     }
     Ok(rows)

@@ -24,11 +24,11 @@ use crate::store::part::Part;
 
 /// One stream of a run; shared by its tasks.
 #[derive(Debug)]
-pub struct Stream {
+pub(super) struct Stream {
     /// What all streams share.
-    pub run: Arc<Run>,
+    pub(super) run: Arc<Run>,
     /// Its name, for events.
-    pub name: Name,
+    pub(super) name: Name,
     at: usize,
     selector: Selector,
     /// Where `expect.total` stands among the wanted values.
@@ -50,15 +50,6 @@ struct Expected {
     enumerated: AtomicBool,
 }
 
-/// What a stream's walk came to.
-#[derive(Debug)]
-pub struct Walked {
-    /// Its pages on disk.
-    pub committed: Committed,
-    /// Partitions walked.
-    pub partitions: u64,
-}
-
 /// What is kept of a page after it was handed on.
 struct Digest {
     headers: HeaderMap,
@@ -71,13 +62,19 @@ struct Digest {
 
 impl Digest {
     fn facts(&self) -> PageFacts<'_> {
-        PageFacts { count: self.count, wanted: &self.wanted, headers: Some(&self.headers), last: self.last_record.as_deref(), content: self.content }
+        PageFacts {
+            count: self.count,
+            wanted: &self.wanted,
+            headers: Some(&self.headers),
+            last: self.last_record.as_deref(),
+            content: self.content,
+        }
     }
 }
 
 impl Stream {
     /// The stream at this place of the plan.
-    pub fn new(run: Arc<Run>, at: usize) -> Self {
+    pub(super) fn new(run: Arc<Run>, at: usize) -> Self {
         let plan = &run.plan.streams[at];
         let wants = walk::wants(&plan.paging, plan.expect.total.as_ref());
         let selector = Selector::new(&plan.records.path, plan.records.optional, &wants);
@@ -96,7 +93,7 @@ impl Stream {
     }
 
     /// Its plan.
-    pub fn plan(&self) -> &StreamPlan {
+    pub(super) fn plan(&self) -> &StreamPlan {
         &self.run.plan.streams[self.at]
     }
 
@@ -116,22 +113,32 @@ impl Stream {
     }
 
     /// Walks all partitions into `part`.
-    pub async fn walk(self: Arc<Self>, part: Part) -> Result<Walked, Box<Failure>> {
-        let (committer, writer) = Committer::start(part, self.name.clone(), self.run.world.events.clone());
+    pub(super) async fn walk(self: Arc<Self>, part: Part) -> Result<Committed, Box<Failure>> {
+        let (committer, writer) =
+            Committer::start(part, self.name.clone(), self.run.world.events.clone());
         let walked = self.clone().walk_partitions(committer).await;
-        let committed = match writer.await {
-            Ok(committed) => committed.map_err(|e| super::publish::disk_failure(&e))?,
+        let staged = match writer.await {
+            Ok(written) => written.map_err(|e| super::publish::disk_failure(&e))?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
-        Ok(Walked { committed, partitions: walked? })
+        walked.map(|()| staged)
     }
 
-    async fn walk_partitions(self: Arc<Self>, committer: Committer) -> Result<u64, Box<Failure>> {
+    async fn walk_partitions(self: Arc<Self>, committer: Committer) -> Result<(), Box<Failure>> {
         // With a record limit pages come one by one, so that no more than needed are asked for.
-        let width = if self.run.options.limit_records.is_some() { 1 } else { self.run.plan.source.concurrency.get() };
-        let mut walk = Source::new(&self.plan().partitions, &self.run.names, &self.run.world.root).walk(&self.run.files).peekable();
+        let width = if self.run.options.limit_records.is_some() {
+            1
+        } else {
+            self.run.plan.source.concurrency.get()
+        };
+        let mut walk = Source::new(
+            &self.plan().partitions,
+            &self.run.names,
+            &self.run.world.root,
+        )
+        .walk(&self.run.files)
+        .peekable();
         let mut tasks: JoinSet<Result<(), Box<Failure>>> = JoinSet::new();
-        let mut finished = 0;
         loop {
             while tasks.len() < width && !self.has_enough() {
                 let Some(partition) = walk.next() else { break };
@@ -143,8 +150,8 @@ impl Stream {
                 tasks.spawn(self.clone().walk_partition(partition, committer.clone()));
             }
             match tasks.join_next().await {
-                None => return Ok(finished),
-                Some(Ok(Ok(()))) => finished += 1,
+                None => return Ok(()),
+                Some(Ok(Ok(()))) => {}
                 Some(Ok(Err(failure))) => return Err(failure),
                 Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
             }
@@ -152,13 +159,19 @@ impl Stream {
     }
 
     fn has_enough(&self) -> bool {
-        self.run.options.limit_records.is_some_and(|most| self.records.load(Ordering::Relaxed) >= most)
+        self.run
+            .options
+            .limit_records
+            .is_some_and(|most| self.records.load(Ordering::Relaxed) >= most)
     }
 
     /// The request of a partition, before paging.
     fn render(&self, partition: &Partition) -> Result<Rendered, Box<Failure>> {
         let names = self.run.names.request(&partition.variables);
-        self.plan().request.render(&self.run.base, &names).map_err(|e| self.unrendered(&e.message))
+        self.plan()
+            .request
+            .render(&self.run.base, &names)
+            .map_err(|e| self.unrendered(&e.message))
     }
 
     fn unrendered(&self, message: &str) -> Box<Failure> {
@@ -171,22 +184,36 @@ impl Stream {
     }
 
     /// The first page of the first partition, for `preview`.
-    pub async fn first_page(&self) -> Result<Vec<String>, Box<Failure>> {
-        let mut walk = Source::new(&self.plan().partitions, &self.run.names, &self.run.world.root).walk(&self.run.files);
-        let Some(partition) = walk.next() else { return Ok(Vec::new()) };
+    pub(super) async fn first_page(&self) -> Result<Vec<String>, Box<Failure>> {
+        let mut walk = Source::new(
+            &self.plan().partitions,
+            &self.run.names,
+            &self.run.world.root,
+        )
+        .walk(&self.run.files);
+        let Some(partition) = walk.next() else {
+            return Ok(Vec::new());
+        };
         let partition = partition.map_err(|e| super::open_failure(&self.name, &e))?;
         let base = self.render(&partition)?;
         let turn = Walk::new(&self.plan().paging, None, true).first(self.start_token(&partition)?);
         let request = base.page(&turn).map_err(|e| self.unrendered(&e.message))?;
-        let fetched = self.fetch(&request, &partition.variables, &self.place(&partition, 0)).await?;
+        let fetched = self
+            .fetch(&request, &partition.variables, &self.place(&partition, 0))
+            .await?;
         Ok(fetched.page.records().map(str::to_owned).collect())
     }
 
     fn start_token(&self, partition: &Partition) -> Result<Option<String>, Box<Failure>> {
         match &self.plan().paging {
-            Paging::Token { start: Some(start), .. } => {
+            Paging::Token {
+                start: Some(start), ..
+            } => {
                 let names = self.run.names.request(&partition.variables);
-                start.text(&names).map(Some).map_err(|e| self.unrendered(&format!("`pages.token.start`: {e}")))
+                start
+                    .text(&names)
+                    .map(Some)
+                    .map_err(|e| self.unrendered(&format!("`pages.token.start`: {e}")))
             }
             _ => Ok(None),
         }
@@ -194,18 +221,30 @@ impl Stream {
 
     fn place(&self, partition: &Partition, page: u32) -> String {
         let label = partition.label();
-        let of = if label.is_empty() { String::new() } else { format!(" of {label}") };
-        self.run.secrets.scrub(&format!("{}, page {}{of}", self.name, page + 1))
+        let of = if label.is_empty() {
+            String::new()
+        } else {
+            format!(" of {label}")
+        };
+        self.run
+            .secrets
+            .scrub(&format!("{}, page {}{of}", self.name, page + 1))
     }
 
-    async fn walk_partition(self: Arc<Self>, partition: Partition, committer: Committer) -> Result<(), Box<Failure>> {
+    async fn walk_partition(
+        self: Arc<Self>,
+        partition: Partition,
+        committer: Committer,
+    ) -> Result<(), Box<Failure>> {
         let partition = Arc::new(partition);
         let base = Arc::new(self.render(&partition)?);
         let size = asked_size(&self.plan().paging, &base);
         let in_turn = self.pages_in_turn();
         let mut walk = Walk::new(&self.plan().paging, size, in_turn);
         let mut seen = HashSet::new();
-        let mut request = base.page(&walk.first(self.start_token(&partition)?)).map_err(|e| self.unrendered(&e.message))?;
+        let mut request = base
+            .page(&walk.first(self.start_token(&partition)?))
+            .map_err(|e| self.unrendered(&e.message))?;
         let (mut page, mut records, mut total) = (0_u32, 0_u64, None);
         let mut known_ahead = false;
         loop {
@@ -216,16 +255,33 @@ impl Stream {
             }
             let fetched = self.fetch(&request, &partition.variables, &place).await?;
             let url = fetched.url.clone();
-            let (digest, next) = self.step(&mut walk, fetched, &partition, &committer, page, size).await.map_err(|fault| fault.into_failure(&place, &self.show(&request)))?;
+            let (digest, next) = self
+                .step(&mut walk, fetched, &partition, &committer, page, size)
+                .await
+                .map_err(|fault| fault.into_failure(&place, &self.show(&request)))?;
             records += digest.count;
             total = self.told_total(&digest).or(total);
             page += 1;
             let next = match next {
-                Next::Many { to, first, step, count } => {
+                Next::Many {
+                    to,
+                    first,
+                    step,
+                    count,
+                } => {
                     self.expect_pages(u64::from(page) + count);
                     known_ahead = true;
-                    let spread = Spread { to, first, step, count, page };
-                    let last = self.clone().walk_spread(&spread, &base, &partition, &committer, &digest).await?;
+                    let spread = Spread {
+                        to,
+                        first,
+                        step,
+                        count,
+                        page,
+                    };
+                    let last = self
+                        .clone()
+                        .walk_spread(&spread, &base, &partition, &committer, &digest)
+                        .await?;
                     page += u32::try_from(count).unwrap_or(u32::MAX);
                     records += last.records;
                     total = self.told_total(&last.digest).or(total);
@@ -234,7 +290,8 @@ impl Stream {
                     if last.digest.ended {
                         Next::End
                     } else {
-                        walk.after(&last.digest.facts(), true).map_err(|fault| trouble::walk(&fault, &place, &self.show(&request)))?
+                        walk.after(&last.digest.facts(), true)
+                            .map_err(|fault| trouble::walk(&fault, &place, &self.show(&request)))?
                     }
                 }
                 next => next,
@@ -243,14 +300,17 @@ impl Stream {
                 && u64::from(page) >= most
                 && next != Next::End
             {
-                return Err(self.held(&format!("{place}: reached `expect.max_pages: {most}` and there are more")));
+                return Err(self.held(&format!(
+                    "{place}: reached `expect.max_pages: {most}` and there are more"
+                )));
             }
             request = match next {
                 Next::End => break,
                 _ if self.has_enough() => break,
                 Next::One(turn) => base.page(&turn),
                 Next::Url(reference) => {
-                    let url = crate::fetch::origin::resolve(&url, &reference).map_err(|e| trouble::refused(&e.to_string(), &place))?;
+                    let url = crate::fetch::origin::resolve(&url, &reference)
+                        .map_err(|e| trouble::refused(&e.to_string(), &place))?;
                     base.page(&Turn::Url(url))
                 }
                 Next::Many { .. } => unreachable!("handed out above"),
@@ -261,14 +321,22 @@ impl Stream {
             self.judge_total(&partition, records, total)?;
         }
         self.expect_pages_were(u64::from(page), !known_ahead);
-        self.emit(Fact::PartitionFinished { stream: self.name.clone(), partition: u64::from(partition.ordinal) });
+        self.emit(Fact::PartitionFinished {
+            stream: self.name.clone(),
+            partition: u64::from(partition.ordinal),
+        });
         Ok(())
     }
 
     /// Whether pages must be asked for one after the other: something may end the walk early.
     fn pages_in_turn(&self) -> bool {
         let plan = self.plan();
-        self.run.options.limit_records.is_some() || plan.stop.is_some() || plan.responses.iter().any(|rule| matches!(rule.then, Then::Stop))
+        self.run.options.limit_records.is_some()
+            || plan.stop.is_some()
+            || plan
+                .responses
+                .iter()
+                .any(|rule| matches!(rule.then, Then::Stop))
     }
 
     /// Hands a page on and asks what follows.
@@ -285,18 +353,37 @@ impl Stream {
         let mut next = if fetched.last {
             Next::End
         } else {
-            walk.after(&digest.facts(), self.size_kept.load(Ordering::Relaxed)).map_err(StepFault::Walk)?
+            walk.after(&digest.facts(), self.size_kept.load(Ordering::Relaxed))
+                .map_err(StepFault::Walk)?
         };
-        if next == Next::End && self.expect_total.is_some() && matches!(self.plan().paging, Paging::None { declared: false }) {
-            if let Some(total) = self.told_total(&digest).filter(|total| *total > digest.count) {
-                return Err(StepFault::Walk(WalkFault::Forgotten(format!("it tells of {total} records and holds {}", digest.count))));
+        if next == Next::End
+            && self.expect_total.is_some()
+            && matches!(self.plan().paging, Paging::None { declared: false })
+        {
+            if let Some(total) = self
+                .told_total(&digest)
+                .filter(|total| *total > digest.count)
+            {
+                return Err(StepFault::Walk(WalkFault::Forgotten(format!(
+                    "it tells of {total} records and holds {}",
+                    digest.count
+                ))));
             }
         }
         if let Some(stop) = &self.plan().stop
             && next != Next::End
         {
-            let names = self.answer_names(&fetched.status, &fetched.headers, &fetched.body, &partition.variables, 1, Some(&fetched.page));
-            if stop.holds(&names).map_err(|e| StepFault::Failure(trouble::rule("stop", &e, &self.place(partition, page))))? {
+            let names = self.answer_names(
+                &fetched.status,
+                &fetched.headers,
+                &fetched.body,
+                &partition.variables,
+                1,
+                Some(&fetched.page),
+            );
+            if stop.holds(&names).map_err(|e| {
+                StepFault::Failure(trouble::rule("stop", &e, &self.place(partition, page)))
+            })? {
                 next = Next::End;
             }
         }
@@ -314,13 +401,21 @@ impl Stream {
             headers: fetched.headers.clone(),
             wanted: fetched.page.wants.clone(),
             count,
-            last_record: keyset.then(|| fetched.page.last().map(str::to_owned)).flatten(),
+            last_record: keyset
+                .then(|| fetched.page.last().map(str::to_owned))
+                .flatten(),
             content: content_hash(fetched.page.lines.as_bytes()),
             ended: fetched.last,
         }
     }
 
-    async fn hand_on(&self, fetched: Fetched, partition: &Partition, committer: &Committer, page: u32) -> Result<(), StepFault> {
+    async fn hand_on(
+        &self,
+        fetched: Fetched,
+        partition: &Partition,
+        committer: &Committer,
+        page: u32,
+    ) -> Result<(), StepFault> {
         let records = fetched.page.count();
         self.records.fetch_add(records as u64, Ordering::Relaxed);
         self.emit(Fact::PageFetched {
@@ -336,10 +431,13 @@ impl Stream {
             page,
             lines: fetched.page.lines.into_bytes(),
             records: u32::try_from(records).unwrap_or(u32::MAX),
-            reservation: fetched.reservation,
+            _reservation: fetched.reservation,
         };
         // A writer that is gone has failed; its own error is told where it is awaited.
-        committer.commit(staged).await.map_err(|_| StepFault::Failure(self.run.interrupted()))
+        committer
+            .commit(staged)
+            .await
+            .map_err(|_| StepFault::Failure(self.run.interrupted()))
     }
 
     /// Pages whose addresses are known, side by side; the digest of the last in order.
@@ -358,24 +456,47 @@ impl Stream {
             while started < spread.count && tasks.len() < width {
                 let turn = Turn::With(spread.to.clone(), Param::Number(spread.position(started)));
                 let page = spread.page + u32::try_from(started).unwrap_or(u32::MAX);
-                tasks.spawn(self.clone().fetch_one(base.clone(), turn, partition.clone(), committer.clone(), page, started));
+                tasks.spawn(self.clone().fetch_one(
+                    base.clone(),
+                    turn,
+                    partition.clone(),
+                    committer.clone(),
+                    page,
+                    started,
+                ));
                 started += 1;
             }
-            let Some(done) = tasks.join_next().await else { break };
+            let Some(done) = tasks.join_next().await else {
+                break;
+            };
             let (at, digest, request) = match done {
                 Ok(result) => result?,
                 Err(panic) => std::panic::resume_unwind(panic.into_panic()),
             };
             if digest.count > 1 && digest.content == first.content {
-                let fault = WalkFault::Loop(format!("page {} has the same records as the first of them", u64::from(spread.page) + at + 1));
-                return Err(trouble::walk(&fault, &self.place(partition, spread.page), &request));
+                let fault = WalkFault::Loop(format!(
+                    "page {} has the same records as the first of them",
+                    u64::from(spread.page) + at + 1
+                ));
+                return Err(trouble::walk(
+                    &fault,
+                    &self.place(partition, spread.page),
+                    &request,
+                ));
             }
             records += digest.count;
             if at + 1 == spread.count {
                 end = Some(digest);
             }
         }
-        let digest = end.unwrap_or(Digest { headers: HeaderMap::new(), wanted: Vec::new(), count: 0, last_record: None, content: 0, ended: true });
+        let digest = end.unwrap_or(Digest {
+            headers: HeaderMap::new(),
+            wanted: Vec::new(),
+            count: 0,
+            last_record: None,
+            content: 0,
+            ended: true,
+        });
         Ok(SpreadEnd { digest, records })
     }
 
@@ -393,7 +514,9 @@ impl Stream {
         let fetched = self.fetch(&request, &partition.variables, &place).await?;
         let digest = self.digest(&fetched, None);
         let shown = self.show(&request);
-        self.hand_on(fetched, &partition, &committer, page).await.map_err(|fault| fault.into_failure(&place, &shown))?;
+        self.hand_on(fetched, &partition, &committer, page)
+            .await
+            .map_err(|fault| fault.into_failure(&place, &shown))?;
         Ok((at, digest, shown))
     }
 
@@ -402,14 +525,26 @@ impl Stream {
     }
 
     /// `expect.total`: a partition that holds less than the API says is not complete.
-    fn judge_total(&self, partition: &Partition, records: u64, total: Option<u64>) -> Result<(), Box<Failure>> {
+    fn judge_total(
+        &self,
+        partition: &Partition,
+        records: u64,
+        total: Option<u64>,
+    ) -> Result<(), Box<Failure>> {
         if self.expect_total.is_none() {
             return Ok(());
         }
         let label = partition.label();
-        let of = if label.is_empty() { String::new() } else { format!(" of {label}") };
+        let of = if label.is_empty() {
+            String::new()
+        } else {
+            format!(" of {label}")
+        };
         match total {
-            Some(total) if records < total => Err(self.held(&format!("{}{of}: the API tells of {total} records, but its pages held {records}", self.name))),
+            Some(total) if records < total => Err(self.held(&format!(
+                "{}{of}: the API tells of {total} records, but its pages held {records}",
+                self.name
+            ))),
             _ => Ok(()),
         }
     }
@@ -420,7 +555,9 @@ impl Stream {
             exit: Exit::Held,
             message: self.run.secrets.scrub(message),
             causes: Vec::new(),
-            hint: Some("the old file stays; look at the API, then correct `expect` or `pages`".to_owned()),
+            hint: Some(
+                "the old file stays; look at the API, then correct `expect` or `pages`".to_owned(),
+            ),
         })
     }
 
@@ -441,8 +578,13 @@ impl Stream {
 
     fn tell_expected(&self) {
         let e = &self.expected;
-        let complete = e.enumerated.load(Ordering::Relaxed) && e.known.load(Ordering::Relaxed) == e.partitions.load(Ordering::Relaxed);
-        self.emit(Fact::PagesExpected { stream: self.name.clone(), pages: e.pages.load(Ordering::Relaxed), complete });
+        let complete = e.enumerated.load(Ordering::Relaxed)
+            && e.known.load(Ordering::Relaxed) == e.partitions.load(Ordering::Relaxed);
+        self.emit(Fact::PagesExpected {
+            stream: self.name.clone(),
+            pages: e.pages.load(Ordering::Relaxed),
+            complete,
+        });
     }
 }
 
@@ -458,7 +600,10 @@ struct Spread {
 
 impl Spread {
     fn position(&self, at: u64) -> i64 {
-        self.first.saturating_add(self.step.saturating_mul(i64::try_from(at).unwrap_or(i64::MAX)))
+        self.first.saturating_add(
+            self.step
+                .saturating_mul(i64::try_from(at).unwrap_or(i64::MAX)),
+        )
     }
 }
 
@@ -483,7 +628,11 @@ impl StepFault {
 
 /// The page size that the request asks for.
 fn asked_size(paging: &Paging, request: &Rendered) -> Option<u64> {
-    let (Paging::Page { size, .. } | Paging::Offset { size, .. } | Paging::Keyset { size, .. }) = paging else { return None };
+    let (Paging::Page { size, .. } | Paging::Offset { size, .. } | Paging::Keyset { size, .. }) =
+        paging
+    else {
+        return None;
+    };
     request.get(size.as_ref()?)?.parse().ok()
 }
 

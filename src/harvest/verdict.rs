@@ -13,7 +13,7 @@ use crate::plan::{ResponseRule, Then};
 
 /// What an answer means.
 #[derive(Debug, PartialEq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// A page.
     Accept,
     /// No rows here, and none after.
@@ -33,13 +33,13 @@ pub enum Verdict {
 
 /// An attempt that did not bring a page.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Trouble {
+pub(super) struct Trouble {
     /// Its class.
-    pub class: FailureClass,
+    pub(super) class: FailureClass,
     /// What went wrong.
-    pub message: String,
+    pub(super) message: String,
     /// How long the server asked us to wait.
-    pub told: Option<Duration>,
+    pub(super) told: Option<Duration>,
 }
 
 /// The least pause for a throttle that does not say how long.
@@ -47,7 +47,7 @@ const LEAST_PAUSE: Duration = Duration::from_secs(1);
 
 impl Trouble {
     /// How long to wait, given the jittered `backoff`: never less than told.
-    pub fn delay(&self, backoff: Duration) -> Duration {
+    pub(super) fn delay(&self, backoff: Duration) -> Duration {
         match (self.class, self.told) {
             (FailureClass::Throttle, Some(told)) => told,
             (FailureClass::Throttle, None) => backoff.max(LEAST_PAUSE),
@@ -60,7 +60,12 @@ impl Trouble {
 const UNTOLD_WAIT: Duration = Duration::from_secs(60);
 
 /// Judges by the stream's own rules; `None` leaves it to [`by_status`].
-pub fn by_rules(rules: &[ResponseRule], names: &Value, headers: &HeaderMap, now: Timestamp) -> Result<Option<Verdict>, LanguageProblem> {
+pub(super) fn by_rules(
+    rules: &[ResponseRule],
+    names: &Value,
+    headers: &HeaderMap,
+    now: Timestamp,
+) -> Result<Option<Verdict>, LanguageProblem> {
     for rule in rules {
         if !rule.when.holds(names)? {
             continue;
@@ -70,10 +75,20 @@ pub fn by_rules(rules: &[ResponseRule], names: &Value, headers: &HeaderMap, now:
             Then::Accept => Verdict::Accept,
             Then::Skip => Verdict::Skip,
             Then::Stop => Verdict::Last,
-            Then::Retry => Verdict::Trouble(Trouble { class: FailureClass::Transient, message: because(), told: hint::retry_after(headers, now) }),
+            Then::Retry => Verdict::Trouble(Trouble {
+                class: FailureClass::Transient,
+                message: because(),
+                told: hint::retry_after(headers, now),
+            }),
             Then::Wait(time) => {
-                let told = time.or_else(|| told_wait(headers, now)).unwrap_or(UNTOLD_WAIT);
-                Verdict::Trouble(Trouble { class: FailureClass::Throttle, message: because(), told: Some(told) })
+                let told = time
+                    .or_else(|| told_wait(headers, now))
+                    .unwrap_or(UNTOLD_WAIT);
+                Verdict::Trouble(Trouble {
+                    class: FailureClass::Throttle,
+                    message: because(),
+                    told: Some(told),
+                })
             }
             Then::Fail(text) => Verdict::Fail {
                 message: match text {
@@ -88,27 +103,43 @@ pub fn by_rules(rules: &[ResponseRule], names: &Value, headers: &HeaderMap, now:
 }
 
 /// Judges by status and headers (RFC 9110, section 15).
-pub fn by_status(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Verdict {
+pub(super) fn by_status(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Verdict {
     let told = hint::retry_after(headers, now);
-    let trouble = |class, told| Verdict::Trouble(Trouble { class, message: show(status), told });
+    let trouble = |class, told| {
+        Verdict::Trouble(Trouble {
+            class,
+            message: show(status),
+            told,
+        })
+    };
     match status.as_u16() {
         200..=299 => Verdict::Accept,
         429 => trouble(FailureClass::Throttle, told_wait(headers, now)),
         503 | 403 if told.is_some() => trouble(FailureClass::Throttle, told),
-        403 if hint::remaining_zero(headers) => trouble(FailureClass::Throttle, told_wait(headers, now).or(Some(UNTOLD_WAIT))),
+        403 if hint::remaining_zero(headers) => trouble(
+            FailureClass::Throttle,
+            told_wait(headers, now).or(Some(UNTOLD_WAIT)),
+        ),
         // 52x: what reverse proxies say of an origin they cannot reach.
         408 | 425 | 500 | 502..=504 | 520..=529 => trouble(FailureClass::Transient, told),
-        code => Verdict::Fail { message: show(status), hint: advice(code) },
+        code => Verdict::Fail {
+            message: show(status),
+            hint: advice(code),
+        },
     }
 }
 
 /// Retry-After, else the reset that goes with an empty allowance.
 fn told_wait(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    hint::retry_after(headers, now).or_else(|| hint::remaining_zero(headers).then(|| hint::reset(headers, now)).flatten())
+    hint::retry_after(headers, now).or_else(|| {
+        hint::remaining_zero(headers)
+            .then(|| hint::reset(headers, now))
+            .flatten()
+    })
 }
 
 /// `404 Not Found`.
-pub fn show(status: StatusCode) -> String {
+pub(super) fn show(status: StatusCode) -> String {
     match status.canonical_reason() {
         Some(reason) => format!("{} {reason}", status.as_u16()),
         None => status.as_u16().to_string(),
@@ -147,7 +178,9 @@ mod tests {
             map.insert(*name, value.parse().expect("a value"));
         }
         match by_status(StatusCode::from_u16(status).expect("a status"), &map, now()) {
-            Verdict::Trouble(t) => format!("{:?} {}", t.class, t.told.map_or(-1.0, |d| d.as_secs_f64())),
+            Verdict::Trouble(t) => {
+                format!("{:?} {}", t.class, t.told.map_or(-1.0, |d| d.as_secs_f64()))
+            }
             Verdict::Fail { .. } => "fail".to_owned(),
             other => format!("{other:?}"),
         }
@@ -158,7 +191,13 @@ mod tests {
         assert_eq!(class(200, &[]), "Accept");
         assert_eq!(class(429, &[]), "Throttle -1");
         assert_eq!(class(429, &[("retry-after", "30")]), "Throttle 30");
-        assert_eq!(class(429, &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "12")]), "Throttle 12");
+        assert_eq!(
+            class(
+                429,
+                &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "12")]
+            ),
+            "Throttle 12"
+        );
         assert_eq!(class(503, &[]), "Transient -1");
         assert_eq!(class(503, &[("retry-after", "5")]), "Throttle 5");
         assert_eq!(class(403, &[]), "fail");
@@ -173,12 +212,31 @@ mod tests {
 
     #[test]
     fn the_first_rule_that_matches_wins() {
-        let rule = |when: &str, then| ResponseRule { when: Expr::parse(when).expect("an expression"), then };
-        let rules = [rule("status == 404", Then::Skip), rule("status >= 400", Then::Fail(None)), rule("body.gone.deeper", Then::Accept)];
-        let names = |status: u16| [("status".to_owned(), Value::from(status))].into_iter().collect::<Value>();
-        let judge = |status| by_rules(&rules, &names(status), &HeaderMap::new(), now()).expect("no problem");
+        let rule = |when: &str, then| ResponseRule {
+            when: Expr::parse(when).expect("an expression"),
+            then,
+        };
+        let rules = [
+            rule("status == 404", Then::Skip),
+            rule("status >= 400", Then::Fail(None)),
+            rule("body.gone.deeper", Then::Accept),
+        ];
+        let names = |status: u16| {
+            [("status".to_owned(), Value::from(status))]
+                .into_iter()
+                .collect::<Value>()
+        };
+        let judge = |status| {
+            by_rules(&rules, &names(status), &HeaderMap::new(), now()).expect("no problem")
+        };
         assert_eq!(judge(404), Some(Verdict::Skip));
-        assert_eq!(judge(410), Some(Verdict::Fail { message: "the answer matches `status >= 400`".to_owned(), hint: None }));
+        assert_eq!(
+            judge(410),
+            Some(Verdict::Fail {
+                message: "the answer matches `status >= 400`".to_owned(),
+                hint: None
+            })
+        );
         assert_eq!(judge(200), None);
     }
 }

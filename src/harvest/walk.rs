@@ -10,22 +10,22 @@ use crate::plan::request::{Param, Slot, Turn};
 
 /// What one page says about the next; the captured texts are raw JSON.
 #[derive(Debug, Default)]
-pub struct PageFacts<'a> {
+pub(super) struct PageFacts<'a> {
     /// Records on the page.
-    pub count: u64,
+    pub(super) count: u64,
     /// Values at [`wants`], in that order.
-    pub wanted: &'a [Option<String>],
+    pub(super) wanted: &'a [Option<String>],
     /// The answer's headers.
-    pub headers: Option<&'a HeaderMap>,
+    pub(super) headers: Option<&'a HeaderMap>,
     /// The last record, raw.
-    pub last: Option<&'a str>,
+    pub(super) last: Option<&'a str>,
     /// A hash of the page's records.
-    pub content: u64,
+    pub(super) content: u64,
 }
 
 /// What to ask next.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Next {
+pub(super) enum Next {
     /// Nothing: the partition is walked.
     End,
     /// One page.
@@ -47,7 +47,7 @@ pub enum Next {
 
 /// Why the walk cannot go on.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WalkFault {
+pub(super) enum WalkFault {
     /// The same page again.
     #[error("{0}")]
     Loop(String),
@@ -60,10 +60,14 @@ pub enum WalkFault {
 }
 
 /// Paths that pages must be searched for, in the order of [`PageFacts::wanted`].
-pub fn wants<'a>(paging: &'a Paging, expect_total: Option<&'a Path>) -> Vec<&'a Path> {
+pub(super) fn wants<'a>(paging: &'a Paging, expect_total: Option<&'a Path>) -> Vec<&'a Path> {
     let mut wants = Vec::new();
     match paging {
-        Paging::Next(path) | Paging::Token { from: TokenFrom::Body(path), .. } => wants.push(path),
+        Paging::Next(path)
+        | Paging::Token {
+            from: TokenFrom::Body(path),
+            ..
+        } => wants.push(path),
         Paging::Page { total, last, .. } => {
             wants.extend(total.as_ref());
             wants.extend(last.as_ref());
@@ -77,7 +81,7 @@ pub fn wants<'a>(paging: &'a Paging, expect_total: Option<&'a Path>) -> Vec<&'a 
 
 /// The walk over one partition.
 #[derive(Debug)]
-pub struct Walk<'a> {
+pub(super) struct Walk<'a> {
     paging: &'a Paging,
     /// The page size that the request asks for.
     size: Option<u64>,
@@ -94,18 +98,29 @@ pub struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     /// A walk that has not begun; `size` is the page size that the rendered request holds.
-    pub fn new(paging: &'a Paging, size: Option<u64>, in_turn: bool) -> Self {
+    pub(super) fn new(paging: &'a Paging, size: Option<u64>, in_turn: bool) -> Self {
         let position = match paging {
             Paging::Page { start, .. } | Paging::Offset { start, .. } => *start,
             _ => 0,
         };
-        Self { paging, size, position, held: 0, contents: HashSet::new(), repeats: 0, pages: 0, in_turn }
+        Self {
+            paging,
+            size,
+            position,
+            held: 0,
+            contents: HashSet::new(),
+            repeats: 0,
+            pages: 0,
+            in_turn,
+        }
     }
 
     /// The first page; `token` is the rendered `start` of token paging.
-    pub fn first(&self, token: Option<String>) -> Turn {
+    pub(super) fn first(&self, token: Option<String>) -> Turn {
         match (self.paging, token) {
-            (Paging::Page { to, start, .. } | Paging::Offset { to, start, .. }, _) => Turn::With(to.clone(), Param::Number(*start)),
+            (Paging::Page { to, start, .. } | Paging::Offset { to, start, .. }, _) => {
+                Turn::With(to.clone(), Param::Number(*start))
+            }
             (Paging::Token { to, .. }, Some(token)) => Turn::With(to.clone(), Param::Text(token)),
             _ => Turn::First,
         }
@@ -113,16 +128,24 @@ impl<'a> Walk<'a> {
 
     /// What to ask after a page. `size_kept` says whether the API is known to give as many
     /// records as asked: until then a short page is not taken for the last.
-    pub fn after(&mut self, page: &PageFacts<'_>, size_kept: bool) -> Result<Next, WalkFault> {
+    pub(super) fn after(
+        &mut self,
+        page: &PageFacts<'_>,
+        size_kept: bool,
+    ) -> Result<Next, WalkFault> {
         self.pages += 1;
         self.judge_content(page)?;
         let wanted = |at: usize| page.wanted.get(at).and_then(Option::as_deref);
         match self.paging {
             Paging::None { declared: true } => Ok(Next::End),
-            Paging::None { declared: false } => match page.headers.and_then(crate::fetch::link::next) {
-                Some(_) => Err(WalkFault::Forgotten("it sends `Link: …; rel=\"next\"`".to_owned())),
-                None => Ok(Next::End),
-            },
+            Paging::None { declared: false } => {
+                match page.headers.and_then(crate::fetch::link::next) {
+                    Some(_) => Err(WalkFault::Forgotten(
+                        "it sends `Link: …; rel=\"next\"`".to_owned(),
+                    )),
+                    None => Ok(Next::End),
+                }
+            }
             Paging::Link => Ok(match page.headers.and_then(crate::fetch::link::next) {
                 Some(url) => Next::Url(url),
                 None => Next::End,
@@ -131,12 +154,19 @@ impl<'a> Walk<'a> {
                 None | Some("null" | "\"\"" | "false") => Ok(Next::End),
                 Some(raw) => match serde_json::from_str::<String>(raw) {
                     Ok(url) => Ok(Next::Url(url)),
-                    Err(_) => Err(WalkFault::Unusable(format!("`pages.next: {path}` holds {}, not a URL", shorten(raw)))),
+                    Err(_) => Err(WalkFault::Unusable(format!(
+                        "`pages.next: {path}` holds {}, not a URL",
+                        shorten(raw)
+                    ))),
                 },
             },
             Paging::Token { from, to, .. } => self.after_token(from, to, wanted(0), page),
-            Paging::Keyset { field, to, add, .. } => self.after_keyset(field, to, *add, page, size_kept),
-            Paging::Page { to, total, last, .. } => {
+            Paging::Keyset { field, to, add, .. } => {
+                self.after_keyset(field, to, *add, page, size_kept)
+            }
+            Paging::Page {
+                to, total, last, ..
+            } => {
                 let has_total = usize::from(total.is_some());
                 let total = total.as_ref().and_then(|_| whole(wanted(0)));
                 let last = last.as_ref().and_then(|_| whole(wanted(has_total)));
@@ -152,21 +182,23 @@ impl<'a> Walk<'a> {
     }
 
     /// The walk stands at the last page of what [`Next::Many`] handed out.
-    pub fn spread_to(&mut self, position: i64, pages: u64) {
+    pub(super) fn spread_to(&mut self, position: i64, pages: u64) {
         self.position = position;
         self.pages += pages;
     }
 
-    /// Pages walked so far.
-    pub fn pages(&self) -> u64 {
-        self.pages
-    }
-
-    fn after_number(&mut self, to: &Slot, step: i64, total: Option<u64>, last: Option<u64>, count: u64, size_kept: bool) -> Next {
+    fn after_number(
+        &mut self,
+        to: &Slot,
+        step: i64,
+        total: Option<u64>,
+        last: Option<u64>,
+        count: u64,
+        size_kept: bool,
+    ) -> Next {
         if count == 0 {
             return Next::End;
         }
-        let first_page = self.held == 0;
         self.held = self.held.max(count);
         let Some(following) = self.position.checked_add(step) else {
             return Next::End;
@@ -181,19 +213,39 @@ impl<'a> Walk<'a> {
         match more {
             Some(0) => return Next::End,
             // Later pages are asked again because the list may have grown while we read it.
-            Some(count) if !begun && !self.in_turn => return Next::Many { to: to.clone(), first: following, step, count },
+            Some(count) if !begun && !self.in_turn => {
+                return Next::Many {
+                    to: to.clone(),
+                    first: following,
+                    step,
+                    count,
+                };
+            }
             Some(_) => {}
-            None if self.size.is_some_and(|size| count < size) && (size_kept || begun) => return Next::End,
+            None if self.size.is_some_and(|size| count < size) && (size_kept || begun) => {
+                return Next::End;
+            }
             None => {}
         }
         self.position = following;
         Next::One(Turn::With(to.clone(), Param::Number(following)))
     }
 
-    fn after_token(&mut self, from: &TokenFrom, to: &Slot, body: Option<&str>, page: &PageFacts<'_>) -> Result<Next, WalkFault> {
+    fn after_token(
+        &mut self,
+        from: &TokenFrom,
+        to: &Slot,
+        body: Option<&str>,
+        page: &PageFacts<'_>,
+    ) -> Result<Next, WalkFault> {
         let param = match from {
             TokenFrom::Header(name) => {
-                let value = page.headers.and_then(|h| h.get(name)).and_then(|v| v.to_str().ok()).map(str::trim).unwrap_or_default();
+                let value = page
+                    .headers
+                    .and_then(|h| h.get(name))
+                    .and_then(|v| v.to_str().ok())
+                    .map(str::trim)
+                    .unwrap_or_default();
                 if value.is_empty() || value == "null" {
                     return Ok(Next::End);
                 }
@@ -202,7 +254,10 @@ impl<'a> Walk<'a> {
             TokenFrom::Body(path) => match body {
                 None | Some("null" | "\"\"" | "{}" | "[]" | "false") => return Ok(Next::End),
                 Some(raw) if raw.starts_with(['{', '[']) => {
-                    return Err(WalkFault::Unusable(format!("`pages.token.from: {path}` holds {}, not a token", shorten(raw))));
+                    return Err(WalkFault::Unusable(format!(
+                        "`pages.token.from: {path}` holds {}, not a token",
+                        shorten(raw)
+                    )));
                 }
                 Some(raw) => Param::Json(raw.to_owned()),
             },
@@ -210,7 +265,14 @@ impl<'a> Walk<'a> {
         Ok(Next::One(Turn::With(to.clone(), param)))
     }
 
-    fn after_keyset(&mut self, field: &Path, to: &Slot, add: Option<i64>, page: &PageFacts<'_>, size_kept: bool) -> Result<Next, WalkFault> {
+    fn after_keyset(
+        &mut self,
+        field: &Path,
+        to: &Slot,
+        add: Option<i64>,
+        page: &PageFacts<'_>,
+        size_kept: bool,
+    ) -> Result<Next, WalkFault> {
         let Some(last) = page.last else {
             return Ok(Next::End);
         };
@@ -220,13 +282,20 @@ impl<'a> Walk<'a> {
         if short && (size_kept || !first_page) {
             return Ok(Next::End);
         }
-        let raw = crate::records::scan::get(last, field)
-            .ok_or_else(|| WalkFault::Unusable(format!("the last record has no `{field}`, which `pages.keyset` needs: {}", shorten(last))))?;
+        let raw = crate::json::get(last, field).ok_or_else(|| {
+            WalkFault::Unusable(format!(
+                "the last record has no `{field}`, which `pages.keyset` needs: {}",
+                shorten(last)
+            ))
+        })?;
         let param = match add {
             None => Param::Json(raw.to_owned()),
             Some(add) => {
                 let number: i64 = raw.trim_matches('"').parse().map_err(|_| {
-                    WalkFault::Unusable(format!("`pages.keyset.add` needs whole numbers, but `{field}` holds {}", shorten(raw)))
+                    WalkFault::Unusable(format!(
+                        "`pages.keyset.add` needs whole numbers, but `{field}` holds {}",
+                        shorten(raw)
+                    ))
                 })?;
                 Param::Number(number.saturating_add(add))
             }
@@ -237,7 +306,10 @@ impl<'a> Walk<'a> {
     /// The same records again are a loop at once, save for single records on pages that we count
     /// ourselves: two of those can be alike by chance.
     fn judge_content(&mut self, page: &PageFacts<'_>) -> Result<(), WalkFault> {
-        if page.count == 0 || matches!(self.paging, Paging::None { .. }) || self.contents.insert(page.content) {
+        if page.count == 0
+            || matches!(self.paging, Paging::None { .. })
+            || self.contents.insert(page.content)
+        {
             return Ok(());
         }
         self.repeats += 1;
@@ -245,16 +317,23 @@ impl<'a> Walk<'a> {
         if counted && page.count == 1 && self.repeats < 3 {
             return Ok(());
         }
-        Err(WalkFault::Loop(format!("page {} has the same records as an earlier page", self.pages)))
+        Err(WalkFault::Loop(format!(
+            "page {} has the same records as an earlier page",
+            self.pages
+        )))
     }
 }
 
 /// A non-negative whole number, written as a number or as text.
-pub fn whole(raw: Option<&str>) -> Option<u64> {
+pub(super) fn whole(raw: Option<&str>) -> Option<u64> {
     raw?.trim_matches('"').parse().ok()
 }
 
 fn shorten(raw: &str) -> String {
     let cut: String = raw.chars().take(60).collect();
-    if cut.len() < raw.len() { format!("{cut}…") } else { cut }
+    if cut.len() < raw.len() {
+        format!("{cut}…")
+    } else {
+        cut
+    }
 }
