@@ -7,13 +7,13 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::failure::{Exit, Failure};
-use crate::harvest::Options;
+use crate::harvest::{Harvest, Options, Sample};
 use crate::report::{self, Manner, Reporter, Verbosity, clean, plural};
 
 use super::drive::Drive;
 use super::global::Global;
 use super::infer::Kind;
-use super::rooms::{self, NoPlan, Overrides, Sample};
+use super::rooms::{self, NoPlan, Overrides};
 use super::{out, project, table};
 
 /// Rows shown of each stream.
@@ -69,7 +69,8 @@ impl PreviewArgs {
             limit_records: None,
         };
         let mut exit = Exit::Complete;
-        for sample in rooms::preview(plan, world, options).await? {
+        let harvest = Harvest::open(plan, world, options).map_err(|failure| *failure)?;
+        for sample in harvest.preview().await {
             out::stdout(&draw(&sample, table::width()))?;
             if let Some(failure) = &sample.failure {
                 out::stderr(&report::draw_failure(failure));

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use crate::failure::{Exit, Failure};
 use crate::fetch::client::HttpClient;
 use crate::fetch::transport::{ClientSettings, SharedTransport};
-use crate::harvest::{Harvest, Options, World};
 use crate::plan::Plan;
 use crate::plan::compile::{CompileProblem, compile};
 use crate::spec::diagnostic::{Diagnostics, SourceText};
@@ -23,17 +22,6 @@ pub(super) enum NoPlan {
     Failure(Failure),
     /// The file has mistakes.
     Mistakes(Diagnostics),
-}
-
-/// The first page of a stream, for `preview`.
-#[derive(Debug)]
-pub(super) struct Sample {
-    /// The stream.
-    pub(super) stream: String,
-    /// Its records as JSON text.
-    pub(super) records: Vec<String>,
-    /// Why there are none.
-    pub(super) failure: Option<Failure>,
 }
 
 /// Reads and checks a pipeline file.
@@ -85,19 +73,4 @@ pub(super) fn transport(plan: &Plan) -> Result<SharedTransport, Failure> {
     let client =
         HttpClient::new(settings).map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
     Ok(Arc::new(client))
-}
-
-/// The first page of each stream, one request a stream.
-pub(super) async fn preview(
-    plan: Plan,
-    world: World,
-    options: Options,
-) -> Result<Vec<Sample>, Failure> {
-    let _harvest = Harvest::open(plan, world, options).map_err(|failure| *failure)?;
-    // Harvest::preview is not there yet.
-    std::future::ready(Err(Failure::new(
-        Exit::Failed,
-        "preview is not part of this build",
-    )))
-    .await
 }
