@@ -7,5 +7,6 @@ mod errors;
 mod manners;
 mod paging;
 mod real;
+mod scene;
 mod secrets;
 mod shipped;
