@@ -104,7 +104,7 @@ pub fn compile(written: &Written, overrides: &Overrides) -> Result<Plan, Compile
                 vars,
                 secrets,
                 env,
-                seal: (),
+                _seal: (),
             })
         }
         _ => Err(CompileProblem::File(Diagnostics {

@@ -51,7 +51,7 @@ pub struct Plan {
     /// Environment variables its templates name, looked up when a run opens.
     pub env: Vec<Need>,
     /// Only `compile` makes one.
-    seal: (),
+    _seal: (),
 }
 
 /// A name that must have a value when a run opens.
