@@ -497,15 +497,12 @@ impl Stream {
         page: Option<&Page>,
     ) -> Value {
         let mut more = variables.to_vec();
-        let headers: Value = headers
-            .iter()
-            .map(|(name, value)| {
-                (
-                    name.as_str().replace('-', "_"),
-                    Value::from(String::from_utf8_lossy(value.as_bytes()).into_owned()),
-                )
-            })
-            .collect();
+        let headers = Value::from_pairs(headers.iter().map(|(name, value)| {
+            (
+                name.as_str().replace('-', "_"),
+                Value::from(String::from_utf8_lossy(value.as_bytes()).into_owned()),
+            )
+        }));
         more.push(("status".to_owned(), Value::from(status.as_u16())));
         more.push(("headers".to_owned(), headers));
         more.push(("attempt".to_owned(), Value::from(attempt)));
