@@ -10,14 +10,16 @@ use serde_json::{Map, Value};
 use super::at::At;
 use super::diagnostic::Diagnostic;
 use super::near;
+use super::prune::Wrong;
 use super::tree::{Node, Tree};
 
 /// All shape mistakes of `tree`, in the order of the file.
-pub(super) fn check(tree: &Tree, schema: &Value, file: &str) -> Vec<Diagnostic> {
+pub(super) fn check(tree: &Tree, schema: &Value, file: &str) -> (Vec<Diagnostic>, Wrong) {
     let mut walk = Walk {
         root: schema,
         file,
         found: Vec::new(),
+        wrong: Wrong::default(),
     };
     let top = Place {
         name: "a pipeline",
@@ -25,7 +27,7 @@ pub(super) fn check(tree: &Tree, schema: &Value, file: &str) -> Vec<Diagnostic> 
     };
     walk.value(tree, schema, &top);
     walk.found.sort_by_key(|one| (one.span.start, one.span.end));
-    walk.found
+    (walk.found, walk.wrong)
 }
 
 /// Where mistakes without a place of their own are shown: at the key that leads there.
@@ -38,6 +40,7 @@ struct Walk<'a> {
     root: &'a Value,
     file: &'a str,
     found: Vec<Diagnostic>,
+    wrong: Wrong,
 }
 
 /// What a schema allows, `$ref`, `anyOf` and `oneOf` unfolded.
@@ -166,6 +169,7 @@ impl<'a> Walk<'a> {
 
     fn minimum(&mut self, tree: &Tree, schema: &Value) {
         if schema.get("minimum").is_some() {
+            self.wrong.values.insert(tree.span.start);
             self.push(
                 "wrong-type",
                 "a number here cannot be negative".to_owned(),
@@ -179,6 +183,7 @@ impl<'a> Walk<'a> {
         if allowed.text || allowed.words.contains(&text) {
             return;
         }
+        self.wrong.values.insert(tree.span.start);
         if allowed.not_yet.contains(&text) {
             return self.not_yet(&format!("{}: {text}", place.name), tree.span.clone());
         }
@@ -217,6 +222,7 @@ impl<'a> Walk<'a> {
                 .iter()
                 .find(|(key, _)| allowed.not_yet.contains(&key.value.as_str()))
             {
+                self.wrong.values.insert(tree.span.start);
                 return self.not_yet(&key.value, key.span.clone());
             }
             return self.wrong_type(tree, allowed, place);
@@ -239,6 +245,9 @@ impl<'a> Walk<'a> {
                 name,
                 span: key.span.clone(),
             };
+            if doubled || inner.is_none() {
+                self.wrong.keys.insert(key.span.start);
+            }
             if let Some(inner) = inner {
                 if !doubled {
                     chosen.push(key);
@@ -260,6 +269,22 @@ impl<'a> Walk<'a> {
             self.one_variant(&chosen, later, allowed, place);
         } else if !later {
             self.missing(allowed.tables[0], entries, &meant, place);
+        }
+        let stays = |name: &str| {
+            entries.iter().any(|(key, value)| {
+                key.value == name
+                    && !self.wrong.keys.contains(&key.span.start)
+                    && !self.wrong.values.contains(&value.span.start)
+            })
+        };
+        let is_whole = if is_choice {
+            entries.len() == 1 && chosen.iter().all(|key| stays(&key.value)) && !chosen.is_empty()
+        } else {
+            strings(allowed.tables[0].get("required"))
+                .all(|name| stays(name) || note(allowed.tables[0], name).is_some())
+        };
+        if !is_whole {
+            self.wrong.values.insert(tree.span.start);
         }
     }
 
@@ -309,10 +334,7 @@ impl<'a> Walk<'a> {
             if is_here || meant.contains(&name) {
                 continue;
             }
-            let hint = property(table, name)
-                .and_then(|inner| inner.get("x-missing"))
-                .and_then(Value::as_str)
-                .map(str::to_owned);
+            let hint = note(table, name).map(str::to_owned);
             self.push(
                 "missing-key",
                 format!("{} has no `{name}`", shown(place.name)),
@@ -340,6 +362,7 @@ impl<'a> Walk<'a> {
     }
 
     fn wrong_type(&mut self, tree: &Tree, allowed: &Allowed<'_>, place: &Place<'_>) {
+        self.wrong.values.insert(tree.span.start);
         let mut wanted = Vec::new();
         let words: Vec<String> = allowed
             .words
@@ -429,6 +452,11 @@ fn property<'a>(table: &'a Map<String, Value>, name: &str) -> Option<&'a Value> 
         let free = table.get("additionalProperties");
         free.filter(|schema| *schema != &Value::Bool(false))
     })
+}
+
+/// What to do where a key is missing that the types do not insist on.
+fn note<'a>(table: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    property(table, name)?.get("x-missing")?.as_str()
 }
 
 fn keys<'a>(table: &&'a Map<String, Value>) -> impl Iterator<Item = &'a str> + use<'a> {
