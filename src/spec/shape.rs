@@ -10,14 +10,16 @@ use serde_json::{Map, Value};
 use super::at::At;
 use super::diagnostic::Diagnostic;
 use super::near;
+use super::prune::Wrong;
 use super::tree::{Node, Tree};
 
 /// All shape mistakes of `tree`, in the order of the file.
-pub(super) fn check(tree: &Tree, schema: &Value, file: &str) -> Vec<Diagnostic> {
+pub(super) fn check(tree: &Tree, schema: &Value, file: &str) -> (Vec<Diagnostic>, Wrong) {
     let mut walk = Walk {
         root: schema,
         file,
         found: Vec::new(),
+        wrong: Wrong::default(),
     };
     let top = Place {
         name: "a pipeline",
@@ -25,7 +27,7 @@ pub(super) fn check(tree: &Tree, schema: &Value, file: &str) -> Vec<Diagnostic> 
     };
     walk.value(tree, schema, &top);
     walk.found.sort_by_key(|one| (one.span.start, one.span.end));
-    walk.found
+    (walk.found, walk.wrong)
 }
 
 /// Where mistakes without a place of their own are shown: at the key that leads there.
@@ -38,6 +40,7 @@ struct Walk<'a> {
     root: &'a Value,
     file: &'a str,
     found: Vec<Diagnostic>,
+    wrong: Wrong,
 }
 
 /// What a schema allows, `$ref`, `anyOf` and `oneOf` unfolded.
@@ -166,6 +169,7 @@ impl<'a> Walk<'a> {
 
     fn minimum(&mut self, tree: &Tree, schema: &Value) {
         if schema.get("minimum").is_some() {
+            self.wrong.values.insert(tree.span.start);
             self.push(
                 "wrong-type",
                 "a number here cannot be negative".to_owned(),
@@ -179,19 +183,21 @@ impl<'a> Walk<'a> {
         if allowed.text || allowed.words.contains(&text) {
             return;
         }
+        self.wrong.values.insert(tree.span.start);
         if allowed.not_yet.contains(&text) {
-            return self.not_yet(text, tree.span.clone());
+            return self.not_yet(&format!("{}: {text}", place.name), tree.span.clone());
         }
         let variants: Vec<&str> = variants(&allowed.tables);
         if variants.contains(&text) && variants.len() > 1 {
             let message = format!("`{text}` needs a value");
-            let hint = Some(format!("write `{{ {text}: … }}`"));
+            let hint = Some(format!("write `{}: {{ {text}: … }}`", place.name));
             return self.push("wrong-type", message, tree.span.clone(), hint);
         }
-        if allowed.words.is_empty() {
+        let known = allowed.words.iter().chain(&variants).copied();
+        let is_slip = near::near(text, known.clone()).is_some();
+        if allowed.words.is_empty() || !(allowed.items.is_empty() || is_slip) {
             return self.wrong_type(tree, allowed, place);
         }
-        let known = allowed.words.iter().chain(&variants).copied();
         let hint = near::hint(text, known, "allowed here");
         self.push(
             "unknown-value",
@@ -216,6 +222,7 @@ impl<'a> Walk<'a> {
                 .iter()
                 .find(|(key, _)| allowed.not_yet.contains(&key.value.as_str()))
             {
+                self.wrong.values.insert(tree.span.start);
                 return self.not_yet(&key.value, key.span.clone());
             }
             return self.wrong_type(tree, allowed, place);
@@ -224,6 +231,7 @@ impl<'a> Walk<'a> {
         let is_choice = allowed.tables.len() > 1;
         let mut chosen: Vec<&At<String>> = Vec::new();
         let mut later = false;
+        let mut meant: Vec<&str> = Vec::new();
         for (index, (key, value)) in entries.iter().enumerate() {
             let name = key.value.as_str();
             let doubled = entries[..index]
@@ -237,6 +245,9 @@ impl<'a> Walk<'a> {
                 name,
                 span: key.span.clone(),
             };
+            if doubled || inner.is_none() {
+                self.wrong.keys.insert(key.span.start);
+            }
             if let Some(inner) = inner {
                 if !doubled {
                     chosen.push(key);
@@ -247,6 +258,7 @@ impl<'a> Walk<'a> {
                 self.not_yet(name, key.span.clone());
             } else {
                 let known = known_keys(&allowed.tables, &allowed.words);
+                meant.extend(near::near(name, known.iter().copied()));
                 let hint = near::hint(name, known.iter().copied(), "known here");
                 let message = format!("unknown key `{name}` in {}", shown(place.name));
                 later |= is_choice;
@@ -256,7 +268,23 @@ impl<'a> Walk<'a> {
         if is_choice {
             self.one_variant(&chosen, later, allowed, place);
         } else if !later {
-            self.missing(allowed.tables[0], entries, place);
+            self.missing(allowed.tables[0], entries, &meant, place);
+        }
+        let stays = |name: &str| {
+            entries.iter().any(|(key, value)| {
+                key.value == name
+                    && !self.wrong.keys.contains(&key.span.start)
+                    && !self.wrong.values.contains(&value.span.start)
+            })
+        };
+        let is_whole = if is_choice {
+            entries.len() == 1 && chosen.iter().all(|key| stays(&key.value)) && !chosen.is_empty()
+        } else {
+            strings(allowed.tables[0].get("required"))
+                .all(|name| stays(name) || note(allowed.tables[0], name).is_some())
+        };
+        if !is_whole {
+            self.wrong.values.insert(tree.span.start);
         }
     }
 
@@ -297,16 +325,16 @@ impl<'a> Walk<'a> {
         &mut self,
         table: &'a Map<String, Value>,
         entries: &[(At<String>, Tree)],
+        meant: &[&str],
         place: &Place<'_>,
     ) {
         for name in strings(table.get("required")) {
-            if entries.iter().any(|(key, _)| key.value == name) {
+            let is_here = entries.iter().any(|(key, _)| key.value == name);
+            // A misspelt key is one mistake, told where it stands.
+            if is_here || meant.contains(&name) {
                 continue;
             }
-            let hint = property(table, name)
-                .and_then(|inner| inner.get("x-missing"))
-                .and_then(Value::as_str)
-                .map(str::to_owned);
+            let hint = note(table, name).map(str::to_owned);
             self.push(
                 "missing-key",
                 format!("{} has no `{name}`", shown(place.name)),
@@ -334,6 +362,7 @@ impl<'a> Walk<'a> {
     }
 
     fn wrong_type(&mut self, tree: &Tree, allowed: &Allowed<'_>, place: &Place<'_>) {
+        self.wrong.values.insert(tree.span.start);
         let mut wanted = Vec::new();
         let words: Vec<String> = allowed
             .words
@@ -357,6 +386,10 @@ impl<'a> Walk<'a> {
                 .filter(|kind| kind.0)
                 .map(|kind| kind.1.to_owned()),
         );
+        // A list of one is the likeliest meaning of a scalar where a list belongs.
+        let hint =
+            (!allowed.items.is_empty() && tree.is_scalar() && !matches!(tree.node, Node::Null))
+                .then(|| format!("write `{}: [{}]`", place.name, tree.spelled(self.file)));
         let span = match tree.node {
             Node::List(_) | Node::Map(_) | Node::Null => place.span.clone(),
             _ => tree.span.clone(),
@@ -370,7 +403,7 @@ impl<'a> Walk<'a> {
                 tree.kind()
             ),
             span,
-            None,
+            hint,
         );
     }
 
@@ -419,6 +452,11 @@ fn property<'a>(table: &'a Map<String, Value>, name: &str) -> Option<&'a Value> 
         let free = table.get("additionalProperties");
         free.filter(|schema| *schema != &Value::Bool(false))
     })
+}
+
+/// What to do where a key is missing that the types do not insist on.
+fn note<'a>(table: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    property(table, name)?.get("x-missing")?.as_str()
 }
 
 fn keys<'a>(table: &&'a Map<String, Value>) -> impl Iterator<Item = &'a str> + use<'a> {

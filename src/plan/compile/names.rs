@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::plan::language::{Expr, LanguageProblem, Template, UsedName};
 use crate::plan::path::Path;
 use crate::plan::{Need, duration};
+use crate::spec::Written;
 use crate::spec::at::At;
 use crate::spec::choice::Table;
 use crate::spec::diagnostic::Diagnostic;
@@ -354,11 +355,40 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Needed secrets, needed environment variables, mistakes in the order of the file.
-    pub(super) fn finish(mut self) -> (Vec<Need>, Vec<Need>, Vec<Diagnostic>) {
+    /// Needed secrets, needed environment variables, all mistakes in the order of the file.
+    pub(super) fn finish(mut self, written: &Written) -> (Vec<Need>, Vec<Need>, Vec<Diagnostic>) {
+        if !written.mistakes.is_empty() {
+            self.found.retain(|one| !follows(one, written));
+            self.found.extend(written.mistakes.iter().cloned());
+        }
         self.found.sort_by_key(|one| (one.span.start, one.span.end));
         (needs(self.secrets), needs(self.env), self.found)
     }
+}
+
+/// Whether a mistake may only follow from a part that was left out for its shape.
+fn follows(one: &Diagnostic, written: &Written) -> bool {
+    const ABSENCE: [&str; 10] = [
+        "no-request",
+        "no-sink",
+        "no-streams",
+        "no-limits",
+        "unused-var",
+        "bad-for",
+        "empty-for",
+        "bad-slot",
+        "bad-range",
+        "sink-shared",
+    ];
+    // Names of the message are in backticks, so every second piece is one.
+    let mut names = one.message.split('`').skip(1).step_by(2);
+    // A child stream sees the variables of its parent.
+    let has_child = written.lost.contains("stream");
+    let streams = written.spec.streams.0.iter();
+    let variables = streams.flat_map(|(_, stream)| stream.partitions.iter().flat_map(|all| &all.0));
+    let variables: Vec<&str> = variables.map(|(name, _)| name.value.as_str()).collect();
+    ABSENCE.contains(&one.code)
+        || names.any(|name| written.lost.contains(name) || has_child && variables.contains(&name))
 }
 
 fn need(all: &mut BTreeMap<String, bool>, name: &str, optional: bool) {
