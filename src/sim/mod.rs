@@ -1,1 +1,36 @@
 //! A pretend API with stated limits, faults and an audit log: for tests, benches and the demo.
+//!
+//! ```text
+//! Rules (data) ─▶ SimApi ─ answer(SimRequest) ─▶ Answer {wait, act, ticket}
+//!                   │                               ├─ memory::MemoryTransport  (no sockets, virtual time)
+//!                   └─ audit: every arrival         └─ serve::Server            (loopback, HTTP/1.1)
+//! ```
+//!
+//! Both doors ask the same handler, so a scenario behaves the same in memory and on a socket.
+
+pub mod act;
+pub mod api;
+pub mod audit;
+pub mod data;
+pub mod demo;
+pub mod fault;
+pub mod limit;
+pub mod memory;
+pub mod page;
+pub mod paging;
+pub mod request;
+pub mod rules;
+pub mod serve;
+#[cfg(test)]
+mod tests;
+
+pub use api::SimApi;
+pub use audit::Audit;
+pub use data::Dataset;
+pub use fault::{Fault, FaultRule};
+pub use limit::ServerLimit;
+pub use memory::MemoryTransport;
+pub use paging::{End, Paging};
+pub use request::{SimReply, SimRequest};
+pub use rules::{Auth, Latency, Listing, Route, Rules, Source};
+pub use serve::Server;

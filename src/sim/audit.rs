@@ -1,0 +1,309 @@
+//! What the pretend API saw: every arrival, and checks over them.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::{HeaderName, Method};
+
+use crate::clock::Instant;
+
+/// The log of one API. Holds no credentials, only whether there were any.
+#[derive(Debug)]
+pub struct Audit {
+    /// Whether only numbers are kept.
+    counters_only: bool,
+    seen: Mutex<Seen>,
+}
+
+/// One request as the log keeps it.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// When it arrived, stamped before anything was done with it.
+    pub at: Instant,
+    /// Its method.
+    pub method: Method,
+    /// Scheme, host and port.
+    pub origin: String,
+    /// Path and query; the value of a credential in the query is replaced by `***`.
+    pub target: String,
+    /// The names of its headers.
+    pub headers: Vec<HeaderName>,
+    /// Its `User-Agent`.
+    pub user_agent: Option<String>,
+    /// Whether it carried `Authorization`, `Cookie` or what the API asks for; never the value.
+    pub credentials: bool,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+impl Entry {
+    /// Whether a header was there.
+    pub fn has_header(&self, name: &str) -> bool {
+        self.headers.iter().any(|one| one == name)
+    }
+}
+
+/// What came of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Answered with this status.
+    Answered(u16),
+    /// Refused by a limit with this status; not to be tried again before the instant.
+    Refused(u16, Instant),
+    /// A fault befell it; the status, where one was sent.
+    Faulted(Option<u16>),
+}
+
+impl Outcome {
+    /// The status that was sent, if any.
+    pub fn status(self) -> Option<u16> {
+        match self {
+            Self::Answered(status) | Self::Refused(status, _) => Some(status),
+            Self::Faulted(status) => status,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// All arrivals; kept even where entries are not, for the windows.
+    arrivals: Vec<Instant>,
+    entries: Vec<Entry>,
+    /// When each refusal was given, and until when.
+    pauses: Vec<(Instant, Instant)>,
+    faults: u64,
+    in_flight: usize,
+    in_flight_max: usize,
+}
+
+impl Audit {
+    /// An empty log.
+    pub fn new(counters_only: bool) -> Self {
+        Self {
+            counters_only,
+            seen: Mutex::default(),
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes an arrival down; `entry` is asked for only where entries are kept.
+    pub(super) fn arrived(&self, at: Instant, outcome: Outcome, entry: impl FnOnce() -> Entry) {
+        let mut seen = self.seen();
+        seen.arrivals.push(at);
+        match outcome {
+            Outcome::Answered(_) => {}
+            Outcome::Refused(_, until) => seen.pauses.push((at, until)),
+            Outcome::Faulted(_) => seen.faults += 1,
+        }
+        seen.in_flight += 1;
+        seen.in_flight_max = seen.in_flight_max.max(seen.in_flight);
+        if !self.counters_only {
+            seen.entries.push(entry());
+        }
+    }
+
+    /// Writes down that a request's answer is over.
+    pub(super) fn left(&self) {
+        let mut seen = self.seen();
+        seen.in_flight = seen.in_flight.saturating_sub(1);
+    }
+
+    /// How many requests arrived.
+    pub fn requests(&self) -> usize {
+        self.seen().arrivals.len()
+    }
+
+    /// How many a limit refused.
+    pub fn refusals(&self) -> usize {
+        self.seen().pauses.len()
+    }
+
+    /// How many a fault befell.
+    pub fn faults(&self) -> u64 {
+        self.seen().faults
+    }
+
+    /// How many are being answered now.
+    pub fn in_flight(&self) -> usize {
+        self.seen().in_flight
+    }
+
+    /// How many were being answered at once, at most.
+    pub fn in_flight_max(&self) -> usize {
+        self.seen().in_flight_max
+    }
+
+    /// All entries, by arrival; none where only numbers are kept.
+    pub fn entries(&self) -> Vec<Entry> {
+        let mut entries = self.seen().entries.clone();
+        entries.sort_by_key(|entry| entry.at);
+        entries
+    }
+
+    /// Entries for one path.
+    pub fn entries_for(&self, path: &str) -> Vec<Entry> {
+        let mut entries = self.entries();
+        entries.retain(|entry| entry.target.split('?').next() == Some(path));
+        entries
+    }
+
+    /// All arrivals, in order.
+    pub fn arrivals(&self) -> Vec<Instant> {
+        let mut arrivals = self.seen().arrivals.clone();
+        arrivals.sort_unstable();
+        arrivals
+    }
+
+    /// The most arrivals in any span as long as `window`, its end left out: the strictest
+    /// reading of "so many per window", whatever kind of window the server lays.
+    pub fn max_in_window(&self, window: Duration) -> usize {
+        most(&self.arrivals(), window)
+    }
+
+    /// The same for the requests whose path begins with `prefix`.
+    pub fn max_in_window_under(&self, prefix: &str, window: Duration) -> usize {
+        let arrivals: Vec<Instant> = self
+            .entries()
+            .iter()
+            .filter(|entry| entry.target.starts_with(prefix))
+            .map(|entry| entry.at)
+            .collect();
+        most(&arrivals, window)
+    }
+
+    /// Arrivals at or after an instant.
+    pub fn calls_since(&self, from: Instant) -> usize {
+        let arrivals = self.arrivals();
+        arrivals.len() - arrivals.partition_point(|at| *at < from)
+    }
+
+    /// Arrivals during a pause that a refusal asked for, without those within `grace` of that
+    /// refusal (they were on their way).
+    pub fn calls_after_pause(&self, grace: Duration) -> usize {
+        let arrivals = self.arrivals();
+        let pauses = self.seen().pauses.clone();
+        arrivals
+            .iter()
+            .filter(|at| {
+                pauses
+                    .iter()
+                    .any(|(from, until)| **at > *from + grace && *at < until)
+            })
+            .count()
+    }
+
+    /// One line: `1,204 requests, never more than 20 in any second, 3 faults survived`.
+    pub fn summary(&self, window: Duration) -> String {
+        let mut line = format!(
+            "{}, never more than {} in any {}, {} survived",
+            counted(self.requests() as u64, "request"),
+            thousands(self.max_in_window(window) as u64),
+            span(window),
+            counted(self.faults(), "fault"),
+        );
+        let refusals = self.refusals() as u64;
+        if refusals > 0 {
+            line.push_str(", ");
+            line.push_str(&counted(refusals, "request"));
+            line.push_str(" refused");
+        }
+        line
+    }
+}
+
+/// The most of ascending instants in a span without its end.
+fn most(arrivals: &[Instant], window: Duration) -> usize {
+    let mut first = 0;
+    let mut most = 0;
+    for (last, at) in arrivals.iter().enumerate() {
+        while first < last && arrivals[first] + window <= *at {
+            first += 1;
+        }
+        most = most.max(last + 1 - first);
+    }
+    most
+}
+
+fn counted(n: u64, what: &str) -> String {
+    let plural = if n == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", thousands(n))
+}
+
+fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn span(window: Duration) -> String {
+    match window.as_secs() {
+        1 if window.subsec_nanos() == 0 => "second".to_owned(),
+        60 => "minute".to_owned(),
+        3600 => "hour".to_owned(),
+        _ => format!("{window:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+
+    fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    #[test]
+    fn windows_leave_their_end_out() {
+        let start = Clock::system().now();
+        let arrivals: Vec<Instant> = [0, 0, 400, 999, 1000, 1400]
+            .iter()
+            .map(|at| start + ms(*at))
+            .collect();
+        assert_eq!(most(&arrivals, ms(1000)), 4);
+        assert_eq!(most(&arrivals, ms(400)), 2);
+        assert_eq!(most(&arrivals, ms(1401)), 6);
+        assert_eq!(most(&[], ms(1)), 0);
+    }
+
+    #[test]
+    fn counters_and_summary_without_entries() {
+        let audit = Audit::new(true);
+        let start = Clock::system().now();
+        let entry = || unreachable!("entries are off");
+        for n in 0..1200 {
+            audit.arrived(start + ms(n * 50), Outcome::Answered(200), entry);
+            audit.left();
+        }
+        let end = start + ms(70_000);
+        audit.arrived(end, Outcome::Faulted(Some(503)), entry);
+        assert_eq!(
+            audit.summary(ms(1000)),
+            "1,201 requests, never more than 20 in any second, 1 fault survived"
+        );
+        audit.arrived(end, Outcome::Refused(429, end + ms(2000)), entry);
+        audit.arrived(end + ms(10), Outcome::Answered(200), entry);
+        audit.arrived(end + ms(1500), Outcome::Answered(200), entry);
+        audit.arrived(end + ms(2000), Outcome::Answered(200), entry);
+        assert_eq!(audit.calls_after_pause(ms(100)), 1);
+        assert_eq!(audit.calls_since(end + ms(1500)), 2);
+        assert_eq!((audit.refusals(), audit.faults()), (1, 1));
+        assert_eq!((audit.in_flight(), audit.in_flight_max()), (5, 5));
+        assert!(audit.entries().is_empty());
+        assert!(
+            audit
+                .summary(ms(500))
+                .ends_with("1 fault survived, 1 request refused")
+        );
+        assert!(audit.summary(ms(500)).contains("in any 500ms"));
+    }
+}
