@@ -43,9 +43,7 @@ impl Names {
         request.insert("env".to_owned(), secrets.env_values());
         let contact = match &plan.source.contact {
             None => None,
-            Some(template) => Some(template.text(&Value::from_pairs(
-                request.iter().map(|(k, v)| (k.clone(), v.clone())),
-            ))?),
+            Some(template) => Some(template.text(&merge(&request, &[]))?),
         };
         request.insert("secret".to_owned(), secrets.secret_values());
         if let Some(contact) = &contact {

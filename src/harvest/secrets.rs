@@ -61,12 +61,12 @@ impl Secrets {
 
     /// Values of `secret.*`, for rendering requests.
     pub fn secret_values(&self) -> minijinja::Value {
-        minijinja::Value::from_pairs(self.secrets.iter().map(|(k, v)| (k.clone(), v.clone())))
+        minijinja::Value::from_pairs(self.secrets.clone())
     }
 
     /// Values of `env.*`.
     pub fn env_values(&self) -> minijinja::Value {
-        minijinja::Value::from_pairs(self.env.iter().map(|(k, v)| (k.clone(), v.clone())))
+        minijinja::Value::from_pairs(self.env.clone())
     }
 
     /// `text` with every secret value replaced by its name in brackets.

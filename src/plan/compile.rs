@@ -8,6 +8,7 @@ mod names;
 mod pages;
 mod partitions;
 mod request;
+mod scope;
 mod sink;
 mod source;
 mod stream;

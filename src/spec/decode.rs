@@ -103,11 +103,11 @@ impl<'de> Deserializer<'de> for Value<'_> {
             Node::Bool(yes) if self.exact => visitor.visit_bool(*yes),
             Node::Number if self.exact => visitor.visit_i64(0),
             Node::List(items) => visitor.visit_seq(Items {
-                items: items.iter(),
+                rest: items.iter(),
                 within: self,
             }),
             Node::Map(entries) => visitor.visit_map(Entries {
-                entries: entries.iter(),
+                rest: entries.iter(),
                 value: None,
                 within: self,
             }),
@@ -228,7 +228,7 @@ impl<'de> SeqAccess<'de> for Parts<'_> {
 }
 
 struct Items<'t> {
-    items: std::slice::Iter<'t, Tree>,
+    rest: std::slice::Iter<'t, Tree>,
     within: Value<'t>,
 }
 
@@ -239,7 +239,7 @@ impl<'de> SeqAccess<'de> for Items<'_> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, Misfit> {
-        let Some(item) = self.items.next() else {
+        let Some(item) = self.rest.next() else {
             return Ok(None);
         };
         seed.deserialize(self.within.of(item)).map(Some)
@@ -247,7 +247,7 @@ impl<'de> SeqAccess<'de> for Items<'_> {
 }
 
 struct Entries<'t> {
-    entries: std::slice::Iter<'t, (At<String>, Tree)>,
+    rest: std::slice::Iter<'t, (At<String>, Tree)>,
     value: Option<&'t Tree>,
     within: Value<'t>,
 }
@@ -259,7 +259,7 @@ impl<'de> MapAccess<'de> for Entries<'_> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, Misfit> {
-        let Some((key, value)) = self.entries.next() else {
+        let Some((key, value)) = self.rest.next() else {
             return Ok(None);
         };
         self.value = Some(value);

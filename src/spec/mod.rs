@@ -4,6 +4,7 @@
 //! them, schemars makes the JSON Schema of them, and [`shape`] walks a file along that schema to
 //! find every mistake at once.
 
+mod allowed;
 pub mod at;
 pub mod choice;
 mod decode;

@@ -123,6 +123,10 @@ fn located(error: &serde_saphyr::Error, text: &str) -> Diagnostic {
         None
     };
     let code = match bare {
+        Error::Budget { .. } if line.starts_with("---") => {
+            "a pipeline file holds one document".clone_into(&mut message);
+            "syntax"
+        }
         Error::Budget { .. } | Error::AliasReplayLimitExceeded { .. } => {
             message = format!(
                 "too large or too deep for a pipeline file: at most {MOST_NODES} values, aliases unfolded, and {MOST_DEPTH} levels"

@@ -18,7 +18,9 @@ pub(super) fn prune(tree: &Tree, wrong: &Wrong, lost: &mut BTreeSet<String>) -> 
             let (out, kept): (Vec<&Tree>, Vec<&Tree>) = items
                 .iter()
                 .partition(|item| wrong.values.contains(&item.span.start));
-            out.into_iter().for_each(|item| names(item, lost));
+            for item in out {
+                names(item, lost);
+            }
             Node::List(
                 kept.into_iter()
                     .map(|item| prune(item, wrong, lost))

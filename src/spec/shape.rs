@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use serde_json::{Map, Value};
 
+use super::allowed::{Allowed, known_keys, note, property, strings, variants};
 use super::at::At;
 use super::diagnostic::Diagnostic;
 use super::near;
@@ -43,77 +44,9 @@ struct Walk<'a> {
     wrong: Wrong,
 }
 
-/// What a schema allows, `$ref`, `anyOf` and `oneOf` unfolded.
-#[derive(Default)]
-struct Allowed<'a> {
-    anything: bool,
-    text: bool,
-    number: bool,
-    whole: bool,
-    boolean: bool,
-    null: bool,
-    words: Vec<&'a str>,
-    items: Vec<&'a Value>,
-    tables: Vec<&'a Map<String, Value>>,
-    not_yet: Vec<&'a str>,
-}
-
 impl<'a> Walk<'a> {
-    fn allowed(&self, schema: &'a Value, into: &mut Allowed<'a>) {
-        let Value::Object(object) = schema else {
-            into.anything |= schema == &Value::Bool(true);
-            return;
-        };
-        into.not_yet.extend(strings(object.get("x-not-yet")));
-        let mut described = false;
-        if let Some(Value::String(reference)) = object.get("$ref") {
-            described = true;
-            if let Some(target) = self.root.pointer(reference.trim_start_matches('#')) {
-                self.allowed(target, into);
-            }
-        }
-        for key in ["anyOf", "oneOf"] {
-            for one in object
-                .get(key)
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten()
-            {
-                described = true;
-                self.allowed(one, into);
-            }
-        }
-        if let Some(Value::String(word)) = object.get("const") {
-            into.words.push(word);
-            return;
-        }
-        if object.contains_key("enum") {
-            into.words.extend(strings(object.get("enum")));
-            return;
-        }
-        let types: Vec<&str> = match object.get("type") {
-            Some(Value::String(one)) => vec![one],
-            several => strings(several).collect(),
-        };
-        for kind in &types {
-            match *kind {
-                "string" => into.text = true,
-                "number" => into.number = true,
-                "integer" => into.whole = true,
-                "boolean" => into.boolean = true,
-                "null" => into.null = true,
-                "array" => into.items.extend(object.get("items")),
-                "object" => into.tables.push(object),
-                _ => {}
-            }
-        }
-        // A schema that says nothing allows everything.
-        into.anything |= types.is_empty() && !described;
-    }
-
     fn value(&mut self, tree: &Tree, schema: &'a Value, place: &Place<'_>) {
-        let mut allowed = Allowed::default();
-        self.allowed(schema, &mut allowed);
+        let allowed = Allowed::of(schema, self.root);
         match &tree.node {
             Node::Map(entries) => self.mapping(tree, entries, &allowed, place),
             Node::List(items) if !allowed.items.is_empty() || allowed.anything => {
@@ -127,7 +60,6 @@ impl<'a> Walk<'a> {
             Node::List(_) => self.wrong_type(tree, &allowed, place),
             _ if allowed.anything => {}
             Node::Null if !allowed.null => self.wrong_type(tree, &allowed, place),
-            Node::Null => {}
             Node::Number => {
                 let spelled = tree.spelled(self.file);
                 let whole = !spelled.contains(['.', 'e', 'E']) || spelled.starts_with("0x");
@@ -141,7 +73,7 @@ impl<'a> Walk<'a> {
             Node::Bool(_) if !(allowed.boolean || allowed.text) => {
                 self.wrong_type(tree, &allowed, place);
             }
-            Node::Bool(_) => {}
+            Node::Null | Node::Bool(_) => {}
             Node::Text(text) => self.text(tree, text, &allowed, place),
         }
     }
@@ -437,48 +369,6 @@ fn shown(name: &str) -> String {
         name.to_owned()
     } else {
         format!("`{name}`")
-    }
-}
-
-fn strings(value: Option<&Value>) -> impl Iterator<Item = &str> {
-    let list = value.and_then(Value::as_array);
-    list.into_iter().flatten().filter_map(Value::as_str)
-}
-
-/// The schema of a key: its own, or that of all keys of a free mapping.
-fn property<'a>(table: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
-    let own = table.get("properties").and_then(|all| all.get(name));
-    own.or_else(|| {
-        let free = table.get("additionalProperties");
-        free.filter(|schema| *schema != &Value::Bool(false))
-    })
-}
-
-/// What to do where a key is missing that the types do not insist on.
-fn note<'a>(table: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
-    property(table, name)?.get("x-missing")?.as_str()
-}
-
-fn keys<'a>(table: &&'a Map<String, Value>) -> impl Iterator<Item = &'a str> + use<'a> {
-    let properties = table.get("properties").and_then(Value::as_object);
-    properties
-        .into_iter()
-        .flatten()
-        .map(|(name, _)| name.as_str())
-}
-
-fn known_keys<'a>(tables: &[&'a Map<String, Value>], words: &[&'a str]) -> Vec<&'a str> {
-    // Words stand alone, so they help only where a choice between forms is made.
-    let words = if tables.len() > 1 { words } else { &[] };
-    let all = words.iter().copied().chain(tables.iter().flat_map(keys));
-    all.filter(|name| *name != "none").collect()
-}
-
-fn variants<'a>(tables: &[&'a Map<String, Value>]) -> Vec<&'a str> {
-    if tables.len() > 1 {
-        tables.iter().flat_map(keys).collect()
-    } else {
-        Vec::new()
     }
 }
 

@@ -1,9 +1,10 @@
-//! What all tables share: templates and expressions, the names in sight, and the mistakes found.
+//! What all tables share: templates and expressions, the names they use, and the mistakes found.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
+use super::scope::{FUNCTIONS, RESERVED, Scope};
 use crate::plan::language::{Expr, LanguageProblem, Template, UsedName};
 use crate::plan::path::Path;
 use crate::plan::{Need, duration};
@@ -13,64 +14,6 @@ use crate::spec::choice::Table;
 use crate::spec::diagnostic::Diagnostic;
 use crate::spec::near;
 use crate::spec::tree::Tree;
-
-/// The names that a place may use (design 3.4).
-#[derive(Debug, Clone)]
-pub(super) struct Scope {
-    place: &'static str,
-    names: Vec<String>,
-}
-
-/// Names that `for` must not take, because a place gives them a meaning.
-pub(super) const RESERVED: [&str; 18] = [
-    "vars", "env", "secret", "contact", "cursor", "run", "status", "headers", "body", "text",
-    "count", "attempt", "last", "record", "index", "stream", "pipeline", "loop",
-];
-
-/// Functions of the template language.
-const FUNCTIONS: [&str; 6] = ["range", "dict", "namespace", "loop", "self", "debug"];
-
-impl Scope {
-    fn new(place: &'static str, names: &[&str]) -> Self {
-        Self {
-            place,
-            names: names.iter().map(|&name| name.to_owned()).collect(),
-        }
-    }
-    /// `source.url` and `source.contact`.
-    pub(super) fn source() -> Self {
-        Self::new("the source's address", &["vars", "env"])
-    }
-    /// Requests and auth.
-    pub(super) fn request() -> Self {
-        Self::new("a request", &["vars", "env", "secret", "contact", "run"])
-    }
-    /// Values of `for`: like requests, but never a secret.
-    pub(super) fn partitions() -> Self {
-        Self::new("`for`", &["vars", "env", "contact", "run"])
-    }
-    /// `stop` and `responses`.
-    pub(super) fn answer() -> Self {
-        let names = [
-            "vars", "env", "contact", "run", "status", "headers", "body", "text", "count",
-            "attempt", "last",
-        ];
-        Self::new("`responses` and `stop`", &names)
-    }
-    /// Columns.
-    pub(super) fn column() -> Self {
-        Self::new("a column", &["vars", "run", "index"])
-    }
-    /// Paths of sinks.
-    pub(super) fn sink() -> Self {
-        Self::new("a sink's path", &["stream", "pipeline", "run", "vars"])
-    }
-    /// The same with the variables of `for`.
-    pub(super) fn and<'a>(mut self, variables: impl IntoIterator<Item = &'a str>) -> Self {
-        self.names.extend(variables.into_iter().map(str::to_owned));
-        self
-    }
-}
 
 /// Collects mistakes, used variables, and needed secrets.
 pub(super) struct Judge<'a> {
