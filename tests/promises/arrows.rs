@@ -8,24 +8,28 @@ use std::path::{Path, PathBuf};
 const LEAVES: [&str; 4] = ["clock", "event", "disk", "failure"];
 
 /// What each room may see beside the leaves: `room` or `room::module`.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("spec", &[]),
     ("plan", &["spec"]),
     ("limits", &["plan"]),
     ("fetch", &["plan"]),
-    ("records", &["plan"]),
+    ("json", &["plan::path"]),
+    ("records", &["plan", "json"]),
     ("store", &["plan"]),
-    ("sink", &["plan"]),
+    ("sink", &["plan", "json"]),
     (
         "harvest",
-        &["plan", "limits", "fetch", "records", "store", "sink"],
+        &[
+            "plan", "json", "limits", "fetch", "records", "store", "sink",
+        ],
     ),
     ("report", &["harvest::summary"]),
     ("sim", &["fetch::transport"]),
     (
         "cli",
         &[
-            "spec", "plan", "limits", "fetch", "records", "store", "sink", "harvest", "report",
+            "spec", "plan", "json", "limits", "fetch", "records", "store", "sink", "harvest",
+            "report",
         ],
     ),
     ("main", &["cli"]),

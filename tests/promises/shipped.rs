@@ -16,6 +16,7 @@ use gleaner::harvest::events::Events;
 use gleaner::harvest::summary::Summary;
 use gleaner::harvest::{Harvest, Options, World};
 use gleaner::plan::Plan;
+use gleaner::plan::compile::{Overrides, compile};
 use gleaner::sim::demo;
 use gleaner::sim::{
     Latency, MemoryTransport, Route, Rules, ServerLimit, SimApi, SimReply, SimRequest,
@@ -31,7 +32,8 @@ fn project() -> PathBuf {
 /// Reads and checks a shipped pipeline, with its own variables.
 fn plan(name: &str) -> Plan {
     let path = project().join("pipelines").join(format!("{name}.yaml"));
-    panic!("{} needs spec::load and plan::compile", path.display())
+    let written = gleaner::spec::load::read(&path).unwrap_or_else(|e| panic!("{name}: {e:#?}"));
+    compile(&written, &Overrides::default()).unwrap_or_else(|e| panic!("{name}: {e:#?}"))
 }
 
 /// What a run left behind.
