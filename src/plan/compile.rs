@@ -1,1 +1,115 @@
-//! From what was written to what will be done.
+//! From what was written to what will be done: the only way to a [`Plan`].
+//!
+//! Every mistake of the file is found at once, in file order, offline. One file per table of the
+//! pipeline language; [`names`] holds what they share: templates, the names they may use, and
+//! what was found wrong.
+
+mod names;
+mod pages;
+mod partitions;
+mod request;
+mod sink;
+mod source;
+mod stream;
+mod values;
+
+use crate::spec::diagnostic::Diagnostics;
+use crate::spec::{Written, near};
+
+use self::names::Judge;
+use super::Plan;
+
+/// What the command line asks of a pipeline.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `--var name=value`.
+    pub vars: Vec<(String, String)>,
+    /// `--sink csv=PATH`: in place of every sink of the file.
+    pub sinks: Vec<String>,
+    /// `--stream NAME`: only these; empty means all.
+    pub streams: Vec<String>,
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileProblem {
+    /// The file has mistakes.
+    #[error("{} has {} mistake(s)", .0.source.path.display(), .0.all.len())]
+    File(Diagnostics),
+    /// The command line has one.
+    #[error("{message}")]
+    Override {
+        /// What is wrong.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+}
+
+impl CompileProblem {
+    fn usage(message: impl Into<String>, hint: impl Into<Option<String>>) -> Self {
+        Self::Override {
+            message: message.into(),
+            hint: hint.into(),
+        }
+    }
+}
+
+/// Checks a pipeline as a whole and makes its plan.
+pub fn compile(written: &Written, overrides: &Overrides) -> Result<Plan, CompileProblem> {
+    let spec = &written.spec;
+    let stream_names = || spec.streams.0.iter().map(|(name, _)| name.value.as_str());
+    for wanted in &overrides.streams {
+        if !stream_names().any(|name| name == wanted) {
+            return Err(CompileProblem::usage(
+                format!(
+                    "there is no stream `{wanted}` in {}",
+                    written.source.path.display()
+                ),
+                near::hint(wanted, stream_names().collect::<Vec<_>>(), "its streams"),
+            ));
+        }
+    }
+
+    let mut judge = Judge::new(&written.source.text);
+    let vars = values::vars(&mut judge, spec.vars.as_ref(), &overrides.vars)?;
+    let given_sinks = sink::given(&mut judge, overrides, spec.streams.0.len())?;
+    let source = source::source(&mut judge, &spec.source);
+    let streams = stream::streams(&mut judge, spec, overrides.sinks.is_empty());
+    if overrides.sinks.is_empty() {
+        sink::shared(&mut judge, spec);
+    }
+    judge.unused_vars(spec.vars.as_ref());
+
+    let name = written.source.path.file_stem().unwrap_or_default();
+    let name = name.to_string_lossy().into_owned();
+    let (secrets, env, all) = judge.finish();
+    match (source, all.is_empty()) {
+        (Some(source), true) => {
+            let mut streams = streams;
+            if let Some(parse) = given_sinks {
+                for stream in &mut streams {
+                    stream.sinks = parse()?;
+                }
+            }
+            Ok(Plan {
+                name,
+                about: spec
+                    .about
+                    .as_ref()
+                    .map(|about| about.value.clone())
+                    .unwrap_or_default(),
+                source,
+                streams,
+                vars,
+                secrets,
+                env,
+                seal: (),
+            })
+        }
+        _ => Err(CompileProblem::File(Diagnostics {
+            source: written.source.clone(),
+            all,
+        })),
+    }
+}

@@ -1,20 +1,50 @@
 //! Templates and expressions: minijinja with our filters, fuel-limited, without files.
 //!
 //! Two environments: *strict* (a missing name is an error) for requests, *lenient* (a missing
-//! field is nothing, chains included) for `responses` and `stop`.
+//! field is nothing, chains included) for `responses` and `stop`. A template is compiled once,
+//! when its pipeline is checked, and rendered often.
 
-use minijinja::Value;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use minijinja::{Environment, ErrorKind, Expression, Value};
+
+use super::environment::{AS_TARGET, AS_TEXT, LENIENT, STRICT, judge};
+use super::guard;
+use super::json::{Json, Numbers};
+use super::names::Scan;
 
 /// A template that renders to text, or, where it is exactly one `{{ }}`, to a value.
-#[derive(Debug)]
+#[derive(Clone)]
 pub struct Template {
     written: String,
+    /// `None` for text without a delimiter.
+    compiled: Option<Arc<Compiled>>,
+}
+
+struct Compiled {
+    /// Holds the template as text and, what follows `head`, as a request's target.
+    environment: Environment<'static>,
+    /// The leading `{{ }}`.
+    head: Option<Head>,
+    names: Vec<UsedName>,
+}
+
+struct Head {
+    expression: Expression<'static, 'static>,
+    /// Its code in the written text.
+    range: Range<usize>,
+    /// Whether nothing follows it.
+    alone: bool,
 }
 
 /// An expression, as in `stop: count < 1000`.
-#[derive(Debug)]
+#[derive(Clone)]
 pub struct Expr {
     written: String,
+    compiled: Arc<Expression<'static, 'static>>,
+    names: Vec<UsedName>,
 }
 
 /// What is wrong with a template or expression, and where in its text (bytes).
@@ -24,7 +54,7 @@ pub struct LanguageProblem {
     /// What is wrong, without the position.
     pub message: String,
     /// Byte range in the written text, where known.
-    pub range: Option<std::ops::Range<usize>>,
+    pub range: Option<Range<usize>>,
 }
 
 /// A name that a template uses, with its path: `vars.repos`, `secret.TOKEN`, `repo`.
@@ -34,67 +64,515 @@ pub struct UsedName {
     pub path: Vec<String>,
     /// Byte offset of the root's first use in the written text, where found.
     pub at: Option<usize>,
-    /// Whether it stands before a `default(…)` filter or `is defined`, so may be missing.
+    /// Whether every use stands before `default(…)`, or one asks `is defined`: it may be missing.
     pub optional: bool,
 }
 
 impl Template {
     /// Compiles a template.
     pub fn parse(written: &str) -> Result<Self, LanguageProblem> {
+        if !["{{", "{%", "{#"].iter().any(|open| written.contains(open)) {
+            return Ok(Self {
+                written: written.to_owned(),
+                compiled: None,
+            });
+        }
+        let strict = &*STRICT;
+        let mut environment = strict.clone();
+        environment
+            .add_template_owned(AS_TEXT, written.to_owned())
+            .map_err(|error| problem(&error, 0, written))?;
+        let scan = Scan::template(written);
+        judge(&scan, strict)?;
+        let found = scan.head();
+        let rest = found.as_ref().map_or(0, |(_, end)| *end);
+        // The first value of a target is its origin and stays as it is; see `target`.
+        environment
+            .add_template_owned(AS_TARGET, written[rest..].to_owned())
+            .map_err(|error| problem(&error, rest, written))?;
+        let head = match found {
+            Some((range, end)) => Some(Head {
+                expression: strict
+                    .compile_expression_owned(written[range.clone()].to_owned())
+                    .map_err(|error| problem(&error, range.start, written))?,
+                range,
+                alone: end == written.len(),
+            }),
+            None => None,
+        };
+        let undeclared = environment
+            .get_template(AS_TEXT)
+            .map_err(|error| problem(&error, 0, written))?
+            .undeclared_variables(true);
+        let names = names(&scan, undeclared, strict);
         Ok(Self {
             written: written.to_owned(),
+            compiled: Some(Arc::new(Compiled {
+                environment,
+                head,
+                names,
+            })),
         })
     }
+
     /// Its text as written.
     pub fn written(&self) -> &str {
         &self.written
     }
+
     /// Whether it has no `{{`, `{%` or `{#`: it renders to itself.
     pub fn is_literal(&self) -> bool {
-        todo!()
+        self.compiled.is_none()
     }
+
     /// Whether its text begins with `{{`.
     pub fn begins_with_expression(&self) -> bool {
-        todo!()
+        self.written.starts_with("{{")
     }
+
     /// The names it uses.
     pub fn names(&self) -> Vec<UsedName> {
-        todo!()
+        self.compiled
+            .as_ref()
+            .map(|compiled| compiled.names.clone())
+            .unwrap_or_default()
     }
-    /// Renders to text; strict.
+
+    /// Renders to text; strict. Null is empty.
     pub fn text(&self, names: &Value) -> Result<String, LanguageProblem> {
-        let _ = names;
-        todo!()
+        match &self.compiled {
+            None => Ok(self.written.clone()),
+            Some(compiled) => self.render(compiled, AS_TEXT, 0, names),
+        }
     }
+
     /// Renders to a value: the value itself where the template is exactly one `{{ }}`, else text.
     pub fn value(&self, names: &Value) -> Result<Value, LanguageProblem> {
-        let _ = names;
-        todo!()
+        match self
+            .compiled
+            .as_ref()
+            .and_then(|compiled| compiled.head.as_ref())
+        {
+            Some(head) if head.alone => self.head_value(head, names),
+            _ => self.text(names).map(Value::from),
+        }
+    }
+
+    /// Renders to the target of a request: every value is percent-encoded whole, but for one
+    /// that the template begins with: that one is the URL's own beginning.
+    pub fn target(&self, names: &Value) -> Result<String, LanguageProblem> {
+        let Some(compiled) = &self.compiled else {
+            return Ok(self.written.clone());
+        };
+        let Some(head) = &compiled.head else {
+            return self.render(compiled, AS_TARGET, 0, names);
+        };
+        let value = self.head_value(head, names)?;
+        if value.is_none() {
+            return Err(LanguageProblem {
+                message: format!(
+                    "`{}` is null, not a URL",
+                    self.written[head.range.clone()].trim()
+                ),
+                range: Some(head.range.clone()),
+            });
+        }
+        let mut text = value.to_string();
+        if !head.alone {
+            let rest = head.range.end + self.written[head.range.end..].find("}}").unwrap_or(0) + 2;
+            text.push_str(&self.render(compiled, AS_TARGET, rest, names)?);
+        }
+        Ok(text)
+    }
+
+    fn head_value(&self, head: &Head, names: &Value) -> Result<Value, LanguageProblem> {
+        let value = head
+            .expression
+            .eval(names)
+            .map_err(|error| problem(&error, head.range.start, &self.written))?;
+        if value.is_undefined() {
+            return Err(LanguageProblem {
+                message: format!("`{}` has no value", self.written[head.range.clone()].trim()),
+                range: Some(head.range.clone()),
+            });
+        }
+        Ok(value)
+    }
+
+    fn render(
+        &self,
+        compiled: &Compiled,
+        reading: &str,
+        offset: usize,
+        names: &Value,
+    ) -> Result<String, LanguageProblem> {
+        compiled
+            .environment
+            .get_template(reading)
+            .and_then(|template| template.render(names))
+            .map_err(|error| problem(&error, offset, &self.written))
     }
 }
 
 impl Expr {
     /// Compiles an expression.
     pub fn parse(written: &str) -> Result<Self, LanguageProblem> {
+        let lenient = &*LENIENT;
+        if written.trim_start().starts_with("{{") {
+            return Err(LanguageProblem {
+                message: "this is an expression already: write it without `{{ }}`".to_owned(),
+                range: Some(0..written.len()),
+            });
+        }
+        let as_written = lenient
+            .compile_expression_owned(written.to_owned())
+            .map_err(|error| problem(&error, 0, written))?;
+        let scan = Scan::expression(written);
+        judge(&scan, lenient)?;
+        let names = names(&scan, as_written.undeclared_variables(true), lenient);
+        let compiled = match guard::guarded(written) {
+            None => as_written,
+            Some(guarded) => lenient
+                .compile_expression_owned(guarded)
+                .map_err(|error| problem(&error, 0, ""))?,
+        };
         Ok(Self {
             written: written.to_owned(),
+            compiled: Arc::new(compiled),
+            names,
         })
     }
+
     /// Its text as written.
     pub fn written(&self) -> &str {
         &self.written
     }
+
     /// The names it uses.
     pub fn names(&self) -> Vec<UsedName> {
-        todo!()
+        self.names.clone()
     }
+
     /// Evaluates it leniently.
     pub fn value(&self, names: &Value) -> Result<Value, LanguageProblem> {
-        let _ = names;
-        todo!()
+        self.compiled.eval(names).map_err(|error| LanguageProblem {
+            // Places of the guarded form would mislead.
+            range: None,
+            ..problem(&error, 0, "")
+        })
     }
+
     /// Evaluates it leniently, as a condition.
     pub fn holds(&self, names: &Value) -> Result<bool, LanguageProblem> {
         Ok(self.value(names)?.is_true())
+    }
+}
+
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Template").field(&self.written).finish()
+    }
+}
+
+impl fmt::Debug for Expr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Expr").field(&self.written).finish()
+    }
+}
+
+/// A JSON text as a value for templates and expressions.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn json_to_value(text: &str, numbers: Numbers) -> Result<Value, String> {
+    Json::parse(text).map(|json| json.to_value(numbers))
+}
+
+fn names(
+    scan: &Scan<'_>,
+    mut undeclared: std::collections::HashSet<String>,
+    environment: &Environment<'static>,
+) -> Vec<UsedName> {
+    for (global, _) in environment.globals() {
+        undeclared.remove(global);
+    }
+    scan.locate(undeclared)
+}
+
+/// minijinja's error in our words, its place moved to the written text.
+fn problem(error: &minijinja::Error, offset: usize, written: &str) -> LanguageProblem {
+    let range = error
+        .range()
+        .map(|range| {
+            (range.start + offset).min(written.len())..(range.end + offset).min(written.len())
+        })
+        .filter(|range| range.start < range.end && written.get(range.clone()).is_some());
+    let message = match error.kind() {
+        ErrorKind::UndefinedError => match range.clone().map(|range| written[range].trim()) {
+            Some(name) if error.detail().is_none() => format!("`{name}` has no value"),
+            _ => error
+                .detail()
+                .unwrap_or("a value is missing")
+                .replace(" is undefined", " has no value"),
+        },
+        ErrorKind::OutOfFuel => "it takes too many steps".to_owned(),
+        kind => error
+            .detail()
+            .map_or_else(|| kind.to_string(), str::to_owned),
+    };
+    LanguageProblem { message, range }
+}
+
+#[cfg(test)]
+mod tests {
+    use minijinja::context;
+
+    use super::super::environment::{FILTERS, TESTS};
+    use super::*;
+
+    fn sight() -> Value {
+        context! {
+            repo => "rust-lang/rust",
+            n => 7,
+            nothing => (),
+            day => context! { from => "2024-01-31T22:30:00Z", to => "2024-02-01" },
+            vars => context! { repos => vec!["a", "b"], host => "https://x.example" },
+            secret => context! { TOKEN => "t" },
+        }
+    }
+
+    fn text(template: &str) -> String {
+        Template::parse(template).unwrap().text(&sight()).unwrap()
+    }
+
+    fn fails(template: &str) -> LanguageProblem {
+        Template::parse(template)
+            .and_then(|template| template.value(&sight()))
+            .unwrap_err()
+    }
+
+    #[test]
+    fn templates_are_shared_between_threads() {
+        fn check<T: Send + Sync>() {}
+        check::<Template>();
+        check::<Expr>();
+    }
+
+    #[test]
+    fn renders_text_and_values() {
+        assert_eq!(text("plain }} text\n"), "plain }} text\n");
+        assert_eq!(
+            text("{{ n }}-{{ repo }}{{ nothing }}\n"),
+            "7-rust-lang/rust\n"
+        );
+        assert_eq!(text("{{ secret.GONE | default('') }}"), "");
+        assert_eq!(text("{{ repo.split('/')[0] | upper }}"), "RUST-LANG");
+        let value = |template: &str| Template::parse(template).unwrap().value(&sight()).unwrap();
+        assert_eq!(value("{{ n }}"), Value::from(7));
+        assert_eq!(value("{{ vars.repos }}").len(), Some(2));
+        assert_eq!(value("{{ n }}{{ n }}"), Value::from("77"));
+        assert!(value("{{ nothing }}").is_none());
+    }
+
+    #[test]
+    fn dates_and_epochs() {
+        assert_eq!(text("{{ day.from | date }}"), "2024-01-31");
+        assert_eq!(text("{{ day.to | date('%Y%m%d') }}"), "20240201");
+        assert_eq!(text("{{ day.from | epoch }}"), "1706740200");
+        assert_eq!(text("{{ day.to | epoch_ms }}"), "1706745600000");
+        assert_eq!(
+            text("{{ '2024-01-01T01:00:00+02:00' | date }}"),
+            "2023-12-31"
+        );
+        assert!(fails("{{ repo | date }}").message.contains("not a date"));
+        assert!(fails("{{ n | epoch }}").message.contains("a number"));
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_its_place() {
+        for (template, place) in [
+            ("{{ gone }}", "gone"),
+            ("{{ secret.GONE }}", "secret.GONE"),
+            ("x {{ secret.GONE }}", "secret.GONE"),
+            ("{{ gone | upper }}", "upper"),
+            ("/{{ day.gone | date }}", "date"),
+        ] {
+            let problem = fails(template);
+            let range = problem.range.clone().unwrap();
+            assert!(template[range].contains(place), "{template}: {problem:?}");
+            assert!(!problem.message.contains('<'), "{problem}");
+        }
+        for template in [
+            "{{ secret.GONE }}",
+            "x {{ secret.GONE }}",
+            "{{ secret.GONE | upper }}",
+        ] {
+            assert_eq!(
+                fails(template).message,
+                "`secret.GONE` has no value",
+                "{template}"
+            );
+        }
+    }
+
+    #[test]
+    fn mistakes_are_found_when_parsed() {
+        for (template, part, place) in [
+            ("{{ a", "", ""),
+            ("{{ a | uper }}", "did you mean `upper`", "uper"),
+            ("{{ a | safe }}", "unknown filter", "safe"),
+            ("{{ 1 if a is defned }}", "did you mean `defined`", "defned"),
+            ("{% include 'x' %}", "no files", "include"),
+            ("{% if a %}", "", ""),
+        ] {
+            let problem = Template::parse(template).unwrap_err();
+            assert!(problem.message.contains(part), "{template}: {problem:?}");
+            assert!(!problem.message.contains("<string>"), "{problem}");
+            if !place.is_empty() {
+                assert_eq!(&template[problem.range.unwrap()], place);
+            }
+        }
+        assert!(Expr::parse("{{ a }}").is_err());
+        assert!(Expr::parse("a ==").is_err());
+        assert!(Expr::parse("").is_err());
+        for filter in FILTERS {
+            Template::parse(&format!("{{{{ a | {filter} }}}}")).unwrap();
+        }
+        for test in TESTS {
+            Expr::parse(&format!("a is {test}")).unwrap();
+        }
+    }
+
+    #[test]
+    fn loops_that_run_away_are_stopped() {
+        let problem = fails("{% for i in range(100000) %}{{ i }}{% endfor %}");
+        assert!(problem.message.contains("too many"), "{problem}");
+    }
+
+    #[test]
+    fn names_have_places_and_may_be_optional() {
+        let template = Template::parse(
+            "x {{ secret.A | default('') }}{{ vars.repos[0] }}{{ repo | path }}{% if env.B is defined %}{{ env.B }}{% endif %}{{ range(3) | join }}{{ 'no.name' }}",
+        )
+        .unwrap();
+        let found: Vec<(String, &str, bool)> = template
+            .names()
+            .into_iter()
+            .map(|name| {
+                let dotted = name.path.join(".");
+                let here = &template.written()[name.at.unwrap()..][..dotted.len()];
+                (dotted, here, name.optional)
+            })
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("secret.A".to_owned(), "secret.A", true),
+                ("vars.repos".to_owned(), "vars.repos", false),
+                ("repo".to_owned(), "repo", false),
+                ("env.B".to_owned(), "env.B", true),
+            ]
+        );
+        assert_eq!(
+            Expr::parse("not body.a and count < 3").unwrap().names()[1].at,
+            Some(15)
+        );
+    }
+
+    #[test]
+    fn targets_are_encoded() {
+        let names = context! {
+            repo => "a b/ü", up => "..", odd => "x/../y", n => 5, nothing => (),
+            url => "https://x.example/a?b=c", day => "2024-01-31",
+        };
+        let target = |template: &str| Template::parse(template).unwrap().target(&names);
+        assert_eq!(
+            target("/r s/{{ repo }}/{{ n }}").unwrap(),
+            "/r s/a%20b%2F%C3%BC/5"
+        );
+        assert_eq!(target("/r/{{ repo | path }}").unwrap(), "/r/a%20b/%C3%BC");
+        assert_eq!(
+            target("/{{ day | date('%Y/%m/%d') | path }}").unwrap(),
+            "/2024/01/31"
+        );
+        assert_eq!(target("{{ url }}").unwrap(), "https://x.example/a?b=c");
+        assert_eq!(
+            target("{{ url }}/{{ repo }}").unwrap(),
+            "https://x.example/a?b=c/a%20b%2F%C3%BC"
+        );
+        assert_eq!(
+            target("/{% if n > 3 %}{{ repo }}{% endif %}").unwrap(),
+            "/a%20b%2F%C3%BC"
+        );
+        for refused in [
+            "/{{ up }}",
+            "/{{ odd | path }}",
+            "/{{ nothing }}",
+            "/{{ gone }}",
+            "/{{ [1] }}",
+            "{{ nothing }}",
+        ] {
+            assert!(target(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn expressions_take_missing_fields_as_nothing() {
+        let names = context! {
+            status => 429, count => 3, text => "x",
+            body => context! { items => vec![context! { code => "THROTTLED" }] },
+        };
+        for (written, expected) in [
+            ("status == 429 and \"Minutely\" in body.reason", false),
+            ("body.items.0.code == \"THROTTLED\"", true),
+            ("body.errors.0.extensions.code == \"THROTTLED\"", false),
+            ("body.0.message", false),
+            ("not body.has_more", true),
+            ("body.total > 10000", false),
+            ("count < 1000", true),
+            ("body.error.code in [\"maxlag\"]", false),
+            ("body.gone | length == 0", true),
+            ("gone.at.all is defined", false),
+            ("gone < 3", false),
+            ("gone > 3", false),
+            ("gone <= gone2", false),
+            ("gone == gone2", true),
+            ("text > 3", false),
+            ("status >= 400 and not gone > 3", true),
+        ] {
+            let found = Expr::parse(written).unwrap().holds(&names);
+            assert_eq!(found.as_ref().ok(), Some(&expected), "{written}: {found:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn any_text_is_compiled_or_refused(
+            written in "([a-z.|<> '\"\\\\ä3-]|\\{\\{|\\}\\}|\\{%|%\\}|\\{#|#\\}){0,12}",
+        ) {
+            if let Ok(template) = Template::parse(&written) {
+                let _ = (template.names(), template.value(&sight()), template.target(&sight()));
+            }
+            if let Ok(expression) = Expr::parse(&written) {
+                let _ = (expression.names(), expression.value(&sight()));
+            }
+        }
+
+        #[test]
+        fn a_guarded_comparison_of_numbers_means_the_same(a in -3..3, b in -3..3) {
+            for sign in ["<", "<=", ">", ">="] {
+                let names = context! { a, b };
+                let expression = Expr::parse(&format!("not a {sign} b")).unwrap();
+                let expected = match sign {
+                    "<" => a >= b,
+                    "<=" => a > b,
+                    ">" => a <= b,
+                    _ => a < b,
+                };
+                proptest::prop_assert_eq!(expression.holds(&names).unwrap(), expected);
+            }
+        }
     }
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::duration;
+
 /// One entry of `limits`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitPlan {
@@ -41,19 +43,120 @@ pub enum Spacing {
     Burst,
 }
 
+const FORM: &str = "write calls per time, as in `5000/h`, `80/min` or `1/3s`";
+
 impl LimitPlan {
     /// Reads the short form `N/[k]TIME`: `5000/h`, `1/3s`, `80/min`.
     ///
     /// # Errors
     /// A sentence that shows the form.
     pub fn parse(written: &str) -> Result<Self, String> {
-        let _ = written;
-        todo!()
+        let written = written.trim();
+        let Some((calls, window)) = written.split_once('/') else {
+            return Err(format!("`{written}` is not a limit; {FORM}"));
+        };
+        let calls = parse_calls(calls.trim())?;
+        let window = window.trim();
+        // `80/min` means one of the unit.
+        let window = if window.starts_with(|c: char| c.is_alphabetic()) {
+            duration::parse(&format!("1{window}"))
+        } else if window.is_empty() {
+            Err("the time after `/` is missing".to_owned())
+        } else {
+            duration::parse(window)
+        }
+        .map_err(|problem| format!("in the limit `{written}`: {problem}"))?;
+        if window.is_zero() {
+            return Err(format!("the window of `{written}` is empty; {FORM}"));
+        }
+        Ok(Self {
+            calls,
+            window,
+            when: LimitWhen::Always,
+            spacing: Spacing::Usual,
+            written: written.to_owned(),
+        })
     }
+}
+
+/// Reads what stands before the slash.
+fn parse_calls(calls: &str) -> Result<NonZeroU32, String> {
+    let end = calls
+        .find(|c: char| !c.is_ascii_digit() && c != '_')
+        .unwrap_or(calls.len());
+    let (number, unit) = calls.split_at(end);
+    let unit = unit.trim();
+    if number.is_empty() || unit.starts_with(['.', ',']) || unit.starts_with('-') {
+        return Err(format!("`{calls}` is not a whole number of calls; {FORM}"));
+    }
+    if !matches!(unit, "" | "call" | "calls" | "request" | "requests") {
+        return Err(format!(
+            "a limit counted in `{unit}` is not supported by this version, which counts calls; {FORM}"
+        ));
+    }
+    let number: u32 = number.replace('_', "").parse().map_err(|_| {
+        format!(
+            "`{number}` is not a number of calls up to {}; {FORM}",
+            u32::MAX
+        )
+    })?;
+    NonZeroU32::new(number)
+        .ok_or_else(|| "a limit of 0 calls allows nothing; leave the stream out instead".to_owned())
 }
 
 impl fmt::Display for LimitPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_short_form() {
+        for (written, calls, millis) in [
+            ("5000/h", 5000, 3_600_000),
+            ("80/min", 80, 60_000),
+            ("1/3s", 1, 3_000),
+            ("500/5min", 500, 300_000),
+            (" 10 / 1.5s ", 10, 1_500),
+            ("60 calls/min", 60, 60_000),
+            ("1_000/d", 1000, 86_400_000),
+        ] {
+            let limit = LimitPlan::parse(written).unwrap();
+            assert_eq!(limit.calls.get(), calls, "{written}");
+            assert_eq!(limit.window, Duration::from_millis(millis), "{written}");
+            assert_eq!(limit.to_string(), written.trim());
+            assert_eq!(
+                (limit.when, limit.spacing),
+                (LimitWhen::Always, Spacing::Usual)
+            );
+        }
+    }
+
+    #[test]
+    fn refuses_with_the_form() {
+        for (written, part) in [
+            ("5000", "`5000/h`"),
+            ("80/m", "did you mean `min`"),
+            ("80/minute", "did you mean `min`"),
+            ("80/", "missing"),
+            ("0/s", "0 calls"),
+            ("1/0s", "empty"),
+            ("many/s", "whole number"),
+            ("1.5/s", "whole number"),
+            ("-1/s", "whole number"),
+            (
+                "600 weight/min",
+                "`weight` is not supported by this version",
+            ),
+            ("5000 points/h", "not supported by this version"),
+            ("99999999999/h", "number of calls"),
+        ] {
+            let problem = LimitPlan::parse(written).unwrap_err();
+            assert!(problem.contains(part), "{written}: {problem}");
+        }
     }
 }

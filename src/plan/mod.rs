@@ -6,11 +6,17 @@
 
 pub mod compile;
 pub mod duration;
+mod environment;
+mod filters;
+mod guard;
+pub mod json;
 pub mod language;
 pub mod limit;
+mod names;
 pub mod paging;
 pub mod partition;
 pub mod path;
+mod rendered;
 pub mod request;
 pub mod sink;
 

@@ -1,3 +1,60 @@
 //! What was written: optional, spanned, unchecked.
+//!
+//! The types here are the one source of truth for the shape of a pipeline file: serde reads
+//! them, schemars makes the JSON Schema of them, and [`shape`] walks a file along that schema to
+//! find every mistake at once.
 
+pub mod at;
+pub mod choice;
 pub mod diagnostic;
+mod draw;
+pub mod load;
+pub mod near;
+mod parse;
+mod schema;
+mod shape;
+pub mod sink;
+pub mod source;
+pub mod stream;
+pub mod tree;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use self::at::At;
+use self::choice::Table;
+use self::diagnostic::SourceText;
+use self::sink::SinksSpec;
+use self::source::SourceSpec;
+use self::stream::StreamSpec;
+use self::tree::Tree;
+
+pub use self::schema::schema;
+
+/// A pipeline file that has the right shape.
+#[derive(Debug)]
+pub struct Written {
+    /// The file.
+    pub source: SourceText,
+    /// What it says.
+    pub spec: PipelineSpec,
+}
+
+/// A Gleaner pipeline: one API, one or more streams of records.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "Gleaner pipeline", extend("x-not-yet" = ["schedule"]))]
+pub struct PipelineSpec {
+    /// One sentence, shown by `gleaner list`.
+    pub about: Option<At<String>>,
+    /// Named values for templates: `{{ vars.name }}`; `--var name=value` overrides.
+    pub vars: Option<Table<Tree>>,
+    /// Where and how to ask.
+    pub source: At<SourceSpec>,
+    /// Anything a stream may say, said once for all.
+    pub defaults: Option<StreamSpec>,
+    /// The kinds of record, in order.
+    pub streams: Table<StreamSpec>,
+    /// Where records go; a stream may have its own.
+    pub sink: Option<SinksSpec>,
+}

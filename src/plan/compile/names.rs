@@ -1,0 +1,371 @@
+//! What all tables share: templates and expressions, the names in sight, and the mistakes found.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::time::Duration;
+
+use crate::plan::language::{Expr, LanguageProblem, Template, UsedName};
+use crate::plan::path::Path;
+use crate::plan::{Need, duration};
+use crate::spec::at::At;
+use crate::spec::choice::Table;
+use crate::spec::diagnostic::Diagnostic;
+use crate::spec::near;
+use crate::spec::tree::Tree;
+
+/// The names that a place may use (design 3.4).
+#[derive(Debug, Clone)]
+pub(super) struct Scope {
+    place: &'static str,
+    names: Vec<String>,
+}
+
+/// Names that `for` must not take, because a place gives them a meaning.
+pub(super) const RESERVED: [&str; 18] = [
+    "vars", "env", "secret", "contact", "cursor", "run", "status", "headers", "body", "text",
+    "count", "attempt", "last", "record", "index", "stream", "pipeline", "loop",
+];
+
+/// Functions of the template language.
+const FUNCTIONS: [&str; 6] = ["range", "dict", "namespace", "loop", "self", "debug"];
+
+impl Scope {
+    fn new(place: &'static str, names: &[&str]) -> Self {
+        Self {
+            place,
+            names: names.iter().map(|&name| name.to_owned()).collect(),
+        }
+    }
+    /// `source.url` and `source.contact`.
+    pub(super) fn source() -> Self {
+        Self::new("the source's address", &["vars", "env"])
+    }
+    /// Requests and auth.
+    pub(super) fn request() -> Self {
+        Self::new("a request", &["vars", "env", "secret", "contact", "run"])
+    }
+    /// Values of `for`: like requests, but never a secret.
+    pub(super) fn partitions() -> Self {
+        Self::new("`for`", &["vars", "env", "contact", "run"])
+    }
+    /// `stop` and `responses`.
+    pub(super) fn answer() -> Self {
+        let names = [
+            "vars", "env", "contact", "run", "status", "headers", "body", "text", "count",
+            "attempt", "last",
+        ];
+        Self::new("`responses` and `stop`", &names)
+    }
+    /// Columns.
+    pub(super) fn column() -> Self {
+        Self::new("a column", &["vars", "run", "index"])
+    }
+    /// Paths of sinks.
+    pub(super) fn sink() -> Self {
+        Self::new("a sink's path", &["stream", "pipeline", "run", "vars"])
+    }
+    /// The same with the variables of `for`.
+    pub(super) fn and<'a>(mut self, variables: impl IntoIterator<Item = &'a str>) -> Self {
+        self.names.extend(variables.into_iter().map(str::to_owned));
+        self
+    }
+}
+
+/// Collects mistakes, used variables, and needed secrets.
+pub(super) struct Judge<'a> {
+    pub(super) file: &'a str,
+    found: Vec<Diagnostic>,
+    vars: Vec<String>,
+    used: BTreeSet<String>,
+    secrets: BTreeMap<String, bool>,
+    env: BTreeMap<String, bool>,
+}
+
+impl<'a> Judge<'a> {
+    pub(super) fn new(file: &'a str) -> Self {
+        Self {
+            file,
+            found: Vec::new(),
+            vars: Vec::new(),
+            used: BTreeSet::new(),
+            secrets: BTreeMap::new(),
+            env: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn know_vars(&mut self, names: impl IntoIterator<Item = String>) {
+        self.vars.extend(names);
+    }
+
+    /// Notes a mistake.
+    pub(super) fn wrong(
+        &mut self,
+        code: &'static str,
+        span: &Range<usize>,
+        message: impl Into<String>,
+        hint: &str,
+    ) {
+        let one = Diagnostic {
+            code,
+            message: message.into(),
+            span: span.clone(),
+            hint: (!hint.is_empty()).then(|| hint.to_owned()),
+        };
+        // What `defaults` and `source` say is judged once for every stream.
+        if !self.found.contains(&one) {
+            self.found.push(one);
+        }
+    }
+
+    /// A piece of a scalar: exact where the file holds the value as it is, else the scalar.
+    fn piece(&self, at: &At<String>, piece: Range<usize>) -> Range<usize> {
+        let written = self.file.get(at.span.clone()).unwrap_or("");
+        match written.find(at.value.as_str()) {
+            Some(offset) if !at.value.is_empty() => {
+                let start = at.span.start + offset + piece.start;
+                start..start + piece.len()
+            }
+            _ => at.span.clone(),
+        }
+    }
+
+    fn language(
+        &mut self,
+        at: &At<String>,
+        code: &'static str,
+        problem: &LanguageProblem,
+        hint: &str,
+    ) {
+        let span = match &problem.range {
+            Some(range) => self.piece(at, range.clone()),
+            None => at.span.clone(),
+        };
+        self.wrong(code, &span, problem.message.clone(), hint);
+    }
+
+    /// A template whose names are all in sight.
+    pub(super) fn template(&mut self, at: &At<String>, scope: &Scope) -> Option<Template> {
+        match Template::parse(&at.value) {
+            Ok(template) => {
+                let known = self.names(at, &template.names(), scope);
+                known.then_some(template)
+            }
+            Err(problem) => {
+                self.language(at, "bad-template", &problem, "");
+                None
+            }
+        }
+    }
+
+    /// An expression whose names are all in sight.
+    pub(super) fn expr(&mut self, at: &At<String>, scope: &Scope) -> Option<Expr> {
+        if at.value.contains("{{") {
+            let hint = "this is an expression already: write it without `{{ }}`";
+            self.wrong(
+                "bad-expression",
+                &at.span,
+                "an expression takes no `{{ }}`",
+                hint,
+            );
+            return None;
+        }
+        match Expr::parse(&at.value) {
+            Ok(expr) => {
+                let known = self.names(at, &expr.names(), scope);
+                known.then_some(expr)
+            }
+            Err(problem) => {
+                self.language(at, "bad-expression", &problem, "");
+                None
+            }
+        }
+    }
+
+    /// Whether all names are in sight; notes those that are not.
+    fn names(&mut self, at: &At<String>, used: &[UsedName], scope: &Scope) -> bool {
+        let before = self.found.len();
+        for name in used {
+            let Some(root) = name.path.first() else {
+                continue;
+            };
+            let length = name.path.join(".").len();
+            let span = match name.at {
+                Some(start) => {
+                    let written = at.value.get(start..).unwrap_or("");
+                    let whole = if written.starts_with(&name.path.join(".")) {
+                        length
+                    } else {
+                        root.len()
+                    };
+                    self.piece(at, start..start + whole)
+                }
+                None => at.span.clone(),
+            };
+            self.name(root, name, &span, scope);
+        }
+        self.found.len() == before
+    }
+
+    fn name(&mut self, root: &str, name: &UsedName, span: &Range<usize>, scope: &Scope) {
+        if !scope.names.iter().any(|known| known == root) {
+            return self.out_of_sight(root, name, span, scope);
+        }
+        let member = name.path.get(1);
+        match (root, member) {
+            ("vars", None) => self.used.extend(self.vars.iter().cloned()),
+            ("vars", Some(member)) => {
+                if self.vars.contains(member) {
+                    self.used.insert(member.clone());
+                } else if !name.optional {
+                    let known: Vec<String> = self.vars.clone();
+                    let known = known.iter().map(String::as_str);
+                    // A slip is one mistake: what it meant does not count as unused too.
+                    self.used
+                        .extend(near::near(member, known.clone()).map(str::to_owned));
+                    let hint = near::hint(member, known, "vars of this file");
+                    self.wrong(
+                        "undefined-var",
+                        span,
+                        format!("`vars` has no `{member}`"),
+                        &hint,
+                    );
+                }
+            }
+            ("secret", Some(member)) => need(&mut self.secrets, member, name.optional),
+            ("env", Some(member)) => need(&mut self.env, member, name.optional),
+            ("secret" | "env", None) => {
+                let message = format!("`{root}` needs a name");
+                self.wrong(
+                    "undefined-name",
+                    span,
+                    message,
+                    &format!("write `{root}.NAME`"),
+                );
+            }
+            _ => {}
+        }
+    }
+
+    fn out_of_sight(&mut self, root: &str, name: &UsedName, span: &Range<usize>, scope: &Scope) {
+        let known = || scope.names.iter().map(String::as_str);
+        if root == "secret" {
+            let hint = "a secret can only be rendered into a request or `auth`";
+            self.wrong(
+                "secret-place",
+                span,
+                format!("a secret cannot be used in {}", scope.place),
+                hint,
+            );
+        } else if matches!(root, "cursor" | "record") {
+            let message = format!("`{root}` is not supported by this version of gleaner yet");
+            self.wrong("not-yet", span, message, "");
+        } else if RESERVED.contains(&root) {
+            let message = format!("`{root}` is not in sight in {}", scope.place);
+            let known: Vec<String> = known().map(|name| format!("`{name}`")).collect();
+            self.wrong(
+                "undefined-name",
+                span,
+                message,
+                &format!("names in sight: {}", known.join(", ")),
+            );
+        } else if !name.optional && !FUNCTIONS.contains(&root) {
+            let hint = near::hint(root, known().collect::<Vec<_>>(), "names in sight");
+            let hint = if self.vars.iter().any(|var| var == root) {
+                self.used.insert(root.to_owned());
+                format!("did you mean `vars.{root}`?")
+            } else {
+                hint
+            };
+            self.wrong(
+                "undefined-name",
+                span,
+                format!("`{root}` is not defined in {}", scope.place),
+                &hint,
+            );
+        }
+    }
+
+    /// Notes the variables that `--sink` uses.
+    pub(super) fn uses(&mut self, names: &[UsedName]) {
+        let of_vars = names
+            .iter()
+            .filter(|name| name.path.first().is_some_and(|root| root == "vars"));
+        self.used
+            .extend(of_vars.filter_map(|name| name.path.get(1).cloned()));
+    }
+
+    /// A path into a document.
+    pub(super) fn path(&mut self, at: &At<String>) -> Option<Path> {
+        match Path::parse(&at.value) {
+            Ok(path) => Some(path),
+            Err(problem) => {
+                let end = (problem.at + 1).min(at.value.len()).max(problem.at);
+                let span = self.piece(at, problem.at..end);
+                let hint = "a path looks like `data.items`, `labels.*.name` or `$`";
+                self.wrong("bad-path", &span, problem.message, hint);
+                None
+            }
+        }
+    }
+
+    /// A duration above zero, or the default where none is written.
+    pub(super) fn duration(&mut self, at: Option<&At<String>>, default: Duration) -> Duration {
+        let Some(at) = at else { return default };
+        match duration::parse(&at.value) {
+            Ok(duration) if duration.is_zero() => {
+                self.wrong(
+                    "bad-duration",
+                    &at.span,
+                    "a duration must be above zero",
+                    "",
+                );
+                default
+            }
+            Ok(duration) => duration,
+            Err(message) => {
+                self.wrong("bad-duration", &at.span, message, "");
+                default
+            }
+        }
+    }
+
+    /// A header's name.
+    pub(super) fn header(&mut self, at: &At<String>) -> Option<http::HeaderName> {
+        let name = http::HeaderName::from_bytes(at.value.as_bytes());
+        if name.is_err() {
+            let message = format!("`{}` is not a header name", at.value);
+            self.wrong(
+                "bad-header",
+                &at.span,
+                message,
+                "letters, digits and `-`, as in `X-Api-Key`",
+            );
+        }
+        name.ok()
+    }
+
+    /// Variables that no template uses.
+    pub(super) fn unused_vars(&mut self, written: Option<&Table<Tree>>) {
+        for (key, _) in written.iter().flat_map(|table| &table.0) {
+            if !self.used.contains(&key.value) {
+                let message = format!("no template uses `vars.{}`", key.value);
+                self.wrong("unused-var", &key.span, message, "use it or remove it");
+            }
+        }
+    }
+
+    /// Needed secrets, needed environment variables, mistakes in the order of the file.
+    pub(super) fn finish(mut self) -> (Vec<Need>, Vec<Need>, Vec<Diagnostic>) {
+        self.found.sort_by_key(|one| (one.span.start, one.span.end));
+        (needs(self.secrets), needs(self.env), self.found)
+    }
+}
+
+fn need(all: &mut BTreeMap<String, bool>, name: &str, optional: bool) {
+    *all.entry(name.to_owned()).or_insert(true) &= optional;
+}
+
+fn needs(all: BTreeMap<String, bool>) -> Vec<Need> {
+    let one = |(name, optional)| Need { name, optional };
+    all.into_iter().map(one).collect()
+}

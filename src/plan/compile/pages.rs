@@ -1,0 +1,201 @@
+//! `pages`: paging styles, and the places of a request that they fill.
+
+use super::names::{Judge, Scope};
+use super::stream::tables;
+use crate::plan::paging::{Paging, TokenFrom};
+use crate::plan::path::{Path, Step};
+use crate::plan::request::Slot;
+use crate::spec::PipelineSpec;
+use crate::spec::at::At;
+use crate::spec::near;
+use crate::spec::stream::{BodySpec, PagesSpec, StreamSpec};
+use crate::spec::tree::{Node, Tree};
+
+/// How the next page is found, or nothing where a mistake was noted.
+pub(super) fn pages(
+    judge: &mut Judge<'_>,
+    spec: &PipelineSpec,
+    stream: &StreamSpec,
+) -> Option<Paging> {
+    let Some(pages) = &stream.pages else {
+        return Some(Paging::None { declared: false });
+    };
+    let mut slots = Slots {
+        judge,
+        spec,
+        stream,
+    };
+    match &pages.value {
+        PagesSpec::None => Some(Paging::None { declared: true }),
+        PagesSpec::Link => Some(Paging::Link),
+        PagesSpec::Next(path) => slots.judge.path(path).map(Paging::Next),
+        PagesSpec::Page(page) => {
+            let to = slots.to(&page.to);
+            let size = slots.size(page.size.as_ref());
+            let total = slots.maybe(page.total.as_ref());
+            let last = slots.maybe(page.last.as_ref());
+            Some(Paging::Page {
+                to: to?,
+                start: page.start.unwrap_or(1),
+                size: size?,
+                total: total?,
+                last: last?,
+            })
+        }
+        PagesSpec::Offset(offset) => {
+            let to = slots.to(&offset.to);
+            let size = slots.size(offset.size.as_ref());
+            let total = slots.maybe(offset.total.as_ref());
+            Some(Paging::Offset {
+                to: to?,
+                start: offset.start.unwrap_or(0),
+                size: size?,
+                total: total?,
+            })
+        }
+        PagesSpec::Token(token) => {
+            let from = slots.from(&token.from);
+            let to = slots.to(&token.to);
+            let names = stream.partitions.iter().flat_map(|table| &table.0);
+            let scope = Scope::request().and(names.map(|(name, _)| name.value.as_str()));
+            let start = match &token.start {
+                None => Some(None),
+                Some(start) => slots.judge.template(start, &scope).map(Some),
+            };
+            Some(Paging::Token {
+                from: from?,
+                to: to?,
+                start: start?,
+            })
+        }
+        PagesSpec::Keyset(keyset) => {
+            let field = slots.judge.path(&keyset.field);
+            let to = slots.to(&keyset.to);
+            let size = slots.size(keyset.size.as_ref());
+            Some(Paging::Keyset {
+                field: field?,
+                to: to?,
+                add: keyset.add,
+                size: size?,
+            })
+        }
+    }
+}
+
+struct Slots<'j, 'f, 's> {
+    judge: &'j mut Judge<'f>,
+    spec: &'s PipelineSpec,
+    stream: &'s StreamSpec,
+}
+
+impl Slots<'_, '_, '_> {
+    fn maybe(&mut self, path: Option<&At<String>>) -> Option<Option<Path>> {
+        match path {
+            None => Some(None),
+            Some(path) => self.judge.path(path).map(Some),
+        }
+    }
+
+    fn from(&mut self, at: &At<String>) -> Option<TokenFrom> {
+        match at.strip_prefix("headers.") {
+            Some(name) => {
+                let name = self.judge.header(&at.with(name.to_owned()))?;
+                Some(TokenFrom::Header(name))
+            }
+            None => self.judge.path(at).map(TokenFrom::Body),
+        }
+    }
+
+    /// A query name, `body.PATH` or `headers.NAME`.
+    fn to(&mut self, at: &At<String>) -> Option<Slot> {
+        if let Some(name) = at.strip_prefix("headers.") {
+            let name = self.judge.header(&at.with(name.to_owned()))?;
+            return Some(Slot::Header(name));
+        }
+        if let Some(path) = at.strip_prefix("body.") {
+            if self.json().is_none() {
+                let hint = "add `body: { json: … }` to a `post`, or name a query parameter";
+                let message = format!(
+                    "`{}` is a place in a JSON body, but this stream sends none",
+                    at.value
+                );
+                self.judge.wrong("bad-slot", &at.span, message, hint);
+                return None;
+            }
+            let path = self.judge.path(&at.with(path.to_owned()))?;
+            if path.steps.contains(&Step::All) {
+                let message = "`*` names several places, a value goes to one";
+                self.judge.wrong("bad-slot", &at.span, message, "");
+                return None;
+            }
+            return Some(Slot::Body(path));
+        }
+        if at.is_empty() {
+            self.judge.wrong(
+                "bad-slot",
+                &at.span,
+                "`to` is empty",
+                "name a query parameter",
+            );
+            return None;
+        }
+        Some(Slot::Query(at.value.clone()))
+    }
+
+    fn json(&self) -> Option<&Tree> {
+        match self.stream.body.as_deref() {
+            Some(BodySpec::Json(tree)) => Some(tree),
+            _ => None,
+        }
+    }
+
+    /// The parameter that holds the page size: it must be there to be read.
+    fn size(&mut self, at: Option<&At<String>>) -> Option<Option<Slot>> {
+        let Some(at) = at else { return Some(None) };
+        let query = tables(self.spec.source.query.as_ref(), self.stream.query.as_ref());
+        let query = query.unwrap_or_default();
+        if query.get(&at.value).is_some() {
+            return Some(Some(Slot::Query(at.value.clone())));
+        }
+        let written = at.strip_prefix("body.").unwrap_or(&at.value);
+        if let Some(tree) = self.json()
+            && let Ok(path) = Path::parse(written)
+            && holds(tree, &path.steps)
+        {
+            return Some(Some(Slot::Body(path)));
+        }
+        let of_body = match self.json().map(|tree| &tree.node) {
+            Some(Node::Map(entries)) => entries.as_slice(),
+            _ => &[],
+        };
+        let of_body = of_body.iter().map(|(name, _)| name.value.as_str());
+        let of_query = query.0.iter().map(|(name, _)| name.value.as_str());
+        let known: Vec<&str> = of_query.chain(of_body).collect();
+        let hint = if known.is_empty() {
+            format!("add it with its number: `query: {{ {}: 100 }}`", at.value)
+        } else {
+            near::hint(&at.value, known, "parameters of this stream")
+        };
+        let message = format!(
+            "`size` names `{}`, which is neither in `query` nor in `body`",
+            at.value
+        );
+        self.judge
+            .wrong("unknown-parameter", &at.span, message, &hint);
+        None
+    }
+}
+
+fn holds(tree: &Tree, steps: &[Step]) -> bool {
+    match (steps, &tree.node) {
+        ([], _) => true,
+        ([Step::Key(name), rest @ ..], Node::Map(entries)) => entries
+            .iter()
+            .any(|(key, value)| key.value == *name && holds(value, rest)),
+        ([Step::Key(name), rest @ ..], Node::List(items)) => {
+            let item = name.parse().ok().and_then(|index: usize| items.get(index));
+            item.is_some_and(|item| holds(item, rest))
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,124 @@
+//! `get` and `post`, with the source's headers and parameters merged in.
+
+use http::Method;
+
+use super::names::{Judge, Scope};
+use super::source::headers;
+use super::stream::tables;
+use super::values;
+use crate::plan::language::Template;
+use crate::plan::request::{BodyPlan, RequestPlan};
+use crate::spec::PipelineSpec;
+use crate::spec::at::At;
+use crate::spec::choice::Table;
+use crate::spec::stream::{BodySpec, StreamSpec};
+
+/// The request of a stream, or nothing where a mistake was noted.
+pub(super) fn request(
+    judge: &mut Judge<'_>,
+    spec: &PipelineSpec,
+    name: &At<String>,
+    stream: &StreamSpec,
+    scope: &Scope,
+) -> Option<RequestPlan> {
+    let method = match (&stream.get, &stream.post) {
+        (Some(get), None) => Some((Method::GET, get)),
+        (None, Some(post)) => Some((Method::POST, post)),
+        (Some(get), Some(post)) => {
+            let later = if get.span.start > post.span.start {
+                get
+            } else {
+                post
+            };
+            let message = format!("stream `{}` has both `get` and `post`", name.value);
+            judge.wrong("get-and-post", &later.span, message, "keep one of them");
+            None
+        }
+        (None, None) => {
+            let message = format!(
+                "stream `{}` asks for nothing: it has no `get` and no `post`",
+                name.value
+            );
+            judge.wrong("no-request", &name.span, message, "add `get: /path`");
+            None
+        }
+    };
+    let target = method
+        .as_ref()
+        .map(|(_, target)| self::target(judge, target, scope));
+    let query = tables(spec.source.query.as_ref(), stream.query.as_ref()).unwrap_or_default();
+    let query = values::map(judge, &query.0, scope);
+    let all = by_name(spec.source.headers.as_ref(), stream.headers.as_ref());
+    let headers = headers(judge, &all, scope);
+    let body = match &stream.body {
+        None => Some(BodyPlan::None),
+        Some(body) => {
+            if matches!(&method, Some((Method::GET, _))) {
+                let hint = "ask with `post:`, or send the values as `query:`";
+                judge.wrong("body-with-get", &body.span, "a `get` carries no body", hint);
+            }
+            self::body(judge, &body.value, scope)
+        }
+    };
+    Some(RequestPlan {
+        method: method?.0,
+        target: target??,
+        query: query?,
+        headers: headers?,
+        body: body?,
+        once: stream.once.unwrap_or(false),
+    })
+}
+
+fn target(judge: &mut Judge<'_>, at: &At<String>, scope: &Scope) -> Option<Template> {
+    let template = judge.template(at, scope)?;
+    let literal = at.value.split("{{").next().unwrap_or("");
+    let (message, hint) = if literal.contains("://") {
+        (
+            "an address of its own is not a path",
+            "put scheme and host into `source.url` and the path here",
+        )
+    } else if !at.value.starts_with('/')
+        && !template.begins_with_expression()
+        && !at.value.is_empty()
+    {
+        (
+            "the path must begin with `/` or with a template",
+            "write `/path`; it is appended to `source.url`",
+        )
+    } else if literal.contains('?') {
+        (
+            "the path has a query",
+            "write the parameters under `query:`",
+        )
+    } else if literal.contains('#') {
+        (
+            "the path has a fragment",
+            "remove what follows `#`; it is never sent",
+        )
+    } else {
+        return Some(template);
+    };
+    judge.wrong("bad-path", &at.span, message, hint);
+    None
+}
+
+/// Headers of source and stream; names do not care about case, and the stream wins.
+fn by_name(
+    source: Option<&Table<At<String>>>,
+    stream: Option<&Table<At<String>>>,
+) -> Vec<(At<String>, At<String>)> {
+    let own = stream.map_or(&[][..], |table| &table.0);
+    let of_source = source.map_or(&[][..], |table| &table.0).iter();
+    let is_own = |name: &str| own.iter().any(|(key, _)| key.eq_ignore_ascii_case(name));
+    let kept = of_source.filter(|(key, _)| !is_own(key));
+    kept.chain(own).cloned().collect()
+}
+
+fn body(judge: &mut Judge<'_>, spec: &BodySpec, scope: &Scope) -> Option<BodyPlan> {
+    Some(match spec {
+        BodySpec::Json(tree) => BodyPlan::Json(values::tree(judge, tree, scope)?),
+        BodySpec::Form(table) => BodyPlan::Form(values::map(judge, &table.0, scope)?),
+        BodySpec::Text(text) => BodyPlan::Text(judge.template(text, scope)?),
+    })
+}

@@ -1,0 +1,259 @@
+//! `sink`: where records go, from the file or from `--sink`.
+
+use super::names::{Judge, Scope};
+use super::stream::merged;
+use super::{CompileProblem, Overrides};
+use crate::plan::language::Template;
+use crate::plan::sink::{Compression, CsvPlan, SinkFormat, SinkPlan};
+use crate::spec::PipelineSpec;
+use crate::spec::at::At;
+use crate::spec::choice::ScalarOr;
+use crate::spec::near;
+use crate::spec::sink::{CsvSpec, SinkSpec};
+use crate::spec::stream::StreamSpec;
+
+/// Makes the sinks of `--sink` anew for each stream.
+type Given<'o> = Box<dyn Fn() -> Result<Vec<SinkPlan>, CompileProblem> + 'o>;
+
+/// What `--sink` asks for, judged once.
+pub(super) fn given<'o>(
+    judge: &mut Judge<'_>,
+    overrides: &'o Overrides,
+    streams: usize,
+) -> Result<Option<Given<'o>>, CompileProblem> {
+    let wanted = if overrides.streams.is_empty() {
+        streams
+    } else {
+        overrides.streams.len()
+    };
+    for written in &overrides.sinks {
+        let (_, path) = split(written)?;
+        let template = template(written, path)?;
+        let names = template.names();
+        let mut by_stream = false;
+        for name in &names {
+            let root = name.path.first().map_or("", String::as_str);
+            by_stream |= root == "stream";
+            if !["stream", "pipeline", "run", "vars"].contains(&root) {
+                return Err(CompileProblem::usage(
+                    format!("`--sink {written}`: `{root}` is not in sight in a sink's path"),
+                    "names in sight: `stream`, `pipeline`, `run`, `vars`".to_owned(),
+                ));
+            }
+        }
+        judge.uses(&names);
+        if wanted > 1 && !by_stream {
+            return Err(CompileProblem::usage(
+                format!("`--sink {written}`: {wanted} streams cannot write one file"),
+                "put `{{ stream }}` into the path, or choose one with `--stream`".to_owned(),
+            ));
+        }
+    }
+    if overrides.sinks.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Box::new(|| {
+        let all = overrides.sinks.iter().map(|written| {
+            let (format, path) = split(written)?;
+            Ok(SinkPlan {
+                format,
+                path: template(written, path)?,
+                compression: compression(path),
+            })
+        });
+        all.collect()
+    })))
+}
+
+fn split(written: &str) -> Result<(SinkFormat, &str), CompileProblem> {
+    let hint = "write `--sink csv=data/out.csv` or `--sink ndjson=data/out.ndjson`";
+    let Some((format, path)) = written.split_once('=') else {
+        let message = format!("`--sink {written}` is not FORMAT=PATH");
+        return Err(CompileProblem::usage(message, hint.to_owned()));
+    };
+    let format = match format.trim() {
+        "csv" => SinkFormat::Csv(usual_csv()),
+        "ndjson" => SinkFormat::Ndjson,
+        other => {
+            return Err(CompileProblem::usage(
+                format!("there is no format `{other}`"),
+                near::hint(other, ["csv", "ndjson"], "formats"),
+            ));
+        }
+    };
+    if path.trim().is_empty() {
+        let message = format!("`--sink {written}` has no path");
+        return Err(CompileProblem::usage(message, hint.to_owned()));
+    }
+    Ok((format, path))
+}
+
+fn template(written: &str, path: &str) -> Result<Template, CompileProblem> {
+    Template::parse(path)
+        .map_err(|problem| CompileProblem::usage(format!("`--sink {written}`: {problem}"), None))
+}
+
+fn usual_csv() -> CsvPlan {
+    CsvPlan {
+        delimiter: b',',
+        null: String::new(),
+        spreadsheet_safe: false,
+    }
+}
+
+fn compression(path: &str) -> Compression {
+    match path.rsplit_once('.') {
+        Some((_, ending)) if ending.eq_ignore_ascii_case("gz") => Compression::Gzip,
+        Some((_, ending)) if ending.eq_ignore_ascii_case("zst") => Compression::Zstd,
+        _ => Compression::None,
+    }
+}
+
+/// The sinks of a stream as written: its own, that of `defaults`, or that of the file.
+fn written<'s>(spec: &'s PipelineSpec, stream: &'s StreamSpec) -> &'s [At<SinkSpec>] {
+    let sinks = stream.sink.as_ref().or(spec.sink.as_ref());
+    sinks.map_or(&[][..], |sinks| &sinks.value.0)
+}
+
+/// The sinks of a stream, or nothing where a mistake was noted.
+pub(super) fn sinks(
+    judge: &mut Judge<'_>,
+    spec: &PipelineSpec,
+    name: &At<String>,
+    stream: &StreamSpec,
+    needed: bool,
+) -> Option<Vec<SinkPlan>> {
+    let written = written(spec, stream);
+    if written.is_empty() {
+        if needed {
+            let hint = "add `sink: { csv: \"data/{{ pipeline }}/{{ stream }}.csv\" }` to the file";
+            let message = format!("stream `{}` has no sink", name.value);
+            judge.wrong("no-sink", &name.span, message, hint);
+        }
+        return Some(Vec::new());
+    }
+    let all: Vec<_> = written.iter().map(|one| sink(judge, one)).collect();
+    all.into_iter().collect()
+}
+
+fn sink(judge: &mut Judge<'_>, spec: &At<SinkSpec>) -> Option<SinkPlan> {
+    let path = path(spec);
+    let format = match (&spec.csv, &spec.ndjson) {
+        (Some(csv), None) => match &csv.value {
+            ScalarOr::Short(_) => Some(SinkFormat::Csv(usual_csv())),
+            ScalarOr::Long(long) => self::csv(judge, long).map(SinkFormat::Csv),
+        },
+        (None, Some(_)) => Some(SinkFormat::Ndjson),
+        (Some(_), Some(ndjson)) => {
+            let hint = "write a list for two files: `sink: [{ csv: … }, { ndjson: … }]`";
+            judge.wrong(
+                "several-variants",
+                &ndjson.span,
+                "a sink has one format",
+                hint,
+            );
+            None
+        }
+        (None, None) => {
+            let hint = "write `sink: { csv: PATH }` or `sink: { ndjson: PATH }`";
+            judge.wrong("no-sink", &spec.span, "a sink needs a format", hint);
+            None
+        }
+    };
+    let path = path?;
+    if path.trim().is_empty() {
+        judge.wrong("bad-sink", &path.span, "the path is empty", "");
+        return None;
+    }
+    if path.ends_with('/') {
+        judge.wrong(
+            "bad-sink",
+            &path.span,
+            "the path names a folder",
+            "name a file",
+        );
+        return None;
+    }
+    let template = judge.template(&path, &Scope::sink());
+    Some(SinkPlan {
+        format: format?,
+        path: template?,
+        compression: compression(&path.value),
+    })
+}
+
+fn path(spec: &SinkSpec) -> Option<At<String>> {
+    let csv = spec.csv.as_ref().map(|csv| match &csv.value {
+        ScalarOr::Short(path) => csv.with(path.clone()),
+        ScalarOr::Long(long) => long.path.clone(),
+    });
+    csv.or_else(|| spec.ndjson.clone())
+}
+
+fn csv(judge: &mut Judge<'_>, spec: &CsvSpec) -> Option<CsvPlan> {
+    let delimiter = match &spec.delimiter {
+        None => b',',
+        Some(at) => match at.as_bytes() {
+            [one] if one.is_ascii() && !matches!(one, b'"' | b'\n' | b'\r' | 0) => *one,
+            _ => {
+                let hint = "write `\",\"`, `\";\"`, `\"|\"` or `\"\\t\"`";
+                judge.wrong(
+                    "bad-sink",
+                    &at.span,
+                    "a delimiter is one ASCII character",
+                    hint,
+                );
+                return None;
+            }
+        },
+    };
+    Some(CsvPlan {
+        delimiter,
+        null: spec
+            .null
+            .as_ref()
+            .map(|null| null.value.clone())
+            .unwrap_or_default(),
+        spreadsheet_safe: spec.spreadsheet_safe.unwrap_or(false),
+    })
+}
+
+/// Two streams that write one file: later versions make one table of them.
+pub(super) fn shared(judge: &mut Judge<'_>, spec: &PipelineSpec) {
+    let mut seen: Vec<(String, &str)> = Vec::new();
+    for (name, stream) in &spec.streams.0 {
+        let merged = merged(spec.defaults.as_ref(), stream);
+        let paths: Vec<At<String>> = written(spec, &merged)
+            .iter()
+            .filter_map(|one| path(one))
+            .collect();
+        for path in paths {
+            let by_stream = Template::parse(&path.value).is_ok_and(|template| {
+                let names = template.names();
+                names
+                    .iter()
+                    .any(|used| used.path.first().is_some_and(|root| root == "stream"))
+            });
+            let earlier = seen.iter().find(|(known, other)| {
+                *known == path.value && !(by_stream && *other != name.value)
+            });
+            if let Some((_, other)) = earlier {
+                let message = if *other == name.value {
+                    format!("stream `{other}` writes this file twice")
+                } else {
+                    format!(
+                        "streams `{other}` and `{}` both write this file, which this version does not support yet",
+                        name.value
+                    )
+                };
+                judge.wrong(
+                    "sink-shared",
+                    &path.span,
+                    message,
+                    "put `{{ stream }}` into the path",
+                );
+            }
+            seen.push((path.value, &name.value));
+        }
+    }
+}

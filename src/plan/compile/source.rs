@@ -1,0 +1,277 @@
+//! `source`: address, auth, limits, patience.
+
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::time::Duration;
+
+use globset::GlobBuilder;
+use url::Url;
+
+use super::names::{Judge, Scope};
+use crate::plan::language::Template;
+use crate::plan::limit::{LimitPlan, LimitWhen, Spacing};
+use crate::plan::{AuthPlan, OriginRule, RetryPlan, SourcePlan, TimeoutPlan};
+use crate::spec::at::At;
+use crate::spec::choice::ScalarOr;
+use crate::spec::source::{
+    AuthSpec, LimitSpec, LimitWhenSpec, OriginSpec, RetrySpec, SourceSpec, TimeoutSpec,
+};
+
+/// The source, or nothing where a mistake was noted.
+pub(super) fn source(judge: &mut Judge<'_>, spec: &SourceSpec) -> Option<SourcePlan> {
+    let url = url(judge, &spec.url);
+    let contact = spec.contact.as_ref();
+    let contact = contact.and_then(|contact| judge.template(contact, &Scope::source()));
+    let auth = match &spec.auth {
+        None => Some(AuthPlan::None),
+        Some(auth) => self::auth(judge, auth),
+    };
+    let limits = match spec.limits.as_deref() {
+        Some(ScalarOr::Long(all)) => {
+            if let (true, Some(written)) = (all.is_empty(), &spec.limits) {
+                let hint = "write what the API's documentation allows, or `limits: none`";
+                judge.wrong(
+                    "no-limits",
+                    &written.span,
+                    "`limits` is an empty list",
+                    hint,
+                );
+            }
+            all.iter().filter_map(|one| limit(judge, one)).collect()
+        }
+        Some(ScalarOr::Short(_)) | None => Vec::new(),
+    };
+    let concurrency = spec
+        .concurrency
+        .as_ref()
+        .map_or(NonZeroUsize::new(8), |at| {
+            let number = usize::try_from(at.value).ok().and_then(NonZeroUsize::new);
+            if number.is_none() {
+                judge.wrong(
+                    "bad-number",
+                    &at.span,
+                    "`concurrency` must be at least 1",
+                    "",
+                );
+            }
+            number
+        });
+    let retry = retry(judge, &spec.retry.clone().unwrap_or_default());
+    let timeouts = timeouts(judge, &spec.timeouts.clone().unwrap_or_default());
+    let origins = spec.allow_origins.iter().flatten();
+    let allow_origins = origins.filter_map(|one| origin(judge, one)).collect();
+    Some(SourcePlan {
+        url: url?,
+        contact,
+        auth: auth?,
+        limits,
+        concurrency: concurrency?,
+        retry,
+        timeouts,
+        allow_origins,
+    })
+}
+
+fn url(judge: &mut Judge<'_>, at: &At<String>) -> Option<Template> {
+    let template = judge.template(at, &Scope::source())?;
+    if !template.is_literal() {
+        return Some(template);
+    }
+    let hint = "write the API's base address, as in `https://api.example.com/v1`";
+    let url = match Url::parse(&at.value) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => url,
+        Ok(url) => {
+            let message = format!("gleaner asks over http and https, not `{}:`", url.scheme());
+            judge.wrong("bad-url", &at.span, message, hint);
+            return None;
+        }
+        Err(error) => {
+            judge.wrong(
+                "bad-url",
+                &at.span,
+                format!("this is not a URL: {error}"),
+                hint,
+            );
+            return None;
+        }
+    };
+    let (message, hint) = if !url.username().is_empty() || url.password().is_some() {
+        (
+            "the URL holds a user name or password",
+            "write `auth: { basic: { user: …, password: \"{{ secret.NAME }}\" } }`",
+        )
+    } else if url.query().is_some() {
+        (
+            "the base URL has a query",
+            "write parameters under `query`, and keys of the API under `auth: { query: … }`",
+        )
+    } else if url.fragment().is_some() {
+        (
+            "the base URL has a fragment",
+            "remove what follows `#`; it is never sent",
+        )
+    } else {
+        return Some(template);
+    };
+    judge.wrong("bad-url", &at.span, message, hint);
+    None
+}
+
+fn auth(judge: &mut Judge<'_>, spec: &AuthSpec) -> Option<AuthPlan> {
+    let scope = Scope::request();
+    Some(match spec {
+        AuthSpec::None => AuthPlan::None,
+        AuthSpec::Bearer(token) => AuthPlan::Bearer(judge.template(token, &scope)?),
+        AuthSpec::Basic(basic) => {
+            let user = judge.template(&basic.user, &scope);
+            let empty = basic.user.with(String::new());
+            let password = judge.template(basic.password.as_ref().unwrap_or(&empty), &scope);
+            AuthPlan::Basic {
+                user: user?,
+                password: password?,
+            }
+        }
+        AuthSpec::Header(table) => AuthPlan::Header(headers(judge, &table.0, &scope)?),
+        AuthSpec::Query(table) => {
+            let all: Vec<_> = table
+                .0
+                .iter()
+                .map(|(name, value)| Some((name.value.clone(), judge.template(value, &scope)?)))
+                .collect();
+            AuthPlan::Query(all.into_iter().collect::<Option<_>>()?)
+        }
+    })
+}
+
+/// Headers with templates; every mistake in them is noted.
+pub(super) fn headers(
+    judge: &mut Judge<'_>,
+    entries: &[(At<String>, At<String>)],
+    scope: &Scope,
+) -> Option<Vec<(http::HeaderName, Template)>> {
+    let all: Vec<_> = entries
+        .iter()
+        .map(|(name, value)| {
+            let header = judge.header(name);
+            let template = judge.template(value, scope);
+            Some((header?, template?))
+        })
+        .collect();
+    all.into_iter().collect()
+}
+
+fn limit(judge: &mut Judge<'_>, spec: &LimitSpec) -> Option<LimitPlan> {
+    let (written, span, when, spacing) = match &spec.value {
+        ScalarOr::Short(short) => (short, &spec.span, LimitWhen::Always, Spacing::Usual),
+        ScalarOr::Long(long) => {
+            let when = match long.when.as_deref() {
+                None => LimitWhen::Always,
+                Some(LimitWhenSpec::Auth) => LimitWhen::Auth,
+                Some(LimitWhenSpec::NotAuth) => LimitWhen::NoAuth,
+            };
+            let spacing = match long.spread {
+                None => Spacing::Usual,
+                Some(true) => Spacing::Even,
+                Some(false) => Spacing::Burst,
+            };
+            (&long.limit.value, &long.limit.span, when, spacing)
+        }
+    };
+    if let Some(unit) = unit(written) {
+        let message =
+            format!("limits in `{unit}` are not supported by this version of gleaner yet");
+        judge.wrong("not-yet", span, message, "");
+        return None;
+    }
+    match LimitPlan::parse(written) {
+        Ok(plan) => Some(LimitPlan {
+            when,
+            spacing,
+            ..plan
+        }),
+        Err(message) => {
+            judge.wrong(
+                "bad-limit",
+                span,
+                message,
+                "write calls per time: `5000/h`, `80/min`, `1/3s`",
+            );
+            None
+        }
+    }
+}
+
+/// The unit of `5000 points/h`.
+fn unit(written: &str) -> Option<&str> {
+    let (left, _) = written.split_once('/')?;
+    let (number, unit) = left.trim().split_once(' ')?;
+    let is_unit = unit.chars().all(|c| c.is_ascii_alphabetic() || c == '_');
+    (number.chars().all(|c| c.is_ascii_digit()) && is_unit && unit != "calls").then_some(unit)
+}
+
+fn retry(judge: &mut Judge<'_>, spec: &RetrySpec) -> RetryPlan {
+    let attempts = spec.attempts.as_ref().map_or(6, |at| {
+        if at.value == 0 {
+            let hint = "the first try counts: 1 means none again";
+            judge.wrong(
+                "bad-number",
+                &at.span,
+                "`attempts` must be at least 1",
+                hint,
+            );
+        }
+        at.value
+    });
+    RetryPlan {
+        attempts,
+        max_wait: judge.duration(spec.max_wait.as_ref(), Duration::from_mins(15)),
+        page_deadline: judge.duration(spec.page_deadline.as_ref(), Duration::from_mins(30)),
+    }
+}
+
+fn timeouts(judge: &mut Judge<'_>, spec: &TimeoutSpec) -> TimeoutPlan {
+    TimeoutPlan {
+        connect: judge.duration(spec.connect.as_ref(), Duration::from_secs(10)),
+        headers: judge.duration(spec.headers.as_ref(), Duration::from_mins(1)),
+        idle: judge.duration(spec.idle.as_ref(), Duration::from_secs(30)),
+        attempt: judge.duration(spec.attempt.as_ref(), Duration::from_mins(5)),
+    }
+}
+
+fn origin(judge: &mut Judge<'_>, spec: &OriginSpec) -> Option<OriginRule> {
+    let (written, span, credentials): (&str, &Range<usize>, bool) = match &spec.value {
+        ScalarOr::Short(short) => (short, &spec.span, false),
+        ScalarOr::Long(long) => (
+            &long.origin.value,
+            &long.origin.span,
+            long.credentials.unwrap_or(false),
+        ),
+    };
+    let hint = "an origin is `https://host` or `https://*.host:port`, without a path";
+    let rest = written
+        .strip_prefix("https://")
+        .or_else(|| written.strip_prefix("http://"));
+    let is_origin = rest.is_some_and(|host| {
+        !host.is_empty() && !host.contains(['/', '?', '#', '@', '{', '}', ' '])
+    });
+    if !is_origin {
+        judge.wrong(
+            "bad-origin",
+            span,
+            format!("`{written}` is not an origin"),
+            hint,
+        );
+        return None;
+    }
+    match GlobBuilder::new(written).case_insensitive(true).build() {
+        Ok(glob) => Some(OriginRule {
+            matcher: glob.compile_matcher(),
+            written: written.to_owned(),
+            credentials,
+        }),
+        Err(error) => {
+            judge.wrong("bad-origin", span, error.kind().to_string(), hint);
+            None
+        }
+    }
+}

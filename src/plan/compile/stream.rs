@@ -1,0 +1,269 @@
+//! `streams`: one kind of record each, with what `defaults` and `source` say merged in.
+
+use super::names::{Judge, Scope};
+use super::{pages, partitions, request, sink};
+use crate::plan::language::Template;
+use crate::plan::path::{Path, Step};
+use crate::plan::{
+    ColumnFrom, ColumnPlan, ExpectPlan, RecordsPlan, ResponseRule, StreamPlan, Then, duration,
+};
+use crate::spec::PipelineSpec;
+use crate::spec::at::At;
+use crate::spec::choice::{ScalarOr, Table};
+use crate::spec::near;
+use crate::spec::stream::{ColumnSpec, ExpectSpec, ResponseSpec, StreamSpec, ThenSpec, ThenWord};
+
+/// All streams that have no mistake; mistakes are noted.
+pub(super) fn streams(
+    judge: &mut Judge<'_>,
+    spec: &PipelineSpec,
+    need_sinks: bool,
+) -> Vec<StreamPlan> {
+    if spec.streams.0.is_empty() {
+        let hint = "add a stream: `streams: { items: { get: /items } }`";
+        judge.wrong(
+            "no-streams",
+            &spec.source.span,
+            "this pipeline has no streams",
+            hint,
+        );
+    }
+    let plans: Vec<_> = spec
+        .streams
+        .0
+        .iter()
+        .map(|(name, written)| stream(judge, spec, name, written, need_sinks))
+        .collect();
+    plans.into_iter().flatten().collect()
+}
+
+fn stream(
+    judge: &mut Judge<'_>,
+    spec: &PipelineSpec,
+    name: &At<String>,
+    written: &StreamSpec,
+    need_sinks: bool,
+) -> Option<StreamPlan> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if name.is_empty() || !name.chars().all(fits) {
+        let message = format!("`{}` cannot name a stream", name.value);
+        judge.wrong(
+            "bad-name",
+            &name.span,
+            message,
+            "use letters, digits, `_` and `-`: names become files",
+        );
+    }
+    let merged = merged(spec.defaults.as_ref(), written);
+    let partitions = partitions::partitions(judge, merged.partitions.as_ref());
+    let variables = merged.partitions.as_ref().map_or(&[][..], |table| &table.0);
+    let variables: Vec<&str> = variables
+        .iter()
+        .map(|(name, _)| name.value.as_str())
+        .collect();
+    let see = |scope: Scope| scope.and(variables.iter().copied());
+
+    let request = request::request(judge, spec, name, &merged, &see(Scope::request()));
+    let paging = pages::pages(judge, spec, &merged);
+    let answer = see(Scope::answer());
+    let stop = merged.stop.as_ref().map(|stop| judge.expr(stop, &answer));
+    let own = merged.responses.iter().flatten();
+    let rules = own.chain(spec.source.responses.iter().flatten());
+    let responses: Vec<_> = rules.map(|rule| response(judge, rule, &answer)).collect();
+    let records = records(judge, &merged);
+    let columns = merged.columns.as_ref();
+    let columns = columns.map(|columns| self::columns(judge, columns, &see(Scope::column())));
+    let key = key(judge, &merged);
+    let expect = expect(judge, merged.expect.as_ref());
+    let sinks = sink::sinks(judge, spec, name, &merged, need_sinks);
+    Some(StreamPlan {
+        name: name.value.clone(),
+        partitions: partitions?,
+        request: request?,
+        paging: paging?,
+        stop: match stop {
+            None => None,
+            Some(stop) => Some(stop?),
+        },
+        responses: responses.into_iter().collect::<Option<_>>()?,
+        records: records?,
+        columns: match columns {
+            None => None,
+            Some(columns) => Some(columns?),
+        },
+        key,
+        expect: expect?,
+        sinks: sinks?,
+    })
+}
+
+/// What a stream says, and `defaults` where it says nothing: mappings merge by key, `responses`
+/// follow one another, the rest is replaced.
+pub(super) fn merged(defaults: Option<&StreamSpec>, stream: &StreamSpec) -> StreamSpec {
+    let Some(base) = defaults else {
+        return stream.clone();
+    };
+    let is_asked = stream.get.is_some() || stream.post.is_some();
+    let asked = if is_asked { stream } else { base };
+    StreamSpec {
+        partitions: tables(base.partitions.as_ref(), stream.partitions.as_ref()),
+        get: asked.get.clone(),
+        post: asked.post.clone(),
+        query: tables(base.query.as_ref(), stream.query.as_ref()),
+        headers: tables(base.headers.as_ref(), stream.headers.as_ref()),
+        body: stream.body.clone().or_else(|| base.body.clone()),
+        once: stream.once.or(base.once),
+        records: stream.records.clone().or_else(|| base.records.clone()),
+        pages: stream.pages.clone().or_else(|| base.pages.clone()),
+        stop: stream.stop.clone().or_else(|| base.stop.clone()),
+        responses: match (&stream.responses, &base.responses) {
+            (Some(first), Some(then)) => Some(first.iter().chain(then).cloned().collect()),
+            (one, other) => one.clone().or_else(|| other.clone()),
+        },
+        key: stream.key.clone().or_else(|| base.key.clone()),
+        columns: tables(base.columns.as_ref(), stream.columns.as_ref()),
+        expect: match (&stream.expect, &base.expect) {
+            (Some(first), Some(then)) => Some(ExpectSpec {
+                total: first.total.clone().or_else(|| then.total.clone()),
+                min_records: first.min_records.or(then.min_records),
+                max_pages: first.max_pages.or(then.max_pages),
+            }),
+            (one, other) => one.clone().or_else(|| other.clone()),
+        },
+        sink: stream.sink.clone().or_else(|| base.sink.clone()),
+    }
+}
+
+/// Two mappings as one: a key of `over` takes the place of the same key of `base`.
+pub(super) fn tables<T: Clone>(
+    base: Option<&Table<T>>,
+    over: Option<&Table<T>>,
+) -> Option<Table<T>> {
+    let (Some(base), Some(over)) = (base, over) else {
+        return over.or(base).cloned();
+    };
+    let mut all = base.0.clone();
+    for (key, value) in &over.0 {
+        match all.iter_mut().find(|(known, _)| known.value == key.value) {
+            Some(entry) => *entry = (key.clone(), value.clone()),
+            None => all.push((key.clone(), value.clone())),
+        }
+    }
+    Some(Table(all))
+}
+
+fn records(judge: &mut Judge<'_>, spec: &StreamSpec) -> Option<RecordsPlan> {
+    let Some(at) = &spec.records else {
+        return Some(RecordsPlan {
+            path: Path::default(),
+            optional: false,
+        });
+    };
+    let (path, optional) = match &at.value {
+        ScalarOr::Short(path) => (&at.with(path.clone()), false),
+        ScalarOr::Long(long) => (&long.optional, true),
+    };
+    let path = judge.path(path)?;
+    Some(RecordsPlan { path, optional })
+}
+
+fn columns(
+    judge: &mut Judge<'_>,
+    table: &Table<ColumnSpec>,
+    scope: &Scope,
+) -> Option<Vec<ColumnPlan>> {
+    if table.0.is_empty() {
+        return Some(Vec::new());
+    }
+    let all: Vec<_> = table
+        .0
+        .iter()
+        .map(|(name, column)| {
+            let from = match &column.0 {
+                // A bare name that is no path (`@id`) is the name of one field.
+                None => ColumnFrom::Path(Path::parse(&name.value).unwrap_or_else(|_| Path {
+                    steps: vec![Step::Key(name.value.clone())],
+                })),
+                Some(at) if at.contains("{{") || at.contains("{%") => {
+                    ColumnFrom::Template(judge.template(at, scope)?)
+                }
+                Some(at) => ColumnFrom::Path(judge.path(at)?),
+            };
+            let name = name.value.clone();
+            Some(ColumnPlan { name, from })
+        })
+        .collect();
+    all.into_iter().collect()
+}
+
+fn key(judge: &mut Judge<'_>, spec: &StreamSpec) -> Vec<String> {
+    let names: Vec<At<String>> = match &spec.key {
+        None => Vec::new(),
+        Some(at) => match &at.value {
+            ScalarOr::Short(name) => vec![at.with(name.clone())],
+            ScalarOr::Long(names) => names.clone(),
+        },
+    };
+    if let Some(columns) = &spec.columns {
+        let known = || columns.0.iter().map(|(name, _)| name.value.as_str());
+        for name in &names {
+            if !known().any(|column| column == name.value) {
+                let hint = near::hint(name, known().collect::<Vec<_>>(), "columns");
+                let message = format!("`key` names `{}`, which is not a column", name.value);
+                judge.wrong("unknown-column", &name.span, message, &hint);
+            }
+        }
+    }
+    names.into_iter().map(|name| name.value).collect()
+}
+
+fn expect(judge: &mut Judge<'_>, spec: Option<&ExpectSpec>) -> Option<ExpectPlan> {
+    let Some(spec) = spec else {
+        return Some(ExpectPlan::default());
+    };
+    let total = match &spec.total {
+        None => None,
+        Some(path) => Some(judge.path(path)?),
+    };
+    Some(ExpectPlan {
+        total,
+        min_records: spec.min_records,
+        max_pages: spec.max_pages,
+    })
+}
+
+fn response(judge: &mut Judge<'_>, spec: &ResponseSpec, scope: &Scope) -> Option<ResponseRule> {
+    let when = judge.expr(&spec.when, scope);
+    let then = match &spec.then.value {
+        ScalarOr::Short(word) => Some(match word {
+            ThenWord::Accept => Then::Accept,
+            ThenWord::Skip => Then::Skip,
+            ThenWord::Retry => Then::Retry,
+            ThenWord::Wait => Then::Wait(None),
+            ThenWord::Stop => Then::Stop,
+            ThenWord::Fail => Then::Fail(None),
+        }),
+        ScalarOr::Long(ThenSpec::Fail(text)) => fail(judge, text, scope),
+        ScalarOr::Long(ThenSpec::Wait(at)) if at.contains("{{") => {
+            let message = "a template in `wait` is not supported by this version of gleaner yet";
+            judge.wrong("not-yet", &at.span, message, "");
+            None
+        }
+        ScalarOr::Long(ThenSpec::Wait(at)) => match duration::parse(&at.value) {
+            Ok(duration) => Some(Then::Wait(Some(duration))),
+            Err(message) => {
+                judge.wrong("bad-duration", &at.span, message, "");
+                None
+            }
+        },
+    };
+    Some(ResponseRule {
+        when: when?,
+        then: then?,
+    })
+}
+
+fn fail(judge: &mut Judge<'_>, text: &At<String>, scope: &Scope) -> Option<Then> {
+    let template: Template = judge.template(text, scope)?;
+    Some(Then::Fail(Some(template)))
+}

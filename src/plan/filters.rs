@@ -1,0 +1,121 @@
+//! The filters that templates and expressions have beside minijinja's own:
+//! `path`, `date`, `epoch` and `epoch_ms`.
+
+use jiff::civil;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// Escaping by percent, for the target of a request.
+pub(super) const IN_URL: AutoEscape = AutoEscape::Custom(std::borrow::Cow::Borrowed("url"));
+
+/// All but the unreserved characters of RFC 3986 section 2.3.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// Adds our filters.
+pub(super) fn add_to(environment: &mut Environment<'static>) {
+    environment.add_filter("path", path);
+    environment.add_filter("date", date);
+    environment.add_filter("epoch", |value: &Value| {
+        instant(value).map(|at| at.timestamp().as_second())
+    });
+    environment.add_filter("epoch_ms", |value: &Value| {
+        instant(value).map(|at| at.timestamp().as_millisecond())
+    });
+}
+
+/// Replaces filters that would take a missing field amiss.
+pub(super) fn add_lenient_to(environment: &mut Environment<'static>) {
+    for name in ["length", "count"] {
+        environment.add_filter(name, |value: &Value| {
+            if value.is_undefined() || value.is_none() {
+                return Ok(0);
+            }
+            value
+                .len()
+                .ok_or_else(|| invalid(format!("a value of type {} has no length", value.kind())))
+        });
+    }
+}
+
+/// Percent-encodes a value that is one segment of a path, `/` included.
+pub(super) fn encode_segment(text: &str) -> Result<String, Error> {
+    if is_dots(text) {
+        return Err(invalid(format!(
+            "the value `{text}` in a URL would climb to another path"
+        )));
+    }
+    Ok(utf8_percent_encode(text, RESERVED).to_string())
+}
+
+/// A value that is several segments of a path.
+fn path(state: &State, value: &Value) -> Result<Value, Error> {
+    if value.is_none() || value.is_undefined() {
+        return Err(invalid("`path` has no value to work on".to_owned()));
+    }
+    let text = value.to_string();
+    if let Some(dots) = text.split('/').find(|segment| is_dots(segment)) {
+        return Err(invalid(format!(
+            "`path` refuses the segment `{dots}` of `{text}`"
+        )));
+    }
+    // Elsewhere (a file name, say) there is nothing to encode, but dots are refused all the same.
+    if *state.auto_escape() != IN_URL {
+        return Ok(Value::from(text));
+    }
+    let segments: Vec<String> = text
+        .split('/')
+        .map(|segment| utf8_percent_encode(segment, RESERVED).to_string())
+        .collect();
+    Ok(Value::from_safe_string(segments.join("/")))
+}
+
+/// `.` and `..` change the path they stand in (RFC 3986 section 5.2.4).
+fn is_dots(segment: &str) -> bool {
+    matches!(segment, "." | "..")
+}
+
+/// The day (in UTC) of an instant, or the instant in a `strftime` format.
+fn date(value: &Value, format: Option<&str>) -> Result<String, Error> {
+    let at = instant(value)?;
+    match format {
+        None => Ok(at.date().to_string()),
+        Some(format) => jiff::fmt::strtime::format(format, &at)
+            .map_err(|problem| invalid(format!("the date format `{format}`: {problem}"))),
+    }
+}
+
+/// Reads RFC 3339, a date, or a date and time without a zone, which is taken as UTC.
+fn instant(value: &Value) -> Result<Zoned, Error> {
+    if value.is_undefined() || value.is_none() || value.is_number() {
+        return Err(invalid(format!(
+            "a date or an instant is needed (`2024-01-31`, `2024-01-31T12:00:00Z`), not {}",
+            if value.is_number() {
+                "a number"
+            } else {
+                "nothing"
+            }
+        )));
+    }
+    let text = value.to_string();
+    let text = text.trim();
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Ok(at.to_zoned(TimeZone::UTC));
+    }
+    text.parse::<civil::DateTime>()
+        .and_then(|at| at.to_zoned(TimeZone::UTC))
+        .map_err(|_| {
+            invalid(format!(
+                "`{text}` is not a date or an instant (`2024-01-31`, `2024-01-31T12:00:00Z`)"
+            ))
+        })
+}
+
+fn invalid(message: String) -> Error {
+    Error::new(ErrorKind::InvalidOperation, message)
+}

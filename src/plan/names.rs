@@ -1,0 +1,310 @@
+//! What a template says, read from its text: where its expressions are, which names, filters and
+//! tests it uses and where, so that `check` can point at them.
+//!
+//! minijinja tells which names are undeclared but not where they stand, and finds an unknown
+//! filter only when it runs; this small scanner fills both gaps. It reads well-formed text
+//! (minijinja has parsed it before) and is otherwise harmless: a place it misses is a place
+//! that is not shown.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use super::language::UsedName;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// `{{`, or the beginning of a bare expression.
+    Open,
+    /// `{%`
+    Tag,
+    /// `}}` or `%}`
+    Close,
+    Word,
+    Other(u8),
+}
+
+#[derive(Debug, Clone)]
+struct Token {
+    kind: Kind,
+    range: Range<usize>,
+}
+
+/// The tokens of a template's or an expression's text.
+#[derive(Debug)]
+pub(super) struct Scan<'a> {
+    written: &'a str,
+    tokens: Vec<Token>,
+}
+
+impl<'a> Scan<'a> {
+    /// Scans a template; what stands outside of delimiters is skipped.
+    pub(super) fn template(written: &'a str) -> Self {
+        let mut scan = Self {
+            written,
+            tokens: Vec::new(),
+        };
+        let bytes = written.as_bytes();
+        let mut at = 0;
+        while at + 1 < bytes.len() {
+            let open = match &bytes[at..at + 2] {
+                b"{{" => Some((Kind::Open, *b"}}")),
+                b"{%" => Some((Kind::Tag, *b"%}")),
+                b"{#" => {
+                    at = written[at..]
+                        .find("#}")
+                        .map_or(bytes.len(), |end| at + end + 2);
+                    continue;
+                }
+                _ => None,
+            };
+            match open {
+                Some((kind, close)) => {
+                    scan.push(kind, at..at + 2);
+                    at = scan.code(at + 2, Some(close));
+                }
+                None => at += 1,
+            }
+        }
+        scan
+    }
+
+    /// Scans a bare expression.
+    pub(super) fn expression(written: &'a str) -> Self {
+        let mut scan = Self {
+            written,
+            tokens: Vec::new(),
+        };
+        scan.push(Kind::Open, 0..0);
+        scan.code(0, None);
+        scan
+    }
+
+    fn push(&mut self, kind: Kind, range: Range<usize>) {
+        self.tokens.push(Token { kind, range });
+    }
+
+    /// Reads code up to its closing delimiter; gives where that ends.
+    fn code(&mut self, from: usize, close: Option<[u8; 2]>) -> usize {
+        let bytes = self.written.as_bytes();
+        let mut at = from;
+        let mut depth = 0_usize;
+        while let Some(&byte) = bytes.get(at) {
+            let start = at;
+            match byte {
+                b'\'' | b'"' => {
+                    at += 1;
+                    while bytes.get(at).is_some_and(|&b| b != byte) {
+                        at += if bytes[at] == b'\\' { 2 } else { 1 };
+                    }
+                    at = (at + 1).min(bytes.len());
+                    self.push(Kind::Other(byte), start..at);
+                }
+                b'_' | b'a'..=b'z' | b'A'..=b'Z' | 0x80.. => {
+                    while bytes
+                        .get(at)
+                        .is_some_and(|&b| b == b'_' || b.is_ascii_alphanumeric() || b >= 0x80)
+                    {
+                        at += 1;
+                    }
+                    self.push(Kind::Word, start..at);
+                }
+                _ if byte.is_ascii_whitespace() => at += 1,
+                _ => {
+                    if depth == 0 && close.is_some_and(|close| bytes[at..].starts_with(&close)) {
+                        self.push(Kind::Close, at..at + 2);
+                        return at + 2;
+                    }
+                    match byte {
+                        b'(' | b'[' | b'{' => depth += 1,
+                        b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+                        _ => {}
+                    }
+                    at += 1;
+                    self.push(Kind::Other(byte), start..at);
+                }
+            }
+        }
+        at
+    }
+
+    fn word(&self, index: usize) -> &'a str {
+        match self.tokens.get(index) {
+            Some(Token {
+                kind: Kind::Word,
+                range,
+            }) => &self.written[range.clone()],
+            _ => "",
+        }
+    }
+
+    fn is(&self, index: usize, byte: u8) -> bool {
+        self.tokens
+            .get(index)
+            .is_some_and(|token| token.kind == Kind::Other(byte))
+    }
+
+    fn before(&self, index: usize, byte: u8) -> bool {
+        index > 0 && self.is(index - 1, byte)
+    }
+
+    /// Where the code of a leading `{{ }}` is, and where its `}}` ends.
+    pub(super) fn head(&self) -> Option<(Range<usize>, usize)> {
+        let first = self.tokens.first()?;
+        if first.kind != Kind::Open || first.range != (0..2) {
+            return None;
+        }
+        let close = self.tokens.iter().find(|token| token.kind == Kind::Close)?;
+        let mut code = 2..close.range.start;
+        // `{{-` and `-}}` trim white space around them, of which there is none.
+        if self.written[code.clone()].starts_with(['-', '+']) {
+            code.start += 1;
+        }
+        if self.written[code.clone()].ends_with(['-', '+']) {
+            code.end -= 1;
+        }
+        Some((code, close.range.end))
+    }
+
+    /// Places of signs (`<`, `+`, `.`) outside of quotes.
+    pub(super) fn signs(&self) -> impl Iterator<Item = usize> {
+        self.tokens
+            .iter()
+            .filter(|token| matches!(token.kind, Kind::Other(_)) && token.range.len() == 1)
+            .map(|token| token.range.start)
+    }
+
+    /// Tags as `if` in `{% if … %}`, with their places.
+    pub(super) fn tags(&self) -> impl Iterator<Item = (&'a str, Range<usize>)> {
+        (1..self.tokens.len())
+            .filter(|&index| {
+                self.tokens[index].kind == Kind::Word
+                    && (self.tokens[index - 1].kind == Kind::Tag
+                        || (index > 1
+                            && self.tokens[index - 2].kind == Kind::Tag
+                            && (self.before(index, b'-') || self.before(index, b'+'))))
+            })
+            .map(|index| (self.word(index), self.tokens[index].range.clone()))
+    }
+
+    /// Filters by name, with their places.
+    pub(super) fn filters(&self) -> impl Iterator<Item = (&'a str, Range<usize>)> {
+        (1..self.tokens.len())
+            .filter(|&index| self.tokens[index].kind == Kind::Word && self.before(index, b'|'))
+            .map(|index| (self.word(index), self.tokens[index].range.clone()))
+    }
+
+    /// Tests by name (`is defined`), with their places.
+    pub(super) fn tests(&self) -> impl Iterator<Item = (&'a str, Range<usize>)> {
+        (1..self.tokens.len())
+            .filter(|&index| {
+                self.tokens[index].kind == Kind::Word
+                    && self.word(index) != "not"
+                    && (self.word(index - 1) == "is"
+                        || (index > 1
+                            && self.word(index - 1) == "not"
+                            && self.word(index - 2) == "is"))
+            })
+            .map(|index| (self.word(index), self.tokens[index].range.clone()))
+    }
+
+    /// Finds the undeclared names in the text. A name is optional where every use stands before
+    /// `| default(…)`, or where some use is asked for with `is defined`.
+    pub(super) fn locate(&self, undeclared: HashSet<String>) -> Vec<UsedName> {
+        let chains = self.chains();
+        let mut names: Vec<UsedName> = undeclared
+            .into_iter()
+            .map(|dotted| {
+                let mut uses = chains
+                    .iter()
+                    .filter(|chain| chain.dotted == dotted)
+                    .peekable();
+                let at = uses.peek().map(|chain| chain.at);
+                let (mut every, mut asked) = (at.is_some(), false);
+                for one in uses {
+                    every &= one.has_default || one.is_asked;
+                    asked |= one.is_asked;
+                }
+                UsedName {
+                    path: dotted.split('.').map(str::to_owned).collect(),
+                    at,
+                    optional: every || asked,
+                }
+            })
+            .collect();
+        names.sort_by(|a, b| (a.at, &a.path).cmp(&(b.at, &b.path)));
+        names
+    }
+
+    /// Every `a.b.c` of the text.
+    fn chains(&self) -> Vec<Chain> {
+        let mut chains = Vec::new();
+        let mut index = 0;
+        while index < self.tokens.len() {
+            let starts = self.tokens[index].kind == Kind::Word
+                && !self.before(index, b'.')
+                && !self.before(index, b'|');
+            if !starts {
+                index += 1;
+                continue;
+            }
+            let at = self.tokens[index].range.start;
+            let mut dotted = self.word(index).to_owned();
+            index += 1;
+            while self.is(index, b'.') && !self.word(index + 1).is_empty() {
+                dotted.push('.');
+                dotted.push_str(self.word(index + 1));
+                index += 2;
+            }
+            let has_default =
+                self.is(index, b'|') && matches!(self.word(index + 1), "default" | "d");
+            let asks = index + if self.word(index + 1) == "not" { 2 } else { 1 };
+            let is_asked =
+                self.word(index) == "is" && matches!(self.word(asks), "defined" | "undefined");
+            chains.push(Chain {
+                dotted,
+                at,
+                has_default,
+                is_asked,
+            });
+        }
+        chains
+    }
+}
+
+struct Chain {
+    dotted: String,
+    at: usize,
+    has_default: bool,
+    is_asked: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_head_ends_where_minijinja_ends_it() {
+        for (written, code, end) in [
+            ("{{ a }}/b", " a ", 7),
+            ("{{- '}}' ~ b -}}", " '}}' ~ b ", 16),
+            ("{{ {'a': {'b': 1}}.a }}x", " {'a': {'b': 1}}.a ", 23),
+        ] {
+            let (range, found) = Scan::template(written).head().unwrap();
+            assert_eq!((&written[range], found), (code, end), "{written}");
+        }
+        assert!(Scan::template("x{{ a }}").head().is_none());
+        assert!(Scan::template("{% if a %}{% endif %}").head().is_none());
+    }
+
+    #[test]
+    fn filters_tests_and_tags_are_found_in_code_only() {
+        let scan =
+            Scan::template("a | b {{ c | d('| e') }}{%- if f is not g %}{# | h #}{% endif %}");
+        let names = |found: Vec<(&str, Range<usize>)>| -> Vec<String> {
+            found.into_iter().map(|(name, _)| name.to_owned()).collect()
+        };
+        assert_eq!(names(scan.filters().collect()), ["d"]);
+        assert_eq!(names(scan.tests().collect()), ["g"]);
+        assert_eq!(names(scan.tags().collect()), ["if", "endif"]);
+    }
+}

@@ -1,0 +1,140 @@
+//! Draws mistakes under their source lines, as rustc does, and writes them as JSON.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use serde_json::{Value, json};
+
+use super::diagnostic::{Diagnostic, Diagnostics};
+
+impl Diagnostics {
+    /// All mistakes, each with its source line; ends with a newline.
+    pub fn draw(&self, colour: bool) -> String {
+        let renderer = if colour {
+            Renderer::styled()
+        } else {
+            Renderer::plain()
+        };
+        let path = clean(&self.source.path.to_string_lossy()).into_owned();
+        let mut drawn = String::new();
+        for one in &self.all {
+            let snippet = Snippet::source(self.source.text.as_str())
+                .path(path.as_str())
+                .annotation(AnnotationKind::Primary.span(self.shown(one)));
+            let mut group = Level::ERROR
+                .primary_title(clean(&one.message).into_owned())
+                .id(one.code)
+                .element(snippet);
+            if let Some(hint) = &one.hint {
+                group = group.element(Level::HELP.message(clean(hint).into_owned()));
+            }
+            drawn.push_str(&renderer.render(&[group]));
+            drawn.push_str("\n\n");
+        }
+        drawn.pop();
+        drawn
+    }
+
+    /// All mistakes as an array, for programs.
+    pub fn to_json(&self) -> Value {
+        let all = self.all.iter().map(|one| {
+            let span = self.shown(one);
+            let (line, column) = self.position(span.start);
+            let (end_line, end_column) = self.position(span.end);
+            json!({
+                "code": one.code,
+                "message": one.message,
+                "file": self.source.path.to_string_lossy(),
+                "line": line,
+                "column": column,
+                "end_line": end_line,
+                "end_column": end_column,
+                "hint": one.hint,
+            })
+        });
+        all.collect()
+    }
+
+    /// Line and column of a byte, both from 1; columns count characters.
+    pub fn position(&self, byte: usize) -> (usize, usize) {
+        let before = self.source.text.get(..byte).unwrap_or(&self.source.text);
+        let line = before.rsplit('\n').next().unwrap_or("");
+        (1 + before.matches('\n').count(), 1 + line.chars().count())
+    }
+
+    /// The span inside the text, on character bounds, and of its first line only.
+    fn shown(&self, one: &Diagnostic) -> Range<usize> {
+        let text = &self.source.text;
+        let bound = |byte: usize| {
+            let mut byte = byte.min(text.len());
+            while !text.is_char_boundary(byte) {
+                byte -= 1;
+            }
+            byte
+        };
+        let start = bound(one.span.start);
+        let end = bound(one.span.end.max(start));
+        let line = text[start..end].find(['\n', '\r']);
+        start..line.map_or(end, |length| start + length)
+    }
+}
+
+/// Control and direction characters of the file's text, made visible: they could forge a screen.
+fn clean(text: &str) -> Cow<'_, str> {
+    let is_unsafe = |c: char| {
+        (c.is_control() && c != '\n')
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(is_unsafe) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if is_unsafe(c) {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::diagnostic::SourceText;
+    use super::*;
+
+    fn one(text: &str, span: Range<usize>) -> Diagnostics {
+        Diagnostics {
+            source: SourceText {
+                path: "a.yaml".into(),
+                text: text.to_owned(),
+            },
+            all: vec![Diagnostic {
+                code: "unknown-key",
+                message: "unknown key `\u{1b}[2J`".to_owned(),
+                span,
+                hint: Some("did you mean `x`?".to_owned()),
+            }],
+        }
+    }
+
+    #[test]
+    fn columns_count_characters_and_spans_stay_inside() {
+        let json = one("a: 1\nä🔑b: 2\n", 11..99).to_json();
+        assert_eq!(
+            (&json[0]["line"], &json[0]["column"]),
+            (&2.into(), &3.into())
+        );
+        assert_eq!(json[0]["end_line"], 2);
+    }
+
+    #[test]
+    fn escapes_what_could_forge_a_screen() {
+        let drawn = one("a\u{1b}[2J: 1\n", 0..1).draw(false);
+        assert!(!drawn.contains('\u{1b}'), "{drawn:?}");
+        assert!(drawn.contains("a.yaml:1:1"), "{drawn}");
+        assert!(drawn.contains("did you mean"), "{drawn}");
+    }
+}

@@ -1,0 +1,47 @@
+//! `sink`: where records go, as written.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::at::At;
+use super::choice::{OneOrMany, ScalarOr};
+
+/// One sink or a list of them.
+pub type SinksSpec = At<OneOrMany<At<SinkSpec>>>;
+
+/// Where records go; exactly one format.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("x-not-yet" = ["parquet", "none"]))]
+pub struct SinkSpec {
+    /// CSV: a path, or a path with settings. `.gz` or `.zst` at the end compresses; `-` is standard output.
+    pub csv: Option<At<ScalarOr<String, CsvSpec>>>,
+    /// One JSON object a line: a path.
+    pub ndjson: Option<At<String>>,
+    /// What becomes of the old file; default `replace`.
+    pub mode: Option<ModeSpec>,
+}
+
+/// CSV with settings.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CsvSpec {
+    /// The file.
+    pub path: At<String>,
+    /// Between fields, one ASCII character; default `,`.
+    pub delimiter: Option<At<String>>,
+    /// What stands for null; default nothing.
+    #[serde(rename = "null")]
+    pub null: Option<At<String>>,
+    /// Whether cells that spreadsheets would run as formulas get a leading quote; default false.
+    pub spreadsheet_safe: Option<bool>,
+}
+
+/// What becomes of the old file.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(extend("x-not-yet" = ["append", "merge"]))]
+pub enum ModeSpec {
+    /// The new one takes its place.
+    Replace,
+}

@@ -1,0 +1,143 @@
+//! `source`: where and how to ask, as written.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::at::At;
+use super::choice::{ScalarOr, Table};
+use super::stream::ResponseSpec;
+use super::tree::Tree;
+
+/// Where and how to ask.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("x-not-yet" = ["tls", "proxy", "secrets", "signals", "routes"]))]
+pub struct SourceSpec {
+    /// Base URL, http or https; the path of `get` is appended. May use `vars` and `env`.
+    pub url: At<String>,
+    /// E-mail or URL for the User-Agent; also a name in templates.
+    pub contact: Option<At<String>>,
+    /// How to authenticate; a credential that renders empty is not sent.
+    pub auth: Option<At<AuthSpec>>,
+    /// Headers of every request.
+    pub headers: Option<Table<At<String>>>,
+    /// Parameters of every request.
+    pub query: Option<Table<Tree>>,
+    /// What the API allows, as in `[5000/h, 80/min]`; `none` must be said out loud.
+    #[schemars(extend("x-missing" = "write what the API's documentation allows, as in `limits: [60/min]`, or `limits: none` if it sets no limit"))]
+    #[schemars(required)]
+    pub limits: Option<At<ScalarOr<NoneWord, Vec<LimitSpec>>>>,
+    /// Most requests in flight; default 8.
+    pub concurrency: Option<At<u64>>,
+    /// How failures are tried again.
+    pub retry: Option<RetrySpec>,
+    /// How long each step of a request may take.
+    pub timeouts: Option<TimeoutSpec>,
+    /// Other origins that next links, redirects and templates may reach.
+    pub allow_origins: Option<Vec<OriginSpec>>,
+    /// What answers mean, for all streams; tried after those of the stream.
+    pub responses: Option<Vec<ResponseSpec>>,
+}
+
+/// The word `none`.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum NoneWord {
+    /// Nothing, said out loud.
+    None,
+}
+
+/// How to authenticate.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(extend("x-not-yet" = ["oauth2", "jwt", "login"]))]
+pub enum AuthSpec {
+    /// No credential.
+    None,
+    /// `Authorization: Bearer …`.
+    Bearer(At<String>),
+    /// `Authorization: Basic …`.
+    Basic(BasicSpec),
+    /// Headers of the API's own.
+    Header(Table<At<String>>),
+    /// Query parameters; kept out of every message.
+    Query(Table<At<String>>),
+}
+
+/// User and password.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BasicSpec {
+    /// User name.
+    pub user: At<String>,
+    /// Password; empty if left out.
+    pub password: Option<At<String>>,
+}
+
+/// One limit: `5000/h`, or with conditions.
+pub type LimitSpec = At<ScalarOr<String, LongLimitSpec>>;
+
+/// One limit with conditions.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("x-not-yet" = ["per", "routes", "burst", "calendar", "counter", "reserve", "shared_as", "signals", "strict"]))]
+pub struct LongLimitSpec {
+    /// Calls per time: `5000/h`, `1/3s`.
+    pub limit: At<String>,
+    /// Counts only requests with a credential, or only those without.
+    #[serde(rename = "if")]
+    pub when: Option<At<LimitWhenSpec>>,
+    /// `true`: evenly from the first call; `false`: as fast as asked until used up.
+    pub spread: Option<bool>,
+}
+
+/// Which requests a limit counts.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+pub enum LimitWhenSpec {
+    /// Those with a credential.
+    #[serde(rename = "auth")]
+    Auth,
+    /// Those without.
+    #[serde(rename = "not auth")]
+    NotAuth,
+}
+
+/// How failures are tried again.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RetrySpec {
+    /// Most attempts at one page; default 6.
+    pub attempts: Option<At<u32>>,
+    /// A told wait longer than this ends the run resumably; default 15min.
+    pub max_wait: Option<At<String>>,
+    /// Most time for one page over all attempts; default 30min.
+    pub page_deadline: Option<At<String>>,
+}
+
+/// How long each step of a request may take.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TimeoutSpec {
+    /// Connecting; default 10s.
+    pub connect: Option<At<String>>,
+    /// Until the answer's headers; default 60s.
+    pub headers: Option<At<String>>,
+    /// Between two pieces of a body; default 30s.
+    pub idle: Option<At<String>>,
+    /// One attempt as a whole; default 300s.
+    pub attempt: Option<At<String>>,
+}
+
+/// Another origin: `https://*.example.com`, or with a word on credentials.
+pub type OriginSpec = At<ScalarOr<String, LongOriginSpec>>;
+
+/// Another origin, with a word on credentials.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LongOriginSpec {
+    /// `scheme://host[:port]`, `*` allowed.
+    pub origin: At<String>,
+    /// Whether credentials go there too; default false.
+    pub credentials: Option<bool>,
+}

@@ -1,0 +1,297 @@
+//! `streams`: one kind of record each, as written; also what `defaults` may say.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use super::at::At;
+use super::choice::{ScalarOr, Table};
+use super::sink::SinksSpec;
+use super::tree::Tree;
+
+/// One kind of record.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("x-not-yet" = ["cursor", "cost", "format", "transform", "conditional"]))]
+pub struct StreamSpec {
+    /// Variables and what they run over; several make a product.
+    #[serde(rename = "for")]
+    pub partitions: Option<Table<At<ForSpec>>>,
+    /// Path appended to `source.url`, or an absolute URL if it begins with a template.
+    pub get: Option<At<String>>,
+    /// The same, asked with POST.
+    pub post: Option<At<String>>,
+    /// Parameters; one that renders empty is dropped, a list repeats it.
+    pub query: Option<Table<Tree>>,
+    /// Headers; one that renders empty is dropped.
+    pub headers: Option<Table<At<String>>>,
+    /// What a `post` carries.
+    pub body: Option<At<BodySpec>>,
+    /// `true`: a repeat would act or cost twice.
+    pub once: Option<bool>,
+    /// Where the records are: a path, or `{optional: PATH}`; default the root.
+    pub records: Option<At<ScalarOr<String, RecordsSpec>>>,
+    /// How the next page is found.
+    pub pages: Option<At<PagesSpec>>,
+    /// Expression that ends the paging early.
+    pub stop: Option<At<String>>,
+    /// What answers mean; the first match wins.
+    pub responses: Option<Vec<ResponseSpec>>,
+    /// Output columns that together identify a record.
+    pub key: Option<At<ScalarOr<String, Vec<At<String>>>>>,
+    /// Output columns: empty (its own name), a path, or a template.
+    pub columns: Option<Table<ColumnSpec>>,
+    /// What must hold before publish.
+    pub expect: Option<ExpectSpec>,
+    /// Where these records go, in place of the file's `sink`.
+    pub sink: Option<SinksSpec>,
+}
+
+/// What a variable runs over.
+#[derive(Debug, Clone)]
+pub enum ForSpec {
+    /// A written list.
+    List(Vec<Tree>),
+    /// A template that yields a list.
+    Text(String),
+    /// A range or a file.
+    Generated(GeneratorSpec),
+}
+
+/// What a variable runs over, if it is not a list.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("x-not-yet" = ["stream", "where", "batch", "dates", "from", "to"]))]
+pub struct GeneratorSpec {
+    /// First and last whole number.
+    pub range: Option<At<Vec<i64>>>,
+    /// Step of the range; default 1.
+    pub step: Option<At<i64>>,
+    /// A CSV file with a header line, relative to the project.
+    pub file: Option<At<String>>,
+    /// One column of the file in place of whole rows.
+    pub column: Option<At<String>>,
+}
+
+/// What a `post` carries.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(extend("x-not-yet" = ["graphql"]))]
+pub enum BodySpec {
+    /// JSON, with templates in its texts.
+    Json(Tree),
+    /// A form.
+    Form(Table<Tree>),
+    /// Text.
+    Text(At<String>),
+}
+
+/// Records that may be missing.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("x-not-yet" = ["zip", "rows", "names", "entries", "key", "jq"]))]
+pub struct RecordsSpec {
+    /// A path; missing means no records.
+    pub optional: At<String>,
+}
+
+/// How the next page is found.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(extend("x-not-yet" = ["merge"]))]
+pub enum PagesSpec {
+    /// One page.
+    None,
+    /// The header `Link: <…>; rel="next"`.
+    Link,
+    /// Path of a URL in the body.
+    Next(At<String>),
+    /// A page number.
+    Page(PageSpec),
+    /// A number of records to pass over.
+    Offset(OffsetSpec),
+    /// An opaque token.
+    Token(TokenSpec),
+    /// A value of the last record.
+    Keyset(KeysetSpec),
+}
+
+/// A page number.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PageSpec {
+    /// Where it goes: a query name, `body.PATH` or `headers.NAME`.
+    pub to: At<String>,
+    /// The first number; default 1.
+    pub start: Option<i64>,
+    /// The parameter that holds the page size.
+    pub size: Option<At<String>>,
+    /// Path of the number of records.
+    pub total: Option<At<String>>,
+    /// Path of the last page's number.
+    pub last: Option<At<String>>,
+}
+
+/// A number of records to pass over.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OffsetSpec {
+    /// Where it goes: a query name, `body.PATH` or `headers.NAME`.
+    pub to: At<String>,
+    /// The first offset; default 0.
+    pub start: Option<i64>,
+    /// The parameter that holds the page size.
+    pub size: Option<At<String>>,
+    /// Path of the number of records.
+    pub total: Option<At<String>>,
+}
+
+/// An opaque token.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenSpec {
+    /// Path of the next token, or `headers.NAME`.
+    pub from: At<String>,
+    /// Where it goes: a query name, `body.PATH` or `headers.NAME`.
+    pub to: At<String>,
+    /// What the first page sends.
+    pub start: Option<At<String>>,
+}
+
+/// A value of the last record.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeysetSpec {
+    /// Path in the last record.
+    pub field: At<String>,
+    /// Where it goes: a query name, `body.PATH` or `headers.NAME`.
+    pub to: At<String>,
+    /// Added to it (whole numbers only).
+    pub add: Option<i64>,
+    /// The parameter that holds the page size; a shorter page is the last.
+    pub size: Option<At<String>>,
+}
+
+/// What an answer means, if a condition holds.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResponseSpec {
+    /// Expression over status, headers, body, text, count, attempt, last.
+    #[serde(rename = "if")]
+    pub when: At<String>,
+    /// What such an answer means.
+    pub then: At<ScalarOr<ThenWord, ThenSpec>>,
+}
+
+/// What an answer means, in one word.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(extend("x-not-yet" = ["split", "refresh_auth"]))]
+pub enum ThenWord {
+    /// A good page, whatever its status.
+    Accept,
+    /// No records here.
+    Skip,
+    /// A transient failure.
+    Retry,
+    /// A throttle; everything waits as told.
+    Wait,
+    /// A good page, and the last.
+    Stop,
+    /// The stream fails.
+    Fail,
+}
+
+/// What an answer means, with detail.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(extend("x-not-yet" = ["again"]))]
+pub enum ThenSpec {
+    /// A throttle; everything waits this long.
+    Wait(At<String>),
+    /// The stream fails with this text.
+    Fail(At<String>),
+}
+
+/// A column: empty for its own name, a path, or a template.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(transparent)]
+pub struct ColumnSpec(pub Option<At<String>>);
+
+/// What must hold before publish.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("x-not-yet" = ["max_drop", "unique", "fresh"]))]
+pub struct ExpectSpec {
+    /// Path of the number of records of a partition.
+    pub total: Option<At<String>>,
+    /// Fewest records of the stream.
+    pub min_records: Option<u64>,
+    /// Reaching this many pages in one partition is an error.
+    pub max_pages: Option<u64>,
+}
+
+impl<'de> Deserialize<'de> for ForSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // A list and a mapping both are "long" for `ScalarOr`, so the third form needs its own.
+        struct Forms;
+        impl<'de> Visitor<'de> for Forms {
+            type Value = ForSpec;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list, a template, a range or a file")
+            }
+            fn visit_str<E: Error>(self, value: &str) -> Result<ForSpec, E> {
+                Ok(ForSpec::Text(value.to_owned()))
+            }
+            fn visit_i64<E: Error>(self, value: i64) -> Result<ForSpec, E> {
+                Ok(ForSpec::Text(value.to_string()))
+            }
+            fn visit_u64<E: Error>(self, value: u64) -> Result<ForSpec, E> {
+                Ok(ForSpec::Text(value.to_string()))
+            }
+            fn visit_f64<E: Error>(self, value: f64) -> Result<ForSpec, E> {
+                Ok(ForSpec::Text(value.to_string()))
+            }
+            fn visit_bool<E: Error>(self, value: bool) -> Result<ForSpec, E> {
+                Ok(ForSpec::Text(value.to_string()))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<ForSpec, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(seq)).map(ForSpec::List)
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ForSpec, A::Error> {
+                GeneratorSpec::deserialize(MapAccessDeserializer::new(map)).map(ForSpec::Generated)
+            }
+        }
+        deserializer.deserialize_any(Forms)
+    }
+}
+
+impl JsonSchema for ForSpec {
+    fn schema_name() -> Cow<'static, str> {
+        "ForSpec".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let generated = generator.subschema_for::<GeneratorSpec>();
+        json_schema!({
+            "description": "What a variable runs over: a list, a template that yields one, a range or a file.",
+            "anyOf": [{ "type": "array", "items": true }, { "type": "string" }, generated],
+        })
+    }
+}
+
+impl JsonSchema for ColumnSpec {
+    fn schema_name() -> Cow<'static, str> {
+        "ColumnSpec".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A column: empty for its own name, a path, or a template.",
+            "anyOf": [{ "type": "string" }, { "type": "null" }],
+            "x-not-yet": ["from", "type", "format", "on_bad_value", "jq"],
+        })
+    }
+}
