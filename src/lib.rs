@@ -19,6 +19,7 @@
 //! - [`plan`]: what will be done — checked values, compiled templates and paths, no I/O
 //! - [`limits`]: whose turn — permits, windows, pauses
 //! - [`fetch`]: one request — transport, redirects, bodies with caps
+//! - [`json`]: JSON as text, scanned, never built into trees
 //! - [`records`]: bytes to rows — pure functions
 //! - [`store`]: what a run keeps on disk — parts and their index
 //! - [`sink`]: rows to files — projection, csv, ndjson
@@ -28,7 +29,7 @@
 //! - [`sim`]: a pretend API, for tests, benches and the demo
 //!
 //! Arrows go one way: `spec ◀ plan ◀ {limits, fetch, records, store, sink} ◀ harvest ◀ cli`.
-//! [`clock`], [`event`] and [`disk`] import nothing of ours. `tests/arrows.rs` proves it.
+//! [`clock`], [`event`] and [`disk`] import nothing of ours, [`json`] only `plan::path`. `tests/arrows.rs` proves it.
 
 pub mod cli;
 pub mod clock;
@@ -37,6 +38,7 @@ pub mod event;
 pub mod failure;
 pub mod fetch;
 pub mod harvest;
+pub mod json;
 pub mod limits;
 pub mod plan;
 pub mod records;

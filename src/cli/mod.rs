@@ -1,1 +1,136 @@
 //! The rim: one file per command.
+//!
+//! Arguments come in, an exit code goes out. Results go to standard output, everything else to
+//! standard error. Calls into the rooms below pass through `rooms`.
+
+mod check;
+mod completions;
+mod demo;
+mod draft;
+mod drive;
+mod global;
+mod infer;
+mod init;
+mod list;
+mod out;
+mod preview;
+mod project;
+mod reference;
+mod rooms;
+mod run;
+mod schema;
+mod signals;
+mod table;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::failure::{Exit, Failure};
+use crate::report;
+
+pub use self::reference::reference;
+
+use self::global::Global;
+
+/// Pulls records out of web APIs, politely and completely.
+///
+/// A file in pipelines/ describes an API once: where it is, what it allows, how it pages.
+/// `gleaner run NAME` fetches every page within those limits and leaves clean CSV or NDJSON.
+///
+/// New here? `gleaner demo` shows a run; `gleaner init` writes a first file.
+#[derive(Debug, Parser)]
+#[command(
+    name = "gleaner",
+    version,
+    verbatim_doc_comment,
+    propagate_version = false,
+    arg_required_else_help = true,
+    subcommand_required = true,
+    disable_help_subcommand = true,
+    after_long_help = EXIT_CODES
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    global: Global,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  complete
+    1  failed, needs a person
+    2  the command line is wrong
+    3  complete, but checks hold the data back
+    4  a pipeline file is invalid
+   73  the disk is full or not writable
+   75  not finished, run again to go on
+   77  another run holds the lock
+  130  stopped by Ctrl-C (143: by SIGTERM), run again to go on";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::RunArgs),
+    Check(check::CheckArgs),
+    Preview(preview::PreviewArgs),
+    List(list::ListArgs),
+    Init(init::InitArgs),
+    Demo(demo::DemoArgs),
+    Schema(schema::SchemaArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    restore_terminal_on_panic();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(problem) => {
+            // Help asked for is printed to standard output, a mistake to standard error.
+            let _ = problem.print();
+            return ExitCode::from(u8::try_from(problem.exit_code()).unwrap_or(2));
+        }
+    };
+    dispatch(&cli)
+        .unwrap_or_else(|failure| {
+            out::stderr(&report::draw_failure(&failure));
+            failure.exit
+        })
+        .into()
+}
+
+fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
+    let global = &cli.global;
+    global.apply()?;
+    match &cli.command {
+        Command::Run(args) => runtime()?.block_on(args.execute(global)),
+        Command::Preview(args) => runtime()?.block_on(args.execute(global)),
+        Command::Demo(args) => runtime()?.block_on(args.execute(global)),
+        Command::Check(args) => args.execute(global),
+        Command::List(args) => args.execute(),
+        Command::Init(args) => args.execute(global),
+        Command::Schema(args) => args.execute(),
+        Command::Completions(args) => args.execute(),
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failed, "cannot start the runtime").caused_by(&error))
+}
+
+/// Whatever was being drawn, the cursor comes back and the message stands on its own line.
+fn restore_terminal_on_panic() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if std::io::stderr().is_terminal() {
+            out::stderr("\x1b[?25h\r\x1b[K\n");
+        }
+        usual(panic);
+        out::stderr("this is a bug in gleaner; what was published before is whole\n");
+    }));
+}

@@ -1,1 +1,422 @@
-//! TODO
+//! A body, read to its end and unpacked, with a cap on everything: bytes as sent, bytes
+//! unpacked, time between two pieces, time as a whole.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, StatusCode};
+
+use super::encoding::Encoding;
+use super::transport::{BodySource, SendError, SendErrorKind};
+use crate::clock::{Clock, Elapsed, Instant};
+
+/// Most bytes of one page, as sent and unpacked, unless said otherwise.
+pub const PAGE_CAP: usize = 64 << 20;
+
+/// Compressed bodies larger than this are unpacked away from the async threads.
+const BLOCKING_FROM: usize = 256 << 10;
+
+/// How a body is watched while it is read.
+#[derive(Debug, Clone, Copy)]
+pub struct Watch {
+    /// Tells the time.
+    pub clock: Clock,
+    /// Longest time between two pieces.
+    pub idle: Duration,
+    /// When the whole attempt must be over.
+    pub deadline: Instant,
+    /// Most bytes, both as sent and unpacked; usually [`PAGE_CAP`].
+    pub cap: usize,
+}
+
+/// Why there is no whole body.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// More bytes than allowed, as sent or unpacked.
+    #[error("the body is larger than {}; ask for smaller pages", Size(*.cap))]
+    TooLarge {
+        /// The cap, in bytes.
+        cap: usize,
+    },
+    /// It cannot be unpacked.
+    #[error("{0}")]
+    Decode(String),
+    /// It did not arrive whole.
+    #[error(transparent)]
+    Send(#[from] SendError),
+}
+
+/// Reads a body to its end and unpacks it. A text encoding other than UTF-8 is left as it is.
+pub async fn read(
+    status: StatusCode,
+    headers: &HeaderMap,
+    source: &mut dyn BodySource,
+    watch: &Watch,
+) -> Result<Bytes, BodyError> {
+    let encoding = Encoding::of(headers)?;
+    let sent = gather(declared_length(status, headers), source, watch).await?;
+    let Some(encoding) = encoding.filter(|_| !sent.is_empty()) else {
+        return Ok(sent);
+    };
+    let cap = watch.cap;
+    if sent.len() <= BLOCKING_FROM {
+        return encoding.unpack(&sent, cap);
+    }
+    tokio::task::spawn_blocking(move || encoding.unpack(&sent, cap))
+        .await
+        .map_err(|_| BodyError::Decode(format!("unpacking the {encoding} body broke off")))?
+}
+
+/// `bytes` without a UTF-8 byte order mark, which RFC 8259 section 8.1 lets JSON parsers skip.
+pub fn strip_bom(bytes: Bytes) -> Bytes {
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        bytes.slice(3..)
+    } else {
+        bytes
+    }
+}
+
+/// All bytes as sent. A body that came in one piece is not copied.
+async fn gather(
+    declared: Option<u64>,
+    source: &mut dyn BodySource,
+    watch: &Watch,
+) -> Result<Bytes, BodyError> {
+    let too_large = BodyError::TooLarge { cap: watch.cap };
+    let expected = match declared.map(usize::try_from) {
+        None => None,
+        Some(Ok(length)) if length <= watch.cap => Some(length),
+        Some(_) => return Err(too_large),
+    };
+    let mut first = Bytes::new();
+    let mut joined = BytesMut::new();
+    let mut length = 0;
+    while let Some(piece) = next_piece(source, watch).await? {
+        if piece.is_empty() {
+            continue;
+        }
+        length += piece.len();
+        if length > watch.cap {
+            return Err(too_large);
+        }
+        if length == piece.len() {
+            first = piece;
+            continue;
+        }
+        if joined.is_empty() {
+            joined.reserve(expected.unwrap_or(0).max(2 * length));
+            joined.extend_from_slice(&first);
+        }
+        joined.extend_from_slice(&piece);
+    }
+    match expected {
+        // RFC 9112 section 8: a body of another length is incomplete, never a short page.
+        Some(expected) if expected != length => Err(truncated(format!(
+            "the body has {length} bytes where Content-Length says {expected}"
+        ))),
+        _ if joined.is_empty() => Ok(first),
+        _ => Ok(joined.freeze()),
+    }
+}
+
+async fn next_piece(
+    source: &mut dyn BodySource,
+    watch: &Watch,
+) -> Result<Option<Bytes>, BodyError> {
+    let now = watch.clock.now();
+    let until = match now.checked_add(watch.idle) {
+        Some(idle_until) => idle_until.min(watch.deadline),
+        None => watch.deadline,
+    };
+    match watch.clock.timeout_at(until, source.chunk()).await {
+        Ok(piece) => Ok(piece?),
+        Err(Elapsed) => Err(BodyError::Send(SendError {
+            kind: SendErrorKind::Timeout,
+            message: if until < watch.deadline {
+                format!("nothing more of the body came for {:?}", watch.idle)
+            } else {
+                "the body was not complete when the time for one attempt was over".to_owned()
+            },
+        })),
+    }
+}
+
+/// The length of the body where `Content-Length` says it: not where RFC 9112 section 6.3 lets
+/// another rule win, or where the answer has no body at all.
+fn declared_length(status: StatusCode, headers: &HeaderMap) -> Option<u64> {
+    if status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        || headers.contains_key(TRANSFER_ENCODING)
+    {
+        return None;
+    }
+    headers
+        .get(CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+}
+
+pub(super) fn truncated(message: String) -> BodyError {
+    BodyError::Send(SendError {
+        kind: SendErrorKind::Truncated,
+        message,
+    })
+}
+
+/// A number of bytes for people.
+struct Size(usize);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            n if n >= 1 << 20 && n.is_multiple_of(1 << 20) => write!(f, "{} MiB", n >> 20),
+            n if n >= 1 << 10 && n.is_multiple_of(1 << 10) => write!(f, "{} KiB", n >> 10),
+            n => write!(f, "{n} bytes"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::io::{Read, Write};
+
+    use http::header::{CONTENT_ENCODING, HeaderValue};
+
+    use super::*;
+    use crate::fetch::transport::Boxed;
+
+    /// Gives its pieces, then ends or says nothing more for ever.
+    struct Pieces {
+        pieces: VecDeque<Bytes>,
+        stalls: bool,
+    }
+
+    impl BodySource for Pieces {
+        fn chunk(&mut self) -> Boxed<'_, Result<Option<Bytes>, SendError>> {
+            let piece = self.pieces.pop_front();
+            let stalls = self.stalls && piece.is_none();
+            Box::pin(async move {
+                if stalls {
+                    std::future::pending::<()>().await;
+                }
+                Ok(piece)
+            })
+        }
+    }
+
+    fn pieces(pieces: impl IntoIterator<Item = Bytes>) -> Pieces {
+        Pieces {
+            pieces: pieces.into_iter().collect(),
+            stalls: false,
+        }
+    }
+
+    fn watch(cap: usize) -> Watch {
+        let clock = Clock::system();
+        Watch {
+            clock,
+            idle: Duration::from_secs(30),
+            deadline: clock.now() + Duration::from_mins(5),
+            cap,
+        }
+    }
+
+    fn encoded(encoding: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_str(encoding).unwrap());
+        headers
+    }
+
+    fn packed(encoding: &str, plain: &[u8]) -> Bytes {
+        let mut out = Vec::new();
+        match encoding {
+            "gzip" => {
+                let mut encoder =
+                    flate2::write::GzEncoder::new(&mut out, flate2::Compression::new(6));
+                encoder.write_all(plain).unwrap();
+                encoder.finish().unwrap();
+            }
+            "deflate" => {
+                let mut encoder =
+                    flate2::write::ZlibEncoder::new(&mut out, flate2::Compression::new(6));
+                encoder.write_all(plain).unwrap();
+                encoder.finish().unwrap();
+            }
+            "br" => {
+                let mut encoder = brotli::CompressorReader::new(plain, 4096, 3, 20);
+                encoder.read_to_end(&mut out).unwrap();
+            }
+            "zstd" => out = zstd::encode_all(plain, 3).unwrap(),
+            other => panic!("{other}"),
+        }
+        out.into()
+    }
+
+    async fn read_all(
+        headers: &HeaderMap,
+        mut source: Pieces,
+        cap: usize,
+    ) -> Result<Bytes, BodyError> {
+        read(StatusCode::OK, headers, &mut source, &watch(cap)).await
+    }
+
+    fn kind(result: Result<Bytes, BodyError>) -> SendErrorKind {
+        match result {
+            Err(BodyError::Send(error)) => error.kind,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn one_piece_is_not_copied_and_several_are_joined() {
+        let one = Bytes::from(vec![7; 100]);
+        let read = read_all(&HeaderMap::new(), pieces([one.clone()]), 100).await;
+        assert_eq!(read.unwrap().as_ptr(), one.as_ptr());
+        let padded = ["", "ab", ""].map(Bytes::from);
+        let (middle, read) = (
+            padded[1].as_ptr(),
+            read_all(&HeaderMap::new(), pieces(padded), 6).await,
+        );
+        assert_eq!(read.unwrap().as_ptr(), middle);
+        let parts = ["", "ab", "", "c", "def"].map(Bytes::from);
+        let read = read_all(&HeaderMap::new(), pieces(parts), 6).await;
+        assert_eq!(read.unwrap(), "abcdef");
+        let none = read_all(&encoded("gzip"), pieces([]), 6).await;
+        assert_eq!(none.unwrap(), "");
+    }
+
+    #[tokio::test]
+    async fn the_declared_length_must_hold() {
+        let length = |n: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_str(n).unwrap());
+            headers
+        };
+        let body = || pieces([Bytes::from_static(b"abc")]);
+        assert_eq!(read_all(&length("3"), body(), 9).await.unwrap(), "abc");
+        assert_eq!(
+            kind(read_all(&length("4"), body(), 9).await),
+            SendErrorKind::Truncated
+        );
+        for huge in ["10", "18446744073709551615"] {
+            assert_eq!(
+                read_all(&length(huge), body(), 9).await,
+                Err(BodyError::TooLarge { cap: 9 })
+            );
+        }
+        let (headers, mut none, watch) = (length("4"), pieces([]), watch(9));
+        let unmodified = read(StatusCode::NOT_MODIFIED, &headers, &mut none, &watch);
+        assert_eq!(unmodified.await.unwrap(), "");
+    }
+
+    #[tokio::test]
+    async fn unpacks_every_encoding_whole_and_in_pieces() {
+        let plain = r#"{"id": 1, "name": "x"}"#.repeat(2000);
+        for encoding in ["gzip", "br", "zstd", "deflate"] {
+            let sent = packed(encoding, plain.as_bytes());
+            let halves = [sent.slice(..9), sent.slice(9..)];
+            for source in [pieces([sent.clone()]), pieces(halves)] {
+                let read = read_all(&encoded(encoding), source, PAGE_CAP)
+                    .await
+                    .unwrap();
+                assert_eq!(read, plain, "{encoding}");
+            }
+            let cut = pieces([sent.slice(..sent.len() / 2)]);
+            let read = read_all(&encoded(encoding), cut, PAGE_CAP).await;
+            assert_eq!(kind(read), SendErrorKind::Truncated, "{encoding}");
+        }
+    }
+
+    #[tokio::test]
+    async fn bombs_stop_at_the_cap() {
+        let zeros = vec![0; 4 << 20];
+        for encoding in ["gzip", "br", "zstd", "deflate"] {
+            let sent = packed(encoding, &zeros);
+            assert!(sent.len() < 64 << 10, "{encoding}: {}", sent.len());
+            let read = read_all(&encoded(encoding), pieces([sent.clone()]), 64 << 10).await;
+            assert_eq!(
+                read,
+                Err(BodyError::TooLarge { cap: 64 << 10 }),
+                "{encoding}"
+            );
+            let exact = read_all(&encoded(encoding), pieces([sent]), 4 << 20).await;
+            assert_eq!(exact.unwrap().len(), 4 << 20, "{encoding}");
+        }
+        let long = pieces([Bytes::from(vec![0; 9]), Bytes::from(vec![0; 2])]);
+        let problem = read_all(&HeaderMap::new(), long, 10).await.unwrap_err();
+        assert_eq!(problem, BodyError::TooLarge { cap: 10 });
+        assert!(
+            BodyError::TooLarge { cap: PAGE_CAP }
+                .to_string()
+                .contains("64 MiB")
+        );
+    }
+
+    #[tokio::test]
+    async fn large_bodies_are_unpacked_elsewhere() {
+        let mut state = 1_u32;
+        let noise: Vec<u8> = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state.to_be_bytes()[0]
+        })
+        .take(BLOCKING_FROM + 1000)
+        .collect();
+        let sent = packed("zstd", &noise);
+        assert!(sent.len() > BLOCKING_FROM);
+        let read = read_all(&encoded("zstd"), pieces([sent]), PAGE_CAP).await;
+        assert_eq!(read.unwrap(), noise);
+    }
+
+    #[tokio::test]
+    async fn what_the_header_says_must_be_true_and_simple() {
+        for encoding in [
+            "gzip",
+            "zstd",
+            "deflate",
+            "gzip, gzip",
+            "br, zstd",
+            "compress",
+        ] {
+            let source = pieces([Bytes::from_static(br#"{"id": 1}"#)]);
+            let read = read_all(&encoded(encoding), source, PAGE_CAP).await;
+            assert!(
+                matches!(read, Err(BodyError::Decode(_))),
+                "{encoding}: {read:?}"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_body_ends_by_the_clock() {
+        let stalled = || Pieces {
+            pieces: [Bytes::from_static(b"ab")].into(),
+            stalls: true,
+        };
+        let began = Clock::system().now();
+        let silent = read_all(&HeaderMap::new(), stalled(), 9).await;
+        assert_eq!(kind(silent), SendErrorKind::Timeout);
+        assert_eq!(began.elapsed().as_secs(), 30);
+        let hurried = Watch {
+            deadline: Clock::system().now() + Duration::from_secs(5),
+            ..watch(9)
+        };
+        let problem = read(StatusCode::OK, &HeaderMap::new(), &mut stalled(), &hurried)
+            .await
+            .unwrap_err();
+        assert!(problem.to_string().contains("one attempt"), "{problem}");
+        assert_eq!(began.elapsed().as_secs(), 35);
+    }
+
+    #[test]
+    fn a_byte_order_mark_goes() {
+        assert_eq!(strip_bom(Bytes::from_static(b"\xef\xbb\xbf{}")), "{}");
+        assert_eq!(strip_bom(Bytes::from_static(b"{}")), "{}");
+        assert_eq!(strip_bom(Bytes::new()), "");
+    }
+}

@@ -1,1 +1,156 @@
-//! TODO
+//! `Link` headers (RFC 8288): where the next page is.
+
+use http::HeaderMap;
+use http::header::LINK;
+
+/// The target of the first link with `rel=next`, as written: it may be relative.
+pub fn next(headers: &HeaderMap) -> Option<String> {
+    headers.get_all(LINK).iter().find_map(|value| {
+        let text = match std::str::from_utf8(value.as_bytes()) {
+            Ok(text) => text.to_owned(),
+            // Dropping a link that cannot be read would silently drop pages; RFC 9110
+            // section 5.5 takes such bytes for Latin-1.
+            Err(_) => value.as_bytes().iter().map(|&b| char::from(b)).collect(),
+        };
+        next_in(&text).map(str::to_owned)
+    })
+}
+
+/// The same for one header value; the algorithm is RFC 8288 appendix B.2.
+fn next_in(value: &str) -> Option<&str> {
+    let mut rest = value;
+    loop {
+        rest = rest.trim_start_matches([' ', '\t', ',']);
+        if rest.is_empty() {
+            return None;
+        }
+        let Some((target, after)) = rest.strip_prefix('<').and_then(|r| r.split_once('>')) else {
+            // Not a link: go on behind the next comma, a good one may follow.
+            rest = rest.split_once(',')?.1;
+            continue;
+        };
+        let (link, after) = parameters(after);
+        rest = after;
+        if link.next && !link.anchored {
+            return Some(target.trim());
+        }
+    }
+}
+
+/// What the parameters of one link say.
+#[derive(Default)]
+struct Link {
+    next: bool,
+    /// It speaks about another document than the answer; such links are ignored (section 3.2).
+    anchored: bool,
+}
+
+/// Reads `; name=value` until the link ends; returns what stands behind it.
+fn parameters(mut rest: &str) -> (Link, &str) {
+    let mut link = Link::default();
+    let mut has_rel = false;
+    loop {
+        rest = rest.trim_start_matches([' ', '\t']);
+        let Some(after) = rest.strip_prefix(';') else {
+            // The end, a comma, or rubbish, which ends the link too.
+            return (link, rest.split_once(',').map_or("", |(_, r)| r));
+        };
+        rest = after.trim_start_matches([' ', '\t']);
+        let end = rest.find([' ', '\t', '=', ';', ',']).unwrap_or(rest.len());
+        let name = &rest[..end];
+        rest = rest[end..].trim_start_matches([' ', '\t']);
+        let mut value = String::new();
+        if let Some(after) = rest.strip_prefix('=') {
+            (value, rest) = parameter_value(after.trim_start_matches([' ', '\t']));
+        }
+        if name.eq_ignore_ascii_case("anchor") {
+            link.anchored = true;
+        } else if name.eq_ignore_ascii_case("rel") && !has_rel {
+            // Only the first `rel` counts (section 3.3).
+            has_rel = true;
+            link.next = value
+                .split_ascii_whitespace()
+                .any(|rel| rel.eq_ignore_ascii_case("next"));
+        }
+    }
+}
+
+/// A quoted string or a token, and what stands behind it.
+fn parameter_value(text: &str) -> (String, &str) {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.find([';', ',']).unwrap_or(text.len());
+        return (text[..end].trim_end().to_owned(), &text[end..]);
+    };
+    let mut value = String::new();
+    let mut chars = quoted.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return (value, &quoted[at + 1..]),
+            '\\' => value.extend(chars.next().map(|(_, c)| c)),
+            c => value.push(c),
+        }
+    }
+    (value, "")
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn finds_the_next_link() {
+        for (value, expected) in [
+            (
+                r#"<https://a.example/x?page=2>; rel="next""#,
+                Some("https://a.example/x?page=2"),
+            ),
+            (r#"<p1>; rel="prev", <p3>; rel="next""#, Some("p3")),
+            ("<p3>;rel=next;title=x", Some("p3")),
+            ("<p3>; REL=NEXT", Some("p3")),
+            (r#"<p9>; rel="last  next""#, Some("p9")),
+            (r#"<x?a=1,2;b>; rel="next""#, Some("x?a=1,2;b")),
+            (
+                r#"<p1>; title="a, <p2>; rel=next"; rel="prev", <p3>; rel="next""#,
+                Some("p3"),
+            ),
+            (r#"<p1>; title="q\"; rel=next"; rel="prev""#, None),
+            (r#"<p1>; rel="prev"; rel="next""#, None),
+            (r##"<p1>; rel="next"; anchor="#other""##, None),
+            (r#"<p1>; rel="nextish""#, None),
+            ("<p1>; rel = next", Some("p1")),
+            ("rubbish, <p1>; rel=next", Some("p1")),
+            ("<p1>; rel=prev rubbish, <p2>; rel=next", Some("p2")),
+            ("<p1", None),
+            ("", None),
+        ] {
+            assert_eq!(next_in(value), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn reads_several_headers() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(next(&headers), None);
+        headers.append(LINK, HeaderValue::from_static("<p1>; rel=first"));
+        headers.append(LINK, HeaderValue::from_bytes(b"<p\xe9>; rel=next").unwrap());
+        assert_eq!(next(&headers).as_deref(), Some("pé"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
+
+        #[test]
+        fn never_panics(value in r#"([<>;,="\\ é]|rel|next|a){0,40}"#) {
+            let _ = next_in(&value);
+        }
+
+        #[test]
+        fn finds_what_was_written(target in "[a-z0-9?&=,;/:]{1,20}", before in "[a-z ,;]{0,10}") {
+            let value = format!(r#"<x>; title="{before}"; rel=prev, <{target}>; a="{before}"; rel="up next""#);
+            prop_assert_eq!(next_in(&value), Some(target.as_str()));
+        }
+    }
+}

@@ -1,8 +1,16 @@
 //! One request: transport, redirects, bodies with caps.
+//!
+//! Nothing here waits on purpose, tries again, or opens a second connection by itself: a redirect
+//! is a decision handed back ([`redirect::next_hop`]), and whether credentials go along is judged
+//! by origin ([`origin::Policy`]) before they are attached ([`credentials::Credentials`]).
 
 pub mod agent;
 pub mod body;
+pub mod client;
+pub mod credentials;
+mod encoding;
 pub mod hint;
 pub mod link;
+pub mod origin;
 pub mod redirect;
 pub mod transport;

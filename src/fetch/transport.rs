@@ -1,6 +1,7 @@
 //! What sends a request: the `Transport` trait, implemented by reqwest here and by the pretend
 //! API of `sim` in memory.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ pub trait Transport: Send + Sync + std::fmt::Debug {
 pub type SharedTransport = Arc<dyn Transport>;
 
 /// A request as it goes on the wire, credentials included.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Request {
     /// `GET` or `POST`.
     pub method: Method,
@@ -33,6 +34,19 @@ pub struct Request {
     pub headers: HeaderMap,
     /// What it carries.
     pub body: Option<Bytes>,
+}
+
+/// Neither query nor body, which may hold credentials; header values marked sensitive hide.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .field("origin", &self.url.origin().ascii_serialization())
+            .field("path", &self.url.path())
+            .field("headers", &self.headers)
+            .field("body", &self.body.as_ref().map(Bytes::len))
+            .finish()
+    }
 }
 
 /// An answer whose body has not been read.
@@ -80,7 +94,7 @@ pub enum SendErrorKind {
     Request,
 }
 
-/// How long connecting may take and how bodies are watched; see `TimeoutPlan`.
+/// What a client is built with; all other times are watched by who calls it, see `TimeoutPlan`.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientSettings {
     /// Connecting, TLS included.

@@ -34,4 +34,9 @@ impl Events {
             fact,
         });
     }
+
+    /// Hands on an event that was stamped before.
+    pub fn forward(&self, event: &Event) {
+        (self.listener)(event);
+    }
 }

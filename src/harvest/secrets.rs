@@ -1,1 +1,230 @@
 //! Secrets: looked up when a run opens, scrubbed from everything written.
+//!
+//! Values come from the environment, else from a `.env` file in the project root. Scrubbing is by
+//! value, longest first, and knows the forms in which a secret travels: as it is, percent-encoded,
+//! base64 (HTTP Basic) and escaped in JSON.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::failure::{Exit, Failure};
+use crate::plan::{Need, Plan};
+
+/// Secrets shorter than this would scrub ordinary words; they are refused by length, not by value.
+const SHORTEST_SCRUBBED: usize = 4;
+
+/// What a run may render: values of `secret.*` and `env.*`.
+#[derive(Clone, Default)]
+pub struct Secrets {
+    secrets: BTreeMap<String, String>,
+    env: BTreeMap<String, String>,
+    /// What to replace by what, longest first.
+    scrub: Vec<(String, String)>,
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.secrets.keys()).finish()
+    }
+}
+
+impl Secrets {
+    /// Looks up every name the plan uses; names without a value are all reported at once.
+    pub fn load(plan: &Plan, root: &Path) -> Result<Self, Box<Failure>> {
+        let file = read_env_file(&root.join(".env"))?;
+        let mut found = Self::default();
+        let mut missing = Vec::new();
+        find(&plan.secrets, &file, &mut found.secrets, &mut missing);
+        find(&plan.env, &file, &mut found.env, &mut missing);
+        if !missing.is_empty() {
+            let names = missing.join(", ");
+            let plural = if missing.len() == 1 { "is" } else { "are" };
+            return Err(Box::new(Failure {
+                exit: Exit::Usage,
+                message: format!(
+                    "{names} {plural} not set, but `{}` needs {}",
+                    plan.name,
+                    if missing.len() == 1 { "it" } else { "them" }
+                ),
+                causes: Vec::new(),
+                hint: Some(format!(
+                    "export {}=… or put it into a file named .env beside the pipelines folder",
+                    missing[0]
+                )),
+            }));
+        }
+        found.scrub = scrub_table(&found.secrets);
+        Ok(found)
+    }
+
+    /// Values of `secret.*`, for rendering requests.
+    pub fn secret_values(&self) -> minijinja::Value {
+        self.secrets
+            .iter()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect()
+    }
+
+    /// Values of `env.*`.
+    pub fn env_values(&self) -> minijinja::Value {
+        self.env
+            .iter()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect()
+    }
+
+    /// `text` with every secret value replaced by its name in brackets.
+    pub fn scrub(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (value, name) in &self.scrub {
+            if text.contains(value.as_str()) {
+                text = text.replace(value.as_str(), name);
+            }
+        }
+        text
+    }
+}
+
+fn find(
+    needs: &[Need],
+    file: &BTreeMap<String, String>,
+    into: &mut BTreeMap<String, String>,
+    missing: &mut Vec<String>,
+) {
+    for need in needs {
+        let value = std::env::var(&need.name)
+            .ok()
+            .or_else(|| file.get(&need.name).cloned());
+        match value {
+            Some(value) => {
+                into.insert(need.name.clone(), value);
+            }
+            None if need.optional => {}
+            None => missing.push(need.name.clone()),
+        }
+    }
+}
+
+fn read_env_file(path: &Path) -> Result<BTreeMap<String, String>, Box<Failure>> {
+    let lines = match dotenvy::from_path_iter(path) {
+        Ok(lines) => lines,
+        Err(dotenvy::Error::Io(e)) if e.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(BTreeMap::new());
+        }
+        Err(e) => return Err(env_file_failure(path, &e)),
+    };
+    lines
+        .map(|line| line.map_err(|e| env_file_failure(path, &e)))
+        .collect()
+}
+
+fn env_file_failure(path: &Path, error: &dotenvy::Error) -> Box<Failure> {
+    // dotenvy shows the offending line, which may hold a secret: only the kind is told.
+    let cause = match error {
+        dotenvy::Error::LineParse(_, at) => {
+            format!("a line does not read NAME=value (problem at character {at})")
+        }
+        dotenvy::Error::Io(e) => e.to_string(),
+        _ => "it does not read as NAME=value lines".to_owned(),
+    };
+    Box::new(Failure {
+        exit: Exit::Usage,
+        message: format!("cannot read {}", path.display()),
+        causes: vec![cause],
+        hint: Some("one NAME=value a line; quote values that hold spaces or #".to_owned()),
+    })
+}
+
+fn scrub_table(secrets: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    let mut table = Vec::new();
+    for (name, value) in secrets {
+        if value.len() < SHORTEST_SCRUBBED {
+            continue;
+        }
+        let shown = format!("[{name}]");
+        let escaped = serde_json::to_string(value).unwrap_or_default();
+        let form: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
+        let forms = [
+            value.clone(),
+            utf8_percent_encode(value, NON_ALPHANUMERIC).to_string(),
+            form,
+            escaped.trim_matches('"').to_owned(),
+        ];
+        table.extend(forms.into_iter().map(|form| (form, shown.clone())));
+        // In base64 a secret can start at any of three offsets; the outer characters depend on
+        // the neighbours and are left out.
+        table
+            .extend((0..3).filter_map(|offset| {
+                Some((base64_core(value.as_bytes(), offset)?, shown.clone()))
+            }));
+    }
+    table.retain(|(form, _)| form.len() >= SHORTEST_SCRUBBED);
+    table.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.cmp(b)));
+    table.dedup();
+    table
+}
+
+/// The characters that `secret` surely yields in base64 when `offset` bytes stand before it.
+fn base64_core(secret: &[u8], offset: usize) -> Option<String> {
+    let skip = (3 - offset) % 3;
+    let whole = secret.len().checked_sub(skip)? / 3 * 3;
+    (whole >= 6).then(|| crate::fetch::credentials::base64(&secret[skip..skip + whole]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(name: &str, value: &str) -> Secrets {
+        let secrets = BTreeMap::from([(name.to_owned(), value.to_owned())]);
+        Secrets {
+            scrub: scrub_table(&secrets),
+            secrets,
+            env: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_secret_is_scrubbed_in_every_form_it_travels_in() {
+        let s = with("KEY", "s3cr3t/va\"lue+long");
+        for prefix in ["", "u", "us", "user:"] {
+            let basic = crate::fetch::credentials::base64(
+                format!("{prefix}s3cr3t/va\"lue+long:").as_bytes(),
+            );
+            let shown = s.scrub(&basic);
+            assert!(shown.contains("[KEY]"), "{basic} → {shown}");
+        }
+        for text in [
+            "x s3cr3t/va\"lue+long y",
+            "k=s3cr3t%2Fva%22lue%2Blong&",
+            r#"{"k":"s3cr3t/va\"lue+long"}"#,
+        ] {
+            let shown = s.scrub(text);
+            assert!(
+                shown.contains("[KEY]") && !shown.contains("s3cr3t"),
+                "{shown}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_longer_of_two_secrets_goes_first() {
+        let secrets = BTreeMap::from([
+            ("A".to_owned(), "token".to_owned()),
+            ("B".to_owned(), "token-long".to_owned()),
+        ]);
+        let s = Secrets {
+            scrub: scrub_table(&secrets),
+            secrets,
+            env: BTreeMap::new(),
+        };
+        assert_eq!(s.scrub("x token-long token"), "x [B] [A]");
+    }
+
+    #[test]
+    fn debug_shows_names_only() {
+        assert_eq!(format!("{:?}", with("KEY", "hunter22")), r#"{"KEY"}"#);
+    }
+}

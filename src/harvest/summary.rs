@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::event::{FailureClass, Name};
+use crate::event::{Fact, FailureClass, Name, Wait};
 use crate::failure::{Exit, Failure};
 
 /// What a run came to.
@@ -58,4 +58,99 @@ pub struct FileSummary {
     pub rows: u64,
     /// Its size.
     pub bytes: u64,
+}
+
+impl StreamSummary {
+    /// A stream of which nothing is known yet.
+    pub fn new(stream: Name) -> Self {
+        Self {
+            stream,
+            records: 0,
+            pages: 0,
+            partitions: 0,
+            bytes: 0,
+            repeats: 0,
+            files: Vec::new(),
+            failure: None,
+        }
+    }
+}
+
+/// Events folded into totals.
+#[derive(Debug, Default)]
+pub struct Tally {
+    streams: BTreeMap<Name, Counts>,
+    requests: u64,
+    retries: BTreeMap<FailureClass, u64>,
+    waited: BTreeMap<Name, Duration>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    records: u64,
+    pages: u64,
+    partitions: u64,
+    bytes: u64,
+}
+
+impl Tally {
+    /// Counts one event.
+    pub fn add(&mut self, fact: &Fact) {
+        match fact {
+            Fact::PageFetched { stream, bytes, .. } => self.of(stream).bytes += bytes,
+            Fact::Committed {
+                stream,
+                pages,
+                records,
+                ..
+            } => {
+                let counts = self.of(stream);
+                counts.pages += pages;
+                counts.records += records;
+            }
+            Fact::PartitionFinished { stream, .. } => self.of(stream).partitions += 1,
+            Fact::RequestSent { .. } => self.requests += 1,
+            Fact::AttemptFailed { class, .. } => *self.retries.entry(*class).or_default() += 1,
+            Fact::WaitEnded { why, took, .. } => {
+                let name = match why {
+                    Wait::Limit { limit } => limit.clone(),
+                    Wait::Concurrency => return,
+                    Wait::Pause { .. } => "pauses the server asked for".into(),
+                    Wait::Backoff { .. } => "backoff before retries".into(),
+                };
+                *self.waited.entry(name).or_default() += *took;
+            }
+            _ => {}
+        }
+    }
+
+    fn of(&mut self, stream: &Name) -> &mut Counts {
+        self.streams.entry(stream.clone()).or_default()
+    }
+
+    /// The totals, with what each stream came to.
+    pub fn into_summary(
+        mut self,
+        pipeline: String,
+        mut streams: Vec<StreamSummary>,
+        took: Duration,
+        exit: Exit,
+    ) -> Summary {
+        for stream in &mut streams {
+            let counts = std::mem::take(self.of(&stream.stream));
+            stream.records = counts.records;
+            stream.pages = counts.pages;
+            stream.partitions = counts.partitions;
+            stream.bytes = counts.bytes;
+        }
+        Summary {
+            pipeline,
+            streams,
+            requests: self.requests,
+            retries: self.retries,
+            waited: self.waited,
+            took,
+            exit,
+        }
+    }
 }

@@ -1,6 +1,6 @@
-//! Bytes to rows: decode, select, project — pure functions, no I/O.
+//! Bytes to rows: what a page holds, as lines and as template values — pure functions, no I/O.
 
-pub mod flatten;
-pub mod scan;
+pub mod problem;
 pub mod select;
 pub mod view;
+mod wanted;

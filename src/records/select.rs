@@ -1,1 +1,578 @@
-//! TODO
+//! One pass over a page: it is checked to be JSON, its records become lines, and the few other
+//! values that paging wants are picked up on the way.
+//!
+//! The hot path. `serde_json` walks the page with seeds and hands out slices of it
+//! (`&RawValue`), so no tree is built and a record stays what the API wrote: numbers keep their
+//! digits, members their order. What is odd (a record that is the root, `*`, a wanted value with
+//! wanted values inside) is read a second time by the scanner of `crate::json`.
+
+use memchr::memchr2;
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+use serde_json::value::RawValue;
+
+use super::problem::{self, SelectError};
+use super::wanted::{Node, Wanted};
+use crate::json;
+use crate::plan::path::Path;
+
+/// What to take out of every page of a stream; made once.
+#[derive(Debug)]
+pub struct Selector {
+    records: Path,
+    optional: bool,
+    wanted: Wanted,
+}
+
+/// What one page held.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The records, each on a line of its own.
+    pub lines: String,
+    /// Where each line ends, its newline included.
+    pub ends: Vec<u32>,
+    /// The further values as spelled, in the order asked; a JSON null is `Some("null")`.
+    pub wants: Vec<Option<String>>,
+    /// Elements that were null, so no records.
+    pub nulls: u32,
+    /// Whether the records' path (optional, else this is an error) was missing.
+    pub absent: bool,
+}
+
+impl Selector {
+    /// Takes the records at `records` and the values at `wants`; a `*` in those finds nothing.
+    pub fn new(records: &Path, optional: bool, wants: &[&Path]) -> Self {
+        Self {
+            records: records.clone(),
+            optional,
+            wanted: Wanted::new(records, wants),
+        }
+    }
+
+    /// Reads a page.
+    pub fn select(&self, body: &[u8]) -> Result<Page, SelectError> {
+        let text = std::str::from_utf8(body).map_err(|e| SelectError::NotUtf8 {
+            at: e.valid_up_to(),
+        })?;
+        // RFC 8259, section 8.1: a byte order mark may be ignored.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let mut found = self.nothing_yet(text);
+        let mut reader = serde_json::Deserializer::from_str(text);
+        let walk = Walk {
+            wanted: &self.wanted,
+            node: self.wanted.root(),
+            found: &mut found,
+        };
+        let read = walk.deserialize(&mut reader).and_then(|()| reader.end());
+        if let Err(error) = read {
+            if found.twice {
+                return Err(SelectError::Twice {
+                    path: self.records.clone(),
+                });
+            }
+            // What no tree can hold (1e400, half a surrogate pair) is still JSON.
+            let Ok(whole) = serde_json::from_str::<&RawValue>(text) else {
+                return Err(problem::not_json(text, &error));
+            };
+            found = self.nothing_yet(text);
+            found.take(&self.wanted, self.wanted.root(), whole.get());
+        }
+        if found.reopen {
+            found.page.lines.clear();
+            found.page.ends.clear();
+            if let Some(value) = json::get(text, &self.records) {
+                found.open(value);
+            }
+        }
+        if !found.opened {
+            if !self.optional {
+                return Err(problem::absent(text, &self.records));
+            }
+            found.page.absent = true;
+        }
+        Ok(found.page)
+    }
+
+    fn nothing_yet(&self, text: &str) -> Found {
+        Found {
+            page: Page {
+                lines: String::with_capacity(text.len()),
+                wants: vec![None; self.wanted.wants],
+                ..Page::default()
+            },
+            ..Found::default()
+        }
+    }
+}
+
+impl Page {
+    /// How many records there are.
+    pub fn count(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// A record, without its newline.
+    pub fn record(&self, index: usize) -> Option<&str> {
+        let end = *self.ends.get(index)? as usize;
+        let start = match index.checked_sub(1) {
+            Some(before) => *self.ends.get(before)? as usize,
+            None => 0,
+        };
+        self.lines.get(start..end.checked_sub(1)?)
+    }
+
+    /// The last record.
+    pub fn last(&self) -> Option<&str> {
+        self.record(self.count().checked_sub(1)?)
+    }
+
+    /// All records in order, without their newlines.
+    pub fn records(&self) -> impl Iterator<Item = &str> {
+        // Validated JSON has no newline inside a line: `push` saw to it.
+        self.lines.lines()
+    }
+
+    /// Keeps only the first `count` records.
+    pub fn truncate(&mut self, count: usize) {
+        self.ends.truncate(count);
+        let end = self.ends.last().map_or(0, |end| *end as usize);
+        self.lines.truncate(end);
+    }
+
+    /// Adds a record, on one line whatever its layout.
+    #[inline]
+    fn push(&mut self, value: &str) {
+        match value.as_bytes().first() {
+            Some(b'{') => self.push_line(value),
+            Some(b'n') => {
+                self.nulls += 1;
+                return;
+            }
+            _ => {
+                self.lines.push_str("{\"value\":");
+                self.push_line(value);
+                self.lines.push('}');
+            }
+        }
+        self.lines.push('\n');
+        self.ends
+            .push(u32::try_from(self.lines.len()).unwrap_or(u32::MAX));
+    }
+
+    #[inline]
+    fn push_line(&mut self, value: &str) {
+        // A raw line break in valid JSON is white space: inside strings it must be escaped.
+        if memchr2(b'\n', b'\r', value.as_bytes()).is_some() {
+            self.lines.push_str(&json::minify(value));
+        } else {
+            self.lines.push_str(value);
+        }
+    }
+}
+
+/// What the walk has found so far.
+#[derive(Debug, Default)]
+struct Found {
+    page: Page,
+    /// Whether the records' path led somewhere.
+    opened: bool,
+    /// Whether what is there turned out to be one record, to be read again as a whole.
+    reopen: bool,
+    /// Whether a member on the way to the records came twice.
+    twice: bool,
+}
+
+impl Found {
+    /// Opens the value at the records' path.
+    fn open(&mut self, value: &str) {
+        self.opened = true;
+        match value.as_bytes().first() {
+            Some(b'[') => json::elements(value).for_each(|element| self.page.push(element)),
+            Some(b'n') | None => {}
+            Some(_) => self.page.push(value),
+        }
+    }
+
+    /// Takes what is wanted out of a value that is known to be valid.
+    fn take(&mut self, wanted: &Wanted, node: &Node, value: &str) {
+        for want in &node.wants {
+            if let Some(slot) = self.page.wants.get_mut(*want) {
+                *slot = Some(value.to_owned());
+            }
+        }
+        if node.records {
+            self.open(value);
+        }
+        if let Some(every) = wanted.every(node) {
+            let mut empty = value.starts_with(['[', '{']);
+            for inner in json::elements(value).chain(json::members(value).map(|(_, v)| v)) {
+                empty = false;
+                self.take(wanted, every, inner);
+            }
+            self.opened |= empty;
+        }
+        if node.keys.is_empty() {
+            return;
+        }
+        for (name, inner) in json::members(value) {
+            if let Some(next) = wanted.member(node, &json::unescape(name)) {
+                self.take(wanted, next, inner);
+            }
+        }
+        for (index, inner) in json::elements(value).enumerate() {
+            if let Some(next) = wanted.element(node, index) {
+                self.take(wanted, next, inner);
+            }
+        }
+    }
+}
+
+/// Reads the value at a node of what is wanted.
+struct Walk<'w> {
+    wanted: &'w Wanted,
+    node: &'w Node,
+    found: &'w mut Found,
+}
+
+impl<'de> DeserializeSeed<'de> for Walk<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
+        if self.node.is_branch() {
+            return reader.deserialize_any(self);
+        }
+        if self.node.is_records_only() {
+            return reader.deserialize_any(Open(self.found));
+        }
+        let value: &RawValue = serde::Deserialize::deserialize(reader)?;
+        self.found.take(self.wanted, self.node, value.get());
+        Ok(())
+    }
+}
+
+impl<'de> Visitor<'de> for Walk<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("any JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut passed_records = false;
+        while let Some(next) = map.next_key_seed(Member(self.wanted, self.node))? {
+            let Some(node) = next else {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            if node.leads_to_records {
+                if passed_records {
+                    self.found.twice = true;
+                    return Err(A::Error::custom("the records are there twice"));
+                }
+                passed_records = true;
+            }
+            map.next_value_seed(Walk {
+                wanted: self.wanted,
+                node,
+                found: self.found,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        for index in 0.. {
+            let more = match self.wanted.element(self.node, index) {
+                Some(node) => seq
+                    .next_element_seed(Walk {
+                        wanted: self.wanted,
+                        node,
+                        found: self.found,
+                    })?
+                    .is_some(),
+                None => seq.next_element::<IgnoredAny>()?.is_some(),
+            };
+            if !more {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+/// Finds out, without keeping the key, where a member leads.
+struct Member<'w>(&'w Wanted, &'w Node);
+
+impl<'de, 'w> DeserializeSeed<'de> for Member<'w> {
+    type Value = Option<&'w Node>;
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
+        reader.deserialize_str(self)
+    }
+}
+
+impl<'w> Visitor<'_> for Member<'w> {
+    type Value = Option<&'w Node>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a member's name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(self.0.member(self.1, name))
+    }
+}
+
+/// Turns the value at the records' path into lines.
+struct Open<'w>(&'w mut Found);
+
+impl<'de> Visitor<'de> for Open<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("records")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        self.0.opened = true;
+        while let Some(element) = seq.next_element::<&RawValue>()? {
+            self.0.page.push(element.get());
+        }
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        self.0.reopen = true;
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        self.0.reopen = true;
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        self.0.reopen = true;
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        self.0.reopen = true;
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        self.0.reopen = true;
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        self.0.reopen = true;
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        self.0.opened = true;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn path(written: &str) -> Path {
+        Path::parse(written).unwrap()
+    }
+
+    fn select(records: &str, wants: &[&str], body: &str) -> Result<Page, SelectError> {
+        let wants: Vec<Path> = wants.iter().map(|w| path(w)).collect();
+        let wants: Vec<&Path> = wants.iter().collect();
+        Selector::new(&path(records), false, &wants).select(body.as_bytes())
+    }
+
+    fn lines(records: &str, body: &str) -> String {
+        select(records, &[], body).unwrap().lines
+    }
+
+    #[test]
+    fn records_stay_what_the_api_wrote() {
+        let body = r#"{"total":25,"data":{"items":[{"id":123456789012345678901234567890,"p":1.10}, {"b":1,"a":"x\ny"}]},"next":null}"#;
+        let page = select("data.items", &["total", "next", "data.missing"], body).unwrap();
+        assert_eq!(
+            page.lines,
+            "{\"id\":123456789012345678901234567890,\"p\":1.10}\n{\"b\":1,\"a\":\"x\\ny\"}\n"
+        );
+        assert_eq!(
+            page.wants,
+            [Some("25".into()), Some("null".into()), None::<String>]
+        );
+        assert_eq!(page.count(), 2);
+        assert_eq!(page.record(1), page.last());
+        assert_eq!(page.records().count(), 2);
+    }
+
+    #[test]
+    fn what_is_not_an_array_of_objects() {
+        assert_eq!(lines("$", r#" {"a":[1]} "#), "{\"a\":[1]}\n");
+        assert_eq!(lines("a", r#"{"a":{"b":1}}"#), "{\"b\":1}\n");
+        assert_eq!(lines("a", r#"{"a":null}"#), "");
+        assert_eq!(lines("a", r#"{"a":"x"}"#), "{\"value\":\"x\"}\n");
+        assert_eq!(lines("$", "1e400"), "{\"value\":1e400}\n");
+        let odd = r#"{"\ud800":1e400,"a":"\ud800"}"#;
+        assert_eq!(lines("a", odd), "{\"value\":\"\\ud800\"}\n");
+        assert_eq!(
+            lines("$", "[1,\"a\",[2]]"),
+            "{\"value\":1}\n{\"value\":\"a\"}\n{\"value\":[2]}\n"
+        );
+        let page = select("$", &[], r#"[{"a":1},null,{"a":2}]"#).unwrap();
+        assert_eq!((page.count(), page.nulls), (2, 1));
+        assert_eq!(lines("1", r#"[{"page":1},[{"a":1}]]"#), "{\"a\":1}\n");
+    }
+
+    #[test]
+    fn a_record_that_holds_what_paging_wants() {
+        let page = select(
+            "$",
+            &["meta.total", "meta"],
+            r#"{"meta":{"total":3},"x":1}"#,
+        )
+        .unwrap();
+        assert_eq!(page.lines, "{\"meta\":{\"total\":3},\"x\":1}\n");
+        assert_eq!(
+            page.wants,
+            [Some("3".into()), Some("{\"total\":3}".to_owned())]
+        );
+    }
+
+    #[test]
+    fn stars_open_what_is_nested() {
+        let body = r#"{"a":[{"b":[{"x":1},{"x":2}]},{"c":0},{"b":[{"x":3}]}],"n":9}"#;
+        let page = select("a.*.b", &["n"], body).unwrap();
+        assert_eq!(page.lines, "{\"x\":1}\n{\"x\":2}\n{\"x\":3}\n");
+        assert_eq!(page.wants, [Some("9".to_owned())]);
+        assert_eq!(lines("a.*.b", r#"{"a":[]}"#), "");
+        assert!(select("a.*.b", &[], r#"{"a":[{"c":1}]}"#).is_err());
+    }
+
+    #[test]
+    fn pretty_records_become_one_line() {
+        let body = "[\n  {\n    \"a b\": \"c  d\",\r\n    \"e\": [ 1,\n 2 ]\n  }\n]\n";
+        assert_eq!(lines("$", body), "{\"a b\":\"c  d\",\"e\":[1,2]}\n");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over_and_an_absent_optional_is_none() {
+        assert_eq!(lines("$", "\u{feff}[{}]"), "{}\n");
+        let page = Selector::new(&path("a"), true, &[])
+            .select(b"{\"b\":1}")
+            .unwrap();
+        assert!(page.absent && page.count() == 0);
+    }
+
+    #[test]
+    fn depth_is_the_servers_to_choose_and_harmless() {
+        let deep = format!("[{}{}]", "[".repeat(200_000), "]".repeat(200_000));
+        assert_eq!(select("$", &[], &deep).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn records_that_come_twice_are_an_error() {
+        let error = select("a", &[], r#"{"a":[{"x":1}],"a":[{"x":2}]}"#).unwrap_err();
+        assert!(matches!(error, SelectError::Twice { .. }));
+    }
+
+    #[test]
+    fn truncating_keeps_whole_records() {
+        let mut page = select("$", &[], r#"[{"a":1},{"a":2},{"a":3}]"#).unwrap();
+        page.truncate(2);
+        assert_eq!(page.lines, "{\"a\":1}\n{\"a\":2}\n");
+        page.truncate(0);
+        assert_eq!((page.lines.as_str(), page.last()), ("", None));
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<i32>().prop_map(Value::from),
+            "[ -~é\n\"\\\\]{0,12}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 40, 5, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                prop::collection::vec(("[ab]", inner), 0..4)
+                    .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+            ]
+        })
+    }
+
+    /// What `select` promises, said with trees.
+    fn expected(value: &Value) -> Vec<Value> {
+        let record = |v: &Value| match v {
+            Value::Object(_) => v.clone(),
+            other => json!({ "value": other }),
+        };
+        match value {
+            Value::Null => Vec::new(),
+            Value::Array(all) => all.iter().filter(|v| !v.is_null()).map(record).collect(),
+            other => vec![record(other)],
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn the_pass_sees_what_a_tree_shows(
+            value in any_json(),
+            records in prop_oneof![Just("$"), Just("a"), Just("b.a"), Just("0"), Just("a.1")],
+            want in prop_oneof![Just("$"), Just("a"), Just("b"), Just("b.b"), Just("a.0")],
+            pretty: bool,
+        ) {
+            let body = if pretty { serde_json::to_string_pretty(&value).unwrap() } else { value.to_string() };
+            let at = |p: &str| {
+                let pointer: String = p.split('.').filter(|s| *s != "$").map(|s| format!("/{s}")).collect();
+                value.pointer(&pointer).cloned()
+            };
+            match (select(records, &[want], &body), at(records)) {
+                (Err(SelectError::Absent { .. }), None) => {}
+                (Ok(page), Some(there)) => {
+                    let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+                    prop_assert_eq!(page.records().map(read).collect::<Vec<_>>(), expected(&there));
+                    prop_assert_eq!(page.records().count(), page.count());
+                    prop_assert_eq!(page.wants[0].as_deref().map(read), at(want));
+                }
+                (got, there) => prop_assert!(false, "{:?} where a tree has {:?}", got, there),
+            }
+        }
+    }
+}

@@ -1,1 +1,154 @@
-//! Events to people and machines.
+//! Events to people and machines: bars on a terminal, lines elsewhere, NDJSON for programs.
+//!
+//! What is shown is decided as plain text by [`board`] and [`lines`], so tests read it; only
+//! `bars` knows a terminal. All text from outside goes through [`clean`] first.
+
+mod bars;
+mod board;
+mod clean;
+mod failure;
+mod lines;
+mod ndjson;
+mod show;
+mod style;
+mod summary;
+mod throttle;
+
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+
+use crate::event::Event;
+
+pub use self::clean::clean;
+pub use self::failure::draw as draw_failure;
+pub use self::show::{plural, size, thousands};
+pub use self::summary::draw as draw_summary;
+
+use self::bars::Bars;
+use self::lines::Lines;
+
+/// How much is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Verbosity {
+    /// Errors only.
+    Quiet,
+    /// Progress and results.
+    #[default]
+    Usual,
+    /// Also every page, every attempt and every longer wait.
+    Verbose,
+}
+
+/// What decides how events are told.
+#[derive(Debug, Clone, Copy)]
+pub struct Manner {
+    /// Events as NDJSON on standard output.
+    pub json: bool,
+    /// How much.
+    pub verbosity: Verbosity,
+    /// Whether standard error is a terminal.
+    pub terminal: bool,
+    /// Whether colour is wanted there.
+    pub colour: bool,
+}
+
+/// Tells events; share it between the run that emits and the rim that ticks.
+#[derive(Debug)]
+pub struct Reporter {
+    way: Way,
+}
+
+#[derive(Debug)]
+enum Way {
+    Silent,
+    Json { closed: AtomicBool },
+    Lines(Mutex<Lines>),
+    Bars(Box<Mutex<Bars>>),
+}
+
+impl Reporter {
+    /// Picks how to tell.
+    pub fn new(manner: Manner) -> Arc<Self> {
+        let verbose = manner.verbosity == Verbosity::Verbose;
+        let way = if manner.json {
+            Way::Json {
+                closed: AtomicBool::new(false),
+            }
+        } else if manner.verbosity == Verbosity::Quiet {
+            Way::Silent
+        } else if manner.terminal {
+            Way::Bars(Box::new(Mutex::new(Bars::new(verbose, manner.colour))))
+        } else {
+            Way::Lines(Mutex::new(Lines::new(verbose)))
+        };
+        Arc::new(Self { way })
+    }
+
+    /// The listener for a run's events.
+    pub fn listener(self: &Arc<Self>) -> impl Fn(&Event) + Send + Sync + 'static {
+        let reporter = Arc::clone(self);
+        move |event| reporter.hear(event)
+    }
+
+    /// Takes one event.
+    pub fn hear(&self, event: &Event) {
+        match &self.way {
+            Way::Silent => {}
+            Way::Json { closed } => {
+                // A reader that went away (`| head`) ends the telling, not the run.
+                if !closed.load(Ordering::Relaxed) && write_stdout(&ndjson::line(event)).is_err() {
+                    closed.store(true, Ordering::Relaxed);
+                }
+            }
+            Way::Lines(lines) => {
+                for line in lock(lines).hear(event) {
+                    write_stderr(&line);
+                }
+            }
+            Way::Bars(bars) => lock(bars).hear(event),
+        }
+    }
+
+    /// Draws what changed; `width` is the terminal's. Cheap where nothing is drawn.
+    pub fn tick(&self, now: Timestamp, width: usize) {
+        if let Way::Bars(bars) = &self.way {
+            lock(bars).draw(now, width);
+        }
+    }
+
+    /// Says a line of the rim's own, above the bars where there are any.
+    pub fn say(&self, line: &str) {
+        match &self.way {
+            Way::Silent => {}
+            Way::Json { .. } | Way::Lines(_) => write_stderr(line),
+            Way::Bars(bars) => lock(bars).say(line),
+        }
+    }
+
+    /// Takes the bars away, so that what follows stands on a clean line.
+    pub fn close(&self) {
+        if let Way::Bars(bars) = &self.way {
+            lock(bars).clear();
+        }
+    }
+}
+
+/// A panic elsewhere must not silence the telling: what is shown is only ever text.
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write_stdout(line: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(line.as_bytes())?;
+    out.write_all(b"\n")?;
+    out.flush()
+}
+
+fn write_stderr(line: &str) {
+    // There is nobody left to tell when standard error is gone.
+    let _ = writeln!(anstream::stderr().lock(), "{line}");
+}

@@ -43,8 +43,9 @@ impl Drop for Ticket {
     }
 }
 
-/// Turns a fault into what shall happen; `good` is the answer that was due.
-pub(super) fn befall(fault: Fault, good: impl FnOnce() -> SimReply) -> Act {
+/// Turns a fault into what shall happen; `good` is the answer that was due, as gzip only
+/// where it is told that it may be.
+pub(super) fn befall(fault: Fault, good: impl FnOnce(bool) -> SimReply) -> Act {
     let html = &[("content-type", "text/html; charset=utf-8")];
     Act::Reply(match fault {
         Fault::Status(status, headers, body) => headers
@@ -68,16 +69,17 @@ pub(super) fn befall(fault: Fault, good: impl FnOnce() -> SimReply) -> Act {
             SimReply::json(200, noise)
         }
         Fault::BadJson => {
-            let mut reply = good();
+            // Cut plain: half a gzip stream is another fault.
+            let mut reply = good(false);
             reply.body = reply.body.slice(..reply.body.len() * 2 / 3);
             reply
         }
         Fault::TruncatedBody => {
-            let reply = good();
+            let reply = good(true);
             let half = reply.body.len() / 2;
             return Act::Truncate(reply, half);
         }
-        Fault::SlowDrip { piece, every } => return Act::Drip(good(), piece.max(1), every),
+        Fault::SlowDrip { piece, every } => return Act::Drip(good(true), piece.max(1), every),
         Fault::Reset => return Act::Reset,
         Fault::Stall => return Act::Stall,
     })

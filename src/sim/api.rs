@@ -156,12 +156,12 @@ impl SimApi {
                 (Act::Reply(reply), Outcome::Answered(401))
             }
             Verdict::Serve => {
-                let reply = self.serve(route, &request);
+                let reply = self.serve(route, &request, true);
                 let status = reply.status.as_u16();
                 (Act::Reply(reply), Outcome::Answered(status))
             }
             Verdict::Fault(fault) => {
-                let act = befall(fault, || self.serve(route, &request));
+                let act = befall(fault, |may_pack| self.serve(route, &request, may_pack));
                 let status = match &act {
                     Act::Reply(reply) | Act::Truncate(reply, _) | Act::Drip(reply, ..) => {
                         Some(reply.status.as_u16())
@@ -289,8 +289,8 @@ impl SimApi {
     }
 
     /// The good answer.
-    fn serve(&self, route: Option<&Route>, request: &SimRequest) -> SimReply {
-        let gzip = self.rules.gzip && accepts_gzip(&request.headers);
+    fn serve(&self, route: Option<&Route>, request: &SimRequest, may_pack: bool) -> SimReply {
+        let gzip = may_pack && self.rules.gzip && accepts_gzip(&request.headers);
         let plain = match route.map(|route| &route.serves) {
             None => SimReply::error(404, "nothing is served here"),
             Some(Serves::Fixed(reply)) => reply.clone(),

@@ -1,1 +1,138 @@
-//! Rows to files.
+//! Rows to files: [`write`] takes records in canonical order and leaves a whole file, or none.
+//!
+//! Declared columns are projected ([`project`]), undeclared ones found by flattening
+//! ([`flatten`]); a [`Sink`] writes the cells as [`csv`] or [`ndjson`]; [`file`] puts the bytes
+//! beside the target and renames. Values stay JSON as spelled until the very last step.
+
+pub mod csv;
+pub mod file;
+pub mod flatten;
+pub mod ndjson;
+pub mod project;
+mod shape;
+mod table;
+
+use std::io;
+use std::path::PathBuf;
+
+pub use self::file::{Out, Target};
+pub use self::table::write;
+
+/// One record on its way out.
+#[derive(Debug, Clone, Copy)]
+pub struct Row<'a> {
+    /// The record as one JSON object.
+    pub json: &'a str,
+    /// Where no columns are declared: what stands before the record's own fields, the scalar
+    /// `for` variables. NDJSON without columns leaves them out.
+    pub extras: &'a [Extra],
+    /// Where columns are declared: the JSON of the template columns, in their order.
+    pub computed: &'a [&'a str],
+}
+
+/// A value that stands beside the records of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extra {
+    /// Its column.
+    pub name: String,
+    /// Its value as JSON.
+    pub json: String,
+}
+
+/// Hands every row, in canonical order, to what it is given; is called again for a second pass
+/// and must then hand over the same rows.
+pub type Rows<'r, E> = dyn FnMut(&mut Each<'_, E>) -> Result<(), E> + 'r;
+
+/// Takes one row.
+pub type Each<'f, E> = dyn FnMut(Row<'_>) -> Result<(), E> + 'f;
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Records.
+    pub rows: u64,
+    /// Headers in order; empty for NDJSON without columns.
+    pub columns: Vec<String>,
+    /// Size of the file, compressed; 0 for standard output.
+    pub bytes: u64,
+}
+
+/// A format: cells as JSON, in the order of the header, one row after the other.
+pub trait Sink {
+    /// What it writes to.
+    type Out;
+
+    /// Begins with the columns.
+    fn header(&mut self, names: &[String]) -> io::Result<()>;
+
+    /// Writes the next cell of a row as spelled in JSON; `""` is null or missing.
+    fn cell(&mut self, json: &str) -> io::Result<()>;
+
+    /// Ends a row.
+    fn end_row(&mut self) -> io::Result<()>;
+
+    /// Ends the file and gives back what it wrote to, everything of its own flushed.
+    fn finish(self) -> io::Result<Self::Out>;
+}
+
+/// Why an output could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// The disk or the place refused.
+    #[error("cannot {doing} `{}`: {}", .path.display(), .source)]
+    Io {
+        /// `create` or `write`.
+        doing: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Records with names that are data, such as one member an id.
+    #[error(
+        "the records have more than {most} different fields; name the wanted ones under `columns`"
+    )]
+    TooManyColumns {
+        /// Most columns.
+        most: usize,
+    },
+}
+
+impl SinkError {
+    pub(super) fn new(doing: &'static str, path: PathBuf, source: io::Error) -> Self {
+        Self::Io {
+            doing,
+            path,
+            source,
+        }
+    }
+
+    /// Whether the disk is full or the place not writable.
+    pub fn is_disk(&self) -> bool {
+        matches!(self, Self::Io { .. })
+    }
+
+    /// Whether the reader of standard output went away.
+    pub fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// What to do about it, where that is known.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::TooManyColumns { .. } => None,
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    Some("the disk is full: free some space and run again")
+                }
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                    Some("the folder is not writable: change its permissions or the sink's path")
+                }
+                io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => Some(
+                    "a file stands where a folder is needed, or the reverse: change the sink's path",
+                ),
+                _ => None,
+            },
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! `gleaner check`: all mistakes of pipeline files, offline.
+
+use clap::Args;
+use serde_json::json;
+
+use crate::failure::{Exit, Failure};
+use crate::report::{Verbosity, clean, plural};
+
+use super::global::Global;
+use super::rooms::{self, NoPlan, Overrides};
+use super::{out, project};
+
+/// Check pipeline files and show all their mistakes
+///
+/// Works offline and asks for no secret. Each mistake is shown under its source line, with what
+/// to do about it. Without a NAME, all pipelines of the project are checked.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct CheckArgs {
+    /// Names or paths of pipelines; all of the project if none is given
+    #[arg(value_name = "NAME|PATH")]
+    pipelines: Vec<String>,
+
+    /// Print one JSON object with all files and mistakes
+    #[arg(long)]
+    json: bool,
+}
+
+impl CheckArgs {
+    pub(super) fn execute(&self, global: &Global) -> Result<Exit, Failure> {
+        let files = if self.pipelines.is_empty() {
+            project::all()?
+        } else {
+            self.pipelines
+                .iter()
+                .map(|name| project::find(name))
+                .collect::<Result<_, _>>()?
+        };
+        let talks = !self.json && global.verbosity() != Verbosity::Quiet;
+        let mut told = Vec::new();
+        let mut mistakes = 0;
+        for file in &files {
+            let shown = file.path.display().to_string();
+            match rooms::plan(&file.path, &Overrides::default(), out::stdout_colour()) {
+                Ok(plan) => {
+                    told.push(json!({ "path": shown, "ok": true, "mistakes": [] }));
+                    if talks {
+                        let streams = plural(plan.streams.len() as u64, "stream");
+                        out::stdout(&format!("ok  {} ({streams})\n", clean(&shown)))?;
+                    }
+                }
+                Err(NoPlan::Failure(failure)) => return Err(failure),
+                Err(NoPlan::Mistakes(found)) => {
+                    mistakes += found.count;
+                    told.push(json!({ "path": shown, "ok": false, "mistakes": found.json }));
+                    if !self.json {
+                        out::stdout(&found.drawn)?;
+                    }
+                }
+            }
+        }
+        if self.json {
+            out::stdout(&format!(
+                "{}\n",
+                json!({ "ok": mistakes == 0, "files": told })
+            ))?;
+        } else if mistakes > 0 {
+            out::stderr(&format!("{}\n", plural(mistakes as u64, "mistake")));
+        } else if files.is_empty() {
+            out::stderr("pipelines/ is empty; `gleaner init` writes a first file\n");
+        }
+        Ok(if mistakes == 0 {
+            Exit::Complete
+        } else {
+            Exit::Invalid
+        })
+    }
+}

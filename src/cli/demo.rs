@@ -1,0 +1,131 @@
+//! `gleaner demo`: a whole run against a pretend API on this machine.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::failure::{Exit, Failure};
+use crate::harvest::Options;
+use crate::harvest::summary::Summary;
+use crate::report::{Manner, Reporter, Verbosity, clean};
+
+use super::drive::Drive;
+use super::global::Global;
+use super::rooms::{self, DemoServer, NoPlan, Overrides};
+use super::{out, project, run, table};
+
+/// The pipeline that runs, as shipped.
+const PIPELINE: &str = include_str!("../../pipelines/demo.yaml");
+/// Rows shown of one file.
+const ROWS: usize = 4;
+
+/// Show a whole run against a pretend API on this machine
+///
+/// Starts a small server on loopback that states a limit and breaks now and then, runs
+/// pipelines/demo.yaml against it, and shows the progress, the files, a few rows, and what the
+/// server itself saw. Needs no network. Exit code 0 means that every record came and that the
+/// limit was kept.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct DemoArgs {
+    /// Folder for the files
+    #[arg(long, value_name = "DIR", default_value = "data/demo")]
+    into: PathBuf,
+}
+
+impl DemoArgs {
+    pub(super) async fn execute(&self, global: &Global) -> Result<Exit, Failure> {
+        let talks = global.verbosity() != Verbosity::Quiet;
+        let drive = Drive::new(Reporter::new(Manner {
+            json: false,
+            verbosity: global.verbosity(),
+            terminal: std::io::stderr().is_terminal(),
+            colour: out::stderr_colour(),
+        }));
+        let server = DemoServer::start(drive.clock).await?;
+        if talks {
+            out::stderr(&format!(
+                "a pretend newspaper listens on {}; it allows 50 calls a second and breaks now and then\n",
+                server.url()
+            ));
+        }
+        let overrides = Overrides {
+            vars: vec![("base".to_owned(), server.url())],
+            sinks: vec![format!(
+                "csv={}",
+                self.into.join("{{ stream }}.csv").display()
+            )],
+            streams: Vec::new(),
+        };
+        let named = Path::new("pipelines/demo.yaml");
+        let plan =
+            match rooms::plan_text(named, PIPELINE.to_owned(), &overrides, out::stderr_colour()) {
+                Ok(plan) => plan,
+                Err(NoPlan::Failure(failure)) => return Err(failure),
+                Err(NoPlan::Mistakes(mistakes)) => {
+                    out::stderr(&mistakes.drawn);
+                    return Ok(Exit::Invalid);
+                }
+            };
+        let root = project::here()?;
+        let world = drive.world(rooms::transport(&plan)?, root.clone());
+        let summary = drive.run(plan, world, Options::default()).await?;
+        let shown = if talks {
+            show(&summary, &root)
+        } else {
+            String::new()
+        };
+        let exit = run::tell(Ok(summary), !talks);
+        out::stdout(&shown)?;
+
+        let audit = server.audit();
+        if talks {
+            out::stdout(&format!("\nthe server says: {}\n", audit.line))?;
+        }
+        if !audit.kept {
+            let broken = Failure::new(
+                Exit::Failed,
+                "the server saw more requests than its limit allows",
+            );
+            return Err(broken.because(audit.line));
+        }
+        Ok(exit)
+    }
+}
+
+/// The first rows of the first file.
+fn show(summary: &Summary, root: &Path) -> String {
+    let Some(file) = summary
+        .streams
+        .iter()
+        .flat_map(|stream| &stream.files)
+        .next()
+    else {
+        return String::new();
+    };
+    let Some((header, rows)) = first_rows(&root.join(&file.path)) else {
+        return String::new();
+    };
+    let path = short(&file.path, root).display().to_string();
+    let table = table::ruled(&[header], &rows, table::width());
+    format!("\nfirst rows of {}:\n{table}", clean(&path))
+}
+
+fn short<'a>(path: &'a Path, root: &Path) -> &'a Path {
+    path.strip_prefix(root).unwrap_or(path)
+}
+
+/// Nothing where the file cannot be read: the summary has already said what there is.
+fn first_rows(path: &Path) -> Option<(Vec<String>, Vec<Vec<String>>)> {
+    let mut reader = csv::Reader::from_path(path).ok()?;
+    let cells = |record: &csv::StringRecord| record.iter().map(str::to_owned).collect();
+    let header = cells(reader.headers().ok()?);
+    let rows = reader
+        .records()
+        .take(ROWS)
+        .map_while(Result::ok)
+        .map(|r| cells(&r))
+        .collect();
+    Some((header, rows))
+}

@@ -1,0 +1,435 @@
+//! The text of a new pipeline file, with comments that say what to look at next.
+
+use std::fmt::Write;
+
+use clap::ValueEnum;
+use url::Url;
+
+/// How an API pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Pages {
+    /// One page is all
+    None,
+    /// A Link header with rel=next
+    Link,
+    /// A URL in the body
+    Next,
+    /// A page number
+    Page,
+    /// A number of records to pass over
+    Offset,
+    /// A token or cursor in the body
+    Token,
+    /// A value of the last record
+    Keyset,
+}
+
+/// How an API wants to know who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Auth {
+    /// Not at all
+    None,
+    /// Authorization: Bearer TOKEN
+    Bearer,
+    /// A header of its own: X-Api-Key: TOKEN
+    Header,
+    /// A query parameter: api_key=TOKEN
+    Query,
+    /// A user name and a password
+    Basic,
+}
+
+/// The format of the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// Comma-separated values, RFC 4180
+    Csv,
+    /// One JSON object a line, as the API wrote it
+    Ndjson,
+}
+
+/// Everything that is known about the new pipeline.
+#[derive(Debug, Clone)]
+pub(super) struct Draft {
+    pub(super) name: String,
+    pub(super) place: Place,
+    pub(super) records: Option<String>,
+    pub(super) pages: Pages,
+    pub(super) limit: Option<String>,
+    pub(super) contact: Option<String>,
+    pub(super) auth: Auth,
+    pub(super) format: Format,
+}
+
+/// Where to ask, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The base URL.
+    pub(super) base: String,
+    /// The path after it.
+    pub(super) get: String,
+    /// Parameters, in order.
+    pub(super) query: Vec<(String, String)>,
+    /// A parameter that looked like a credential; its value is not kept.
+    pub(super) credential: Option<String>,
+}
+
+/// Names under which APIs take credentials in the query.
+const CREDENTIALS: [&str; 9] = [
+    "api_key",
+    "apikey",
+    "api-key",
+    "key",
+    "token",
+    "access_token",
+    "auth",
+    "secret",
+    "appid",
+];
+
+impl Place {
+    /// Takes a URL apart; `get`, where given, is what follows the base.
+    pub(super) fn read(url: &str, get: Option<&str>) -> Result<Self, String> {
+        let whole = if url.contains("://") {
+            url.to_owned()
+        } else {
+            format!("https://{url}")
+        };
+        let parsed = Url::parse(&whole).map_err(|error| format!("`{url}` is no URL: {error}"))?;
+        if !matches!(parsed.scheme(), "http" | "https") || parsed.host().is_none() {
+            return Err(format!("`{url}` is no http or https URL"));
+        }
+        if !parsed.username().is_empty() || parsed.password().is_some() {
+            return Err("a URL must not hold a password; use --auth basic".to_owned());
+        }
+        let origin = parsed.origin().ascii_serialization();
+        let (base, path) = match get {
+            None => (origin, parsed.path().to_owned()),
+            Some(get) => (
+                format!("{origin}{}", parsed.path().trim_end_matches('/')),
+                format!("/{}", get.trim_start_matches('/')),
+            ),
+        };
+        let (get, written) = path.split_once('?').unwrap_or((path.as_str(), ""));
+        let mut place = Self {
+            base,
+            get: get.to_owned(),
+            query: Vec::new(),
+            credential: None,
+        };
+        let pairs = url::form_urlencoded::parse(written.as_bytes());
+        for (name, value) in parsed.query_pairs().chain(pairs) {
+            if CREDENTIALS.contains(&name.to_ascii_lowercase().as_str()) {
+                place.credential = Some(name.into_owned());
+            } else {
+                place.query.push((name.into_owned(), value.into_owned()));
+            }
+        }
+        Ok(place)
+    }
+
+    /// A name for the pipeline: the host without what hosts have in common.
+    pub(super) fn name(&self) -> String {
+        let host = Url::parse(&self.base)
+            .ok()
+            .and_then(|url| url.host_str().map(str::to_owned));
+        let host = host.unwrap_or_default();
+        if host.parse::<std::net::IpAddr>().is_ok() {
+            return "local".to_owned();
+        }
+        let parts: Vec<&str> = host.split('.').collect();
+        let part = match parts.as_slice() {
+            [.., name, _top] => name,
+            [name] => name,
+            [] => "api",
+        };
+        identifier(part, "api")
+    }
+
+    /// A name for the stream: the last part of the path that is a word.
+    fn stream(&self) -> String {
+        let parts = self.get.split('/').rev();
+        let mut words = parts.filter(|part| part.starts_with(|c: char| c.is_ascii_alphabetic()));
+        let word = words.next().unwrap_or_default();
+        identifier(word.split('.').next().unwrap_or_default(), "items")
+    }
+}
+
+impl Draft {
+    /// The file.
+    pub(super) fn yaml(&self) -> String {
+        let mut out = String::new();
+        let stream = self.place.stream();
+        self.head(&mut out);
+        self.source(&mut out);
+        self.stream(&mut out, &stream);
+        let ending = match self.format {
+            Format::Csv => "csv",
+            Format::Ndjson => "ndjson",
+        };
+        let _ = write!(
+            out,
+            "\n# One file a stream; it is replaced when a run is complete, and not before.\n\
+             sink:\n  {ending}: data/{}/{{{{ stream }}}}.{ending}\n",
+            self.name
+        );
+        out
+    }
+
+    fn head(&self, out: &mut String) {
+        let about = format!("Records of {}.", self.place.base);
+        let _ = write!(
+            out,
+            "# yaml-language-server: $schema=pipeline.schema.json\n\
+             #\n\
+             # gleaner check {name}     all mistakes of this file, offline\n\
+             # gleaner preview {name}   the first page of each stream\n\
+             # gleaner run {name}       everything\n\
+             about: {}\n",
+            scalar(&about),
+            name = self.name
+        );
+    }
+
+    fn source(&self, out: &mut String) {
+        let _ = write!(out, "\nsource:\n  url: {}\n", scalar(&self.place.base));
+        match &self.contact {
+            Some(contact) => {
+                let _ = writeln!(out, "  contact: {}", scalar(contact));
+            }
+            None => out.push_str(
+                "  # contact: you@example.org  # sent with every request: many APIs ask for it\n",
+            ),
+        }
+        out.push_str(&self.credential());
+        match &self.limit {
+            Some(limit) => {
+                let limits: Vec<String> = limit.split(',').map(|one| scalar(one.trim())).collect();
+                let written = if limit.trim() == "none" {
+                    "none".to_owned()
+                } else {
+                    format!("[{}]", limits.join(", "))
+                };
+                let _ = write!(out, "  # What the API allows; a run never exceeds it.\n  limits: {written}\n");
+            }
+            None => out.push_str(
+                "  # A guess: look up what the API allows (as 5000/h, 80/min or 1/3s) and write it here.\n  \
+                 limits: [1/s]\n",
+            ),
+        }
+    }
+
+    fn credential(&self) -> String {
+        let secret = |what: &str| format!("\"{{{{ secret.{}_{what} }}}}\"", constant(&self.name));
+        let parameter = self.place.credential.as_deref().unwrap_or("api_key");
+        let auth = match self.auth {
+            Auth::None => return String::new(),
+            Auth::Bearer => format!("{{ bearer: {} }}", secret("TOKEN")),
+            Auth::Header => format!("{{ header: {{ X-Api-Key: {} }} }}", secret("TOKEN")),
+            Auth::Query => format!(
+                "{{ query: {{ {}: {} }} }}",
+                scalar(parameter),
+                secret("TOKEN")
+            ),
+            Auth::Basic => {
+                format!(
+                    "{{ basic: {{ user: {}, password: {} }} }}",
+                    secret("USER"),
+                    secret("PASSWORD")
+                )
+            }
+        };
+        format!(
+            "  # From the environment or from a .env file beside pipelines/; never printed.\n  auth: {auth}\n"
+        )
+    }
+
+    fn stream(&self, out: &mut String, stream: &str) {
+        let _ = write!(
+            out,
+            "\nstreams:\n  {stream}:\n    get: {}\n",
+            scalar(&self.place.get)
+        );
+        let mut query = self.place.query.clone();
+        let (pages, why, parameter) = match self.pages {
+            Pages::None => ("none", "One page is all there is.", None),
+            Pages::Link => ("link", "The next page is named by a Link header.", None),
+            Pages::Next => (
+                "{ next: next }",
+                "Where the body holds the URL of the next page.",
+                None,
+            ),
+            Pages::Page => (
+                "{ page: { to: page } }",
+                "`to` is the parameter of the page number. If the answer tells how many records there\n    \
+                 # are, add `total: PATH` and `size: PARAMETER`: pages are then fetched side by side.",
+                Some("page"),
+            ),
+            Pages::Offset => (
+                "{ offset: { to: offset, size: limit } }",
+                "`to` is the parameter of the offset, `size` the one of the page size.",
+                Some("offset"),
+            ),
+            Pages::Token => (
+                "{ token: { from: next_cursor, to: cursor } }",
+                "`from` is where the body holds the next token, `to` the parameter that takes it.",
+                Some("cursor"),
+            ),
+            Pages::Keyset => (
+                "{ keyset: { field: id, to: after } }",
+                "`field` of the last record goes into the parameter `to`.",
+                Some("after"),
+            ),
+        };
+        // What paging sets must not be set beside it.
+        query.retain(|(name, _)| Some(name.as_str()) != parameter);
+        if self.pages == Pages::Offset && !query.iter().any(|(name, _)| name == "limit") {
+            query.push(("limit".to_owned(), "100".to_owned()));
+        }
+        if !query.is_empty() {
+            out.push_str("    query:\n");
+            for (name, value) in &query {
+                let _ = writeln!(out, "      {}: {}", scalar(name), scalar(value));
+            }
+        }
+        let _ = write!(out, "    # {why}\n    pages: {pages}\n");
+        match &self.records {
+            Some(path) => {
+                let _ = writeln!(out, "    records: {}", scalar(path));
+            }
+            None => out.push_str("    # records: data  # where the list is, if not at the top\n"),
+        }
+        out.push_str(
+            "    # key: id         # what identifies a record; repeats are dropped\n    \
+             # columns:        # without, every field becomes a column\n    \
+             #   id:\n    \
+             #   author: user.login\n",
+        );
+    }
+}
+
+/// Letters, digits and underscores, in small letters.
+pub(super) fn identifier(text: &str, otherwise: &str) -> String {
+    let letters = text.chars().map(|c| {
+        if c.is_ascii_alphanumeric() {
+            c.to_ascii_lowercase()
+        } else {
+            '_'
+        }
+    });
+    let name: String = letters.collect();
+    let name = name.trim_matches('_');
+    if name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        name.to_owned()
+    } else {
+        otherwise.to_owned()
+    }
+}
+
+fn constant(name: &str) -> String {
+    identifier(name, "api").to_ascii_uppercase()
+}
+
+/// Text as a YAML scalar: plain where that is beyond doubt, else quoted as JSON, which YAML reads.
+fn scalar(text: &str) -> String {
+    let plain = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/')
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "/._-+@: %=".contains(c))
+        && !text.contains(": ")
+        && !text.ends_with([':', ' '])
+        && !["true", "false", "null", "yes", "no", "on", "off", "y", "n"]
+            .contains(&text.to_ascii_lowercase().as_str());
+    if plain {
+        text.to_owned()
+    } else {
+        serde_json::Value::from(text).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_taken_apart_and_its_credential_is_not_kept() {
+        let place = Place::read(
+            "https://api.example.com/v1/users/42/orders.json?state=all&api_key=hush&page=3",
+            None,
+        )
+        .unwrap();
+        assert_eq!(
+            (place.name().as_str(), place.stream().as_str()),
+            ("example", "orders")
+        );
+        let draft = Draft {
+            name: place.name(),
+            place,
+            records: Some("data".to_owned()),
+            pages: Pages::Page,
+            limit: Some("80/min, 5000/h".to_owned()),
+            contact: None,
+            auth: Auth::Query,
+            format: Format::Csv,
+        };
+        assert!(!draft.yaml().contains("hush"));
+        insta::assert_snapshot!(draft.yaml(), @r#"
+        # yaml-language-server: $schema=pipeline.schema.json
+        #
+        # gleaner check example     all mistakes of this file, offline
+        # gleaner preview example   the first page of each stream
+        # gleaner run example       everything
+        about: Records of https://api.example.com.
+
+        source:
+          url: https://api.example.com
+          # contact: you@example.org  # sent with every request: many APIs ask for it
+          # From the environment or from a .env file beside pipelines/; never printed.
+          auth: { query: { api_key: "{{ secret.EXAMPLE_TOKEN }}" } }
+          # What the API allows; a run never exceeds it.
+          limits: [80/min, 5000/h]
+
+        streams:
+          orders:
+            get: /v1/users/42/orders.json
+            query:
+              state: all
+            # `to` is the parameter of the page number. If the answer tells how many records there
+            # are, add `total: PATH` and `size: PARAMETER`: pages are then fetched side by side.
+            pages: { page: { to: page } }
+            records: data
+            # key: id         # what identifies a record; repeats are dropped
+            # columns:        # without, every field becomes a column
+            #   id:
+            #   author: user.login
+
+        # One file a stream; it is replaced when a run is complete, and not before.
+        sink:
+          csv: data/example/{{ stream }}.csv
+        "#);
+    }
+
+    #[test]
+    fn a_base_and_a_path_stay_apart() {
+        let place = Place::read("api.example.com/v2/", Some("items?limit=5")).unwrap();
+        assert_eq!(place.base, "https://api.example.com/v2");
+        assert_eq!(place.get, "/items");
+        assert_eq!(place.query, [("limit".to_owned(), "5".to_owned())]);
+        assert!(Place::read("ftp://x.org", None).is_err());
+        assert!(Place::read("https://me:pw@x.org", None).is_err());
+    }
+
+    #[test]
+    fn scalars_survive_yaml() {
+        for (text, written) in [
+            ("/items", "/items"),
+            ("no", "\"no\""),
+            ("a: b", "\"a: b\""),
+            ("{{ x }}", "\"{{ x }}\""),
+            ("say \"hi\"", "\"say \\\"hi\\\"\""),
+            ("", "\"\""),
+        ] {
+            assert_eq!(scalar(text), written);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! One run from an open plan to its summary: the world around it, progress, signals.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::failure::Failure;
+use crate::fetch::transport::SharedTransport;
+use crate::harvest::events::Events;
+use crate::harvest::summary::Summary;
+use crate::harvest::{Harvest, Options, World};
+use crate::plan::Plan;
+use crate::report::Reporter;
+
+use super::signals::Stop;
+use super::table;
+
+/// How often progress is drawn.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What several runs of one command share.
+#[derive(Debug, Clone)]
+pub(super) struct Drive {
+    /// Time.
+    pub(super) clock: Clock,
+    /// Who tells.
+    pub(super) reporter: Arc<Reporter>,
+    /// Signals.
+    pub(super) stop: Stop,
+}
+
+impl Drive {
+    /// Starts listening to signals.
+    pub(super) fn new(reporter: Arc<Reporter>) -> Self {
+        Self {
+            clock: Clock::system(),
+            stop: Stop::listen(Arc::clone(&reporter)),
+            reporter,
+        }
+    }
+
+    /// The outside, as a run sees it.
+    pub(super) fn world(&self, transport: SharedTransport, root: PathBuf) -> World {
+        World {
+            clock: self.clock,
+            transport,
+            root,
+            events: Events::new(self.clock, self.reporter.listener()),
+            stop: self.stop.asked.clone(),
+        }
+    }
+
+    /// Runs a plan to its end.
+    pub(super) async fn run(
+        &self,
+        plan: Plan,
+        world: World,
+        options: Options,
+    ) -> Result<Summary, Failure> {
+        let harvest = Harvest::open(plan, world, options).map_err(|failure| *failure)?;
+        let ticker = tokio::spawn(tick(self.clock, Arc::clone(&self.reporter)));
+        let mut summary = harvest.run().await;
+        ticker.abort();
+        self.reporter.close();
+        summary.exit = self.stop.exit(summary.exit);
+        Ok(summary)
+    }
+}
+
+/// Draws until it is ended.
+async fn tick(clock: Clock, reporter: Arc<Reporter>) {
+    loop {
+        reporter.tick(clock.calendar(), table::stderr_width());
+        clock.sleep_until(clock.now() + TICK).await;
+    }
+}

@@ -1,0 +1,237 @@
+//! `gleaner init`: asks a few questions, or takes flags, and writes a first pipeline file.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+
+use crate::failure::{Exit, Failure};
+use crate::report::{Verbosity, clean};
+
+use super::draft::{Auth, Draft, Format, Pages, Place, identifier};
+use super::global::Global;
+use super::out;
+use super::project::{self, PIPELINES};
+use super::rooms::{self, NoPlan, Overrides};
+
+/// The schema that a new file names for editors.
+const SCHEMA: &str = "pipeline.schema.json";
+
+/// Write a first pipeline file, with comments
+///
+/// Asks on a terminal for what the flags do not say; elsewhere --url is needed and the rest has
+/// defaults. The URL of any page will do: it is taken apart, and a credential in it is replaced
+/// by a secret. The file passes `gleaner check`; one that exists is never overwritten unless
+/// --force is given.
+///
+/// For example:
+///
+///   gleaner init quakes --url https://earthquake.usgs.gov/fdsnws/event/1/query?format=geojson \
+///     --records features --pages offset --limit 1/s
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct InitArgs {
+    /// Name of the pipeline; made from the host if left out
+    name: Option<String>,
+
+    /// Where the API is: its base URL, or the URL of a page
+    #[arg(long)]
+    url: Option<String>,
+
+    /// Path after the base URL
+    #[arg(long, value_name = "PATH")]
+    get: Option<String>,
+
+    /// Where in an answer the records are: data, or result.items
+    #[arg(long, value_name = "PATH")]
+    records: Option<String>,
+
+    /// How the API pages
+    #[arg(long, value_enum)]
+    pages: Option<Pages>,
+
+    /// What the API allows: 80/min, 5000/h, several with commas, or none
+    #[arg(long)]
+    limit: Option<String>,
+
+    /// E-mail or URL for the User-Agent
+    #[arg(long)]
+    contact: Option<String>,
+
+    /// How the API wants to know who asks
+    #[arg(long, value_enum)]
+    auth: Option<Auth>,
+
+    /// Format of the files
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+
+    /// Overwrite a file that exists
+    #[arg(long)]
+    force: bool,
+}
+
+impl InitArgs {
+    pub(super) fn execute(&self, global: &Global) -> Result<Exit, Failure> {
+        let here = project::here()?;
+        let root = project::root_above(&here).unwrap_or_else(|| here.clone());
+        let draft = self.draft()?;
+        let path = root.join(PIPELINES).join(format!("{}.yaml", draft.name));
+        let shown = path.strip_prefix(&here).unwrap_or(&path).to_owned();
+        if path.exists() && !self.force {
+            return Err(Failure::usage(format!("{} exists", shown.display()))
+                .hint("choose another name, or --force to overwrite it"));
+        }
+        let text = draft.yaml();
+        match rooms::plan_text(
+            &shown,
+            text.clone(),
+            &Overrides::default(),
+            out::stderr_colour(),
+        ) {
+            Ok(_) => {}
+            Err(NoPlan::Failure(failure)) => return Err(failure),
+            Err(NoPlan::Mistakes(mistakes)) => {
+                out::stderr(&mistakes.drawn);
+                return Err(Failure::usage(
+                    "these answers make no pipeline; nothing was written",
+                ));
+            }
+        }
+        write(&path, &text)?;
+        let schema = path.with_file_name(SCHEMA);
+        if !schema.exists() {
+            write(&schema, &rooms::schema()?)?;
+        }
+        if global.verbosity() != Verbosity::Quiet {
+            let name = clean(&draft.name);
+            out::stdout(&format!(
+                "wrote {}\nnext: `gleaner preview {name}` shows a first page, `gleaner run {name}` fetches all\n",
+                clean(&shown.display().to_string())
+            ))?;
+        }
+        Ok(Exit::Complete)
+    }
+
+    /// What the flags say, and the answers to what they do not.
+    fn draft(&self) -> Result<Draft, Failure> {
+        let asks = io::stdin().is_terminal() && io::stderr().is_terminal();
+        let url = match &self.url {
+            Some(url) => url.clone(),
+            None if asks => ask("URL of the API, or of one of its pages", "")?,
+            None => return Err(Failure::usage("--url is needed where nobody can be asked")),
+        };
+        let place = Place::read(&url, self.get.as_deref()).map_err(Failure::usage)?;
+        // Who gave the URL by flag knows the flags; only who was asked is asked on.
+        let asks = asks && self.url.is_none();
+        let text = |given: &Option<String>, question, usual: &str| match given {
+            Some(given) => Ok(Some(given.clone())),
+            None if asks => Ok(Some(ask(question, usual)?).filter(|text| !text.is_empty())),
+            None => Ok(None),
+        };
+        let name = match &self.name {
+            Some(name) => name.clone(),
+            None if asks => ask("name of the pipeline", &place.name())?,
+            None => place.name(),
+        };
+        if identifier(&name.replace('-', "_"), "") != name.replace('-', "_") {
+            return Err(
+                Failure::usage(format!("`{}` cannot be a name", clean(&name)))
+                    .hint("small letters, digits, - and _, a letter first"),
+            );
+        }
+        let auth = if place.credential.is_some() {
+            Auth::Query
+        } else {
+            Auth::None
+        };
+        Ok(Draft {
+            records: text(
+                &self.records,
+                "where in an answer the records are (empty: at the top)",
+                "",
+            )?,
+            pages: choice(self.pages, asks, "how it pages", Pages::None)?,
+            limit: text(
+                &self.limit,
+                "what it allows, as 80/min or 5000/h (empty: a careful guess)",
+                "",
+            )?,
+            contact: text(
+                &self.contact,
+                "an e-mail or URL to tell the API (may be empty)",
+                "",
+            )?,
+            auth: choice(self.auth, asks, "how it wants to know who asks", auth)?,
+            format: choice(self.format, asks, "format of the files", Format::Csv)?,
+            name,
+            place,
+        })
+    }
+}
+
+fn choice<T: ValueEnum>(
+    given: Option<T>,
+    asks: bool,
+    question: &str,
+    usual: T,
+) -> Result<T, Failure> {
+    let name = |value: &T| {
+        value
+            .to_possible_value()
+            .map(|v| v.get_name().to_owned())
+            .unwrap_or_default()
+    };
+    match given {
+        Some(given) => Ok(given),
+        None if !asks => Ok(usual),
+        None => loop {
+            let all: Vec<String> = T::value_variants().iter().map(name).collect();
+            let answer = ask(&format!("{question} ({})", all.join(", ")), &name(&usual))?;
+            if let Ok(value) = T::from_str(&answer, true) {
+                return Ok(value);
+            }
+            out::stderr("  that is none of them\n");
+        },
+    }
+}
+
+/// One question; an empty answer means the usual one.
+fn ask(question: &str, usual: &str) -> Result<String, Failure> {
+    let shown = if usual.is_empty() {
+        String::new()
+    } else {
+        format!(" [{usual}]")
+    };
+    out::stderr(&format!("{question}{shown}: "));
+    let mut answer = String::new();
+    let read = io::stdin()
+        .lock()
+        .read_line(&mut answer)
+        .map_err(|error| Failure::new(Exit::Failed, "cannot read the answer").caused_by(&error))?;
+    if read == 0 {
+        out::stderr("\n");
+        return Err(Failure::usage(
+            "the answers ended early; nothing was written",
+        ));
+    }
+    let answer = answer.trim();
+    Ok(if answer.is_empty() { usual } else { answer }.to_owned())
+}
+
+/// Whole or not at all: beside the target first, then renamed.
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    let beside: PathBuf = path.with_extension("tmp");
+    let written = path
+        .parent()
+        .map_or(Ok(()), std::fs::create_dir_all)
+        .and_then(|()| {
+            let mut file = std::fs::File::create(&beside)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        })
+        .and_then(|()| std::fs::rename(&beside, path));
+    written.map_err(|error| {
+        Failure::new(Exit::Disk, format!("cannot write {}", path.display())).caused_by(&error)
+    })
+}

@@ -1,0 +1,245 @@
+//! `gleaner preview`: the first page of each stream as a table, with the types its values show.
+
+use std::collections::HashMap;
+
+use clap::Args;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::failure::{Exit, Failure};
+use crate::harvest::Options;
+use crate::report::{self, Manner, Reporter, Verbosity, clean, plural};
+
+use super::drive::Drive;
+use super::global::Global;
+use super::infer::Kind;
+use super::rooms::{self, NoPlan, Overrides, Sample};
+use super::{out, project, table};
+
+/// Rows shown of each stream.
+const ROWS: usize = 10;
+
+/// Show the first page of each stream as a table
+///
+/// Sends one request a stream, within the limits, and writes no file. The second line of the
+/// header says what the values of that page look like: integer, number, boolean, date,
+/// timestamp, text, json, or null where all are empty.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct PreviewArgs {
+    /// Name or path of a pipeline
+    #[arg(value_name = "NAME|PATH")]
+    pipeline: String,
+
+    /// Set a variable of the pipeline; may be repeated
+    #[arg(long = "var", value_name = "NAME=VALUE", value_parser = super::run::assignment)]
+    vars: Vec<(String, String)>,
+
+    /// Preview only this stream; may be repeated
+    #[arg(long = "stream", value_name = "STREAM")]
+    streams: Vec<String>,
+}
+
+impl PreviewArgs {
+    pub(super) async fn execute(&self, global: &Global) -> Result<Exit, Failure> {
+        let found = project::find(&self.pipeline)?;
+        let overrides = Overrides {
+            vars: self.vars.clone(),
+            streams: self.streams.clone(),
+            ..Overrides::default()
+        };
+        let plan = match rooms::plan(&found.path, &overrides, out::stderr_colour()) {
+            Ok(plan) => plan,
+            Err(NoPlan::Failure(failure)) => return Err(failure),
+            Err(NoPlan::Mistakes(mistakes)) => {
+                out::stderr(&mistakes.drawn);
+                return Ok(Exit::Invalid);
+            }
+        };
+        // A few requests: plain lines about waits and retries are all the progress needed.
+        let drive = Drive::new(Reporter::new(Manner {
+            json: false,
+            verbosity: global.verbosity().min(Verbosity::Usual),
+            terminal: false,
+            colour: out::stderr_colour(),
+        }));
+        let world = drive.world(rooms::transport(&plan)?, found.root);
+        let options = Options {
+            streams: self.streams.clone(),
+            limit_records: None,
+        };
+        let mut exit = Exit::Complete;
+        for sample in rooms::preview(plan, world, options).await? {
+            out::stdout(&draw(&sample, table::width()))?;
+            if let Some(failure) = &sample.failure {
+                out::stderr(&report::draw_failure(failure));
+                exit = exit.worst(failure.exit);
+            }
+        }
+        Ok(drive.stop.exit(exit))
+    }
+}
+
+/// A stream's first page.
+fn draw(sample: &Sample, width: usize) -> String {
+    let mut out = format!(
+        "{}: {} on the first page\n",
+        clean(&sample.stream),
+        plural(sample.records.len() as u64, "record")
+    );
+    let page = Page::read(&sample.records);
+    if page.names.is_empty() {
+        return out;
+    }
+    let kinds = page.kinds.iter().map(ToString::to_string).collect();
+    let header = [page.names, kinds];
+    let rows: Vec<Vec<String>> = page.rows.into_iter().take(ROWS).collect();
+    out.push_str(&table::ruled(&header, &rows, width));
+    out
+}
+
+/// Records as a table: every field that any record has, in order of first appearance.
+#[derive(Debug, Default)]
+struct Page {
+    names: Vec<String>,
+    kinds: Vec<Kind>,
+    rows: Vec<Vec<String>>,
+    places: HashMap<String, usize>,
+}
+
+impl Page {
+    fn read(records: &[String]) -> Self {
+        let mut page = Self::default();
+        for record in records {
+            let mut row = Vec::new();
+            page.fields(record, "", &mut row);
+            page.rows.push(row);
+        }
+        let columns = page.names.len();
+        for row in &mut page.rows {
+            row.resize(columns, String::new());
+        }
+        page
+    }
+
+    /// Adds the fields of an object, those of nested objects under dotted names.
+    fn fields(&mut self, json: &str, prefix: &str, row: &mut Vec<String>) {
+        let Some(fields) = fields(json).filter(|fields| !fields.is_empty()) else {
+            let name = if prefix.is_empty() { "value" } else { prefix };
+            self.cell(name, json, row);
+            return;
+        };
+        for (name, value) in fields {
+            let name = if prefix.is_empty() {
+                name
+            } else {
+                format!("{prefix}.{name}")
+            };
+            if value.get().starts_with('{') {
+                self.fields(value.get(), &name, row);
+            } else {
+                self.cell(&name, value.get(), row);
+            }
+        }
+    }
+
+    fn cell(&mut self, name: &str, json: &str, row: &mut Vec<String>) {
+        let place = match self.places.get(name) {
+            Some(place) => *place,
+            None => {
+                self.places.insert(name.to_owned(), self.names.len());
+                self.names.push(name.to_owned());
+                self.kinds.push(Kind::Null);
+                self.names.len() - 1
+            }
+        };
+        self.kinds[place] = self.kinds[place].join(Kind::of(json));
+        if row.len() <= place {
+            row.resize(place + 1, String::new());
+        }
+        row[place] = shown(json);
+    }
+}
+
+/// A value as a cell: text without its quotes, null as nothing, all else as written.
+fn shown(json: &str) -> String {
+    match json.as_bytes().first() {
+        Some(b'"') => serde_json::from_str(json).unwrap_or_else(|_| json.to_owned()),
+        Some(b'n') => String::new(),
+        _ => json.to_owned(),
+    }
+}
+
+/// The fields of an object in order, values as written (so that long numbers stay exact).
+fn fields(json: &str) -> Option<Vec<(String, Box<RawValue>)>> {
+    struct InOrder;
+    impl<'de> Visitor<'de> for InOrder {
+        type Value = Vec<(String, Box<RawValue>)>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut fields = Vec::new();
+            while let Some(field) = map.next_entry()? {
+                fields.push(field);
+            }
+            Ok(fields)
+        }
+    }
+    serde_json::Deserializer::from_str(json)
+        .deserialize_map(InOrder)
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_becomes_a_typed_table() {
+        let records = [
+            r#"{"id": 1234567890123456789012345, "title": "One", "user": {"login": "ann", "bot": false}, "labels": ["a"], "at": "2024-05-01T10:00:00Z", "price": 1.10, "gone": null}"#,
+            r#"{"id": 2, "user": {"login": "bob"}, "title": "Two\u001b[2J", "price": 3, "extra": "2024-05-01"}"#,
+        ];
+        let sample = Sample {
+            stream: "issues".to_owned(),
+            records: records.map(str::to_owned).to_vec(),
+            failure: None,
+        };
+        insta::assert_snapshot!(draw(&sample, 160), @r#"
+        issues: 2 records on the first page
+        ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+         id                          title          user.login   user.bot   labels   at                     price    gone   extra
+         integer                     text           text         boolean    json     timestamp              number   null   date
+        ═══════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════
+         1234567890123456789012345   One            ann          false      ["a"]    2024-05-01T10:00:00Z   1.10
+        ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+         2                           Two\u{1b}[2J   bob                                                     3               2024-05-01
+        ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+        "#);
+    }
+
+    #[test]
+    fn what_is_no_object_is_a_value() {
+        let sample = Sample {
+            stream: "ids".to_owned(),
+            records: vec!["1".to_owned(), "\"x\"".to_owned(), "{}".to_owned()],
+            failure: None,
+        };
+        insta::assert_snapshot!(draw(&sample, 80), @r"
+        ids: 3 records on the first page
+        ───────
+         value
+         json
+        ═══════
+         1
+        ───────
+         x
+        ───────
+         {}
+        ───────
+        ");
+    }
+}

@@ -1,0 +1,153 @@
+//! `gleaner run`: fetches everything and publishes it.
+
+use std::io::IsTerminal;
+
+use clap::Args;
+
+use crate::failure::{Exit, Failure};
+use crate::harvest::Options;
+use crate::harvest::summary::Summary;
+use crate::plan::Plan;
+use crate::report::{self, Manner, Reporter, Verbosity};
+
+use super::drive::Drive;
+use super::global::Global;
+use super::out;
+use super::project::{self, Found};
+use super::rooms::{self, NoPlan, Overrides};
+
+/// Fetch every page of a pipeline and publish its files
+///
+/// A NAME stands for pipelines/NAME.yaml of the project, which is the nearest folder upward that
+/// holds pipelines/; a path works too. Several pipelines run one after the other; all files are
+/// checked before the first request.
+///
+/// Ctrl-C stops gracefully, a second one at once. A file that was there before stays as it was
+/// until the new one is whole.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct RunArgs {
+    /// Names or paths of pipelines
+    #[arg(required = true, value_name = "NAME|PATH")]
+    pipelines: Vec<String>,
+
+    /// Set a variable of the pipeline; may be repeated
+    #[arg(long = "var", value_name = "NAME=VALUE", value_parser = assignment)]
+    vars: Vec<(String, String)>,
+
+    /// Run only this stream; may be repeated
+    #[arg(long = "stream", value_name = "STREAM")]
+    streams: Vec<String>,
+
+    /// Write here instead of where the pipeline says: csv=PATH or ndjson=PATH
+    #[arg(long = "sink", value_name = "FORMAT=PATH", value_parser = sink)]
+    sinks: Vec<String>,
+
+    /// Stop each stream after N records; writes beside the target, which stays as it is
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    limit_records: Option<u64>,
+
+    /// Write events as NDJSON to standard output instead of showing progress
+    #[arg(long)]
+    json: bool,
+}
+
+impl RunArgs {
+    /// Runs all, one after the other; the worst end is the end.
+    pub(super) async fn execute(&self, global: &Global) -> Result<Exit, Failure> {
+        let Some(plans) = self.plans()? else {
+            return Ok(Exit::Invalid);
+        };
+        let verbosity = global.verbosity();
+        let drive = Drive::new(Reporter::new(Manner {
+            json: self.json,
+            verbosity,
+            terminal: std::io::stderr().is_terminal(),
+            colour: out::stderr_colour(),
+        }));
+        let mut exit = Exit::Complete;
+        for (found, plan) in plans {
+            if drive.stop.is_asked() {
+                exit = exit.worst(drive.stop.exit(Exit::Interrupted));
+                break;
+            }
+            let ended = self.one(&drive, found, plan).await;
+            exit = exit.worst(tell(ended, self.json || verbosity == Verbosity::Quiet));
+        }
+        Ok(exit)
+    }
+
+    /// All plans, or none if a file has mistakes: these are shown, of all files.
+    fn plans(&self) -> Result<Option<Vec<(Found, Plan)>>, Failure> {
+        let overrides = Overrides {
+            vars: self.vars.clone(),
+            sinks: self.sinks.clone(),
+            streams: self.streams.clone(),
+        };
+        let found: Vec<Found> = self
+            .pipelines
+            .iter()
+            .map(|name| project::find(name))
+            .collect::<Result<_, _>>()?;
+        let mut plans = Vec::new();
+        let mut mistaken = false;
+        for found in found {
+            match rooms::plan(&found.path, &overrides, out::stderr_colour()) {
+                Ok(plan) => plans.push((found, plan)),
+                Err(NoPlan::Failure(failure)) => return Err(failure),
+                Err(NoPlan::Mistakes(mistakes)) => {
+                    mistaken = true;
+                    out::stderr(&mistakes.drawn);
+                }
+            }
+        }
+        Ok((!mistaken).then_some(plans))
+    }
+
+    async fn one(&self, drive: &Drive, found: Found, plan: Plan) -> Result<Summary, Failure> {
+        let world = drive.world(rooms::transport(&plan)?, found.root);
+        let options = Options {
+            streams: self.streams.clone(),
+            limit_records: self.limit_records,
+        };
+        drive.run(plan, world, options).await
+    }
+}
+
+/// Shows how a run ended; where only errors are wanted, only them.
+pub(super) fn tell(ended: Result<Summary, Failure>, only_errors: bool) -> Exit {
+    match ended {
+        Ok(summary) if only_errors => {
+            for failure in summary
+                .streams
+                .iter()
+                .filter_map(|stream| stream.failure.as_ref())
+            {
+                out::stderr(&report::draw_failure(failure));
+            }
+            summary.exit
+        }
+        Ok(summary) => {
+            out::stderr(&report::draw_summary(&summary));
+            summary.exit
+        }
+        Err(failure) => {
+            out::stderr(&report::draw_failure(&failure));
+            failure.exit
+        }
+    }
+}
+
+pub(super) fn assignment(written: &str) -> Result<(String, String), String> {
+    match written.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it as name=value".to_owned()),
+    }
+}
+
+fn sink(written: &str) -> Result<String, String> {
+    match written.split_once('=') {
+        Some(("csv" | "ndjson", path)) if !path.is_empty() => Ok(written.to_owned()),
+        _ => Err("write it as csv=PATH or ndjson=PATH".to_owned()),
+    }
+}

@@ -1,0 +1,101 @@
+//! Ctrl-C and SIGTERM: the first asks the run to stop gracefully, the second ends it at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use tokio::sync::watch;
+
+use crate::failure::Exit;
+use crate::report::Reporter;
+
+/// What the outside asked for.
+#[derive(Debug, Clone)]
+pub(super) struct Stop {
+    /// Becomes true when a run should stop.
+    pub(super) asked: watch::Receiver<bool>,
+    how: Arc<AtomicU8>,
+}
+
+impl Stop {
+    /// Listens to signals for the rest of the process.
+    pub(super) fn listen(reporter: Arc<Reporter>) -> Self {
+        let (tell, asked) = watch::channel(false);
+        let how = Arc::new(AtomicU8::new(0));
+        let noted = Arc::clone(&how);
+        tokio::spawn(async move {
+            let mut signals = Signals::new();
+            let first = signals.next().await;
+            noted.store(first.code(), Ordering::Relaxed);
+            reporter.say("stopping; what was fetched is kept. Once more to stop at once");
+            // Fails only when no run is left to be stopped.
+            let _ = tell.send(true);
+            let second = signals.next().await;
+            reporter.close();
+            std::process::exit(i32::from(second.code()));
+        });
+        Self { asked, how }
+    }
+
+    /// How a run that was stopped ends: by the signal that stopped it.
+    pub(super) fn exit(&self, of_run: Exit) -> Exit {
+        if of_run == Exit::Interrupted
+            && self.how.load(Ordering::Relaxed) == Exit::Terminated.code()
+        {
+            Exit::Terminated
+        } else {
+            of_run
+        }
+    }
+
+    /// Whether a signal came.
+    pub(super) fn is_asked(&self) -> bool {
+        *self.asked.borrow()
+    }
+}
+
+#[cfg(unix)]
+struct Signals {
+    term: Option<tokio::signal::unix::Signal>,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        Self {
+            term: signal(SignalKind::terminate()).ok(),
+        }
+    }
+
+    async fn next(&mut self) -> Exit {
+        let Some(term) = &mut self.term else {
+            return ctrl_c().await;
+        };
+        tokio::select! {
+            exit = ctrl_c() => exit,
+            _ = term.recv() => Exit::Terminated,
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> Self {
+        Self
+    }
+
+    async fn next(&mut self) -> Exit {
+        ctrl_c().await
+    }
+}
+
+async fn ctrl_c() -> Exit {
+    if tokio::signal::ctrl_c().await.is_err() {
+        // No handler could be installed: the system's own, which ends the process, is in force.
+        std::future::pending::<()>().await;
+    }
+    Exit::Interrupted
+}

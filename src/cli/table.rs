@@ -1,0 +1,164 @@
+//! Tables that fit the terminal: cells are cut, columns that find no room are named below.
+
+use comfy_table::Table;
+use comfy_table::presets::{NOTHING, UTF8_HORIZONTAL_ONLY};
+
+use crate::report::clean;
+
+/// Widest cell.
+const CELL: usize = 32;
+/// Width where there is no terminal to ask.
+const USUAL: usize = 100;
+
+/// The width of the terminal behind standard output or, failing that, a usual one.
+pub(super) fn width() -> usize {
+    Table::new().width().map_or(USUAL, usize::from)
+}
+
+/// The width of the terminal behind standard error or, failing that, a usual one.
+pub(super) fn stderr_width() -> usize {
+    Table::new().use_stderr().width().map_or(USUAL, usize::from)
+}
+
+/// Rows under headers of one or more lines, cut to `width` columns of text.
+pub(super) fn ruled(header: &[Vec<String>], rows: &[Vec<String>], width: usize) -> String {
+    let shown = fitting(header, rows, width);
+    let pick = |cells: &Vec<String>| -> Vec<String> {
+        cells
+            .iter()
+            .take(shown)
+            .map(|cell| cut(cell, CELL))
+            .collect()
+    };
+    let mut table = Table::new();
+    table.force_no_tty().load_style(UTF8_HORIZONTAL_ONLY);
+    let lines: Vec<Vec<String>> = header.iter().map(pick).collect();
+    table.set_header(
+        (0..shown)
+            .map(|c| {
+                lines
+                    .iter()
+                    .map(|line| line[c].as_str())
+                    .collect::<Vec<_>>()
+                    .join("\n")
+            })
+            .collect::<Vec<_>>(),
+    );
+    table.add_rows(rows.iter().map(pick));
+    let mut out = table.trim_fmt();
+    out.push('\n');
+    let left: Vec<&str> = header
+        .first()
+        .into_iter()
+        .flatten()
+        .skip(shown)
+        .map(String::as_str)
+        .collect();
+    if !left.is_empty() {
+        let names = cut(&left.join(", "), width.saturating_sub(24).max(20));
+        out.push_str(&format!("and {} more: {names}\n", left.len()));
+    }
+    out
+}
+
+/// Rows without lines; the last column is cut to the terminal.
+pub(super) fn plain(header: &[&str], rows: &[Vec<String>], width: usize) -> String {
+    let columns = header.len();
+    let mut widest = vec![0; columns.saturating_sub(1)];
+    for (c, most) in widest.iter_mut().enumerate() {
+        let cells = rows.iter().map(|row| row[c].chars().count());
+        *most = cells.chain([header[c].len()]).max().unwrap_or(0).min(CELL);
+    }
+    let room = width
+        .saturating_sub(widest.iter().map(|w| w + 2).sum::<usize>() + 1)
+        .max(20);
+    let mut table = Table::new();
+    table.force_no_tty().load_style(NOTHING);
+    table.set_header(header.iter().map(ToString::to_string).collect::<Vec<_>>());
+    table.add_rows(rows.iter().map(|row| {
+        let cells = row.iter().enumerate();
+        cells
+            .map(|(c, cell)| cut(cell, if c + 1 == columns { room } else { CELL }))
+            .collect::<Vec<_>>()
+    }));
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let mut out = table.trim_fmt();
+    out.push('\n');
+    out
+}
+
+/// How many of the first columns fit; at least one.
+fn fitting(header: &[Vec<String>], rows: &[Vec<String>], width: usize) -> usize {
+    let columns = header.first().map_or(0, Vec::len);
+    let mut used = 0;
+    for column in 0..columns {
+        let cells = header.iter().chain(rows).filter_map(|row| row.get(column));
+        let widest = cells
+            .map(|cell| clean(cell).chars().count().min(CELL))
+            .max()
+            .unwrap_or(0);
+        used += widest + 2;
+        if used > width && column > 0 {
+            return column;
+        }
+    }
+    columns
+}
+
+/// One line, safe for a terminal, at most `width` characters.
+fn cut(text: &str, width: usize) -> String {
+    let text = clean(text);
+    if text.chars().count() <= width {
+        return text.into_owned();
+    }
+    let mut out: String = text.chars().take(width.saturating_sub(1)).collect();
+    out.push('…');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(cells: &[&str]) -> Vec<String> {
+        cells.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_finds_no_room_is_named() {
+        let header = [
+            row(&["id", "title", "body", "author"]),
+            row(&["integer", "text", "text", "text"]),
+        ];
+        let rows = [row(&[
+            "1",
+            "A title that is longer than any cell may be",
+            "short\n\u{1b}[31mbody",
+            "ann",
+        ])];
+        insta::assert_snapshot!(ruled(&header, &rows, 60), @r"
+        ────────────────────────────────────────────
+         id        title
+         integer   text
+        ════════════════════════════════════════════
+         1         A title that is longer than any…
+        ────────────────────────────────────────────
+        and 2 more: body, author
+        ");
+    }
+
+    #[test]
+    fn a_plain_table_cuts_only_its_last_column() {
+        let rows = [row(&[
+            "demo",
+            "2",
+            "A sentence about the demo that is rather long.",
+        ])];
+        insta::assert_snapshot!(plain(&["NAME", "STREAMS", "ABOUT"], &rows, 40), @r"
+        NAME  STREAMS  ABOUT
+        demo  2        A sentence about the de…
+        ");
+    }
+}

@@ -1,0 +1,445 @@
+//! The door to the network: `Transport` over reqwest, with everything that reqwest does on its
+//! own turned off, and its errors turned into ours. Nothing else imports reqwest.
+
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use url::{Host, Url};
+
+use super::transport::{
+    BodySource, Boxed, ClientSettings, Request, Response, SendError, SendErrorKind, Transport,
+};
+
+/// Node servers close idle connections after 5 seconds; a request sent at that moment is lost,
+/// so ours are dropped before.
+const IDLE_CONNECTION: Duration = Duration::from_secs(4);
+
+/// Sends requests over TCP and TLS.
+#[derive(Debug, Clone)]
+pub struct HttpClient {
+    client: reqwest::Client,
+    /// For this machine: a proxy named by the environment cannot reach our loopback.
+    direct: reqwest::Client,
+    connect: Duration,
+}
+
+/// The client cannot be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClientError {
+    /// Nothing to check certificates against, as in bare containers.
+    #[error(
+        "the system has no CA certificates to check servers with; install its `ca-certificates` package or point SSL_CERT_FILE at a bundle"
+    )]
+    NoCertificates,
+    /// Anything else.
+    #[error("cannot set up the HTTP client: {0}")]
+    Other(String),
+}
+
+impl HttpClient {
+    /// A client with its own pool of connections.
+    pub fn new(settings: ClientSettings) -> Result<Self, ClientError> {
+        let builder = || {
+            reqwest::Client::builder()
+                .retry(reqwest::retry::never())
+                .redirect(reqwest::redirect::Policy::none())
+                .referer(false)
+                .connect_timeout(settings.connect)
+                .pool_idle_timeout(IDLE_CONNECTION)
+        };
+        Ok(Self {
+            client: builder().build().map_err(|e| build_error(&e))?,
+            direct: builder().no_proxy().build().map_err(|e| build_error(&e))?,
+            connect: settings.connect,
+        })
+    }
+}
+
+impl Transport for HttpClient {
+    fn send(&self, request: Request) -> Boxed<'_, Result<Response, SendError>> {
+        Box::pin(async move {
+            let client = if is_loopback(&request.url) {
+                &self.direct
+            } else {
+                &self.client
+            };
+            let mut out = reqwest::Request::new(request.method, request.url);
+            *out.headers_mut() = request.headers;
+            *out.body_mut() = request.body.map(reqwest::Body::from);
+            let mut answer = client
+                .execute(out)
+                .await
+                .map_err(|error| send_error(error, Stage::Headers, self.connect))?;
+            Ok(Response {
+                status: answer.status(),
+                headers: std::mem::take(answer.headers_mut()),
+                body: Box::new(Body {
+                    answer,
+                    connect: self.connect,
+                }),
+            })
+        })
+    }
+}
+
+struct Body {
+    answer: reqwest::Response,
+    connect: Duration,
+}
+
+impl BodySource for Body {
+    fn chunk(&mut self) -> Boxed<'_, Result<Option<Bytes>, SendError>> {
+        Box::pin(async move {
+            self.answer
+                .chunk()
+                .await
+                .map_err(|error| send_error(error, Stage::Body, self.connect))
+        })
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        // RFC 6761 section 6.3.
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        None => false,
+    }
+}
+
+/// How far a request came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Headers,
+    Body,
+}
+
+fn build_error(error: &reqwest::Error) -> ClientError {
+    let message = said(error);
+    if message.contains("No CA certificates") {
+        ClientError::NoCertificates
+    } else {
+        ClientError::Other(message)
+    }
+}
+
+fn send_error(error: reqwest::Error, stage: Stage, connect: Duration) -> SendError {
+    let error = error.without_url();
+    let kind = kind(&error, stage);
+    let message = if error.is_connect() && error.is_timeout() {
+        format!("connecting took longer than {connect:?}")
+    } else {
+        said(&error)
+    };
+    SendError { kind, message }
+}
+
+fn kind(error: &reqwest::Error, stage: Stage) -> SendErrorKind {
+    if error.is_builder() {
+        return SendErrorKind::Request;
+    }
+    if error.is_connect() {
+        return if error.is_dns() {
+            SendErrorKind::UnknownHost
+        } else if chain(error).any(|cause| io_kind(cause) == Some(io::ErrorKind::InvalidData)) {
+            // The kind of all that rustls refuses during a handshake.
+            SendErrorKind::Certificate
+        } else {
+            SendErrorKind::Connect
+        };
+    }
+    if chain(error).any(tls_alert) {
+        return SendErrorKind::Certificate;
+    }
+    if error.is_timeout() {
+        return SendErrorKind::Timeout;
+    }
+    if chain(error).any(|cause| hyper_says(cause, hyper::Error::is_user)) {
+        return SendErrorKind::Request;
+    }
+    let ended = chain(error).any(|cause| {
+        io_kind(cause) == Some(io::ErrorKind::UnexpectedEof)
+            || hyper_says(cause, hyper::Error::is_incomplete_message)
+    });
+    if stage == Stage::Body && ended {
+        SendErrorKind::Truncated
+    } else {
+        SendErrorKind::Broken
+    }
+}
+
+/// TLS 1.3 tells the client only after the handshake that its certificate is not wanted.
+fn tls_alert(cause: &(dyn Error + 'static)) -> bool {
+    io_kind(cause) == Some(io::ErrorKind::InvalidData)
+        && cause.to_string().starts_with("received fatal alert")
+}
+
+fn io_kind(cause: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
+    cause.downcast_ref::<io::Error>().map(io::Error::kind)
+}
+
+fn hyper_says(cause: &(dyn Error + 'static), question: fn(&hyper::Error) -> bool) -> bool {
+    cause.downcast_ref::<hyper::Error>().is_some_and(question)
+}
+
+/// The error and all its causes, outermost first.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&cause| {
+        // An `io::Error` around another error steps over it in `source`; the TLS layer wraps so.
+        match cause
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+        {
+            Some(inner) => Some(inner as &(dyn Error + 'static)),
+            None => cause.source(),
+        }
+    })
+}
+
+/// What the layers below reqwest said, innermost cause last.
+fn said(error: &reqwest::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for cause in chain(error) {
+        // These two layers only say that a request failed; reqwest's may also name the URL.
+        let text = cause.to_string();
+        if cause.is::<reqwest::Error>() || text.starts_with("client error (") {
+            continue;
+        }
+        let text = match io_kind(cause) {
+            Some(io::ErrorKind::ConnectionRefused) => "connection refused".to_owned(),
+            Some(io::ErrorKind::ConnectionReset) => "connection reset by the server".to_owned(),
+            // ` (os error 111)` helps nobody who reads this.
+            _ => plainly(text.split(" (os error").next().unwrap_or_default()),
+        };
+        if parts.last().is_none_or(|last| !last.ends_with(&text)) {
+            parts.push(text);
+        }
+    }
+    if parts.is_empty() {
+        return error.to_string();
+    }
+    parts.join(": ")
+}
+
+/// The commonest words of rustls, which shows bare variant names, as a sentence before them.
+fn plainly(text: &str) -> String {
+    // rustls puts the address of its manual behind this.
+    let text = text.split(": https://docs.rs").next().unwrap_or_default();
+    let plain = if text.contains("certificate expired") || text.ends_with(": Expired") {
+        "the server's certificate has expired"
+    } else if text.contains("UnknownIssuer") || text.contains("CaUsedAsEndEntity") {
+        "the server's certificate is signed by itself or by an authority that this system does not trust"
+    } else if text.contains("InvalidContentType") {
+        "the server does not speak TLS on this port; is it plain http?"
+    } else {
+        return text.to_owned();
+    };
+    format!("{plain} ({text})")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use http::{HeaderMap, HeaderValue, Method, StatusCode};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::task::JoinHandle;
+
+    use super::*;
+
+    fn client() -> HttpClient {
+        HttpClient::new(ClientSettings {
+            connect: Duration::from_secs(10),
+        })
+        .unwrap()
+    }
+
+    fn get(url: &str) -> Request {
+        Request {
+            method: Method::GET,
+            url: url.parse().unwrap(),
+            headers: HeaderMap::new(),
+            body: None,
+        }
+    }
+
+    /// How a server leaves.
+    #[derive(Clone, Copy)]
+    enum Leave {
+        Close,
+        Reset,
+    }
+
+    /// A server for one connection: reads a request, writes `answer`, leaves. Gives the request.
+    async fn serve(answer: &'static str, leave: Leave) -> (SocketAddr, JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let task = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 4096];
+            let mut length = 0;
+            while length == 0 || !request[..length].windows(4).any(|w| w == b"\r\n\r\n") {
+                match stream.read(&mut request[length..]).await.unwrap() {
+                    0 => break,
+                    // A TLS hello, for the server that speaks none.
+                    _ if request[0] == 0x16 => break,
+                    n => length += n,
+                }
+            }
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            if matches!(leave, Leave::Reset) {
+                stream.set_zero_linger().unwrap();
+            }
+            String::from_utf8_lossy(&request[..length]).into_owned()
+        });
+        (address, task)
+    }
+
+    async fn sent(answer: &'static str, leave: Leave) -> Result<Response, SendError> {
+        let (address, _) = serve(answer, leave).await;
+        client()
+            .send(get(&format!("http://{address}/x?key=SECRET")))
+            .await
+    }
+
+    async fn body(mut response: Response) -> Result<String, SendError> {
+        let mut text = String::new();
+        while let Some(piece) = response.body.chunk().await? {
+            text.push_str(std::str::from_utf8(&piece).unwrap());
+        }
+        Ok(text)
+    }
+
+    fn problem<T>(result: Result<T, SendError>) -> (SendErrorKind, String) {
+        let Err(error) = result else {
+            panic!("must fail");
+        };
+        assert!(!error.message.contains("SECRET"), "{}", error.message);
+        (error.kind, error.message)
+    }
+
+    #[tokio::test]
+    async fn sends_what_it_is_given_and_nothing_else() {
+        let answer = "HTTP/1.1 302 Found\r\nlocation: /y\r\nset-cookie: a=b\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\nabc";
+        let (address, seen) = serve(answer, Leave::Close).await;
+        let mut request = get(&format!("http://{address}/x?a=b,c"));
+        request.method = Method::POST;
+        request.body = Some(Bytes::from_static(b""));
+        let value = HeaderValue::from_static("1");
+        request.headers.insert("x-own", value);
+        let response = client().send(request).await.unwrap();
+        assert_eq!(response.status, StatusCode::FOUND);
+        assert_eq!(response.headers["content-encoding"], "gzip");
+        assert_eq!(body(response).await.unwrap(), "abc");
+        let seen = seen.await.unwrap().to_lowercase();
+        assert!(seen.starts_with("post /x?a=b,c http/1.1\r\n"), "{seen}");
+        assert!(seen.contains("x-own: 1\r\n"), "{seen}");
+        for own_idea in ["user-agent", "accept-encoding", "referer", "cookie"] {
+            assert!(!seen.contains(own_idea), "{seen}");
+        }
+    }
+
+    #[tokio::test]
+    async fn refused() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let result = client()
+            .send(get(&format!("http://{address}/?key=SECRET")))
+            .await;
+        let (kind, message) = problem(result);
+        assert_eq!(kind, SendErrorKind::Connect);
+        assert!(message.ends_with("connection refused"), "{message}");
+    }
+
+    #[tokio::test]
+    async fn closed_or_reset_before_an_answer() {
+        for leave in [Leave::Close, Leave::Reset] {
+            let (kind, message) = problem(sent("", leave).await);
+            assert_eq!(kind, SendErrorKind::Broken, "{message}");
+        }
+        let (kind, _) = problem(sent("HTTP/1.1 200 OK\r\ncontent-le", Leave::Close).await);
+        assert_eq!(kind, SendErrorKind::Broken);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_ends_early_is_truncated() {
+        for answer in [
+            "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\nabc",
+        ] {
+            let response = sent(answer, Leave::Close).await.unwrap();
+            let (kind, message) = problem(body(response).await);
+            assert_eq!(kind, SendErrorKind::Truncated, "{message}");
+        }
+        let whole = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+        let response = sent(whole, Leave::Close).await.unwrap();
+        assert_eq!(body(response).await.unwrap(), "abc");
+    }
+
+    #[tokio::test]
+    async fn a_reset_inside_the_body_is_broken() {
+        let answer = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc";
+        // The reset may arrive before the headers were read.
+        let result = match sent(answer, Leave::Reset).await {
+            Ok(response) => body(response).await.map(|_| ()),
+            Err(error) => Err(error),
+        };
+        let (kind, message) = problem(result);
+        assert_eq!(kind, SendErrorKind::Broken);
+        assert!(message.contains("connection reset"), "{message}");
+    }
+
+    #[tokio::test]
+    async fn a_refused_handshake_stays_refused() {
+        let (address, _) = serve("HTTP/1.1 400 Bad Request\r\n\r\n", Leave::Close).await;
+        let result = client()
+            .send(get(&format!("https://{address}/?key=SECRET")))
+            .await;
+        let (kind, message) = problem(result);
+        assert_eq!(kind, SendErrorKind::Certificate, "{message}");
+        assert!(message.contains("does not speak TLS"), "{message}");
+    }
+
+    #[tokio::test]
+    async fn an_unknown_host_is_named_as_such() {
+        // With a proxy the proxy would be asked and not the name server.
+        let mut client = client();
+        client.client = client.direct.clone();
+        // RFC 6761 section 6.4: `.invalid` never has an address.
+        let result = client.send(get("http://gleaner.invalid/?key=SECRET")).await;
+        let (kind, message) = problem(result);
+        assert_eq!(kind, SendErrorKind::UnknownHost, "{message}");
+    }
+
+    #[test]
+    fn what_rustls_says_becomes_a_sentence() {
+        for (said, shown) in [
+            ("invalid peer certificate: Expired", "has expired"),
+            ("invalid peer certificate: UnknownIssuer", "does not trust"),
+        ] {
+            let text = plainly(said);
+            assert!(text.contains(shown) && text.contains(said), "{text}");
+        }
+        assert_eq!(plainly("closed early: https://docs.rs/x"), "closed early");
+    }
+
+    #[test]
+    fn loopback_is_reached_without_a_proxy() {
+        for (url, loopback) in [
+            ("http://127.0.0.1:8080/", true),
+            ("http://127.1/", true),
+            ("http://[::1]/", true),
+            ("http://localhost/", true),
+            ("http://localhost.example/", false),
+            ("http://10.0.0.1/", false),
+        ] {
+            assert_eq!(is_loopback(&url.parse().unwrap()), loopback, "{url}");
+        }
+    }
+}

@@ -1,0 +1,539 @@
+//! One page, however many attempts it takes: permit, send, redirect, read, judge, decode; then
+//! again, or give up. The only place of the run that waits before a repeat.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use minijinja::Value;
+use url::Url;
+
+use super::backoff::Backoff;
+use super::budget::Reservation;
+use super::stream::Stream;
+use super::trouble;
+use super::verdict::{self, Trouble, Verdict};
+use crate::clock::Instant;
+use crate::event::{Fact, FailureClass, Wait};
+use crate::failure::{Exit, Failure};
+use crate::fetch::origin::Judgement;
+use crate::fetch::redirect::{self, Hop};
+use crate::fetch::transport::{Request, Response, SendError, SendErrorKind};
+use crate::fetch::{agent, body};
+use crate::limits::{Permit, Turn as LimitTurn};
+use crate::plan::duration::show;
+use crate::plan::json::Numbers;
+use crate::plan::request::Rendered;
+use crate::records::problem::SelectError;
+use crate::records::select::Page;
+use crate::records::view;
+
+/// A success that is not what was declared is tried this often: once may be a hiccup of a proxy.
+const SUSPECT_ATTEMPTS: u32 = 2;
+
+/// A page that was fetched and understood.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    /// Its records and what it says about the next page.
+    pub(super) page: Page,
+    /// Status of the answer.
+    pub(super) status: StatusCode,
+    /// Headers of the answer.
+    pub(super) headers: HeaderMap,
+    /// The body, decompressed.
+    pub(super) body: Bytes,
+    /// Where it came from at last, after redirects; without credentials.
+    pub(super) url: Url,
+    /// Whether a rule said that no page follows.
+    pub(super) last: bool,
+    /// From sent to the body's end.
+    pub(super) took: Duration,
+    /// Held until the page is on disk.
+    pub(super) reservation: Reservation,
+}
+
+/// An answer as it came.
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+    url: Url,
+    took: Duration,
+}
+
+/// What one attempt came to.
+enum Outcome {
+    Page(Answer, Box<Page>, bool),
+    Trouble(Trouble, Sent),
+    Fail(Box<Failure>),
+}
+
+/// Whether the server may have acted on the request: decides what `once` allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    /// It surely did not.
+    No,
+    /// It may have.
+    Perhaps,
+}
+
+impl Stream {
+    /// Fetches one page. `variables` are the `for` values of its partition, `place` names it in
+    /// messages.
+    pub(super) async fn fetch(
+        &self,
+        request: &Rendered,
+        variables: &[(String, Value)],
+        place: &str,
+    ) -> Result<Fetched, Box<Failure>> {
+        let run = &self.run;
+        let retry = run.plan.source.retry;
+        let reservation = run
+            .until_stopped(run.budget.reserve())
+            .await?
+            .ok_or_else(|| run.interrupted())?;
+        let started = run.world.clock.now();
+        let mut backoff: Option<Backoff> = None;
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let (trouble, sent) = match self.attempt(request, variables, place, attempt).await? {
+                Outcome::Page(answer, page, last) => {
+                    run.budget.learn(answer.body.len());
+                    let Answer {
+                        status,
+                        headers,
+                        body,
+                        url,
+                        took,
+                    } = answer;
+                    return Ok(Fetched {
+                        page: *page,
+                        status,
+                        headers,
+                        body,
+                        url,
+                        last,
+                        took,
+                        reservation,
+                    });
+                }
+                Outcome::Fail(failure) => return Err(failure),
+                Outcome::Trouble(trouble, sent) => (trouble, sent),
+            };
+            let backoff = backoff.get_or_insert_with(|| {
+                Backoff::new(
+                    run.world.clock,
+                    retry.page_deadline,
+                    run.seed ^ request.fingerprint(),
+                )
+            });
+            let now = run.world.clock.now();
+            let most = if trouble.class == FailureClass::Suspect {
+                SUSPECT_ATTEMPTS.min(retry.attempts)
+            } else {
+                retry.attempts
+            };
+            let delay = if attempt >= most || (self.plan().request.once && sent == Sent::Perhaps) {
+                None
+            } else {
+                backoff.next()
+            };
+            let too_long = trouble.told.filter(|told| *told > retry.max_wait);
+            let again = match (delay, too_long) {
+                (Some(delay), None) => Some(now + trouble.delay(delay)),
+                _ => None,
+            };
+            self.emit(Fact::AttemptFailed {
+                stream: self.name.clone(),
+                request: self.show(request),
+                class: trouble.class,
+                message: trouble.message.clone(),
+                attempt,
+                retry_at: again.map(|at| run.world.clock.calendar_at(at)),
+            });
+            let Some(again) = again else {
+                let passed = now.saturating_duration_since(started);
+                let refused_repeat = self.plan().request.once && sent == Sent::Perhaps;
+                return Err(trouble::given_up(
+                    &trouble,
+                    &self.show(request),
+                    place,
+                    attempt,
+                    passed,
+                    too_long.map(|t| (t, retry.max_wait)),
+                    refused_repeat,
+                ));
+            };
+            if trouble.class == FailureClass::Throttle {
+                // The whole scope is held, once; this task then waits for its turn like the rest.
+                run.limits.pause(again, &trouble.message);
+            } else {
+                self.wait_until(again, trouble.class).await?;
+            }
+        }
+    }
+
+    async fn wait_until(&self, at: Instant, class: FailureClass) -> Result<(), Box<Failure>> {
+        let clock = self.run.world.clock;
+        let began = clock.now();
+        let id = self.run.wait_id();
+        let why = Wait::Backoff { class };
+        self.emit(Fact::WaitBegan {
+            stream: self.name.clone(),
+            id,
+            why: why.clone(),
+            until: Some(clock.calendar_at(at)),
+        });
+        let waited = self.run.until_stopped(clock.sleep_until(at)).await;
+        self.emit(Fact::WaitEnded {
+            stream: self.name.clone(),
+            id,
+            why,
+            took: clock.now().saturating_duration_since(began),
+        });
+        waited
+    }
+
+    /// One attempt, redirects included: each hop takes a permit of its own.
+    async fn attempt(
+        &self,
+        request: &Rendered,
+        variables: &[(String, Value)],
+        place: &str,
+        attempt: u32,
+    ) -> Result<Outcome, Box<Failure>> {
+        let mut bare = Request {
+            method: request.method.clone(),
+            url: request.url.clone(),
+            headers: request.headers.clone(),
+            body: request.body.clone(),
+        };
+        agent::fill(&mut bare.headers, &self.run.agent);
+        let mut hops = 0;
+        loop {
+            let mut wire = bare.clone();
+            match self.run.policy.judge(&bare.url) {
+                Judgement::Refused(why) => {
+                    return Ok(Outcome::Fail(trouble::refused(&why.to_string(), place)));
+                }
+                known if known.credentials() => self.run.credentials.attach(&mut wire),
+                _ => {}
+            }
+            let (response, sent_at, permit) = match self.exchange(wire).await? {
+                Ok(exchanged) => exchanged,
+                Err(outcome) => return Ok(outcome),
+            };
+            if response.status.is_redirection() {
+                // The body of a redirect is never decoded: it has nothing for us.
+                permit.answered();
+                match redirect::next_hop(
+                    &bare,
+                    response.status,
+                    &response.headers,
+                    &self.run.policy,
+                    hops,
+                ) {
+                    Hop::Follow(next) => {
+                        bare = *next;
+                        hops += 1;
+                        continue;
+                    }
+                    Hop::Refused(why) => {
+                        return Ok(Outcome::Fail(trouble::refused(&why.to_string(), place)));
+                    }
+                    Hop::None => {
+                        let verdict = verdict::by_status(
+                            response.status,
+                            &response.headers,
+                            self.run.world.clock.calendar(),
+                        );
+                        return Ok(self.refuse(verdict, &bare.url, place));
+                    }
+                }
+            }
+            return match self.read(response, sent_at, permit, bare.url).await? {
+                Ok(answer) => Ok(self.judge(answer, variables, place, attempt)),
+                Err(outcome) => Ok(outcome),
+            };
+        }
+    }
+
+    /// Sends one request under a permit; the permit stays out until the answer is read.
+    async fn exchange(
+        &self,
+        wire: Request,
+    ) -> Result<Result<(Response, Instant, Permit), Outcome>, Box<Failure>> {
+        let run = &self.run;
+        let clock = run.world.clock;
+        let timeouts = run.plan.source.timeouts;
+        let permit = self.permit().await?;
+        self.emit(Fact::RequestSent {
+            stream: self.name.clone(),
+        });
+        let sent_at = clock.now();
+        let patience = timeouts.headers.min(timeouts.attempt);
+        let head = run
+            .until_stopped(clock.timeout_at(sent_at + patience, run.world.transport.send(wire)))
+            .await?;
+        Ok(match head {
+            Ok(Ok(response)) => {
+                run.mark_reached();
+                Ok((response, sent_at, permit))
+            }
+            Ok(Err(error)) => Err(self.send_trouble(&error)),
+            Err(_) => Err(transient(
+                format!("no answer within {}", show(patience)),
+                Sent::Perhaps,
+            )),
+        })
+    }
+
+    /// Reads the answer whole and gives the permit back.
+    async fn read(
+        &self,
+        mut response: Response,
+        sent_at: Instant,
+        permit: Permit,
+        url: Url,
+    ) -> Result<Result<Answer, Outcome>, Box<Failure>> {
+        let run = &self.run;
+        let clock = run.world.clock;
+        let timeouts = run.plan.source.timeouts;
+        let watch = body::Watch {
+            clock,
+            idle: timeouts.idle,
+            deadline: sent_at + timeouts.attempt,
+            cap: body::PAGE_CAP,
+        };
+        let read = body::read(
+            response.status,
+            &response.headers,
+            &mut *response.body,
+            &watch,
+        );
+        let read = run.until_stopped(read).await?;
+        permit.answered();
+        let took = clock.now().saturating_duration_since(sent_at);
+        Ok(match read {
+            Ok(body) => Ok(Answer {
+                status: response.status,
+                headers: response.headers,
+                body,
+                url,
+                took,
+            }),
+            Err(error) => Err(match trouble::body(&error) {
+                Ok(failure) => Outcome::Fail(failure),
+                Err(message) => transient(message, Sent::Perhaps),
+            }),
+        })
+    }
+
+    /// Waits for a permit, telling what it waits for.
+    async fn permit(&self) -> Result<Permit, Box<Failure>> {
+        let clock = self.run.world.clock;
+        let id = self.run.wait_id();
+        let silent = |turn: &LimitTurn| turn.why == Wait::Concurrency;
+        let taken = self.run.limits.permit(
+            |turn| {
+                if !silent(turn) {
+                    let until = turn.until.map(|at| clock.calendar_at(at));
+                    self.emit(Fact::WaitBegan {
+                        stream: self.name.clone(),
+                        id,
+                        why: turn.why.clone(),
+                        until,
+                    });
+                }
+            },
+            |turn, took| {
+                if !silent(turn) {
+                    self.emit(Fact::WaitEnded {
+                        stream: self.name.clone(),
+                        id,
+                        why: turn.why.clone(),
+                        took,
+                    });
+                }
+            },
+        );
+        self.run.until_stopped(taken).await
+    }
+
+    fn send_trouble(&self, error: &SendError) -> Outcome {
+        match error.kind {
+            SendErrorKind::Certificate | SendErrorKind::Request => {
+                Outcome::Fail(trouble::unsendable(error))
+            }
+            // Fatal at first; later the name is known to be right and the resolver has a bad day.
+            SendErrorKind::UnknownHost if !self.run.was_reached() => {
+                Outcome::Fail(trouble::unsendable(error))
+            }
+            SendErrorKind::UnknownHost | SendErrorKind::Connect => {
+                transient(error.message.clone(), Sent::No)
+            }
+            SendErrorKind::Timeout | SendErrorKind::Broken | SendErrorKind::Truncated => {
+                transient(error.message.clone(), Sent::Perhaps)
+            }
+        }
+    }
+
+    /// What the answer means, and its records if it is a page.
+    fn judge(
+        &self,
+        answer: Answer,
+        variables: &[(String, Value)],
+        place: &str,
+        attempt: u32,
+    ) -> Outcome {
+        let now = self.run.world.clock.calendar();
+        let selected = self.selector().select(&answer.body);
+        let by_rules = if self.plan().responses.is_empty() {
+            None
+        } else {
+            let names = self.answer_names(
+                &answer.status,
+                &answer.headers,
+                &answer.body,
+                variables,
+                attempt,
+                selected.as_ref().ok(),
+            );
+            match verdict::by_rules(&self.plan().responses, &names, &answer.headers, now) {
+                Ok(verdict) => verdict,
+                Err(problem) => return Outcome::Fail(trouble::rule("responses", &problem, place)),
+            }
+        };
+        match by_rules.unwrap_or_else(|| verdict::by_status(answer.status, &answer.headers, now)) {
+            Verdict::Accept => self.accept(answer, selected, place, false),
+            Verdict::Last => self.accept(answer, selected, place, true),
+            Verdict::Skip => Outcome::Page(answer, Box::default(), true),
+            Verdict::Trouble(mut trouble) => {
+                trouble.message = self.quote(&trouble.message, &answer.body);
+                // 429, and 503 with a hint, prove that nothing was done (RFC 6585, section 4).
+                let sent = if trouble.class == FailureClass::Throttle {
+                    Sent::No
+                } else {
+                    Sent::Perhaps
+                };
+                Outcome::Trouble(trouble, sent)
+            }
+            Verdict::Fail { message, hint } => {
+                let message = self.quote(&message, &answer.body);
+                self.refuse(Verdict::Fail { message, hint }, &answer.url, place)
+            }
+        }
+    }
+
+    /// An answer that fails the stream.
+    fn refuse(&self, verdict: Verdict, url: &Url, place: &str) -> Outcome {
+        let (message, hint) = match verdict {
+            Verdict::Fail { message, hint } => (message, hint),
+            other => (format!("{other:?}"), None),
+        };
+        Outcome::Fail(Box::new(Failure {
+            exit: Exit::Failed,
+            message: self.run.secrets.scrub(&trouble::at(place, &message)),
+            causes: vec![format!("asked {}", self.run.show_url(url))],
+            hint,
+        }))
+    }
+
+    fn accept(
+        &self,
+        answer: Answer,
+        selected: Result<Page, SelectError>,
+        place: &str,
+        last: bool,
+    ) -> Outcome {
+        match selected {
+            Ok(page) => Outcome::Page(answer, Box::new(page), last),
+            Err(error)
+                if !matches!(
+                    error,
+                    SelectError::Twice { .. } | SelectError::Absent { .. }
+                ) =>
+            {
+                let message = self.run.secrets.scrub(&format!(
+                    "{} with a body that is no data: {error}",
+                    verdict::show(answer.status)
+                ));
+                Outcome::Trouble(
+                    Trouble {
+                        class: FailureClass::Suspect,
+                        message,
+                        told: None,
+                    },
+                    Sent::Perhaps,
+                )
+            }
+            Err(error) => Outcome::Fail(trouble::select(
+                &error,
+                &self.plan().records,
+                &self.run.show_url(&answer.url),
+                place,
+                |t| self.run.secrets.scrub(t),
+            )),
+        }
+    }
+
+    /// `message`, and what the server said of it.
+    fn quote(&self, message: &str, body: &[u8]) -> String {
+        match trouble::server_words(body) {
+            Some(words) => format!("{message}: {}", self.run.secrets.scrub(&words)),
+            None => message.to_owned(),
+        }
+    }
+
+    /// What `responses` and `stop` see.
+    pub(super) fn answer_names(
+        &self,
+        status: &StatusCode,
+        headers: &HeaderMap,
+        body: &Bytes,
+        variables: &[(String, Value)],
+        attempt: u32,
+        page: Option<&Page>,
+    ) -> Value {
+        let mut more = variables.to_vec();
+        let headers: Value = headers
+            .iter()
+            .map(|(name, value)| {
+                (
+                    name.as_str().replace('-', "_"),
+                    Value::from(String::from_utf8_lossy(value.as_bytes()).into_owned()),
+                )
+            })
+            .collect();
+        more.push(("status".to_owned(), Value::from(status.as_u16())));
+        more.push(("headers".to_owned(), headers));
+        more.push(("attempt".to_owned(), Value::from(attempt)));
+        more.push((
+            "body".to_owned(),
+            view::of_body(body, Numbers::Numeric).unwrap_or(Value::UNDEFINED),
+        ));
+        more.push((
+            "text".to_owned(),
+            Value::from(String::from_utf8_lossy(body).into_owned()),
+        ));
+        if let Some(page) = page {
+            more.push(("count".to_owned(), Value::from(page.count())));
+            if let Some(last) = page.last() {
+                more.push(("last".to_owned(), view::of_json(last, Numbers::Numeric)));
+            }
+        }
+        self.run.names.output(&more)
+    }
+}
+
+fn transient(message: String, sent: Sent) -> Outcome {
+    Outcome::Trouble(
+        Trouble {
+            class: FailureClass::Transient,
+            message,
+            told: None,
+        },
+        sent,
+    )
+}

@@ -1,0 +1,82 @@
+//! How many bytes of pages may be between the network and the disk.
+//!
+//! Bytes are reserved before a permit is taken, so a slow disk slows the fetch and a permit never
+//! waits. A page's size is unknown before it comes: the largest seen so far is reserved.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Bytes of all pages that are being fetched or written.
+const TOTAL: u32 = 32 * 1024 * 1024;
+/// Reserved for the first pages, before any size is known.
+const FIRST_GUESS: u32 = 256 * 1024;
+/// A page stands in memory as a body and as lines.
+const COPIES: u32 = 2;
+
+/// The byte budget of a run.
+#[derive(Debug, Clone)]
+pub(super) struct Budget {
+    bytes: Arc<Semaphore>,
+    guess: Arc<AtomicU32>,
+}
+
+/// Bytes held for one page; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    _held: OwnedSemaphorePermit,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            bytes: Arc::new(Semaphore::new(TOTAL as usize)),
+            guess: Arc::new(AtomicU32::new(FIRST_GUESS)),
+        }
+    }
+}
+
+impl Budget {
+    /// Waits until there is room for one more page. A single page may be larger than everything:
+    /// it then takes the whole budget and goes alone.
+    pub(super) async fn reserve(&self) -> Option<Reservation> {
+        let want = self
+            .guess
+            .load(Ordering::Relaxed)
+            .saturating_mul(COPIES)
+            .min(TOTAL);
+        let held = self.bytes.clone().acquire_many_owned(want).await.ok()?;
+        Some(Reservation { _held: held })
+    }
+
+    /// A page of this size came: what is reserved next time.
+    pub(super) fn learn(&self, bytes: usize) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        // The first real page replaces the guess; from then on the largest counts.
+        let _ = self
+            .guess
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |guess| {
+                if guess == FIRST_GUESS {
+                    Some(bytes.max(1024))
+                } else {
+                    (bytes > guess).then_some(bytes)
+                }
+            });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn pages_larger_than_the_budget_go_alone() {
+        let budget = Budget::default();
+        budget.learn(10 * TOTAL as usize);
+        let held = budget.reserve().await.expect("a reservation");
+        assert_eq!(budget.bytes.available_permits(), 0);
+        drop(held);
+        assert_eq!(budget.bytes.available_permits(), TOTAL as usize);
+    }
+}

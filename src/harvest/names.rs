@@ -1,0 +1,85 @@
+//! The names that templates and expressions see, per place (design, section 3.4).
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use minijinja::Value;
+
+use super::secrets::Secrets;
+use crate::plan::{Plan, language::LanguageProblem};
+
+/// Names that stay the same for a whole run.
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    /// `vars`, `env`, `secret`, `contact`, `run`: for requests and auth.
+    request: BTreeMap<String, Value>,
+    /// The same without `secret` and `env`: for what is not sent.
+    output: BTreeMap<String, Value>,
+    /// `contact`, rendered.
+    pub(super) contact: Option<String>,
+}
+
+impl Names {
+    /// Fixes the names of a run that starts at `started`.
+    pub(super) fn new(
+        plan: &Plan,
+        secrets: &Secrets,
+        started: Timestamp,
+    ) -> Result<Self, LanguageProblem> {
+        let started = started.to_zoned(jiff::tz::TimeZone::UTC);
+        let run: Value = [
+            ("date".to_owned(), Value::from(started.date().to_string())),
+            (
+                "started".to_owned(),
+                Value::from(started.timestamp().to_string()),
+            ),
+        ]
+        .into_iter()
+        .collect();
+        let mut output = BTreeMap::from([
+            ("vars".to_owned(), plan.vars.clone()),
+            ("run".to_owned(), run),
+            ("pipeline".to_owned(), Value::from(plan.name.as_str())),
+        ]);
+        let mut request = output.clone();
+        request.insert("env".to_owned(), secrets.env_values());
+        let contact = match &plan.source.contact {
+            None => None,
+            Some(template) => Some(
+                template.text(
+                    &request
+                        .iter()
+                        .map(|(k, v)| (k.clone(), v.clone()))
+                        .collect(),
+                )?,
+            ),
+        };
+        request.insert("secret".to_owned(), secrets.secret_values());
+        if let Some(contact) = &contact {
+            request.insert("contact".to_owned(), Value::from(contact.as_str()));
+            output.insert("contact".to_owned(), Value::from(contact.as_str()));
+        }
+        Ok(Self {
+            request,
+            output,
+            contact,
+        })
+    }
+
+    /// What requests and auth see, `for` variables included.
+    pub(super) fn request(&self, variables: &[(String, Value)]) -> Value {
+        merge(&self.request, variables)
+    }
+
+    /// What columns, sinks and responses see: everything but secrets and the environment.
+    pub(super) fn output(&self, variables: &[(String, Value)]) -> Value {
+        merge(&self.output, variables)
+    }
+}
+
+fn merge(base: &BTreeMap<String, Value>, more: &[(String, Value)]) -> Value {
+    base.iter()
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .chain(more.iter().cloned())
+        .collect()
+}

@@ -1,0 +1,269 @@
+//! Publish: a stream's committed records become its files, whole or not at all.
+
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::sync::Arc;
+
+use minijinja::Value;
+
+use super::commit::Committed;
+use super::partitions::Partition;
+use super::rows::{Placed, Repeats, Rows};
+use super::stream::Stream;
+use super::summary::FileSummary;
+use super::targets::Targets;
+use crate::disk::DiskError;
+use crate::event::Fact;
+use crate::failure::{Exit, Failure};
+use crate::plan::ColumnFrom;
+use crate::plan::language::Template;
+use crate::plan::sink::{SinkFormat, SinkPlan};
+use crate::sink::{self, Extra, Row, SinkError, Target};
+
+/// What a stream's publish came to.
+#[derive(Debug)]
+pub(super) struct Published {
+    /// Its files.
+    pub(super) files: Vec<FileSummary>,
+    /// Records left out because a later one had the same key.
+    pub(super) repeats: u64,
+}
+
+/// Why a publish failed.
+#[derive(Debug, thiserror::Error)]
+enum PublishError {
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    #[error(transparent)]
+    Read(#[from] io::Error),
+}
+
+/// Judges `expect`, then writes every file of the stream.
+pub(super) async fn publish(
+    stream: &Arc<Stream>,
+    mut committed: Committed,
+    targets: Targets,
+) -> Result<Published, Box<Failure>> {
+    committed.index.sort();
+    let records = committed.index.records();
+    if stream.run.options.limit_records.is_none()
+        && let Some(least) = stream.plan().expect.min_records
+        && records < least
+    {
+        return Err(stream.held(&format!(
+            "{}: {records} records, but `expect.min_records` wants {least}",
+            stream.name
+        )));
+    }
+    let worker = stream.clone();
+    // Reading, projecting and writing files blocks.
+    let work = tokio::task::spawn_blocking(move || write_all(&worker, &committed, &targets));
+    let published = match work.await {
+        Ok(published) => published?,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    };
+    for file in &published.files {
+        stream.emit(Fact::Published {
+            stream: stream.name.clone(),
+            path: file.path.clone(),
+            rows: file.rows,
+            bytes: file.bytes,
+        });
+    }
+    Ok(published)
+}
+
+fn write_all(
+    stream: &Stream,
+    committed: &Committed,
+    targets: &Targets,
+) -> Result<Published, Box<Failure>> {
+    let plan = stream.plan();
+    let rows = Rows {
+        run: &stream.run,
+        plan,
+        part: &committed.part,
+        index: &committed.index,
+        most: stream.run.options.limit_records.unwrap_or(u64::MAX),
+    };
+    let failed = |error: PublishError| failure(stream, &error);
+    let repeats = rows.repeats().map_err(|e| failed(e.into()))?;
+    let mut files = Vec::new();
+    for (sink, target) in plan.sinks.iter().zip(&targets.0) {
+        files.push(write_one(&rows, &repeats, sink, target).map_err(failed)?);
+    }
+    Ok(Published {
+        files,
+        repeats: repeats.count(),
+    })
+}
+
+fn write_one(
+    rows: &Rows<'_>,
+    repeats: &Repeats,
+    sink: &SinkPlan,
+    target: &Target,
+) -> Result<FileSummary, PublishError> {
+    let columns = rows.plan.columns.as_deref();
+    let as_they_are = sink.format == SinkFormat::Ndjson
+        && columns.is_none()
+        && repeats.is_empty()
+        && rows.most == u64::MAX;
+    if as_they_are {
+        return copy(rows, target);
+    }
+    let templates: Vec<&Template> = columns
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|column| match &column.from {
+            ColumnFrom::Template(template) => Some(template),
+            ColumnFrom::Path(_) => None,
+        })
+        .collect();
+    let written = sink::write::<PublishError>(&sink.format, target, columns, &mut |each| {
+        let mut beside = Beside::default();
+        let mut stopped = None;
+        let read = rows.each_kept(repeats, &mut |placed, partition| {
+            beside.fill(rows, &templates, placed, partition)?;
+            let computed: Vec<&str> = beside.computed.iter().map(String::as_str).collect();
+            each(Row {
+                json: placed.json,
+                extras: &beside.extras,
+                computed: &computed,
+            })
+            .map_err(|error| {
+                stopped = Some(error);
+                io::Error::other("the sink stopped")
+            })
+        });
+        match (stopped, read) {
+            (Some(error), _) => Err(error),
+            (None, read) => Ok(read?),
+        }
+    })?;
+    Ok(FileSummary {
+        path: target.shown(),
+        rows: written.rows,
+        bytes: written.bytes,
+    })
+}
+
+/// What stands beside the records: kept from record to record where it is the same.
+#[derive(Default)]
+struct Beside {
+    partition: Option<u32>,
+    extras: Vec<Extra>,
+    computed: Vec<String>,
+}
+
+impl Beside {
+    fn fill(
+        &mut self,
+        rows: &Rows<'_>,
+        templates: &[&Template],
+        placed: Placed<'_>,
+        partition: &Partition,
+    ) -> io::Result<()> {
+        let fresh = self.partition != Some(partition.ordinal);
+        if fresh {
+            self.partition = Some(partition.ordinal);
+            self.extras = partition
+                .scalars()
+                .map(|(name, json)| Extra {
+                    name: name.to_owned(),
+                    json,
+                })
+                .collect();
+        }
+        // Only `index` differs inside a partition.
+        if fresh
+            || templates.iter().any(|t| {
+                t.names()
+                    .iter()
+                    .any(|name| name.path.first().is_some_and(|root| root == "index"))
+            })
+        {
+            let mut more = partition.variables.clone();
+            more.push(("index".to_owned(), Value::from(placed.in_page)));
+            let names = rows.run.names.output(&more);
+            self.computed.clear();
+            for template in templates {
+                let value = template.value(&names).map_err(io::Error::other)?;
+                self.computed
+                    .push(serde_json::to_string(&value).map_err(io::Error::other)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Records as they are: ranges of the part, without looking inside.
+fn copy(rows: &Rows<'_>, target: &Target) -> Result<FileSummary, PublishError> {
+    let mut out = target.open()?;
+    let mut part = rows.part.reader().map_err(io::Error::other)?;
+    for (start, end) in rows.index.ranges() {
+        part.seek(SeekFrom::Start(start))?;
+        let copied = io::copy(&mut (&part).take(end - start), &mut out)?;
+        if copied != end - start {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the part is shorter than its index",
+            )
+            .into());
+        }
+    }
+    out.flush()?;
+    let bytes = out.finish()?;
+    Ok(FileSummary {
+        path: target.shown(),
+        rows: rows.index.records(),
+        bytes,
+    })
+}
+
+fn failure(stream: &Stream, error: &PublishError) -> Box<Failure> {
+    let message = stream
+        .run
+        .secrets
+        .scrub(&format!("{}: {error}", stream.name));
+    let (exit, hint) = match error {
+        PublishError::Sink(e) => (
+            if e.is_disk() {
+                Exit::Disk
+            } else {
+                Exit::Failed
+            },
+            e.hint(),
+        ),
+        PublishError::Read(_) => (Exit::Failed, None),
+    };
+    Box::new(Failure {
+        exit,
+        message,
+        causes: Vec::new(),
+        hint: hint.map(str::to_owned),
+    })
+}
+
+/// A file that cannot be made or written.
+pub(super) fn disk_failure(error: &DiskError) -> Box<Failure> {
+    let hint = match error.source.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "the folder is not writable: change its permissions or the sink's path"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "the disk is full: free some space and run again"
+        }
+        io::ErrorKind::NotADirectory
+        | io::ErrorKind::IsADirectory
+        | io::ErrorKind::AlreadyExists => {
+            "a file stands where a folder is needed, or the reverse: change the sink's path"
+        }
+        _ => "look at the disk and run again",
+    };
+    Box::new(Failure {
+        exit: Exit::Disk,
+        message: error.to_string(),
+        causes: vec![error.source.to_string()],
+        hint: Some(hint.to_owned()),
+    })
+}

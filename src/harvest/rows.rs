@@ -1,0 +1,252 @@
+//! A stream's committed records in canonical order, repeats by key left out.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+
+use minijinja::Value;
+
+use super::partitions::{Partition, Source};
+use super::run::Run;
+use crate::json;
+use crate::plan::path::{Path, Step};
+use crate::plan::{ColumnFrom, StreamPlan};
+use crate::store::index::Index;
+use crate::store::part::Part;
+
+/// Reads records in canonical order, page by page.
+#[derive(Debug)]
+pub(super) struct Rows<'a> {
+    /// Variables and templates.
+    pub(super) run: &'a Run,
+    /// The stream.
+    pub(super) plan: &'a StreamPlan,
+    /// Its records.
+    pub(super) part: &'a Part,
+    /// Where they are, sorted.
+    pub(super) index: &'a Index,
+    /// At most so many.
+    pub(super) most: u64,
+}
+
+/// One record with where it stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Placed<'a> {
+    /// Its ordinal in the stream.
+    pub(super) ordinal: u64,
+    /// Its ordinal in its page.
+    pub(super) in_page: u32,
+    /// Its JSON text.
+    pub(super) json: &'a str,
+}
+
+/// Which records give way to a later one with the same key: the later stands in the place of the
+/// first.
+#[derive(Debug, Default)]
+pub(super) struct Repeats {
+    /// Ordinal of the first → where in the part the last of the same key lies.
+    replaced: HashMap<u64, (u64, u32)>,
+    /// Ordinals that are left out.
+    dropped: HashSet<u64>,
+}
+
+impl Repeats {
+    /// How many records are left out.
+    pub(super) fn count(&self) -> u64 {
+        self.dropped.len() as u64
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.dropped.is_empty()
+    }
+}
+
+impl Rows<'_> {
+    /// Every record with its partition, in canonical order.
+    pub(super) fn each(
+        &self,
+        visit: &mut dyn FnMut(Placed<'_>, &Partition) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.each_placed(&mut |placed, partition, _| visit(placed, partition))
+    }
+
+    /// Every record that is not left out for a later one.
+    pub(super) fn each_kept(
+        &self,
+        repeats: &Repeats,
+        visit: &mut dyn FnMut(Placed<'_>, &Partition) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut other = Vec::new();
+        self.each(&mut |placed, partition| {
+            if repeats.dropped.contains(&placed.ordinal) {
+                return Ok(());
+            }
+            let Some((start, len)) = repeats.replaced.get(&placed.ordinal) else {
+                return visit(placed, partition);
+            };
+            let json = self.load(*start, *len, &mut other)?;
+            visit(Placed { json, ..placed }, partition)
+        })
+    }
+
+    fn load<'b>(&self, start: u64, len: u32, into: &'b mut Vec<u8>) -> io::Result<&'b str> {
+        into.resize(len as usize, 0);
+        self.part.read(start, into).map_err(io::Error::other)?;
+        std::str::from_utf8(into).map_err(io::Error::other)
+    }
+
+    fn each_placed(
+        &self,
+        visit: &mut dyn FnMut(Placed<'_>, &Partition, u64) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut partitions =
+            Source::new(&self.plan.partitions, &self.run.names, &self.run.world.root)
+                .walk(&self.run.files);
+        let mut partition: Option<Partition> = None;
+        let mut buffer = Vec::new();
+        let mut ordinal = 0;
+        for row in self.index.rows() {
+            while partition.as_ref().is_none_or(|p| p.ordinal < row.partition) {
+                partition = Some(
+                    partitions
+                        .next()
+                        .transpose()
+                        .map_err(io::Error::other)?
+                        .ok_or_else(|| io::Error::other("a page of no partition"))?,
+                );
+            }
+            let Some(partition) = &partition else { break };
+            let page = self.load(row.start, row.len, &mut buffer)?;
+            let mut start = row.start;
+            for (in_page, json) in (0_u32..).zip(page.split_terminator('\n')) {
+                if ordinal >= self.most {
+                    return Ok(());
+                }
+                visit(
+                    Placed {
+                        ordinal,
+                        in_page,
+                        json,
+                    },
+                    partition,
+                    start,
+                )?;
+                start += json.len() as u64 + 1;
+                ordinal += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds records whose key comes again later. Records without any part of the key are all
+    /// different.
+    pub(super) fn repeats(&self) -> io::Result<Repeats> {
+        let mut repeats = Repeats::default();
+        if self.plan.key.is_empty() {
+            return Ok(repeats);
+        }
+        let parts: Vec<KeyPart<'_>> = self
+            .plan
+            .key
+            .iter()
+            .map(|name| KeyPart::new(name, self.plan))
+            .collect();
+        let mut keys: Vec<(u64, u64, u64)> = Vec::new();
+        self.each(&mut |placed, partition| {
+            if let Some((a, b)) = key_hash(&parts, placed.json, partition, || {
+                self.run.names.output(&partition.variables)
+            })? {
+                keys.push((a, b, placed.ordinal));
+            }
+            Ok(())
+        })?;
+        keys.sort_unstable();
+        // Ordinal of the last of a key → ordinal of its first.
+        let mut firsts: HashMap<u64, u64> = HashMap::new();
+        for same in keys
+            .chunk_by(|x, y| (x.0, x.1) == (y.0, y.1))
+            .filter(|same| same.len() > 1)
+        {
+            firsts.insert(same[same.len() - 1].2, same[0].2);
+            repeats.dropped.extend(same[1..].iter().map(|key| key.2));
+        }
+        drop(keys);
+        if !firsts.is_empty() {
+            self.each_placed(&mut |placed, _, start| {
+                if let Some(first) = firsts.get(&placed.ordinal) {
+                    repeats.replaced.insert(
+                        *first,
+                        (start, u32::try_from(placed.json.len()).unwrap_or(u32::MAX)),
+                    );
+                }
+                Ok(())
+            })?;
+        }
+        Ok(repeats)
+    }
+}
+
+/// Where one part of the key comes from.
+enum KeyPart<'a> {
+    Record(Path),
+    Template(&'a crate::plan::language::Template),
+    Variable(&'a str),
+}
+
+impl<'a> KeyPart<'a> {
+    fn new(name: &'a str, plan: &'a StreamPlan) -> Self {
+        if let Some(columns) = &plan.columns {
+            return match columns
+                .iter()
+                .find(|column| column.name == name)
+                .map(|column| &column.from)
+            {
+                Some(ColumnFrom::Path(path)) => Self::Record(path.clone()),
+                Some(ColumnFrom::Template(template)) => Self::Template(template),
+                None => Self::Record(Path {
+                    steps: vec![Step::Key(name.to_owned())],
+                }),
+            };
+        }
+        if plan.partitions.iter().any(|(variable, _)| variable == name) {
+            return Self::Variable(name);
+        }
+        Self::Record(Path::parse(name).unwrap_or_else(|_| Path {
+            steps: vec![Step::Key(name.to_owned())],
+        }))
+    }
+}
+
+/// 128 bits over the key's values; `None` if the record has none of them.
+fn key_hash(
+    parts: &[KeyPart<'_>],
+    json: &str,
+    partition: &Partition,
+    names: impl Fn() -> Value,
+) -> io::Result<Option<(u64, u64)>> {
+    // Two SipHashes with fixed keys, told apart by what they hash first.
+    let (mut a, mut b) = (DefaultHasher::new(), DefaultHasher::new());
+    1_u8.hash(&mut b);
+    let mut some = false;
+    for part in parts {
+        let text: Option<std::borrow::Cow<'_, str>> = match part {
+            KeyPart::Record(path) => json::get(json, path)
+                .filter(|raw| *raw != "null")
+                .map(Into::into),
+            KeyPart::Template(template) => {
+                Some(template.text(&names()).map_err(io::Error::other)?.into())
+            }
+            KeyPart::Variable(name) => partition
+                .variables
+                .iter()
+                .find(|(n, _)| n == name)
+                .map(|(_, value)| value.to_string().into()),
+        };
+        some |= text.is_some() && matches!(part, KeyPart::Record(_));
+        text.hash(&mut a);
+        text.hash(&mut b);
+    }
+    let any_in_record = parts.iter().any(|part| matches!(part, KeyPart::Record(_)));
+    Ok((some || !any_in_record).then(|| (a.finish(), b.finish())))
+}

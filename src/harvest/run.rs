@@ -1,0 +1,253 @@
+//! What all streams of a run share: the world, rendered auth, limits, budget.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use url::Url;
+
+use super::budget::Budget;
+use super::names::Names;
+use super::partitions::Files;
+use super::secrets::Secrets;
+use super::{Options, World};
+use crate::failure::{Exit, Failure};
+use crate::fetch::credentials::{CredentialProblem, Credentials};
+use crate::fetch::origin::Policy;
+use crate::limits::Limits;
+use crate::plan::language::{LanguageProblem, Template};
+use crate::plan::limit::{LimitPlan, LimitWhen};
+use crate::plan::{AuthPlan, Plan};
+
+/// What all streams of a run share.
+#[derive(Debug)]
+pub(super) struct Run {
+    /// What will be done.
+    pub(super) plan: Plan,
+    /// The outside.
+    pub(super) world: World,
+    /// What is different this time.
+    pub(super) options: Options,
+    /// The run's id: start and a random end.
+    pub(super) id: String,
+    /// Names that templates see.
+    pub(super) names: Names,
+    /// For scrubbing.
+    pub(super) secrets: Secrets,
+    /// Attached to requests of allowed origins only.
+    pub(super) credentials: Credentials,
+    /// Which origins are allowed.
+    pub(super) policy: Policy,
+    /// The source's URL, rendered.
+    pub(super) base: Url,
+    /// Whose turn it is.
+    pub(super) limits: Limits,
+    /// The User-Agent.
+    pub(super) agent: http::HeaderValue,
+    /// Bytes between network and disk.
+    pub(super) budget: Budget,
+    /// Rows of `for` files.
+    pub(super) files: Files,
+    /// Seeds the jitter of retries.
+    pub(super) seed: u64,
+    waits: AtomicU64,
+    reached: AtomicBool,
+}
+
+impl Run {
+    /// Renders what is the same for all streams.
+    pub(super) fn open(
+        plan: Plan,
+        world: World,
+        options: Options,
+        id: String,
+        seed: u64,
+    ) -> Result<Self, Box<Failure>> {
+        let secrets = Secrets::load(&plan, &world.root)?;
+        let names = Names::new(&plan, &secrets, world.clock.calendar())
+            .map_err(|e| unrendered("source.contact", &e))?;
+        let base = base_url(&plan.source.url, &names)?;
+        let credentials = credentials(&plan.source.auth, &names)?;
+        let counted: Vec<LimitPlan> = plan
+            .source
+            .limits
+            .iter()
+            .filter(|limit| match limit.when {
+                LimitWhen::Always => true,
+                LimitWhen::Auth => !credentials.is_empty(),
+                LimitWhen::NoAuth => credentials.is_empty(),
+            })
+            .cloned()
+            .collect();
+        if counted.is_empty() && !plan.source.limits.is_empty() {
+            let missing = if credentials.is_empty() {
+                "not auth"
+            } else {
+                "auth"
+            };
+            return Err(Box::new(Failure {
+                exit: Exit::Invalid,
+                message: format!(
+                    "no limit of `{}` counts: {}",
+                    plan.name,
+                    if credentials.is_empty() {
+                        "no credential is sent"
+                    } else {
+                        "a credential is sent"
+                    }
+                ),
+                causes: Vec::new(),
+                hint: Some(format!(
+                    "add a limit with `if: {missing}`, or one without `if`"
+                )),
+            }));
+        }
+        let agent = crate::fetch::agent::user_agent(names.contact.as_deref()).map_err(|e| {
+            Box::new(Failure {
+                exit: Exit::Usage,
+                message: format!("`source.contact`: {e}"),
+                causes: Vec::new(),
+                hint: None,
+            })
+        })?;
+        let limits = Limits::new(world.clock, &counted, plan.source.concurrency.get());
+        let policy = Policy::new(&base, &plan.source.allow_origins);
+        Ok(Self {
+            plan,
+            world,
+            options,
+            id,
+            names,
+            secrets,
+            credentials,
+            policy,
+            base,
+            limits,
+            agent,
+            budget: Budget::default(),
+            files: Files::default(),
+            seed,
+            waits: AtomicU64::new(0),
+            reached: AtomicBool::new(false),
+        })
+    }
+
+    /// `work`, unless somebody asks the run to stop first.
+    pub(super) async fn until_stopped<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Box<Failure>> {
+        let mut stop = self.world.stop.clone();
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            () = stopped(&mut stop) => Err(self.interrupted()),
+        }
+    }
+
+    /// The failure of a stream that was asked to stop.
+    pub(super) fn interrupted(&self) -> Box<Failure> {
+        Box::new(Failure {
+            exit: Exit::Interrupted,
+            message: "stopped before it was complete".to_owned(),
+            causes: Vec::new(),
+            hint: Some(
+                "what was published before is untouched; run again when you like".to_owned(),
+            ),
+        })
+    }
+
+    /// A number for the next wait.
+    pub(super) fn wait_id(&self) -> u64 {
+        self.waits.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The source answered once: its name and address are right.
+    pub(super) fn mark_reached(&self) {
+        self.reached.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it ever answered.
+    pub(super) fn was_reached(&self) -> bool {
+        self.reached.load(Ordering::Relaxed)
+    }
+
+    /// A URL for people: without credentials, scrubbed.
+    pub(super) fn show_url(&self, url: &Url) -> String {
+        self.secrets.scrub(&self.credentials.redact(url))
+    }
+}
+
+async fn stopped(stop: &mut tokio::sync::watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        // Nobody is left who could ask.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// A template that failed when the run opened.
+pub(super) fn unrendered(key: &str, problem: &LanguageProblem) -> Box<Failure> {
+    Box::new(Failure {
+        exit: Exit::Usage,
+        message: format!("`{key}` cannot be rendered: {problem}"),
+        causes: Vec::new(),
+        hint: None,
+    })
+}
+
+fn base_url(template: &Template, names: &Names) -> Result<Url, Box<Failure>> {
+    let text = template
+        .text(&names.request(&[]))
+        .map_err(|e| unrendered("source.url", &e))?;
+    let wrong = |why: String| {
+        Box::new(Failure {
+            exit: Exit::Usage,
+            message: format!("`source.url` renders to {text:?}, {why}"),
+            causes: Vec::new(),
+            hint: Some("it must read like https://api.example.org/v1".to_owned()),
+        })
+    };
+    let url = Url::parse(&text).map_err(|e| wrong(format!("which is not a URL: {e}")))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        return Err(wrong("which is not an http or https URL".to_owned()));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(wrong(
+            "which holds a user name or password; use `auth`".to_owned(),
+        ));
+    }
+    Ok(url)
+}
+
+fn credentials(auth: &AuthPlan, names: &Names) -> Result<Credentials, Box<Failure>> {
+    let names = names.request(&[]);
+    let text = |template: &Template| {
+        template
+            .text(&names)
+            .map_err(|e| unrendered("source.auth", &e))
+    };
+    let wrong = |e: CredentialProblem| {
+        Box::new(Failure {
+            exit: Exit::Usage,
+            message: format!("`source.auth`: {e}"),
+            causes: Vec::new(),
+            hint: None,
+        })
+    };
+    match auth {
+        AuthPlan::None => Ok(Credentials::none()),
+        AuthPlan::Bearer(token) => Credentials::bearer(&text(token)?).map_err(wrong),
+        AuthPlan::Basic { user, password } => {
+            Credentials::basic(&text(user)?, &text(password)?).map_err(wrong)
+        }
+        AuthPlan::Header(headers) => headers
+            .iter()
+            .try_fold(Credentials::none(), |all, (name, value)| {
+                all.header(name.clone(), &text(value)?).map_err(wrong)
+            }),
+        AuthPlan::Query(pairs) => pairs
+            .iter()
+            .try_fold(Credentials::none(), |all, (name, value)| {
+                all.query(name, &text(value)?).map_err(wrong)
+            }),
+    }
+}

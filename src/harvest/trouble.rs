@@ -1,0 +1,274 @@
+//! Failures in words: what failed, where, how often tried, how long, and what to do next.
+//!
+//! Server text in a message is shortened and without control characters; secrets are scrubbed by
+//! the callers, who know them.
+
+use std::time::Duration;
+
+use super::verdict::Trouble;
+use super::walk::WalkFault;
+use crate::event::FailureClass;
+use crate::failure::{Exit, Failure};
+use crate::fetch::body::BodyError;
+use crate::fetch::transport::{SendError, SendErrorKind};
+use crate::plan::RecordsPlan;
+use crate::plan::duration::show;
+use crate::plan::language::LanguageProblem;
+use crate::records::problem::SelectError;
+
+/// Most characters of a server's words in a message.
+const MOST_WORDS: usize = 200;
+
+fn failed(message: String, causes: Vec<String>, hint: Option<&str>) -> Box<Failure> {
+    Box::new(Failure {
+        exit: Exit::Failed,
+        message,
+        causes,
+        hint: hint.map(str::to_owned),
+    })
+}
+
+/// `message`, and the place it happened at.
+pub(super) fn at(place: &str, message: &str) -> String {
+    format!("{place}: {message}")
+}
+
+/// All attempts are spent.
+pub(super) fn given_up(
+    trouble: &Trouble,
+    request: &str,
+    place: &str,
+    attempts: u32,
+    spent: Duration,
+    too_long: Option<(Duration, Duration)>,
+    refused_repeat: bool,
+) -> Box<Failure> {
+    let tried = match attempts {
+        1 => "tried once".to_owned(),
+        n => format!("tried {n} times over {}", show(spent)),
+    };
+    let causes = vec![format!("asked {request}"), tried];
+    let message = at(place, &trouble.message);
+    if let Some((told, most)) = too_long {
+        let message = format!(
+            "{message}; the API asks to wait {}, longer than `retry.max_wait` ({})",
+            show(told),
+            show(most)
+        );
+        let hint = format!(
+            "run again in {}, or raise `retry.max_wait` under `source`",
+            show(told)
+        );
+        return Box::new(Failure {
+            exit: Exit::Resumable,
+            message,
+            causes,
+            hint: Some(hint),
+        });
+    }
+    if refused_repeat {
+        return failed(
+            message,
+            causes,
+            Some(
+                "the stream says `once: true` and the request may have been acted on, so it is not repeated; look whether it was",
+            ),
+        );
+    }
+    let (exit, hint) = match trouble.class {
+        FailureClass::Throttle => (
+            Exit::Resumable,
+            "the API still refuses; declare its real limits under `source.limits`, or run again later",
+        ),
+        FailureClass::Transient => (
+            Exit::Resumable,
+            "the server does not answer well; run again later",
+        ),
+        FailureClass::Suspect => (
+            Exit::Failed,
+            "a success that is not data is often a login or error page: check `source.url`, `get` and the credential",
+        ),
+        FailureClass::Fatal => (Exit::Failed, "look at the message of the server"),
+    };
+    Box::new(Failure {
+        exit,
+        message,
+        causes,
+        hint: Some(hint.to_owned()),
+    })
+}
+
+/// A request that no repeat will bring through.
+pub(super) fn unsendable(error: &SendError) -> Box<Failure> {
+    let hint = match error.kind {
+        SendErrorKind::UnknownHost => {
+            "is the host name under `source.url` right, and is this machine online?"
+        }
+        SendErrorKind::Certificate => {
+            "the server's certificate is not trusted here; verification cannot be turned off, so install its authority on this machine"
+        }
+        _ => "check the headers and the URL that the templates render",
+    };
+    failed(error.message.clone(), Vec::new(), Some(hint))
+}
+
+/// A URL of another origin.
+pub(super) fn refused(why: &str, place: &str) -> Box<Failure> {
+    failed(at(place, why), Vec::new(), None)
+}
+
+/// A body that did not arrive: `Err` is a transient trouble's text.
+pub(super) fn body(error: &BodyError) -> Result<Box<Failure>, String> {
+    match error {
+        BodyError::Send(_) => Err(error.to_string()),
+        BodyError::TooLarge { .. } | BodyError::Decode(_) => {
+            Ok(failed(error.to_string(), Vec::new(), None))
+        }
+    }
+}
+
+/// An expression that failed on an answer.
+pub(super) fn rule(key: &str, problem: &LanguageProblem, place: &str) -> Box<Failure> {
+    failed(
+        at(place, &format!("`{key}` cannot be judged: {problem}")),
+        Vec::new(),
+        Some("correct the expression in the pipeline file"),
+    )
+}
+
+/// The walk cannot go on.
+pub(super) fn walk(fault: &WalkFault, place: &str, request: &str) -> Box<Failure> {
+    let (message, hint) = match fault {
+        WalkFault::Loop(what) => (
+            format!("the paging goes round in circles: {what}"),
+            "the API may ignore the paging parameter: compare `pages` with its documentation",
+        ),
+        WalkFault::Forgotten(_) => (
+            fault.to_string(),
+            "say how to page, for example `pages: link`, or `pages: none` if one page is meant",
+        ),
+        WalkFault::Unusable(_) => (
+            fault.to_string(),
+            "compare `pages` with an answer of the API: `gleaner preview` shows one",
+        ),
+    };
+    failed(
+        at(place, &message),
+        vec![format!("asked {request}")],
+        Some(hint),
+    )
+}
+
+/// The records are not where they should be, or the page is not usable.
+pub(super) fn select(
+    error: &SelectError,
+    records: &RecordsPlan,
+    url: &str,
+    place: &str,
+    scrub: impl Fn(&str) -> String,
+) -> Box<Failure> {
+    let hint = match error {
+        SelectError::Absent { .. } => Some(format!(
+            "look at an answer with `gleaner preview` and correct `records`; if `{}` may be missing, write `records: {{ optional: … }}`",
+            records.path
+        )),
+        _ => None,
+    };
+    Box::new(Failure {
+        exit: Exit::Failed,
+        message: scrub(&at(place, &error.to_string())),
+        causes: vec![format!("asked {url}")],
+        hint,
+    })
+}
+
+/// What a server says of an error: the usual members of JSON error bodies (RFC 9457 and custom),
+/// else the start of a short text.
+pub(super) fn server_words(body: &[u8]) -> Option<String> {
+    if body.is_empty() {
+        return None;
+    }
+    if let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) {
+        return json_words(&value, 0).map(|words| format!("\"{}\"", shorten(&words, MOST_WORDS)));
+    }
+    let text = String::from_utf8_lossy(body);
+    let text = text.trim();
+    // A page of markup says nothing in its first words.
+    (!text.is_empty() && !text.starts_with('<'))
+        .then(|| format!("\"{}\"", shorten(text, MOST_WORDS)))
+}
+
+fn json_words(value: &serde_json::Value, depth: u8) -> Option<String> {
+    use serde_json::Value;
+    if depth > 3 {
+        return None;
+    }
+    match value {
+        Value::String(text) if !text.trim().is_empty() => Some(text.clone()),
+        Value::Array(list) => list.iter().find_map(|v| json_words(v, depth + 1)),
+        Value::Object(map) => [
+            "detail",
+            "message",
+            "error_description",
+            "error",
+            "errors",
+            "reason",
+            "title",
+            "msg",
+            "info",
+            "value",
+        ]
+        .iter()
+        .find_map(|name| map.get(*name).and_then(|v| json_words(v, depth + 1))),
+        _ => None,
+    }
+}
+
+/// At most `most` characters on one line, without control characters.
+pub(super) fn shorten(text: &str, most: usize) -> String {
+    let mut short = String::new();
+    let mut space = false;
+    for (n, c) in text.trim().chars().enumerate() {
+        if n >= most {
+            short.push('…');
+            break;
+        }
+        if c.is_whitespace() || c.is_control() {
+            space = true;
+            continue;
+        }
+        if std::mem::take(&mut space) {
+            short.push(' ');
+        }
+        short.push(c);
+    }
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_servers_own_words_are_found() {
+        let words = |body: &str| server_words(body.as_bytes());
+        assert_eq!(
+            words(r#"{"message":"Bad credentials","documentation_url":"…"}"#).as_deref(),
+            Some("\"Bad credentials\"")
+        );
+        assert_eq!(
+            words(r#"{"error":{"code":"NOT_FOUND","message":"No matches"}}"#).as_deref(),
+            Some("\"No matches\"")
+        );
+        assert_eq!(
+            words(r#"{"errors":[{"detail":"too many"}]}"#).as_deref(),
+            Some("\"too many\"")
+        );
+        assert_eq!(
+            words("slow\n\u{1b}[31m down").as_deref(),
+            Some("\"slow [31m down\"")
+        );
+        assert_eq!(words("<html>no</html>"), None);
+        assert_eq!(words(r#"{"ok":false}"#), None);
+    }
+}

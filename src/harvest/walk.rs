@@ -1,0 +1,339 @@
+//! The next page: paging as a pure state machine over what pages say.
+
+use std::collections::HashSet;
+
+use http::HeaderMap;
+
+use crate::plan::paging::{Paging, TokenFrom};
+use crate::plan::path::Path;
+use crate::plan::request::{Param, Slot, Turn};
+
+/// What one page says about the next; the captured texts are raw JSON.
+#[derive(Debug, Default)]
+pub(super) struct PageFacts<'a> {
+    /// Records on the page.
+    pub(super) count: u64,
+    /// Values at [`wants`], in that order.
+    pub(super) wanted: &'a [Option<String>],
+    /// The answer's headers.
+    pub(super) headers: Option<&'a HeaderMap>,
+    /// The last record, raw.
+    pub(super) last: Option<&'a str>,
+    /// A hash of the page's records.
+    pub(super) content: u64,
+}
+
+/// What to ask next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nothing: the partition is walked.
+    End,
+    /// One page.
+    One(Turn),
+    /// A URL that still has to be resolved and judged.
+    Url(String),
+    /// Pages whose addresses are all known: `first`, `first + step`, …
+    Many {
+        /// Where the number goes.
+        to: Slot,
+        /// The first number.
+        first: i64,
+        /// From one to the next.
+        step: i64,
+        /// How many.
+        count: u64,
+    },
+}
+
+/// Why the walk cannot go on.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum WalkFault {
+    /// The same page again.
+    #[error("{0}")]
+    Loop(String),
+    /// `pages` was left out, but there are more.
+    #[error("the answer has more pages ({0}), but the stream has no `pages`")]
+    Forgotten(String),
+    /// A value that paging needs is not usable.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+/// Paths that pages must be searched for, in the order of [`PageFacts::wanted`].
+pub(super) fn wants<'a>(paging: &'a Paging, expect_total: Option<&'a Path>) -> Vec<&'a Path> {
+    let mut wants = Vec::new();
+    match paging {
+        Paging::Next(path)
+        | Paging::Token {
+            from: TokenFrom::Body(path),
+            ..
+        } => wants.push(path),
+        Paging::Page { total, last, .. } => {
+            wants.extend(total.as_ref());
+            wants.extend(last.as_ref());
+        }
+        Paging::Offset { total, .. } => wants.extend(total.as_ref()),
+        Paging::None { .. } | Paging::Link | Paging::Token { .. } | Paging::Keyset { .. } => {}
+    }
+    wants.extend(expect_total);
+    wants
+}
+
+/// The walk over one partition.
+#[derive(Debug)]
+pub(super) struct Walk<'a> {
+    paging: &'a Paging,
+    /// The page size that the request asks for.
+    size: Option<u64>,
+    /// Page number or offset asked last.
+    position: i64,
+    /// Records a page holds, as far as known; an API may cap what was asked.
+    held: u64,
+    contents: HashSet<u64>,
+    repeats: u32,
+    pages: u64,
+    /// Never hands out several pages at once.
+    in_turn: bool,
+}
+
+impl<'a> Walk<'a> {
+    /// A walk that has not begun; `size` is the page size that the rendered request holds.
+    pub(super) fn new(paging: &'a Paging, size: Option<u64>, in_turn: bool) -> Self {
+        let position = match paging {
+            Paging::Page { start, .. } | Paging::Offset { start, .. } => *start,
+            _ => 0,
+        };
+        Self {
+            paging,
+            size,
+            position,
+            held: 0,
+            contents: HashSet::new(),
+            repeats: 0,
+            pages: 0,
+            in_turn,
+        }
+    }
+
+    /// The first page; `token` is the rendered `start` of token paging.
+    pub(super) fn first(&self, token: Option<String>) -> Turn {
+        match (self.paging, token) {
+            (Paging::Page { to, start, .. } | Paging::Offset { to, start, .. }, _) => {
+                Turn::With(to.clone(), Param::Number(*start))
+            }
+            (Paging::Token { to, .. }, Some(token)) => Turn::With(to.clone(), Param::Text(token)),
+            _ => Turn::First,
+        }
+    }
+
+    /// What to ask after a page. `size_kept` says whether the API is known to give as many
+    /// records as asked: until then a short page is not taken for the last.
+    pub(super) fn after(
+        &mut self,
+        page: &PageFacts<'_>,
+        size_kept: bool,
+    ) -> Result<Next, WalkFault> {
+        self.pages += 1;
+        self.judge_content(page)?;
+        let wanted = |at: usize| page.wanted.get(at).and_then(Option::as_deref);
+        match self.paging {
+            Paging::None { declared: true } => Ok(Next::End),
+            Paging::None { declared: false } => {
+                match page.headers.and_then(crate::fetch::link::next) {
+                    Some(_) => Err(WalkFault::Forgotten(
+                        "it sends `Link: …; rel=\"next\"`".to_owned(),
+                    )),
+                    None => Ok(Next::End),
+                }
+            }
+            Paging::Link => Ok(match page.headers.and_then(crate::fetch::link::next) {
+                Some(url) => Next::Url(url),
+                None => Next::End,
+            }),
+            Paging::Next(path) => match wanted(0) {
+                None | Some("null" | "\"\"" | "false") => Ok(Next::End),
+                Some(raw) => match serde_json::from_str::<String>(raw) {
+                    Ok(url) => Ok(Next::Url(url)),
+                    Err(_) => Err(WalkFault::Unusable(format!(
+                        "`pages.next: {path}` holds {}, not a URL",
+                        shorten(raw)
+                    ))),
+                },
+            },
+            Paging::Token { from, to, .. } => self.after_token(from, to, wanted(0), page),
+            Paging::Keyset { field, to, add, .. } => {
+                self.after_keyset(field, to, *add, page, size_kept)
+            }
+            Paging::Page {
+                to, total, last, ..
+            } => {
+                let has_total = usize::from(total.is_some());
+                let total = total.as_ref().and_then(|_| whole(wanted(0)));
+                let last = last.as_ref().and_then(|_| whole(wanted(has_total)));
+                Ok(self.after_number(to, 1, total, last, page.count, size_kept))
+            }
+            Paging::Offset { to, total, .. } => {
+                let total = total.as_ref().and_then(|_| whole(wanted(0)));
+                let step = if self.held > 0 { self.held } else { page.count };
+                let step = i64::try_from(step).unwrap_or(i64::MAX);
+                Ok(self.after_number(to, step, total, None, page.count, size_kept))
+            }
+        }
+    }
+
+    /// The walk stands at the last page of what [`Next::Many`] handed out.
+    pub(super) fn spread_to(&mut self, position: i64, pages: u64) {
+        self.position = position;
+        self.pages += pages;
+    }
+
+    fn after_number(
+        &mut self,
+        to: &Slot,
+        step: i64,
+        total: Option<u64>,
+        last: Option<u64>,
+        count: u64,
+        size_kept: bool,
+    ) -> Next {
+        if count == 0 {
+            return Next::End;
+        }
+        self.held = self.held.max(count);
+        let Some(following) = self.position.checked_add(step) else {
+            return Next::End;
+        };
+        let begun = self.pages > 1;
+        // Addresses are known ahead: from the last number, or from the total and what a page holds.
+        let more = match (last, total) {
+            (Some(last), _) => Some(last.saturating_sub(u64::try_from(self.position).unwrap_or(0))),
+            (None, Some(total)) => Some(total.div_ceil(self.held).saturating_sub(self.pages)),
+            (None, None) => None,
+        };
+        match more {
+            Some(0) => return Next::End,
+            // Later pages are asked again because the list may have grown while we read it.
+            Some(count) if !begun && !self.in_turn => {
+                return Next::Many {
+                    to: to.clone(),
+                    first: following,
+                    step,
+                    count,
+                };
+            }
+            Some(_) => {}
+            None if self.size.is_some_and(|size| count < size) && (size_kept || begun) => {
+                return Next::End;
+            }
+            None => {}
+        }
+        self.position = following;
+        Next::One(Turn::With(to.clone(), Param::Number(following)))
+    }
+
+    fn after_token(
+        &mut self,
+        from: &TokenFrom,
+        to: &Slot,
+        body: Option<&str>,
+        page: &PageFacts<'_>,
+    ) -> Result<Next, WalkFault> {
+        let param = match from {
+            TokenFrom::Header(name) => {
+                let value = page
+                    .headers
+                    .and_then(|h| h.get(name))
+                    .and_then(|v| v.to_str().ok())
+                    .map(str::trim)
+                    .unwrap_or_default();
+                if value.is_empty() || value == "null" {
+                    return Ok(Next::End);
+                }
+                Param::Text(value.to_owned())
+            }
+            TokenFrom::Body(path) => match body {
+                None | Some("null" | "\"\"" | "{}" | "[]" | "false") => return Ok(Next::End),
+                Some(raw) if raw.starts_with(['{', '[']) => {
+                    return Err(WalkFault::Unusable(format!(
+                        "`pages.token.from: {path}` holds {}, not a token",
+                        shorten(raw)
+                    )));
+                }
+                Some(raw) => Param::Json(raw.to_owned()),
+            },
+        };
+        Ok(Next::One(Turn::With(to.clone(), param)))
+    }
+
+    fn after_keyset(
+        &mut self,
+        field: &Path,
+        to: &Slot,
+        add: Option<i64>,
+        page: &PageFacts<'_>,
+        size_kept: bool,
+    ) -> Result<Next, WalkFault> {
+        let Some(last) = page.last else {
+            return Ok(Next::End);
+        };
+        let first_page = self.held == 0;
+        self.held = self.held.max(page.count);
+        let short = self.size.is_some_and(|size| page.count < size);
+        if short && (size_kept || !first_page) {
+            return Ok(Next::End);
+        }
+        let raw = crate::json::get(last, field).ok_or_else(|| {
+            WalkFault::Unusable(format!(
+                "the last record has no `{field}`, which `pages.keyset` needs: {}",
+                shorten(last)
+            ))
+        })?;
+        let param = match add {
+            None => Param::Json(raw.to_owned()),
+            Some(add) => {
+                let number: i64 = raw.trim_matches('"').parse().map_err(|_| {
+                    WalkFault::Unusable(format!(
+                        "`pages.keyset.add` needs whole numbers, but `{field}` holds {}",
+                        shorten(raw)
+                    ))
+                })?;
+                Param::Number(number.saturating_add(add))
+            }
+        };
+        Ok(Next::One(Turn::With(to.clone(), param)))
+    }
+
+    /// The same records again are a loop at once, save for single records on pages that we count
+    /// ourselves: two of those can be alike by chance.
+    fn judge_content(&mut self, page: &PageFacts<'_>) -> Result<(), WalkFault> {
+        if page.count == 0
+            || matches!(self.paging, Paging::None { .. })
+            || self.contents.insert(page.content)
+        {
+            return Ok(());
+        }
+        self.repeats += 1;
+        let counted = matches!(self.paging, Paging::Page { .. } | Paging::Offset { .. });
+        if counted && page.count == 1 && self.repeats < 3 {
+            return Ok(());
+        }
+        Err(WalkFault::Loop(format!(
+            "page {} has the same records as an earlier page",
+            self.pages
+        )))
+    }
+}
+
+/// A non-negative whole number, written as a number or as text.
+pub(super) fn whole(raw: Option<&str>) -> Option<u64> {
+    raw?.trim_matches('"').parse().ok()
+}
+
+fn shorten(raw: &str) -> String {
+    let cut: String = raw.chars().take(60).collect();
+    if cut.len() < raw.len() {
+        format!("{cut}…")
+    } else {
+        cut
+    }
+}

@@ -1,0 +1,249 @@
+//! Why a page gave no records, said so that the next step is plain.
+
+use crate::json;
+use crate::plan::path::{Path, Step};
+
+/// Why a page gave no records.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SelectError {
+    /// The body is empty.
+    #[error("the body is empty where JSON was expected")]
+    Empty,
+    /// The body is a page for people, such as a login form.
+    #[error("the body is {kind} instead of JSON; it begins {sample:?}", kind = if *.html { "an HTML page" } else { "XML" })]
+    Markup {
+        /// HTML, or else XML.
+        html: bool,
+        /// Its beginning.
+        sample: String,
+    },
+    /// The body is not JSON.
+    #[error("the body is not valid JSON: {what} at line {line}, column {column}, near {sample:?}")]
+    NotJson {
+        /// What is wrong.
+        what: String,
+        /// Counted from 1.
+        line: usize,
+        /// In bytes, counted from 1.
+        column: usize,
+        /// Byte offset.
+        at: usize,
+        /// Whether the body just stops, as a cut connection leaves it.
+        cut_short: bool,
+        /// What stands around the place.
+        sample: String,
+    },
+    /// The body is not UTF-8, which JSON must be (RFC 8259, section 8.1).
+    #[error("the body is not UTF-8 at byte {at}")]
+    NotUtf8 {
+        /// Byte offset.
+        at: usize,
+    },
+    /// A member on the way to the records stands twice in its object.
+    #[error("the records path `{path}` leads through a member that is there twice")]
+    Twice {
+        /// The records' path.
+        path: Path,
+    },
+    /// The records' path leads nowhere.
+    #[error("nothing at the records path `{path}`; {} {there}", if .reached.is_empty() { "the page".to_owned() } else { format!("`{}`", .reached.join(".")) })]
+    Absent {
+        /// The records' path.
+        path: Path,
+        /// The steps that could be gone.
+        reached: Vec<String>,
+        /// The step that is not there.
+        missing: String,
+        /// What is there instead.
+        there: There,
+    },
+}
+
+/// What stands where a path ends too early.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum There {
+    /// An object with these members (the first few).
+    Object(Vec<String>),
+    /// An array of so many elements.
+    Array(usize),
+    /// A value that has nothing inside.
+    Scalar(String),
+}
+
+impl std::fmt::Display for There {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Object(names) if names.is_empty() => f.write_str("is an empty object"),
+            Self::Object(names) => write!(f, "has {}", names.join(", ")),
+            Self::Array(1) => f.write_str("is an array of 1 element"),
+            Self::Array(count) => write!(f, "is an array of {count} elements"),
+            Self::Scalar(value) => write!(f, "is {value}"),
+        }
+    }
+}
+
+/// Most members that are named.
+const NAMED: usize = 30;
+/// Most bytes of a sample on each side.
+const AROUND: usize = 40;
+
+/// Explains a body that `serde_json` refused.
+pub(super) fn not_json(text: &str, error: &serde_json::Error) -> SelectError {
+    let start = text.trim_ascii_start();
+    if start.is_empty() {
+        return SelectError::Empty;
+    }
+    if start.starts_with('<') {
+        let sample = around(start, 0, 2 * AROUND);
+        let small = start
+            .get(..start.len().min(1_000))
+            .map(str::to_ascii_lowercase);
+        let html = small.is_none_or(|s| {
+            s.contains("<html") || s.contains("<!doctype html") || !s.starts_with("<?xml")
+        });
+        return SelectError::Markup { html, sample };
+    }
+    let at = text
+        .split_inclusive('\n')
+        .take(error.line().saturating_sub(1))
+        .map(str::len)
+        .sum::<usize>()
+        + error.column().saturating_sub(1);
+    let mut what = error.to_string();
+    if let Some(end) = what.find(" at line ") {
+        what.truncate(end);
+    }
+    SelectError::NotJson {
+        what,
+        line: error.line(),
+        column: error.column(),
+        at,
+        cut_short: error.is_eof(),
+        sample: around(text, at, AROUND),
+    }
+}
+
+/// Explains a path that leads nowhere in valid JSON.
+pub(super) fn absent(text: &str, path: &Path) -> SelectError {
+    let (mut value, mut reached) = (text.trim_ascii(), Vec::new());
+    let mut missing = String::new();
+    for step in &path.steps {
+        let (name, next) = match step {
+            Step::Key(name) => {
+                let one = Path {
+                    steps: vec![step.clone()],
+                };
+                (name.as_str(), json::get(value, &one))
+            }
+            Step::All => {
+                let first = json::elements(value)
+                    .chain(json::members(value).map(|(_, inner)| inner))
+                    .next();
+                ("*", first)
+            }
+        };
+        name.clone_into(&mut missing);
+        let Some(next) = next else { break };
+        reached.push(missing.clone());
+        value = next;
+    }
+    let there = match value.as_bytes().first() {
+        Some(b'{') => There::Object(
+            json::members(value)
+                .take(NAMED)
+                .map(|(name, _)| json::unescape(name).into_owned())
+                .collect(),
+        ),
+        Some(b'[') => There::Array(json::elements(value).count()),
+        _ => There::Scalar(around(value, 0, AROUND)),
+    };
+    SelectError::Absent {
+        path: path.clone(),
+        reached,
+        missing,
+        there,
+    }
+}
+
+/// The text around a byte offset.
+fn around(text: &str, at: usize, reach: usize) -> String {
+    let start = text.floor_char_boundary(at.saturating_sub(reach));
+    let end = text.ceil_char_boundary(at.saturating_add(reach).min(text.len()));
+    text.get(start..end).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::select::Selector;
+    use super::*;
+
+    fn error(steps: &[&str], body: &str) -> SelectError {
+        let path = Path {
+            steps: steps.iter().map(|s| Step::Key((*s).to_owned())).collect(),
+        };
+        Selector::new(&path, false, &[])
+            .select(body.as_bytes())
+            .unwrap_err()
+    }
+
+    #[test]
+    fn bodies_that_are_not_json_say_what_they_are() {
+        assert_eq!(error(&[], " \n"), SelectError::Empty);
+        let SelectError::Markup { html: true, sample } =
+            error(&[], "<!DOCTYPE html><html><title>Log in</title>")
+        else {
+            panic!("not seen as HTML")
+        };
+        assert!(sample.contains("Log in"));
+        assert!(matches!(
+            error(&[], "<?xml version='1.0'?><a/>"),
+            SelectError::Markup { html: false, .. }
+        ));
+        let cut = error(&[], "[{\"a\": 1},\n{\"a\"");
+        assert!(matches!(
+            cut,
+            SelectError::NotJson {
+                cut_short: true,
+                line: 2,
+                ..
+            }
+        ));
+        let junk = error(&[], "[1,]");
+        assert_eq!(
+            junk.to_string(),
+            "the body is not valid JSON: trailing comma at line 1, column 4, near \"[1,]\""
+        );
+        assert!(matches!(
+            error(&[], "[] x"),
+            SelectError::NotJson { at: 3, .. }
+        ));
+    }
+
+    #[test]
+    fn bad_utf8_is_found_wherever_it_is() {
+        let path = Path::default();
+        let selected = Selector::new(&path, false, &[]).select(b"{\"skipped\":\"\xff\"}");
+        assert_eq!(selected.unwrap_err(), SelectError::NotUtf8 { at: 12 });
+    }
+
+    #[test]
+    fn an_absent_path_says_what_is_there() {
+        let said = error(&["data", "itmes"], r#"{"data":{"items":[],"total":0}}"#);
+        assert_eq!(
+            said.to_string(),
+            "nothing at the records path `data.itmes`; `data` has items, total"
+        );
+        let SelectError::Absent { missing, .. } = said else {
+            panic!("not absent")
+        };
+        assert_eq!(missing, "itmes");
+        assert_eq!(
+            error(&["items"], "[{}]").to_string(),
+            "nothing at the records path `items`; the page is an array of 1 element"
+        );
+        assert_eq!(
+            error(&["data", "items"], r#"{"data":null}"#).to_string(),
+            "nothing at the records path `data.items`; `data` is null"
+        );
+    }
+}

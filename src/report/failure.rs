@@ -1,0 +1,57 @@
+//! A failure as a person reads it: one red line, then why, then what to do.
+
+use crate::failure::Failure;
+
+use super::clean::clean;
+use super::style::{BAD, NOTE, paint};
+
+/// Draws it, with styles and a last newline.
+pub fn draw(failure: &Failure) -> String {
+    let mut out = format!("{} {}\n", paint(BAD, "error:"), clean(&failure.message));
+    out.push_str(&below(failure));
+    out
+}
+
+/// The lines below the first.
+pub(super) fn below(failure: &Failure) -> String {
+    let mut out = String::new();
+    for cause in &failure.causes {
+        out.push_str("  because: ");
+        out.push_str(&clean(cause));
+        out.push('\n');
+    }
+    if let Some(hint) = &failure.hint {
+        // A hint may be a few lines of ours (something to copy); each is cleaned by itself.
+        for (i, line) in hint.lines().enumerate() {
+            if i == 0 {
+                out.push_str(&format!("  {} ", paint(NOTE, "hint:")));
+            } else {
+                out.push_str("        ");
+            }
+            out.push_str(&clean(line));
+            out.push('\n');
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::failure::Exit;
+
+    use super::*;
+
+    #[test]
+    fn everything_is_told_and_nothing_escapes() {
+        let failure = Failure::new(Exit::Failed, "stream `a\u{1b}[2J` failed")
+            .because("404 Not Found")
+            .hint("see the path\nand the url");
+        let drawn = anstream::adapter::strip_str(&draw(&failure)).to_string();
+        insta::assert_snapshot!(drawn, @r"
+        error: stream `a\u{1b}[2J` failed
+          because: 404 Not Found
+          hint: see the path
+                and the url
+        ");
+    }
+}

@@ -1,0 +1,139 @@
+//! Numbers as people read them: thousands, sizes, durations, rates.
+
+use std::time::Duration;
+
+/// `1,204`
+pub fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `1 page`, `1,204 pages`
+pub fn plural(n: u64, one: &str) -> String {
+    format!("{} {one}{}", thousands(n), if n == 1 { "" } else { "s" })
+}
+
+/// `312 B`, `48 kB`, `1.2 MB`, `3.4 GB`; powers of ten, as disks are sold.
+pub fn size(bytes: u64) -> String {
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64;
+    let mut unit = "B";
+    for next in ["kB", "MB", "GB", "TB"] {
+        value /= 1000.0;
+        unit = next;
+        if value < 999.5 {
+            break;
+        }
+    }
+    if value < 9.95 {
+        format!("{value:.1} {unit}")
+    } else {
+        format!("{value:.0} {unit}")
+    }
+}
+
+/// `350ms`, `4.2s`, `12s`, `2min 5s`, `3h 10min`, `1d 4h`
+pub(super) fn duration(d: Duration) -> String {
+    let millis = d.as_millis();
+    if millis < 1000 {
+        return format!("{millis}ms");
+    }
+    if millis < 9950 {
+        let tenths = (millis + 50) / 100;
+        return if tenths.is_multiple_of(10) {
+            format!("{}s", tenths / 10)
+        } else {
+            format!("{}.{}s", tenths / 10, tenths % 10)
+        };
+    }
+    whole_seconds(Duration::from_millis(
+        u64::try_from(millis).unwrap_or(u64::MAX),
+    ))
+}
+
+/// As [`duration`], without parts of a second: for what counts down.
+pub(super) fn whole_seconds(d: Duration) -> String {
+    let s = d.as_secs() + u64::from(d.subsec_millis() >= 500);
+    let two = |big: u64, big_unit: &str, small: u64, small_unit: &str| {
+        if small == 0 {
+            format!("{big}{big_unit}")
+        } else {
+            format!("{big}{big_unit} {small}{small_unit}")
+        }
+    };
+    match s {
+        0..60 => format!("{s}s"),
+        60..3600 => two(s / 60, "min", s % 60, "s"),
+        3600..86_400 => two(s / 3600, "h", s % 3600 / 60, "min"),
+        _ => two(s / 86_400, "d", s % 86_400 / 3600, "h"),
+    }
+}
+
+/// `3.2/s`, `310/s`, `1,204/s`
+pub(super) fn rate(per_second: f64) -> String {
+    if per_second < 9.95 {
+        format!("{per_second:.1}/s")
+    } else {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "rounded, at least 9.95, and shown only"
+        )]
+        let whole = per_second.round() as u64;
+        format!("{}/s", thousands(whole))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        for (n, shown) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (1_234_567, "1,234,567"),
+        ] {
+            assert_eq!(thousands(n), shown);
+        }
+        for (n, shown) in [
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (48_300, "48 kB"),
+            (999_600, "1.0 MB"),
+            (3_420_000_000, "3.4 GB"),
+        ] {
+            assert_eq!(size(n), shown);
+        }
+        assert_eq!(rate(0.25), "0.2/s");
+        assert_eq!(rate(1204.4), "1,204/s");
+        assert_eq!(plural(1, "page"), "1 page");
+    }
+
+    #[test]
+    fn durations_read_well() {
+        for (millis, shown) in [
+            (350, "350ms"),
+            (4200, "4.2s"),
+            (5000, "5s"),
+            (9960, "10s"),
+            (59_600, "1min"),
+            (125_000, "2min 5s"),
+            (11_400_000, "3h 10min"),
+            (100_800_000, "1d 4h"),
+        ] {
+            assert_eq!(duration(Duration::from_millis(millis)), shown);
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! What a run came to, as a small aligned text.
+
+use std::fmt::Write;
+
+use crate::event::FailureClass;
+use crate::failure::Exit;
+use crate::harvest::summary::{StreamSummary, Summary};
+
+use super::clean::clean;
+use super::failure;
+use super::show::{duration, plural, size, thousands};
+use super::style::{BAD, GOOD, NAME, NOTE, paint};
+
+/// Draws it, with styles and a last newline.
+pub fn draw(summary: &Summary) -> String {
+    let mut out = format!(
+        "{} {} in {}\n",
+        paint(NAME, &format!("{}:", clean(&summary.pipeline))),
+        verdict(summary.exit),
+        duration(summary.took)
+    );
+    out.push_str(&streams(&summary.streams));
+    let _ = writeln!(
+        out,
+        "  requests  {}{}",
+        thousands(summary.requests),
+        retries(summary)
+    );
+    if !summary.waited.is_empty() {
+        let waits: Vec<String> = summary
+            .waited
+            .iter()
+            .map(|(limit, time)| format!("{} for {}", duration(*time), clean(limit)))
+            .collect();
+        let _ = writeln!(
+            out,
+            "  waited    {} (all requests together)",
+            waits.join(", ")
+        );
+    }
+    for stream in &summary.streams {
+        if let Some(failure) = &stream.failure {
+            let _ = writeln!(
+                out,
+                "{} stream `{}`: {}",
+                paint(BAD, "error:"),
+                clean(&stream.stream),
+                clean(&failure.message)
+            );
+            out.push_str(&failure::below(failure));
+        }
+    }
+    out
+}
+
+fn verdict(exit: Exit) -> String {
+    match exit {
+        Exit::Complete => paint(GOOD, "complete"),
+        Exit::Held => paint(NOTE, "complete, but held back by its checks"),
+        Exit::Resumable => paint(NOTE, "not finished; run it again to go on"),
+        Exit::Interrupted | Exit::Terminated => paint(NOTE, "stopped"),
+        Exit::Disk => paint(BAD, "failed, the disk is full or not writable"),
+        Exit::Locked => paint(BAD, "not started, another run holds the lock"),
+        Exit::Failed | Exit::Usage | Exit::Invalid => paint(BAD, "failed"),
+    }
+}
+
+/// One line a file, the numbers to the right of their columns.
+fn streams(streams: &[StreamSummary]) -> String {
+    let mut table = vec![["stream", "rows", "pages", "file"].map(str::to_owned)];
+    for stream in streams {
+        let name = clean(&stream.stream).into_owned();
+        let pages = thousands(stream.pages);
+        let repeats = match stream.repeats {
+            0 => String::new(),
+            n => format!(", {} dropped", plural(n, "repeat")),
+        };
+        if stream.files.is_empty() {
+            let note = if stream.failure.is_some() {
+                "failed, nothing published"
+            } else {
+                "-"
+            };
+            table.push([
+                name,
+                thousands(stream.records),
+                pages,
+                format!("{note}{repeats}"),
+            ]);
+            continue;
+        }
+        for (i, file) in stream.files.iter().enumerate() {
+            let path = clean(&file.path.display().to_string()).into_owned();
+            let place = format!(
+                "{path} ({}){}",
+                size(file.bytes),
+                if i == 0 { &repeats } else { "" }
+            );
+            let first = |text: &String| if i == 0 { text.clone() } else { String::new() };
+            table.push([first(&name), thousands(file.rows), first(&pages), place]);
+        }
+    }
+    let width = |column: usize| {
+        table
+            .iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let (name, rows, pages) = (width(0).max(8), width(1), width(2));
+    let mut out = String::new();
+    for [a, b, c, d] in &table {
+        let _ = writeln!(out, "  {a:<name$}  {b:>rows$}  {c:>pages$}  {d}");
+    }
+    out
+}
+
+/// ` (5 failed attempts: 3 transient, 2 throttled)`
+fn retries(summary: &Summary) -> String {
+    let classes: Vec<String> = summary
+        .retries
+        .iter()
+        .filter(|(_, n)| **n > 0)
+        .map(|(class, n)| {
+            let word = match class {
+                FailureClass::Transient => "transient",
+                FailureClass::Throttle => "throttled",
+                FailureClass::Suspect => "suspect",
+                FailureClass::Fatal => "fatal",
+            };
+            format!("{} {word}", thousands(*n))
+        })
+        .collect();
+    if classes.is_empty() {
+        return String::new();
+    }
+    let all = summary.retries.values().sum();
+    format!(
+        " ({}: {})",
+        plural(all, "failed attempt"),
+        classes.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::failure::Failure;
+    use crate::harvest::summary::FileSummary;
+
+    use super::*;
+
+    fn stream(name: &str) -> StreamSummary {
+        StreamSummary {
+            stream: name.into(),
+            records: 12_400,
+            pages: 124,
+            partitions: 4,
+            bytes: 2_000_000,
+            repeats: 3,
+            files: vec![FileSummary {
+                path: format!("data/demo/{name}.csv").into(),
+                rows: 12_397,
+                bytes: 1_234_567,
+            }],
+            failure: None,
+        }
+    }
+
+    fn plain(summary: &Summary) -> String {
+        anstream::adapter::strip_str(&draw(summary)).to_string()
+    }
+
+    #[test]
+    fn a_whole_run() {
+        let summary = Summary {
+            pipeline: "demo".to_owned(),
+            streams: vec![stream("articles"), stream("events")],
+            requests: 1204,
+            retries: [(FailureClass::Transient, 3), (FailureClass::Throttle, 2)].into(),
+            waited: [
+                ("50/s".into(), Duration::from_secs(125)),
+                ("429 with Retry-After: 2".into(), Duration::from_secs(2)),
+            ]
+            .into(),
+            took: Duration::from_millis(24_300),
+            exit: Exit::Complete,
+        };
+        insta::assert_snapshot!(plain(&summary), @r"
+        demo: complete in 24s
+          stream      rows  pages  file
+          articles  12,397    124  data/demo/articles.csv (1.2 MB), 3 repeats dropped
+          events    12,397    124  data/demo/events.csv (1.2 MB), 3 repeats dropped
+          requests  1,204 (5 failed attempts: 3 transient, 2 throttled)
+          waited    2s for 429 with Retry-After: 2, 2min 5s for 50/s (all requests together)
+        ");
+    }
+
+    #[test]
+    fn a_failed_stream_says_why_and_what_to_do() {
+        let failed = StreamSummary {
+            files: Vec::new(),
+            records: 0,
+            pages: 0,
+            repeats: 0,
+            failure: Some(
+                Failure::new(Exit::Failed, "GET /events answered 401 Unauthorized")
+                    .because("tried once")
+                    .hint("set DEMO_TOKEN in the environment or in .env"),
+            ),
+            ..stream("events")
+        };
+        let summary = Summary {
+            pipeline: "demo".to_owned(),
+            streams: vec![stream("articles"), failed],
+            requests: 125,
+            retries: [(FailureClass::Fatal, 1)].into(),
+            waited: [].into(),
+            took: Duration::from_secs(3),
+            exit: Exit::Failed,
+        };
+        insta::assert_snapshot!(plain(&summary), @r"
+        demo: failed in 3s
+          stream      rows  pages  file
+          articles  12,397    124  data/demo/articles.csv (1.2 MB), 3 repeats dropped
+          events         0      0  failed, nothing published
+          requests  125 (1 failed attempt: 1 fatal)
+        error: stream `events`: GET /events answered 401 Unauthorized
+          because: tried once
+          hint: set DEMO_TOKEN in the environment or in .env
+        ");
+    }
+}

@@ -1,0 +1,323 @@
+//! An output file: written beside its target, compressed by its ending, renamed when whole.
+//!
+//! A reader never sees half a file: until [`Out::finish`] the old one stays. Every byte is
+//! flushed by a call whose failure is seen, never by a drop.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Stdout, Write};
+use std::path::{Path, PathBuf};
+
+use flate2::GzBuilder;
+use flate2::write::GzEncoder;
+use zstd::stream::write::Encoder as ZstdEncoder;
+
+use super::SinkError;
+use crate::plan::sink::Compression;
+
+/// Bytes gathered before each write.
+const BUFFER: usize = 256 * 1024;
+
+/// Where an output goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A file.
+    File {
+        /// Its final place.
+        path: PathBuf,
+        /// How it is compressed.
+        compression: Compression,
+    },
+    /// Standard output: cannot be taken back, so nothing is written before all is known.
+    Stdout,
+}
+
+/// An output being written.
+#[derive(Debug)]
+pub struct Out {
+    stream: Stream,
+    /// `None` for standard output.
+    place: Option<Place>,
+}
+
+/// Where the file is and where it will be; removes what was never finished.
+#[derive(Debug)]
+struct Place {
+    beside: PathBuf,
+    target: PathBuf,
+    finished: bool,
+}
+
+#[derive(Debug)]
+enum Base {
+    File(File),
+    Stdout(Stdout),
+}
+
+enum Stream {
+    Plain(BufWriter<Base>),
+    Gzip(GzEncoder<BufWriter<Base>>),
+    Zstd(ZstdEncoder<'static, BufWriter<Base>>),
+}
+
+impl Target {
+    /// Its name in messages.
+    pub fn shown(&self) -> PathBuf {
+        match self {
+            Self::File { path, .. } => path.clone(),
+            Self::Stdout => PathBuf::from("standard output"),
+        }
+    }
+
+    /// Creates the file beside the target, with the folders on the way.
+    pub fn open(&self) -> Result<Out, SinkError> {
+        match self {
+            Self::Stdout => Ok(Out {
+                stream: Stream::Plain(BufWriter::with_capacity(BUFFER, Base::Stdout(io::stdout()))),
+                place: None,
+            }),
+            Self::File { path, compression } => Out::create(path, *compression)
+                .map_err(|source| SinkError::new("create", self.shown(), source)),
+        }
+    }
+}
+
+impl Out {
+    fn create(path: &Path, compression: Compression) -> io::Result<Self> {
+        // A link is followed, so that renaming replaces the file and not the link to it.
+        let target = if path.is_symlink() {
+            fs::canonicalize(path)?
+        } else {
+            path.to_owned()
+        };
+        let name = target
+            .file_name()
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it names no file"))?;
+        if target.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        let folder = folder(&target);
+        fs::create_dir_all(folder)?;
+        let beside = folder.join(format!(
+            ".{}.{}.part",
+            name.to_string_lossy(),
+            std::process::id()
+        ));
+        let file = match File::create_new(&beside) {
+            // Left by a dead process that had our number.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                fs::remove_file(&beside)?;
+                File::create_new(&beside)?
+            }
+            other => other?,
+        };
+        let place = Place {
+            beside,
+            target,
+            finished: false,
+        };
+        let base = BufWriter::with_capacity(BUFFER, Base::File(file));
+        let stream = match compression {
+            Compression::None => Stream::Plain(base),
+            // No time and no name in the header, so that the same rows give the same bytes.
+            Compression::Gzip => Stream::Gzip(
+                GzBuilder::new()
+                    .mtime(0)
+                    .write(base, flate2::Compression::new(6)),
+            ),
+            Compression::Zstd => Stream::Zstd(ZstdEncoder::new(base, 3)?),
+        };
+        Ok(Self {
+            stream,
+            place: Some(place),
+        })
+    }
+
+    /// Brings everything to the disk and the file to its place; returns its size in bytes
+    /// (nothing for standard output).
+    pub fn finish(mut self) -> Result<u64, SinkError> {
+        let shown = match &self.place {
+            Some(place) => place.target.clone(),
+            None => Target::Stdout.shown(),
+        };
+        self.complete()
+            .map_err(|source| SinkError::new("write", shown, source))
+    }
+
+    fn complete(&mut self) -> io::Result<u64> {
+        let spent = Stream::Plain(BufWriter::with_capacity(0, Base::Stdout(io::stdout())));
+        let base = match std::mem::replace(&mut self.stream, spent) {
+            Stream::Plain(base) => base,
+            Stream::Gzip(gzip) => gzip.finish()?,
+            Stream::Zstd(zstd) => zstd.finish()?,
+        };
+        let base = base.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let (Base::File(file), Some(place)) = (base, &mut self.place) else {
+            return io::stdout().flush().map(|()| 0);
+        };
+        file.sync_data()?;
+        let size = file.metadata()?.len();
+        fs::rename(&place.beside, &place.target)?;
+        place.finished = true;
+        // The rename itself is durable only with the folder.
+        File::open(folder(&place.target))?.sync_all()?;
+        Ok(size)
+    }
+}
+
+/// The folder of a file.
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.finished {
+            // Nothing can be done about a failure here; the name tells what it is.
+            let _ = fs::remove_file(&self.beside);
+        }
+    }
+}
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.stream {
+            Stream::Plain(out) => out.write(bytes),
+            Stream::Gzip(out) => out.write(bytes),
+            Stream::Zstd(out) => out.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.stream {
+            Stream::Plain(out) => out.flush(),
+            Stream::Gzip(out) => out.flush(),
+            Stream::Zstd(out) => out.flush(),
+        }
+    }
+}
+
+impl Write for Base {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.write(bytes),
+            Self::Stdout(out) => out.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.flush(),
+            Self::Stdout(out) => out.flush(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Plain(_) => "plain",
+            Self::Gzip(_) => "gzip",
+            Self::Zstd(_) => "zstd",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    fn target(path: &Path, compression: Compression) -> Target {
+        Target::File {
+            path: path.to_owned(),
+            compression,
+        }
+    }
+
+    fn listed(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn the_old_file_stays_until_the_new_one_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/er/rows.csv");
+        let target = target(&path, Compression::None);
+        let mut out = target.open().unwrap();
+        out.write_all(b"old").unwrap();
+        assert_eq!(out.finish().unwrap(), 3);
+        let mut out = target.open().unwrap();
+        out.write_all(b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        drop(out);
+        assert_eq!(listed(path.parent().unwrap()), ["rows.csv"]);
+        let mut out = target.open().unwrap();
+        out.write_all(b"newer").unwrap();
+        out.finish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"newer");
+    }
+
+    #[test]
+    fn compression_is_deterministic_and_reads_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "a,b\r\n1,2\r\n".repeat(1_000);
+        for compression in [Compression::Gzip, Compression::Zstd] {
+            let mut seen = Vec::new();
+            for name in ["one", "two"] {
+                let path = folder.path().join(name);
+                let mut out = target(&path, compression).open().unwrap();
+                out.write_all(text.as_bytes()).unwrap();
+                out.finish().unwrap();
+                seen.push(fs::read(&path).unwrap());
+            }
+            assert_eq!(seen[0], seen[1]);
+            let mut back = String::new();
+            match compression {
+                Compression::Gzip => flate2::read::GzDecoder::new(&seen[0][..])
+                    .read_to_string(&mut back)
+                    .unwrap(),
+                _ => zstd::Decoder::new(&seen[0][..])
+                    .unwrap()
+                    .read_to_string(&mut back)
+                    .unwrap(),
+            };
+            assert_eq!(back, text);
+        }
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("file"), "").unwrap();
+        let inside = folder.path().join("file/rows.csv");
+        let error = target(&inside, Compression::None).open().unwrap_err();
+        assert!(error.to_string().contains("file/rows.csv"), "{error}");
+        assert!(error.is_disk());
+        assert!(target(folder.path(), Compression::None).open().is_err());
+        assert_eq!(listed(folder.path()), ["file"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_stays_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let real = folder.path().join("real.csv");
+        let link = folder.path().join("link.csv");
+        fs::write(&real, "old").unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let mut out = target(&link, Compression::None).open().unwrap();
+        out.write_all(b"new").unwrap();
+        out.finish().unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(fs::read(&real).unwrap(), b"new");
+    }
+}

@@ -1,0 +1,453 @@
+//! Writing a table, in one pass where that can be.
+//!
+//! Without declared columns the header is known for sure only at the end. So the first rows are
+//! held back, the header is guessed from them, and the rest is written straight on; only if a
+//! later record brings a column that changes the header is the file written a second time.
+//! Standard output cannot be taken back: there the columns are found first.
+
+use std::borrow::Cow;
+
+use super::csv::Csv;
+use super::file::{Out, Target};
+use super::flatten::{Flattener, Layout};
+use super::ndjson::Ndjson;
+use super::project::Projector;
+use super::{Extra, Row, Rows, Sink, SinkError, Written};
+use crate::plan::ColumnPlan;
+use crate::plan::sink::SinkFormat;
+
+/// Rows held back to guess the header.
+const HELD_ROWS: usize = 1_000;
+/// Bytes held back to guess the header.
+const HELD_BYTES: usize = 4 << 20;
+/// Most columns that are found; more are names that should be values.
+const MOST_COLUMNS: usize = 10_000;
+
+/// Writes all rows to the target, which changes only when everything is there.
+pub fn write<E: From<SinkError>>(
+    format: &SinkFormat,
+    target: &Target,
+    columns: Option<&[ColumnPlan]>,
+    rows: &mut Rows<'_, E>,
+) -> Result<Written, E> {
+    match (format, columns) {
+        (SinkFormat::Csv(plan), Some(columns)) => {
+            declared(target, columns, rows, |out| Csv::new(out, plan))
+        }
+        (SinkFormat::Csv(plan), None) => found(target, rows, |out| Csv::new(out, plan)),
+        (SinkFormat::Ndjson, Some(columns)) => declared(target, columns, rows, Ndjson::new),
+        (SinkFormat::Ndjson, None) => lines(target, rows),
+    }
+}
+
+/// Records as they are.
+fn lines<E: From<SinkError>>(target: &Target, rows: &mut Rows<'_, E>) -> Result<Written, E> {
+    let mut file = Writing::open(target, Ndjson::new)?;
+    let mut count = 0;
+    rows(&mut |row| {
+        count += 1;
+        Ok(file.failing(|sink| sink.line(row.json))?)
+    })?;
+    Ok(file.finish(count, Vec::new())?)
+}
+
+/// Columns known beforehand.
+fn declared<S: Sink<Out = Out>, E: From<SinkError>>(
+    target: &Target,
+    columns: &[ColumnPlan],
+    rows: &mut Rows<'_, E>,
+    make: impl Fn(Out) -> S,
+) -> Result<Written, E> {
+    let mut projector = Projector::new(columns);
+    let names = projector.names().to_vec();
+    let mut file = Writing::open(target, make)?;
+    file.failing(|sink| sink.header(&names))?;
+    let (mut count, mut spare) = (0, Vec::new());
+    rows(&mut |row| {
+        count += 1;
+        let mut cells = recycled(std::mem::take(&mut spare));
+        projector.cells(row.json, row.computed, &mut cells);
+        file.failing(|sink| {
+            cells.iter().try_for_each(|cell| sink.cell(cell))?;
+            sink.end_row()
+        })?;
+        spare = recycled(cells);
+        Ok(())
+    })?;
+    Ok(file.finish(count, names)?)
+}
+
+/// Columns found on the way.
+fn found<S: Sink<Out = Out>, E: From<SinkError>>(
+    target: &Target,
+    rows: &mut Rows<'_, E>,
+    make: impl Fn(Out) -> S,
+) -> Result<Written, E> {
+    let mut table = Table::default();
+    let mut first = FirstPass::Holding(Held::default());
+    if *target == Target::Stdout {
+        first = FirstPass::Finding;
+    }
+    let mut count = 0;
+    rows(&mut |row| {
+        count += 1;
+        Ok(first.take(&mut table, row, target, &make)?)
+    })?;
+    if let FirstPass::Holding(held) = first {
+        first = FirstPass::begin(&mut table, &held, target, &make)?;
+    }
+    let (extras, layout) = table.layout();
+    if let FirstPass::Writing(file, guessed) = first {
+        if guessed == layout {
+            return Ok(file.finish(count, names(&extras, &layout))?);
+        }
+        // Gone before the next one takes its place.
+        drop(file);
+    }
+    let mut file = Writing::open(target, &make)?;
+    file.failing(|sink| sink.header(&names(&extras, &layout)))?;
+    rows(&mut |row| Ok(table.write(row, &layout, &mut file)?))?;
+    Ok(file.finish(count, names(&extras, &layout))?)
+}
+
+fn names(extras: &[String], layout: &Layout) -> Vec<String> {
+    extras.iter().chain(&layout.names).cloned().collect()
+}
+
+/// How far the first pass over rows of unknown columns is.
+enum FirstPass<S> {
+    /// Rows are held back until the header can be guessed.
+    Holding(Held),
+    /// Rows are written under a guessed header.
+    Writing(Writing<S>, Layout),
+    /// The guess was wrong, or none is made: columns are found, nothing is written.
+    Finding,
+}
+
+/// Rows held back.
+#[derive(Default)]
+struct Held {
+    rows: Vec<(String, Vec<Extra>)>,
+    bytes: usize,
+}
+
+impl<S: Sink<Out = Out>> FirstPass<S> {
+    fn take(
+        &mut self,
+        table: &mut Table,
+        row: Row<'_>,
+        target: &Target,
+        make: &impl Fn(Out) -> S,
+    ) -> Result<(), SinkError> {
+        match self {
+            Self::Finding => table.learn(row),
+            Self::Holding(held) => {
+                table.learn(row)?;
+                held.bytes += row.json.len();
+                held.rows.push((row.json.to_owned(), row.extras.to_vec()));
+                if held.rows.len() >= HELD_ROWS || held.bytes >= HELD_BYTES {
+                    *self = Self::begin(table, held, target, make)?;
+                }
+                Ok(())
+            }
+            Self::Writing(file, guessed) => {
+                let before = table.width();
+                table.write(row, guessed, file)?;
+                if table.width() != before && table.layout().1 != *guessed {
+                    *self = Self::Finding;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Guesses the header and writes what was held back.
+    fn begin(
+        table: &mut Table,
+        held: &Held,
+        target: &Target,
+        make: &impl Fn(Out) -> S,
+    ) -> Result<Self, SinkError> {
+        let (extras, layout) = table.layout();
+        let mut file = Writing::open(target, make)?;
+        file.failing(|sink| sink.header(&names(&extras, &layout)))?;
+        for (json, extras) in &held.rows {
+            let row = Row {
+                json,
+                extras,
+                computed: &[],
+            };
+            table.write(row, &layout, &mut file)?;
+        }
+        Ok(Self::Writing(file, layout))
+    }
+}
+
+/// The columns found so far.
+#[derive(Default)]
+struct Table {
+    /// The names of what stands before the records' own fields.
+    extras: Vec<String>,
+    flattener: Flattener,
+    spare: Vec<Cow<'static, str>>,
+}
+
+impl Table {
+    fn width(&self) -> usize {
+        self.extras.len() + self.flattener.width()
+    }
+
+    fn layout(&self) -> (Vec<String>, Layout) {
+        (self.extras.clone(), self.flattener.layout(&self.extras))
+    }
+
+    fn learn(&mut self, row: Row<'_>) -> Result<(), SinkError> {
+        self.cells(row, |_, _| Ok(()))
+    }
+
+    fn write<S: Sink<Out = Out>>(
+        &mut self,
+        row: Row<'_>,
+        layout: &Layout,
+        file: &mut Writing<S>,
+    ) -> Result<(), SinkError> {
+        self.cells(row, |extras, cells| {
+            file.failing(|sink| {
+                for name in extras.iter().take(layout.before) {
+                    let extra = row.extras.iter().find(|extra| extra.name == *name);
+                    let value = extra.map_or("", |extra| extra.json.as_str());
+                    sink.cell(if value == "null" { "" } else { value })?;
+                }
+                for column in &layout.order {
+                    sink.cell(cells.get(*column).map_or("", |cell| cell))?;
+                }
+                sink.end_row()
+            })
+        })
+    }
+
+    fn cells(
+        &mut self,
+        row: Row<'_>,
+        then: impl FnOnce(&[String], &[Cow<'_, str>]) -> Result<(), SinkError>,
+    ) -> Result<(), SinkError> {
+        for extra in row.extras {
+            if !self.extras.contains(&extra.name) {
+                self.extras.push(extra.name.clone());
+            }
+        }
+        let mut cells = recycled(std::mem::take(&mut self.spare));
+        self.flattener.cells(row.json, &mut cells);
+        if self.width() > MOST_COLUMNS {
+            return Err(SinkError::TooManyColumns { most: MOST_COLUMNS });
+        }
+        then(&self.extras, &cells)?;
+        self.spare = recycled(cells);
+        Ok(())
+    }
+}
+
+/// The same allocation for cells of another record.
+fn recycled<'b>(mut cells: Vec<Cow<'_, str>>) -> Vec<Cow<'b, str>> {
+    cells.clear();
+    cells.into_iter().map(|_| Cow::Borrowed("")).collect()
+}
+
+/// A sink with the target it writes to, for messages.
+struct Writing<S> {
+    sink: S,
+    target: Target,
+}
+
+impl<S: Sink<Out = Out>> Writing<S> {
+    fn open(target: &Target, make: impl Fn(Out) -> S) -> Result<Self, SinkError> {
+        Ok(Self {
+            sink: make(target.open()?),
+            target: target.clone(),
+        })
+    }
+
+    #[inline]
+    fn failing(
+        &mut self,
+        write: impl FnOnce(&mut S) -> std::io::Result<()>,
+    ) -> Result<(), SinkError> {
+        write(&mut self.sink).map_err(|error| SinkError::new("write", self.target.shown(), error))
+    }
+
+    fn finish(self, rows: u64, columns: Vec<String>) -> Result<Written, SinkError> {
+        let out = self
+            .sink
+            .finish()
+            .map_err(|error| SinkError::new("write", self.target.shown(), error))?;
+        Ok(Written {
+            rows,
+            columns,
+            bytes: out.finish()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::plan::ColumnFrom;
+    use crate::plan::path::Path;
+    use crate::plan::sink::{Compression, CsvPlan};
+
+    struct Case {
+        passes: usize,
+        text: String,
+        written: Written,
+    }
+
+    fn csv() -> SinkFormat {
+        SinkFormat::Csv(CsvPlan {
+            delimiter: b',',
+            null: String::new(),
+            spreadsheet_safe: false,
+        })
+    }
+
+    fn run(
+        format: &SinkFormat,
+        columns: Option<&[ColumnPlan]>,
+        records: &[String],
+        extras: &[Extra],
+    ) -> Case {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        let target = Target::File {
+            path: path.clone(),
+            compression: Compression::None,
+        };
+        let mut passes = 0;
+        let written = write::<SinkError>(format, &target, columns, &mut |each| {
+            passes += 1;
+            records.iter().try_for_each(|json| {
+                each(Row {
+                    json,
+                    extras,
+                    computed: &["\"t\""],
+                })
+            })
+        })
+        .unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        Case {
+            passes,
+            text: fs::read_to_string(path).unwrap(),
+            written,
+        }
+    }
+
+    fn records(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    #[test]
+    fn variables_come_first_and_few_rows_take_one_pass() {
+        let extras = [Extra {
+            name: "repo".to_owned(),
+            json: "\"tokio\"".to_owned(),
+        }];
+        let case = run(
+            &csv(),
+            None,
+            &records(&[r#"{"a":1,"u":null}"#, r#"{"u":{"x":2},"repo":3}"#]),
+            &extras,
+        );
+        assert_eq!(
+            case.text,
+            "repo,a,u.x,\"\"\"repo\"\"\"\r\ntokio,1,,\r\ntokio,,2,3\r\n"
+        );
+        assert_eq!(case.passes, 1);
+        assert_eq!(case.written.rows, 2);
+        assert_eq!(case.written.bytes as usize, case.text.len());
+    }
+
+    #[test]
+    fn a_late_column_costs_a_second_pass_and_nothing_else() {
+        let mut many: Vec<String> = (0..1_500).map(|n| format!("{{\"n\":{n}}}")).collect();
+        assert_eq!(run(&csv(), None, &many, &[]).passes, 1);
+        many.push(r#"{"n":1500,"late":{"x":true}}"#.to_owned());
+        let case = run(&csv(), None, &many, &[]);
+        assert_eq!(case.passes, 2);
+        assert!(case.text.starts_with("n,late.x\r\n0,\r\n1,\r\n"));
+        assert!(case.text.ends_with("\r\n1499,\r\n1500,true\r\n"));
+        assert_eq!(case.written.rows, 1_501);
+        // A late null of what is a parent changes no header, a late text does.
+        many.push(r#"{"n":1501,"late":null}"#.to_owned());
+        many.splice(0..0, [r#"{"n":-1,"late":{"x":0}}"#.to_owned()]);
+        assert_eq!(run(&csv(), None, &many, &[]).passes, 1);
+        many.push(r#"{"n":1502,"late":"text"}"#.to_owned());
+        let case = run(&csv(), None, &many, &[]);
+        assert_eq!(
+            (case.passes, &case.written.columns[..]),
+            (
+                2,
+                &["n".to_owned(), "late.x".to_owned(), "late".to_owned()][..]
+            )
+        );
+    }
+
+    #[test]
+    fn declared_columns_in_both_formats() {
+        let from = |path: &str| ColumnFrom::Path(Path::parse(path).unwrap());
+        let columns = [
+            ColumnPlan {
+                name: "x".to_owned(),
+                from: from("a.x"),
+            },
+            ColumnPlan {
+                name: "t".to_owned(),
+                from: ColumnFrom::Template(
+                    crate::plan::language::Template::parse("{{ t }}").unwrap(),
+                ),
+            },
+        ];
+        let rows = records(&[r#"{"a":{"x":1.10}}"#, "{}"]);
+        let case = run(&csv(), Some(&columns), &rows, &[]);
+        assert_eq!(case.text, "x,t\r\n1.10,t\r\n,t\r\n");
+        let case = run(&SinkFormat::Ndjson, Some(&columns), &rows, &[]);
+        assert_eq!(
+            case.text,
+            "{\"x\":1.10,\"t\":\"t\"}\n{\"x\":null,\"t\":\"t\"}\n"
+        );
+        let case = run(&SinkFormat::Ndjson, None, &rows, &[]);
+        assert_eq!(case.text, "{\"a\":{\"x\":1.10}}\n{}\n");
+    }
+
+    #[test]
+    fn names_that_are_data_are_refused_and_leave_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = Target::File {
+            path: folder.path().join("out.csv"),
+            compression: Compression::None,
+        };
+        let error = write::<SinkError>(&csv(), &target, None, &mut |each| {
+            (0..=MOST_COLUMNS).try_for_each(|n| {
+                each(Row {
+                    json: &format!("{{\"id{n}\":1}}"),
+                    extras: &[],
+                    computed: &[],
+                })
+            })
+        });
+        assert!(matches!(error, Err(SinkError::TooManyColumns { .. })));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn no_rows_make_a_header_or_an_empty_file() {
+        let case = run(&csv(), None, &[], &[]);
+        assert_eq!((case.text.as_str(), case.passes), ("", 1));
+        let columns = [ColumnPlan {
+            name: "x".to_owned(),
+            from: ColumnFrom::Path(Path::parse("x").unwrap()),
+        }];
+        assert_eq!(run(&csv(), Some(&columns), &[], &[]).text, "x\r\n");
+    }
+}
