@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::ops::{Deref, Range};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::MapAccess;
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::{Location, Spanned};
 
@@ -48,6 +49,17 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for At<T> {
             span: bytes(spanned.referenced),
         })
     }
+}
+
+/// A mapping's next key; a plain `null` is no text to YAML, but it may be a name.
+pub(super) fn next_key<'de, A: MapAccess<'de>>(
+    map: &mut A,
+) -> Result<Option<At<String>>, A::Error> {
+    let key = map.next_key::<At<Option<String>>>()?;
+    Ok(key.map(|key| At {
+        value: key.value.unwrap_or_else(|| "null".to_owned()),
+        span: key.span,
+    }))
 }
 
 impl<T: JsonSchema> JsonSchema for At<T> {

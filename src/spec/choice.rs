@@ -11,7 +11,7 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Error, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::at::At;
+use super::at::{self, At};
 
 /// A scalar (`records: data`) or something longer (`records: {optional: data}`).
 #[derive(Debug, Clone)]
@@ -114,8 +114,8 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for TableVisitor<T> {
     }
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut entries = Vec::new();
-        while let Some(entry) = map.next_entry()? {
-            entries.push(entry);
+        while let Some(key) = at::next_key(&mut map)? {
+            entries.push((key, map.next_value()?));
         }
         Ok(Table(entries))
     }

@@ -1,7 +1,8 @@
 //! The one file that calls the YAML parser: text to a spanned tree, and to the typed spec.
 
 use serde::de::DeserializeOwned;
-use serde_saphyr::{MessageFormatter as _, options::DuplicateKeyPolicy};
+use serde_saphyr::options::DuplicateKeyPolicy;
+use serde_saphyr::{Error, MessageFormatter as _};
 
 use super::diagnostic::{Diagnostic, Diagnostics, SourceText};
 use super::tree::Tree;
@@ -10,19 +11,22 @@ use super::{PipelineSpec, Written, at, schema, shape};
 /// Largest pipeline file in bytes.
 pub(super) const MOST_BYTES: u64 = 1024 * 1024;
 
+const MOST_NODES: usize = 20_000;
+const MOST_DEPTH: usize = 32;
+
 fn options() -> serde_saphyr::Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_documents: 1,
-            max_nodes: 20_000,
+            max_nodes: MOST_NODES,
             max_events: 60_000,
-            max_depth: 32,
+            max_depth: MOST_DEPTH,
             max_anchors: 100,
             max_aliases: 1_000,
             max_merge_keys: 100,
         },
         alias_limits: serde_saphyr::alias_limits! {
-            max_total_replayed_events: 20_000,
+            max_total_replayed_events: MOST_NODES,
             max_replay_stack_depth: 8,
         },
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
@@ -62,7 +66,16 @@ fn decode<T: DeserializeOwned>(text: &str) -> Result<T, Diagnostic> {
 
 fn located(error: &serde_saphyr::Error, text: &str) -> Diagnostic {
     let bare = error.without_snippet();
-    let mut span = bare.location().map_or(0..0, at::bytes);
+    let mut span = bare.location().map_or(0..0, |place| {
+        let bytes = at::bytes(place);
+        // Scanner errors know line and column only.
+        if bytes.start == 0 && place.line() > 1 || place.column() > 1 {
+            let start = byte_of(text, place.line(), place.column());
+            start..start.max(bytes.end)
+        } else {
+            bytes
+        }
+    });
     span.start = span.start.min(text.len());
     span.end = span.end.clamp(span.start, text.len());
     let mut message = serde_saphyr::UserMessageFormatter
@@ -77,18 +90,44 @@ fn located(error: &serde_saphyr::Error, text: &str) -> Diagnostic {
         .any(|c| c == '\t');
     let hint = if indent_has_tab || message.contains("tab") {
         Some("YAML is indented with spaces, never with tabs".to_owned())
-    } else if line.contains("{{") && !line.contains("\"{{") && !line.contains("'{{") {
+    } else if [": {{", "- {{", "[{{", ", {{"]
+        .iter()
+        .any(|bare| line.contains(bare))
+    {
+        "`{{` without quotes begins a mapping of YAML".clone_into(&mut message);
         Some("quote a value that begins with a template: \"{{ … }}\"".to_owned())
     } else {
         None
     };
-    if message.trim().is_empty() {
-        "this is not YAML".clone_into(&mut message);
-    }
+    let code = match bare {
+        Error::Budget { .. } | Error::AliasReplayLimitExceeded { .. } => {
+            message = format!(
+                "too large or too deep for a pipeline file: at most {MOST_NODES} values, aliases unfolded, and {MOST_DEPTH} levels"
+            );
+            "too-large"
+        }
+        _ => "syntax",
+    };
     Diagnostic {
-        code: "syntax",
+        code,
         message,
         span,
         hint,
     }
+}
+
+/// The byte at a line and column, both from 1; columns count characters.
+fn byte_of(text: &str, line: u64, column: u64) -> usize {
+    let nth = |number: u64| usize::try_from(number.saturating_sub(1)).unwrap_or(usize::MAX);
+    let before: usize = text
+        .split_inclusive('\n')
+        .take(nth(line))
+        .map(str::len)
+        .sum();
+    let rest = text.get(before..).unwrap_or("");
+    let within = rest
+        .char_indices()
+        .nth(nth(column))
+        .map_or(rest.len(), |(at, _)| at);
+    before + within
 }

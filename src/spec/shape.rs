@@ -180,18 +180,19 @@ impl<'a> Walk<'a> {
             return;
         }
         if allowed.not_yet.contains(&text) {
-            return self.not_yet(text, tree.span.clone());
+            return self.not_yet(&format!("{}: {text}", place.name), tree.span.clone());
         }
         let variants: Vec<&str> = variants(&allowed.tables);
         if variants.contains(&text) && variants.len() > 1 {
             let message = format!("`{text}` needs a value");
-            let hint = Some(format!("write `{{ {text}: … }}`"));
+            let hint = Some(format!("write `{}: {{ {text}: … }}`", place.name));
             return self.push("wrong-type", message, tree.span.clone(), hint);
         }
-        if allowed.words.is_empty() {
+        let known = allowed.words.iter().chain(&variants).copied();
+        let is_slip = near::near(text, known.clone()).is_some();
+        if allowed.words.is_empty() || !(allowed.items.is_empty() || is_slip) {
             return self.wrong_type(tree, allowed, place);
         }
-        let known = allowed.words.iter().chain(&variants).copied();
         let hint = near::hint(text, known, "allowed here");
         self.push(
             "unknown-value",
@@ -224,6 +225,7 @@ impl<'a> Walk<'a> {
         let is_choice = allowed.tables.len() > 1;
         let mut chosen: Vec<&At<String>> = Vec::new();
         let mut later = false;
+        let mut meant: Vec<&str> = Vec::new();
         for (index, (key, value)) in entries.iter().enumerate() {
             let name = key.value.as_str();
             let doubled = entries[..index]
@@ -247,6 +249,7 @@ impl<'a> Walk<'a> {
                 self.not_yet(name, key.span.clone());
             } else {
                 let known = known_keys(&allowed.tables, &allowed.words);
+                meant.extend(near::near(name, known.iter().copied()));
                 let hint = near::hint(name, known.iter().copied(), "known here");
                 let message = format!("unknown key `{name}` in {}", shown(place.name));
                 later |= is_choice;
@@ -256,7 +259,7 @@ impl<'a> Walk<'a> {
         if is_choice {
             self.one_variant(&chosen, later, allowed, place);
         } else if !later {
-            self.missing(allowed.tables[0], entries, place);
+            self.missing(allowed.tables[0], entries, &meant, place);
         }
     }
 
@@ -297,10 +300,13 @@ impl<'a> Walk<'a> {
         &mut self,
         table: &'a Map<String, Value>,
         entries: &[(At<String>, Tree)],
+        meant: &[&str],
         place: &Place<'_>,
     ) {
         for name in strings(table.get("required")) {
-            if entries.iter().any(|(key, _)| key.value == name) {
+            let is_here = entries.iter().any(|(key, _)| key.value == name);
+            // A misspelt key is one mistake, told where it stands.
+            if is_here || meant.contains(&name) {
                 continue;
             }
             let hint = property(table, name)
@@ -357,6 +363,10 @@ impl<'a> Walk<'a> {
                 .filter(|kind| kind.0)
                 .map(|kind| kind.1.to_owned()),
         );
+        // A list of one is the likeliest meaning of a scalar where a list belongs.
+        let hint =
+            (!allowed.items.is_empty() && tree.is_scalar() && !matches!(tree.node, Node::Null))
+                .then(|| format!("write `{}: [{}]`", place.name, tree.spelled(self.file)));
         let span = match tree.node {
             Node::List(_) | Node::Map(_) | Node::Null => place.span.clone(),
             _ => tree.span.clone(),
@@ -370,7 +380,7 @@ impl<'a> Walk<'a> {
                 tree.kind()
             ),
             span,
-            None,
+            hint,
         );
     }
 

@@ -124,8 +124,8 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
         let mut entries = Vec::new();
-        while let Some(entry) = map.next_entry()? {
-            entries.push(entry);
+        while let Some(key) = at::next_key(&mut map)? {
+            entries.push((key, map.next_value()?));
         }
         Ok(Node::Map(entries))
     }

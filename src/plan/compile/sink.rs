@@ -1,5 +1,7 @@
 //! `sink`: where records go, from the file or from `--sink`.
 
+use std::ops::Range;
+
 use super::names::{Judge, Scope};
 use super::stream::merged;
 use super::{CompileProblem, Overrides};
@@ -110,7 +112,7 @@ fn compression(path: &str) -> Compression {
 }
 
 /// The sinks of a stream as written: its own, that of `defaults`, or that of the file.
-fn written<'s>(spec: &'s PipelineSpec, stream: &'s StreamSpec) -> &'s [At<SinkSpec>] {
+fn written<'s>(spec: &'s PipelineSpec, stream: &'s StreamSpec) -> &'s [SinkSpec] {
     let sinks = stream.sink.as_ref().or(spec.sink.as_ref());
     sinks.map_or(&[][..], |sinks| &sinks.value.0)
 }
@@ -132,11 +134,13 @@ pub(super) fn sinks(
         }
         return Some(Vec::new());
     }
-    let all: Vec<_> = written.iter().map(|one| sink(judge, one)).collect();
+    let sinks = stream.sink.as_ref().or(spec.sink.as_ref());
+    let place = sinks.map_or(&name.span, |sinks| &sinks.span);
+    let all: Vec<_> = written.iter().map(|one| sink(judge, one, place)).collect();
     all.into_iter().collect()
 }
 
-fn sink(judge: &mut Judge<'_>, spec: &At<SinkSpec>) -> Option<SinkPlan> {
+fn sink(judge: &mut Judge<'_>, spec: &SinkSpec, place: &Range<usize>) -> Option<SinkPlan> {
     let path = path(spec);
     let format = match (&spec.csv, &spec.ndjson) {
         (Some(csv), None) => match &csv.value {
@@ -156,7 +160,7 @@ fn sink(judge: &mut Judge<'_>, spec: &At<SinkSpec>) -> Option<SinkPlan> {
         }
         (None, None) => {
             let hint = "write `sink: { csv: PATH }` or `sink: { ndjson: PATH }`";
-            judge.wrong("no-sink", &spec.span, "a sink needs a format", hint);
+            judge.wrong("no-sink", place, "a sink needs a format", hint);
             None
         }
     };

@@ -190,12 +190,12 @@ fn limit(judge: &mut Judge<'_>, spec: &LimitSpec) -> Option<LimitPlan> {
             ..plan
         }),
         Err(message) => {
-            judge.wrong(
-                "bad-limit",
-                span,
-                message,
-                "write calls per time: `5000/h`, `80/min`, `1/3s`",
-            );
+            let hint = if message.contains("`5000/h`") {
+                ""
+            } else {
+                "write calls per time: `5000/h`, `80/min`, `1/3s`"
+            };
+            judge.wrong("bad-limit", span, message, hint);
             None
         }
     }
