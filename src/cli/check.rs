@@ -41,7 +41,7 @@ impl CheckArgs {
         let mut mistakes = 0;
         for file in &files {
             let shown = file.path.display().to_string();
-            match rooms::plan(&file.path, &Overrides::default(), out::stdout_colour()) {
+            match rooms::plan(&file.path, &Overrides::default()) {
                 Ok(plan) => {
                     told.push(json!({ "path": shown, "ok": true, "mistakes": [] }));
                     if talks {
@@ -51,10 +51,10 @@ impl CheckArgs {
                 }
                 Err(NoPlan::Failure(failure)) => return Err(failure),
                 Err(NoPlan::Mistakes(found)) => {
-                    mistakes += found.count;
-                    told.push(json!({ "path": shown, "ok": false, "mistakes": found.json }));
+                    mistakes += found.all.len();
+                    told.push(json!({ "path": shown, "ok": false, "mistakes": found.to_json() }));
                     if !self.json {
-                        out::stdout(&found.drawn)?;
+                        out::stdout(&found.draw(out::stdout_colour()))?;
                     }
                 }
             }

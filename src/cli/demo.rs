@@ -9,10 +9,13 @@ use crate::failure::{Exit, Failure};
 use crate::harvest::Options;
 use crate::harvest::summary::Summary;
 use crate::report::{Manner, Reporter, Verbosity, clean};
+use crate::sim::api::SimApi;
+use crate::sim::demo;
+use crate::sim::serve::Server;
 
 use super::drive::Drive;
 use super::global::Global;
-use super::rooms::{self, DemoServer, NoPlan, Overrides};
+use super::rooms::{self, NoPlan, Overrides};
 use super::{out, project, run, table};
 
 /// The pipeline that runs, as shipped.
@@ -43,7 +46,9 @@ impl DemoArgs {
             terminal: std::io::stderr().is_terminal(),
             colour: out::stderr_colour(),
         }));
-        let server = DemoServer::start(drive.clock).await?;
+        let server = Server::start(SimApi::new(demo::demo_api())).map_err(|error| {
+            Failure::new(Exit::Failed, "cannot listen on 127.0.0.1").caused_by(&error)
+        })?;
         if talks {
             out::stderr(&format!(
                 "a pretend newspaper listens on {}; it allows 50 calls a second and breaks now and then\n",
@@ -51,7 +56,10 @@ impl DemoArgs {
             ));
         }
         let overrides = Overrides {
-            vars: vec![("base".to_owned(), server.url())],
+            vars: vec![(
+                "base".to_owned(),
+                format!("{}{}", server.url(), demo::BASE_PATH),
+            )],
             sinks: vec![format!(
                 "csv={}",
                 self.into.join("{{ stream }}.csv").display()
@@ -59,15 +67,14 @@ impl DemoArgs {
             streams: Vec::new(),
         };
         let named = Path::new("pipelines/demo.yaml");
-        let plan =
-            match rooms::plan_text(named, PIPELINE.to_owned(), &overrides, out::stderr_colour()) {
-                Ok(plan) => plan,
-                Err(NoPlan::Failure(failure)) => return Err(failure),
-                Err(NoPlan::Mistakes(mistakes)) => {
-                    out::stderr(&mistakes.drawn);
-                    return Ok(Exit::Invalid);
-                }
-            };
+        let plan = match rooms::plan_text(named, PIPELINE, &overrides) {
+            Ok(plan) => plan,
+            Err(NoPlan::Failure(failure)) => return Err(failure),
+            Err(NoPlan::Mistakes(mistakes)) => {
+                out::stderr(&mistakes.draw(out::stderr_colour()));
+                return Ok(Exit::Invalid);
+            }
+        };
         let root = project::here()?;
         let world = drive.world(rooms::transport(&plan)?, root.clone());
         let summary = drive.run(plan, world, Options::default()).await?;
@@ -79,16 +86,14 @@ impl DemoArgs {
         let exit = run::tell(Ok(summary), !talks);
         out::stdout(&shown)?;
 
-        let audit = server.audit();
+        let audit = server.api().audit();
+        let line = audit.summary(demo::WINDOW);
         if talks {
-            out::stdout(&format!("\nthe server says: {}\n", audit.line))?;
+            out::stdout(&format!("\nthe server says: {line}\n"))?;
         }
-        if !audit.kept {
-            let broken = Failure::new(
-                Exit::Failed,
-                "the server saw more requests than its limit allows",
-            );
-            return Err(broken.because(audit.line));
+        if audit.max_in_window(demo::WINDOW) > demo::LIMIT || audit.refusals() > 0 {
+            let message = "the server saw more requests than its limit allows";
+            return Err(Failure::new(Exit::Failed, message).because(line));
         }
         Ok(exit)
     }

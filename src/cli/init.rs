@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use crate::failure::{Exit, Failure};
 use crate::report::{Verbosity, clean};
+use crate::spec::load;
 
 use super::draft::{Auth, Draft, Format, Pages, Place, identifier};
 use super::global::Global;
@@ -74,7 +75,7 @@ pub(super) struct InitArgs {
 impl InitArgs {
     pub(super) fn execute(&self, global: &Global) -> Result<Exit, Failure> {
         let here = project::here()?;
-        let root = project::root_above(&here).unwrap_or_else(|| here.clone());
+        let root = load::project_root(&here).unwrap_or_else(|| here.clone());
         let draft = self.draft()?;
         let path = root.join(PIPELINES).join(format!("{}.yaml", draft.name));
         let shown = path.strip_prefix(&here).unwrap_or(&path).to_owned();
@@ -83,16 +84,11 @@ impl InitArgs {
                 .hint("choose another name, or --force to overwrite it"));
         }
         let text = draft.yaml();
-        match rooms::plan_text(
-            &shown,
-            text.clone(),
-            &Overrides::default(),
-            out::stderr_colour(),
-        ) {
+        match rooms::plan_text(&shown, &text, &Overrides::default()) {
             Ok(_) => {}
             Err(NoPlan::Failure(failure)) => return Err(failure),
             Err(NoPlan::Mistakes(mistakes)) => {
-                out::stderr(&mistakes.drawn);
+                out::stderr(&mistakes.draw(out::stderr_colour()));
                 return Err(Failure::usage(
                     "these answers make no pipeline; nothing was written",
                 ));
@@ -101,7 +97,7 @@ impl InitArgs {
         write(&path, &text)?;
         let schema = path.with_file_name(SCHEMA);
         if !schema.exists() {
-            write(&schema, &rooms::schema()?)?;
+            write(&schema, &rooms::schema())?;
         }
         if global.verbosity() != Verbosity::Quiet {
             let name = clean(&draft.name);

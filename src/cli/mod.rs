@@ -66,9 +66,9 @@ Exit codes:
     3  complete, but checks hold the data back
     4  a pipeline file is invalid
    73  the disk is full or not writable
-   75  not finished, run again to go on
+   75  not finished, but may work later: run again
    77  another run holds the lock
-  130  stopped by Ctrl-C (143: by SIGTERM), run again to go on";
+  130  stopped by Ctrl-C (143: by SIGTERM)";
 
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -7,13 +7,13 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::failure::{Exit, Failure};
-use crate::harvest::Options;
+use crate::harvest::{Harvest, Options, Sample};
 use crate::report::{self, Manner, Reporter, Verbosity, clean, plural};
 
 use super::drive::Drive;
 use super::global::Global;
 use super::infer::Kind;
-use super::rooms::{self, NoPlan, Overrides, Sample};
+use super::rooms::{self, NoPlan, Overrides};
 use super::{out, project, table};
 
 /// Rows shown of each stream.
@@ -48,11 +48,11 @@ impl PreviewArgs {
             streams: self.streams.clone(),
             ..Overrides::default()
         };
-        let plan = match rooms::plan(&found.path, &overrides, out::stderr_colour()) {
+        let plan = match rooms::plan(&found.path, &overrides) {
             Ok(plan) => plan,
             Err(NoPlan::Failure(failure)) => return Err(failure),
             Err(NoPlan::Mistakes(mistakes)) => {
-                out::stderr(&mistakes.drawn);
+                out::stderr(&mistakes.draw(out::stderr_colour()));
                 return Ok(Exit::Invalid);
             }
         };
@@ -69,7 +69,8 @@ impl PreviewArgs {
             limit_records: None,
         };
         let mut exit = Exit::Complete;
-        for sample in rooms::preview(plan, world, options).await? {
+        let harvest = Harvest::open(plan, world, options).map_err(|failure| *failure)?;
+        for sample in harvest.preview().await {
             out::stdout(&draw(&sample, table::width()))?;
             if let Some(failure) = &sample.failure {
                 out::stderr(&report::draw_failure(failure));
@@ -210,14 +211,11 @@ mod tests {
         };
         insta::assert_snapshot!(draw(&sample, 160), @r#"
         issues: 2 records on the first page
-        ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
          id                          title          user.login   user.bot   labels   at                     price    gone   extra
          integer                     text           text         boolean    json     timestamp              number   null   date
-        ═══════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════
+        ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
          1234567890123456789012345   One            ann          false      ["a"]    2024-05-01T10:00:00Z   1.10
-        ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
          2                           Two\u{1b}[2J   bob                                                     3               2024-05-01
-        ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
         "#);
     }
 
@@ -230,16 +228,12 @@ mod tests {
         };
         insta::assert_snapshot!(draw(&sample, 80), @r"
         ids: 3 records on the first page
-        ───────
          value
          json
-        ═══════
+        ───────
          1
-        ───────
          x
-        ───────
          {}
-        ───────
         ");
     }
 }

@@ -9,11 +9,12 @@ use crate::harvest::Options;
 use crate::harvest::summary::Summary;
 use crate::plan::Plan;
 use crate::report::{self, Manner, Reporter, Verbosity};
+use crate::spec::load::Found;
 
 use super::drive::Drive;
 use super::global::Global;
 use super::out;
-use super::project::{self, Found};
+use super::project;
 use super::rooms::{self, NoPlan, Overrides};
 
 /// Fetch every page of a pipeline and publish its files
@@ -58,6 +59,12 @@ impl RunArgs {
         let Some(plans) = self.plans()? else {
             return Ok(Exit::Invalid);
         };
+        if self.json && plans.iter().any(|(_, plan)| writes_stdout(plan)) {
+            return Err(
+                Failure::usage("--json and a sink `-` both want standard output")
+                    .hint("give the sink a file: --sink ndjson=PATH"),
+            );
+        }
         let verbosity = global.verbosity();
         let drive = Drive::new(Reporter::new(Manner {
             json: self.json,
@@ -92,12 +99,12 @@ impl RunArgs {
         let mut plans = Vec::new();
         let mut mistaken = false;
         for found in found {
-            match rooms::plan(&found.path, &overrides, out::stderr_colour()) {
+            match rooms::plan(&found.path, &overrides) {
                 Ok(plan) => plans.push((found, plan)),
                 Err(NoPlan::Failure(failure)) => return Err(failure),
                 Err(NoPlan::Mistakes(mistakes)) => {
                     mistaken = true;
-                    out::stderr(&mistakes.drawn);
+                    out::stderr(&mistakes.draw(out::stderr_colour()));
                 }
             }
         }
@@ -118,12 +125,11 @@ impl RunArgs {
 pub(super) fn tell(ended: Result<Summary, Failure>, only_errors: bool) -> Exit {
     match ended {
         Ok(summary) if only_errors => {
-            for failure in summary
-                .streams
-                .iter()
-                .filter_map(|stream| stream.failure.as_ref())
-            {
-                out::stderr(&report::draw_failure(failure));
+            for stream in &summary.streams {
+                if let Some(mut failure) = stream.failure.clone() {
+                    failure.message = format!("stream `{}`: {}", stream.stream, failure.message);
+                    out::stderr(&report::draw_failure(&failure));
+                }
             }
             summary.exit
         }
@@ -136,6 +142,11 @@ pub(super) fn tell(ended: Result<Summary, Failure>, only_errors: bool) -> Exit {
             failure.exit
         }
     }
+}
+
+fn writes_stdout(plan: &Plan) -> bool {
+    let mut sinks = plan.streams.iter().flat_map(|stream| &stream.sinks);
+    sinks.any(|sink| sink.path.written() == "-")
 }
 
 pub(super) fn assignment(written: &str) -> Result<(String, String), String> {

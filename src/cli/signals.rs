@@ -26,7 +26,7 @@ impl Stop {
             let mut signals = Signals::new();
             let first = signals.next().await;
             noted.store(first.code(), Ordering::Relaxed);
-            reporter.say("stopping; what was fetched is kept. Once more to stop at once");
+            reporter.say("stopping; once more to stop at once");
             // Fails only when no run is left to be stopped.
             let _ = tell.send(true);
             let second = signals.next().await;

@@ -1,12 +1,15 @@
 //! Tables that fit the terminal: cells are cut, columns that find no room are named below.
 
-use comfy_table::Table;
-use comfy_table::presets::{NOTHING, UTF8_HORIZONTAL_ONLY};
+use comfy_table::presets::NOTHING;
+use comfy_table::{LineStyle, Table, TableStyle};
 
 use crate::report::clean;
 
 /// Widest cell.
 const CELL: usize = 32;
+/// A line below the header, none between rows.
+const RULED: TableStyle =
+    TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 /// Width where there is no terminal to ask.
 const USUAL: usize = 100;
 
@@ -31,7 +34,7 @@ pub(super) fn ruled(header: &[Vec<String>], rows: &[Vec<String>], width: usize) 
             .collect()
     };
     let mut table = Table::new();
-    table.force_no_tty().load_style(UTF8_HORIZONTAL_ONLY);
+    table.force_no_tty().load_style(RULED);
     let lines: Vec<Vec<String>> = header.iter().map(pick).collect();
     table.set_header(
         (0..shown)
@@ -139,12 +142,10 @@ mod tests {
             "ann",
         ])];
         insta::assert_snapshot!(ruled(&header, &rows, 60), @r"
-        ────────────────────────────────────────────
          id        title
          integer   text
-        ════════════════════════════════════════════
-         1         A title that is longer than any…
         ────────────────────────────────────────────
+         1         A title that is longer than any…
         and 2 more: body, author
         ");
     }

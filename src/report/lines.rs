@@ -136,13 +136,9 @@ pub(super) fn lasting(event: &Event, verbose: bool, attempts: &mut Throttle) -> 
                 clean(message)
             )
         }
-        Fact::StreamFailed { stream, message } => {
-            format!(
-                "{}: {} {}",
-                clean(stream),
-                paint(BAD, "failed:"),
-                clean(message)
-            )
+        // Why is told once, by the summary, with causes and what to do.
+        Fact::StreamFailed { stream, .. } => {
+            format!("{}: {}", clean(stream), paint(BAD, "failed"))
         }
         Fact::Published {
             stream,
@@ -279,7 +275,7 @@ mod tests {
         events: 503 Service Unavailable; attempt 2 failed, again in 3s
         events: 503 Service Unavailable; attempt 2 failed, again now (3 more not shown)
         articles: 2,400 rows in data/articles.csv (1.2 MB)
-        events: failed: GET /events: 404
+        events: failed
         ");
     }
 

@@ -57,7 +57,7 @@ fn verdict(exit: Exit) -> String {
     match exit {
         Exit::Complete => paint(GOOD, "complete"),
         Exit::Held => paint(NOTE, "complete, but held back by its checks"),
-        Exit::Resumable => paint(NOTE, "not finished; run it again to go on"),
+        Exit::Resumable => paint(NOTE, "not finished; run it again later"),
         Exit::Interrupted | Exit::Terminated => paint(NOTE, "stopped"),
         Exit::Disk => paint(BAD, "failed, the disk is full or not writable"),
         Exit::Locked => paint(BAD, "not started, another run holds the lock"),

@@ -106,6 +106,162 @@ fn a_reader_that_leaves_early_is_no_error() {
     assert_eq!(text(&left.stderr), "");
 }
 
+#[test]
+fn what_init_writes_passes_check() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let url = "https://api.example.com/v1/items?state=all&token=hush";
+    for pages in ["none", "link", "next", "page", "offset", "token", "keyset"] {
+        let name = format!("by-{pages}");
+        let args = [
+            "init",
+            &name,
+            "--url",
+            url,
+            "--pages",
+            pages,
+            "--limit",
+            "80/min, 5000/h",
+        ];
+        let made = gleaner(at, &args);
+        assert_eq!(
+            made.status.code(),
+            Some(0),
+            "{pages}: {}",
+            text(&made.stderr)
+        );
+    }
+    for auth in ["none", "bearer", "header", "query", "basic"] {
+        let url = "http://localhost:8001/a%20b/{id}";
+        let name = format!("with_{auth}");
+        let args = [
+            "init", &name, "--url", url, "--auth", auth, "--limit", "none",
+        ];
+        let more = [
+            "--format",
+            "ndjson",
+            "--records",
+            "data.\"odd name\"",
+            "--contact",
+            "a: b",
+        ];
+        let made = gleaner(at, &[&args[..], &more[..]].concat());
+        assert_eq!(
+            made.status.code(),
+            Some(0),
+            "{auth}: {}",
+            text(&made.stderr)
+        );
+    }
+    let checked = gleaner(at, &["check"]);
+    assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stdout));
+    assert_eq!(text(&checked.stdout).matches("ok  pipelines/").count(), 12);
+    let listed = gleaner(at, &["list"]);
+    assert_eq!(text(&listed.stdout).lines().count(), 13);
+
+    let written = std::fs::read_to_string(at.join("pipelines/by-link.yaml")).unwrap();
+    assert!(!written.contains("hush"));
+    let again = gleaner(at, &["init", "by-link", "--url", url]);
+    assert_eq!(again.status.code(), Some(2));
+    let kept = std::fs::read_to_string(at.join("pipelines/by-link.yaml")).unwrap();
+    assert_eq!(kept, written);
+    let forced = gleaner(at, &["init", "by-link", "--url", url, "--force"]);
+    assert_eq!(forced.status.code(), Some(0));
+    let schema = std::fs::read(at.join("pipelines/pipeline.schema.json")).unwrap();
+    assert_eq!(schema, gleaner(at, &["schema"]).stdout);
+}
+
+#[test]
+fn answers_that_make_no_pipeline_write_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    for args in [
+        ["init", "x", "--url", "https://a.example", "--limit", "lots"],
+        [
+            "init",
+            "x",
+            "--url",
+            "https://a.example",
+            "--records",
+            "a..b",
+        ],
+        [
+            "init",
+            "../x",
+            "--url",
+            "https://a.example",
+            "--limit",
+            "1/s",
+        ],
+        ["init", "x", "--url", "ftp://a.example", "--limit", "1/s"],
+    ] {
+        let wrong = gleaner(folder.path(), &args);
+        assert_eq!(
+            wrong.status.code(),
+            Some(2),
+            "{args:?}: {}",
+            text(&wrong.stderr)
+        );
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            0,
+            "{args:?}"
+        );
+    }
+}
+
+#[test]
+fn check_tells_people_and_programs() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let made = gleaner(
+        at,
+        &["init", "good", "--url", "https://api.example.com/items"],
+    );
+    assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
+    let good = std::fs::read_to_string(at.join("pipelines/good.yaml")).unwrap();
+    let bad = good
+        .replace("pages:", "pagse:")
+        .replace("limits:", "limit:");
+    std::fs::write(at.join("pipelines/bad.yaml"), bad).unwrap();
+
+    let people = gleaner(at, &["check"]);
+    assert_eq!(people.status.code(), Some(4));
+    let told = text(&people.stdout);
+    assert!(
+        told.contains("ok  pipelines/good.yaml (1 stream)"),
+        "{told}"
+    );
+    assert!(told.contains("did you mean `pages`"), "{told}");
+    let programs = gleaner(at, &["check", "--json"]);
+    assert_eq!(programs.status.code(), Some(4));
+    let told: serde_json::Value = serde_json::from_slice(&programs.stdout).unwrap();
+    assert_eq!(told["ok"], false);
+    assert_eq!(told["files"][1]["ok"], true);
+    let first = &told["files"][0]["mistakes"][0];
+    assert!(
+        first["code"].is_string() && first["line"].is_u64(),
+        "{first}"
+    );
+
+    let quiet = gleaner(at, &["check", "-q", "good"]);
+    assert_eq!(
+        (quiet.status.code(), text(&quiet.stdout).as_str()),
+        (Some(0), "")
+    );
+    assert_eq!(gleaner(at, &["run", "good", "bad"]).status.code(), Some(4));
+    let list = text(&gleaner(at, &["list"]).stdout);
+    assert!(list.contains("gleaner check bad"), "{list}");
+}
+
+#[test]
+fn the_schema_is_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let schema = gleaner(folder.path(), &["schema"]);
+    assert_eq!(schema.status.code(), Some(0));
+    let schema: serde_json::Value = serde_json::from_slice(&schema.stdout).unwrap();
+    assert!(schema["properties"]["streams"].is_object());
+}
+
 /// `UPDATE=1` rewrites the page.
 #[test]
 fn the_page_of_all_commands_is_up_to_date() {

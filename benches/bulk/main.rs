@@ -1,0 +1,256 @@
+//! Bulk and latency: `gleaner run` beside a bare hyper client and a tuned aiohttp script, all
+//! against the same server in another process. See `benches/README.md` for what is measured.
+//!
+//! ```sh
+//! cargo bench --bench bulk                     # 1,000,000 records
+//! GLEANER_BENCH_RECORDS=100000 cargo bench --bench bulk
+//! ```
+#![expect(
+    clippy::print_stdout,
+    clippy::expect_used,
+    reason = "a bench prints, and stops at the first surprise"
+)]
+#![allow(missing_docs)]
+
+mod bare;
+mod measure;
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use gleaner::sim::SimApi;
+use gleaner::sim::data::{Shape, records};
+use gleaner::sim::paging::Paging;
+use gleaner::sim::rules::{Latency, Listing, Route, Rules};
+use gleaner::sim::serve::Server;
+
+use self::measure::{Cost, run};
+
+/// Requests in flight, for all three.
+const IN_FLIGHT: usize = 16;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    match arguments.get(1).map(String::as_str) {
+        Some("serve") => serve(&arguments[2..]),
+        Some("bare") => bare::main(&arguments[2..]),
+        _ => compare(),
+    }
+}
+
+/// `serve RECORDS LATENCY_MS`: the server, until its standard input closes.
+fn serve(arguments: &[String]) {
+    let count: usize = arguments[0].parse().expect("a count");
+    let latency: u64 = arguments[1].parse().expect("milliseconds");
+    let data = std::sync::Arc::new(records(count, &Shape::default()));
+    let listing = |size| {
+        Listing::new(data.clone(), Paging::page_total("meta.total"))
+            .size(size)
+            .records_at("data")
+    };
+    let rules = Rules {
+        routes: vec![
+            Route::list("/by100", listing(100)),
+            Route::list("/by1000", listing(1000)),
+            Route::list("/by10", listing(10)),
+        ],
+        latency: if latency == 0 {
+            Latency::None
+        } else {
+            Latency::Fixed(Duration::from_millis(latency))
+        },
+        counters_only: true,
+        ..Rules::default()
+    };
+    let server = Server::start_on_own_thread(SimApi::new(rules)).expect("a server");
+    println!("{}", server.url());
+    let _ = std::io::stdin().lock().lines().count();
+}
+
+struct ServerProcess {
+    child: Child,
+    url: String,
+}
+
+impl ServerProcess {
+    fn start(records: usize, latency_ms: u64) -> Self {
+        let mut child = Command::new(std::env::current_exe().expect("this program"))
+            .args(["serve", &records.to_string(), &latency_ms.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        let mut url = String::new();
+        BufReader::new(child.stdout.take().expect("its output"))
+            .read_line(&mut url)
+            .expect("its address");
+        Self {
+            child,
+            url: url.trim().to_owned(),
+        }
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+fn compare() {
+    let total: usize = std::env::var("GLEANER_BENCH_RECORDS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(1_000_000);
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bulk");
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(folder.join("pipelines")).expect("a folder");
+    println!(
+        "bulk: {total} records of about 300 bytes, {IN_FLIGHT} in flight, loopback; CPU is user + system of the client\n"
+    );
+    let server = ServerProcess::start(total, 0);
+    let mut bars = Bars::default();
+    for size in [100, 1000] {
+        let pages = total / size;
+        let url = format!("{}/by{size}", server.url);
+        // The caches of the server, so that the first in line does not pay for them.
+        let _ = bare(&folder, &url, size, pages);
+        println!("{size} a page, {pages} pages");
+        let floor = bare(&folder, &url, size, pages);
+        floor.print("(a) bare hyper to file", None);
+        let peer_ndjson = aiohttp(&folder, &url, size, pages, "ndjson");
+        let peer_csv = aiohttp(&folder, &url, size, pages, "csv");
+        let ndjson = gleaner(&folder, &server.url, size, "ndjson", "bulk", total);
+        ndjson.print("gleaner NDJSON", Some(&floor));
+        let csv = gleaner(&folder, &server.url, size, "csv", "bulk", total);
+        csv.print("gleaner CSV", Some(&floor));
+        bars.judge(
+            &format!("NDJSON CPU / bare ({size} a page)"),
+            ndjson.cpu / floor.cpu,
+            2.0,
+        );
+        bars.judge(
+            &format!("peak memory of NDJSON in MB ({size} a page)"),
+            ndjson.peak_mb,
+            100.0,
+        );
+        bars.judge(
+            &format!("peak memory of CSV in MB ({size} a page)"),
+            csv.peak_mb,
+            100.0,
+        );
+        if let (Some(peer_ndjson), Some(peer_csv)) = (peer_ndjson, peer_csv) {
+            peer_ndjson.print("(b) aiohttp NDJSON", Some(&floor));
+            peer_csv.print("(b) aiohttp CSV", Some(&floor));
+            bars.judge(
+                &format!("NDJSON CPU / aiohttp ({size} a page)"),
+                ndjson.cpu / peer_ndjson.cpu,
+                0.2,
+            );
+            bars.judge(
+                &format!("CSV CPU / aiohttp ({size} a page)"),
+                csv.cpu / peer_csv.cpu,
+                0.25,
+            );
+        }
+        println!();
+    }
+    drop(server);
+    let server = ServerProcess::start(20_000, 100);
+    let slow = gleaner(&folder, &server.url, 10, "ndjson", "latency", 20_000);
+    let ideal = 2_000.0 * 0.1 / 32.0;
+    println!(
+        "latency: 2,000 pages of 100 ms, 32 in flight: {:.2} s, ideal {ideal:.2} s",
+        slow.wall
+    );
+    bars.judge("latency / ideal", slow.wall / ideal, 1.05);
+    bars.print();
+}
+
+/// Ratios beside the bars they must not pass.
+#[derive(Default)]
+struct Bars(Vec<(String, f64, f64)>);
+
+impl Bars {
+    fn judge(&mut self, what: &str, ratio: f64, bar: f64) {
+        self.0.push((what.to_owned(), ratio, bar));
+    }
+
+    fn print(&self) {
+        println!();
+        for (what, ratio, bar) in &self.0 {
+            println!(
+                "{:<4} {what}: {ratio:.3} (bar {bar})",
+                if ratio <= bar { "ok" } else { "OVER" }
+            );
+        }
+        if self.0.iter().any(|(_, ratio, bar)| ratio > bar) {
+            std::process::exit(1);
+        }
+    }
+}
+
+fn bare(folder: &Path, url: &str, size: usize, pages: usize) -> Cost {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command
+        .args([
+            "bare",
+            &format!("{url}?per_page={size}&page="),
+            &pages.to_string(),
+            &IN_FLIGHT.to_string(),
+        ])
+        .arg(folder.join("bare.out"));
+    run(command)
+}
+
+/// `None` where the Python side is not installed.
+fn aiohttp(folder: &Path, url: &str, size: usize, pages: usize, format: &str) -> Option<Cost> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = root.join("target/real/peer/bin/python");
+    if !python.exists() {
+        println!("(b) is not installed: see benches/README.md");
+        return None;
+    }
+    let mut command = Command::new(python);
+    command
+        .arg(root.join("benches/bulk/aiohttp_peer.py"))
+        .arg(format!("{url}?per_page={size}&page={{page}}"))
+        .args([
+            "--pages",
+            &pages.to_string(),
+            "--records",
+            "data",
+            "--workers",
+            &IN_FLIGHT.to_string(),
+            "--format",
+            format,
+        ])
+        .arg("--out")
+        .arg(folder.join(format!("aiohttp.{format}")));
+    Some(run(command))
+}
+
+fn gleaner(folder: &Path, base: &str, size: usize, format: &str, name: &str, total: usize) -> Cost {
+    let in_flight = if name == "latency" { 32 } else { IN_FLIGHT };
+    let file = folder.join(format!("pipelines/{name}.yaml"));
+    let text = format!(
+        "about: The bench.\nsource:\n  url: {base}\n  limits: none\n  concurrency: {in_flight}\nstreams:\n  records:\n    get: /by{size}\n    query: {{ per_page: {size} }}\n    \
+         pages: {{ page: {{ to: page, size: per_page, total: meta.total }} }}\n    records: data\nsink: {{ {format}: out/{name}.{format} }}\n"
+    );
+    std::fs::write(&file, text).expect("the pipeline file");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gleaner"));
+    command.current_dir(folder).args(["run", "-q", name]);
+    let cost = run(command);
+    let out = std::fs::read(folder.join(format!("out/{name}.{format}"))).expect("the output");
+    if format == "ndjson" {
+        assert_eq!(
+            memchr::memchr_iter(b'\n', &out).count(),
+            total,
+            "every record is there"
+        );
+    }
+    cost
+}
