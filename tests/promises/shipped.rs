@@ -21,6 +21,7 @@ use gleaner::sim::demo;
 use gleaner::sim::{
     Latency, MemoryTransport, Route, Rules, ServerLimit, SimApi, SimReply, SimRequest,
 };
+use gleaner::spec::load;
 use serde_json::{Value, json};
 
 // ---- running ---------------------------------------------------------------------------------
@@ -32,7 +33,7 @@ fn project() -> PathBuf {
 /// Reads and checks a shipped pipeline, with its own variables.
 fn plan(name: &str) -> Plan {
     let path = project().join("pipelines").join(format!("{name}.yaml"));
-    let written = gleaner::spec::load::read(&path).unwrap_or_else(|e| panic!("{name}: {e:#?}"));
+    let written = load::read(&path).unwrap_or_else(|e| panic!("{name}: {e:#?}"));
     compile(&written, &Overrides::default()).unwrap_or_else(|e| panic!("{name}: {e:#?}"))
 }
 
@@ -212,6 +213,27 @@ fn every_file_is_run_here() {
             "{name} says when its limits were checked"
         );
     }
+}
+
+#[test]
+fn whole_files_in_the_docs_pass_check() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("it.yaml");
+    let mut seen = 0;
+    for page in ["README.md", "docs/language.md"] {
+        let text = fs::read_to_string(project().join(page)).expect("the page is text");
+        for block in text.split("```yaml\n").skip(1) {
+            let block = block.split("```").next().unwrap_or_default();
+            if !(block.contains("source:\n") && block.contains("streams:\n")) {
+                continue;
+            }
+            seen += 1;
+            fs::write(&path, block).expect("a file");
+            let written = load::read(&path).unwrap_or_else(|e| panic!("{page}: {e:#?}"));
+            compile(&written, &Overrides::default()).unwrap_or_else(|e| panic!("{page}: {e:#?}"));
+        }
+    }
+    assert_eq!(seen, 2, "one whole file on each page");
 }
 
 #[test]
