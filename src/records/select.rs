@@ -560,7 +560,8 @@ mod tests {
         ) {
             let body = if pretty { serde_json::to_string_pretty(&value).unwrap() } else { value.to_string() };
             let at = |p: &str| {
-                let pointer: String = p.split('.').filter(|s| *s != "$").map(|s| format!("/{s}")).collect();
+                let steps = p.split('.').filter(|s| *s != "$");
+                let pointer = steps.fold(String::new(), |all, step| all + "/" + step);
                 value.pointer(&pointer).cloned()
             };
             match (select(records, &[want], &body), at(records)) {

@@ -149,7 +149,7 @@ pub(super) fn lasting(event: &Event, verbose: bool, attempts: &mut Throttle) -> 
             "{}: {} in {} ({})",
             clean(stream),
             show::plural(*rows, "row"),
-            clean(&path.display().to_string()),
+            show::path(path),
             show::size(*bytes)
         ),
         Fact::PageFetched {

@@ -8,7 +8,7 @@ use crate::harvest::summary::{StreamSummary, Summary};
 
 use super::clean::clean;
 use super::failure;
-use super::show::{duration, plural, size, thousands};
+use super::show::{self, duration, plural, size, thousands};
 use super::style::{BAD, GOOD, NAME, NOTE, paint};
 
 /// Draws it, with styles and a last newline.
@@ -90,7 +90,7 @@ fn streams(streams: &[StreamSummary]) -> String {
             continue;
         }
         for (i, file) in stream.files.iter().enumerate() {
-            let path = clean(&file.path.display().to_string()).into_owned();
+            let path = show::path(&file.path);
             let place = format!(
                 "{path} ({}){}",
                 size(file.bytes),

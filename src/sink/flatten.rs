@@ -195,7 +195,7 @@ mod tests {
         for record in records {
             let mut cells = Vec::new();
             flattener.cells(record, &mut cells);
-            rows.push(cells.iter().map(|c| c.to_string()).collect::<Vec<_>>());
+            rows.push(cells.iter().map(ToString::to_string).collect::<Vec<_>>());
         }
         let layout = flattener.layout(&[]);
         for row in &mut rows {

@@ -365,7 +365,7 @@ mod tests {
         );
         assert_eq!(case.passes, 1);
         assert_eq!(case.written.rows, 2);
-        assert_eq!(case.written.bytes as usize, case.text.len());
+        assert_eq!(usize::try_from(case.written.bytes), Ok(case.text.len()));
     }
 
     #[test]

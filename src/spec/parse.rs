@@ -1,15 +1,20 @@
-//! The one file that calls the YAML parser: text to a spanned tree, and to the typed spec.
+//! The one file that calls the YAML parser: text to a spanned tree; then tree to spec.
 
-use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
 use serde_saphyr::options::DuplicateKeyPolicy;
 use serde_saphyr::{Error, MessageFormatter as _};
 
 use super::diagnostic::{Diagnostic, Diagnostics, SourceText};
 use super::tree::Tree;
-use super::{PipelineSpec, Written, at, schema, shape};
+use super::{Written, at, decode, prune, schema, shape};
 
 /// Largest pipeline file in bytes.
 pub(super) const MOST_BYTES: u64 = 1024 * 1024;
+
+/// Made once: `check` reads many files.
+static SCHEMA: LazyLock<serde_json::Value> = LazyLock::new(schema::annotated);
 
 const MOST_NODES: usize = 20_000;
 const MOST_DEPTH: usize = 32;
@@ -35,32 +40,50 @@ fn options() -> serde_saphyr::Options {
     }
 }
 
-/// Reads a pipeline's text; all shape mistakes at once.
+/// Reads a pipeline's text; all shape mistakes at once. They are in [`Written`] where enough of
+/// the file could be read to judge the rest.
 pub(super) fn parse(source: SourceText) -> Result<Written, Diagnostics> {
-    match judge(&source.text) {
-        Ok(spec) => Ok(Written { source, spec }),
-        Err(all) => Err(Diagnostics { source, all }),
+    let tree = match tree(&source.text) {
+        Ok(tree) => tree,
+        Err(one) => {
+            let all = vec![one];
+            return Err(Diagnostics { source, all });
+        }
+    };
+    let (mut mistakes, wrong) = shape::check(&tree, &SCHEMA, &source.text);
+    let mut lost = BTreeSet::new();
+    let pruned = prune::prune(&tree, &wrong, &mut lost);
+    match decode::decode(&pruned, &source.text) {
+        Ok(spec) => Ok(Written {
+            source,
+            spec,
+            mistakes,
+            lost,
+        }),
+        Err(misfit) => {
+            if mistakes.is_empty() {
+                mistakes.push(Diagnostic {
+                    code: "wrong-type",
+                    message: misfit.message,
+                    span: misfit.span.unwrap_or(0..0),
+                    hint: None,
+                });
+            }
+            let all = mistakes;
+            Err(Diagnostics { source, all })
+        }
     }
 }
 
-fn judge(text: &str) -> Result<PipelineSpec, Vec<Diagnostic>> {
+fn tree(text: &str) -> Result<Tree, Diagnostic> {
     if text.trim().is_empty() {
-        return Err(vec![Diagnostic {
+        return Err(Diagnostic {
             code: "syntax",
             message: "the file is empty".to_owned(),
             span: 0..0,
             hint: Some("`gleaner init` writes a first pipeline".to_owned()),
-        }]);
+        });
     }
-    let tree: Tree = decode(text).map_err(|one| vec![one])?;
-    let mistakes = shape::check(&tree, &schema::annotated(), text);
-    if !mistakes.is_empty() {
-        return Err(mistakes);
-    }
-    decode(text).map_err(|one| vec![one])
-}
-
-fn decode<T: DeserializeOwned>(text: &str) -> Result<T, Diagnostic> {
     serde_saphyr::from_str_with_options(text, options()).map_err(|error| located(&error, text))
 }
 
@@ -100,6 +123,10 @@ fn located(error: &serde_saphyr::Error, text: &str) -> Diagnostic {
         None
     };
     let code = match bare {
+        Error::Budget { .. } if line.starts_with("---") => {
+            "a pipeline file holds one document".clone_into(&mut message);
+            "syntax"
+        }
         Error::Budget { .. } | Error::AliasReplayLimitExceeded { .. } => {
             message = format!(
                 "too large or too deep for a pipeline file: at most {MOST_NODES} values, aliases unfolded, and {MOST_DEPTH} levels"

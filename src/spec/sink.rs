@@ -1,10 +1,7 @@
 //! `sink`: where records go, as written.
 
-use std::fmt;
-
 use schemars::JsonSchema;
-use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use super::at::At;
 use super::choice::{OneOrMany, ScalarOr};
@@ -26,7 +23,7 @@ pub struct SinkSpec {
 }
 
 /// CSV with settings.
-#[derive(Debug, Clone, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CsvSpec {
     /// The file.
@@ -46,38 +43,4 @@ pub struct CsvSpec {
 pub enum ModeSpec {
     /// The new one takes its place.
     Replace,
-}
-
-impl<'de> Deserialize<'de> for CsvSpec {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // By hand, because a plain `null:` is no text to YAML, and derived fields ask for text.
-        struct Keys;
-        impl<'de> Visitor<'de> for Keys {
-            type Value = CsvSpec;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a mapping")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<CsvSpec, A::Error> {
-                let (mut path, mut delimiter, mut null, mut spreadsheet_safe) =
-                    (None, None, None, None);
-                while let Some(key) = map.next_key::<Option<String>>()? {
-                    match key.as_deref().unwrap_or("null") {
-                        "path" => path = Some(map.next_value()?),
-                        "delimiter" => delimiter = Some(map.next_value()?),
-                        "null" => null = Some(map.next_value()?),
-                        "spreadsheet_safe" => spreadsheet_safe = Some(map.next_value()?),
-                        // The shape pass has told of unknown keys.
-                        _ => drop(map.next_value::<IgnoredAny>()?),
-                    }
-                }
-                Ok(CsvSpec {
-                    path: path.ok_or_else(|| A::Error::missing_field("path"))?,
-                    delimiter,
-                    null,
-                    spreadsheet_safe,
-                })
-            }
-        }
-        deserializer.deserialize_map(Keys)
-    }
 }

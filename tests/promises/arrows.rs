@@ -11,9 +11,10 @@ const LEAVES: [&str; 4] = ["clock", "event", "disk", "failure"];
 const ARROWS: [(&str, &[&str]); 14] = [
     ("spec", &[]),
     ("plan", &["spec"]),
+    // What `records` and `sink` both need to look into JSON text.
+    ("json", &["plan::path"]),
     ("limits", &["plan"]),
     ("fetch", &["plan"]),
-    ("json", &["plan::path"]),
     ("records", &["plan", "json"]),
     ("store", &["plan"]),
     ("sink", &["plan", "json"]),
@@ -28,8 +29,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     (
         "cli",
         &[
-            "spec", "plan", "json", "limits", "fetch", "records", "store", "sink", "harvest",
-            "report",
+            "spec", "plan", "limits", "fetch", "records", "store", "sink", "harvest", "report",
         ],
     ),
     ("main", &["cli"]),

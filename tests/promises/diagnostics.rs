@@ -190,33 +190,34 @@ fn spellings_are_kept() {
 }
 
 #[test]
-#[ignore = "by hand"]
-fn shared_examples() {
-    let mut all: Vec<_> = fs::read_dir("/work/shared/examples")
-        .unwrap()
-        .map(|e| e.unwrap().path())
-        .collect();
-    all.sort();
-    for path in all {
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        match mistakes(&name, fs::read_to_string(&path).unwrap()) {
-            None => eprintln!("{name}: compiles"),
-            Some(found) => {
-                eprintln!(
-                    "{name}: {} not-yet",
-                    found.all.iter().filter(|o| o.code == "not-yet").count()
-                );
-                let d = Diagnostics {
-                    all: found
-                        .all
-                        .iter()
-                        .filter(|o| o.code != "not-yet")
-                        .cloned()
-                        .collect(),
-                    source: found.source,
-                };
-                eprintln!("{}", d.draw(false));
-            }
+fn no_damage_makes_it_panic() {
+    let text = fs::read_to_string(folder().join("good_core.yaml")).expect("the file");
+    let lines: Vec<&str> = text.lines().collect();
+    let mut damaged = Vec::new();
+    for (index, line) in lines.iter().enumerate() {
+        let with = |replaced: &[&str]| {
+            let (before, after) = (&lines[..index], &lines[index + 1..]);
+            [before, replaced, after].concat().join("\n")
+        };
+        damaged.push(with(&[]));
+        damaged.push(with(&[line, line]));
+        damaged.push(with(&[line.trim_start()]));
+        damaged.push(with(&[&line.replace(": ", ": ä🔑")]));
+        damaged.push(with(&[&line.replace(['[', '{', '"'], "")]));
+    }
+    damaged.extend(
+        (0..text.len())
+            .step_by(23)
+            .map(|end| text[..end].to_owned()),
+    );
+    for text in damaged {
+        if let Some(found) = mistakes("damaged.yaml", text) {
+            assert!(!found.all.is_empty(), "refused without a word");
+            assert!(found.draw(true).contains("damaged.yaml"));
+            assert_eq!(
+                found.to_json().as_array().map(Vec::len),
+                Some(found.all.len())
+            );
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use http::Method;
 
-use super::names::{Judge, Scope};
+use super::names::Judge;
+use super::scope::Scope;
 use super::source::headers;
 use super::stream::tables;
 use super::values;

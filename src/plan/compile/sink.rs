@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::names::{Judge, Scope};
+use super::names::Judge;
+use super::scope::Scope;
 use super::stream::merged;
 use super::{CompileProblem, Overrides};
 use crate::plan::language::Template;
@@ -227,10 +228,7 @@ pub(super) fn shared(judge: &mut Judge<'_>, spec: &PipelineSpec) {
     let mut seen: Vec<(String, &str)> = Vec::new();
     for (name, stream) in &spec.streams.0 {
         let merged = merged(spec.defaults.as_ref(), stream);
-        let paths: Vec<At<String>> = written(spec, &merged)
-            .iter()
-            .filter_map(|one| path(one))
-            .collect();
+        let paths: Vec<At<String>> = written(spec, &merged).iter().filter_map(path).collect();
         for path in paths {
             let by_stream = Template::parse(&path.value).is_ok_and(|template| {
                 let names = template.names();

@@ -7,7 +7,8 @@ use std::time::Duration;
 use globset::GlobBuilder;
 use url::Url;
 
-use super::names::{Judge, Scope};
+use super::names::Judge;
+use super::scope::Scope;
 use crate::plan::language::Template;
 use crate::plan::limit::{LimitPlan, LimitWhen, Spacing};
 use crate::plan::{AuthPlan, OriginRule, RetryPlan, SourcePlan, TimeoutPlan};

@@ -4,7 +4,8 @@ use minijinja::Value;
 use serde_json::Value as Json;
 
 use super::CompileProblem;
-use super::names::{Judge, Scope};
+use super::names::Judge;
+use super::scope::Scope;
 use crate::plan::request::TreeTemplate;
 use crate::spec::at::At;
 use crate::spec::choice::Table;
