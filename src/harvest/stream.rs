@@ -208,6 +208,12 @@ impl Stream {
             .scrub(&format!("{}, page {}{of}", self.name, page + 1))
     }
 
+    pub(super) fn too_many_pages(&self, place: &str, most: u64) -> Box<Failure> {
+        self.held(&format!(
+            "{place}: reached `expect.max_pages: {most}` and there are more"
+        ))
+    }
+
     /// A check that does not hold: the data are complete as far as we know, but not published.
     pub(super) fn held(&self, message: &str) -> Box<Failure> {
         Box::new(Failure {

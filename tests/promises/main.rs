@@ -4,6 +4,7 @@ mod arrows;
 mod cli;
 mod diagnostics;
 mod errors;
+mod fixture;
 mod manners;
 mod paging;
 mod real;
