@@ -125,8 +125,10 @@ impl Stream {
                 _ if self.has_enough() => break,
                 Next::One(turn) => base.page(&turn),
                 Next::Url(reference) => {
-                    let url = crate::fetch::origin::resolve(&url, &reference)
+                    let mut url = crate::fetch::origin::resolve(&url, &reference)
                         .map_err(|e| trouble::refused(&e.to_string(), &place))?;
+                    // Servers echo what they were asked with; loop guards and messages must not.
+                    self.run.credentials.strip(&mut url);
                     base.page(&Turn::Url(url))
                 }
                 Next::Many { .. } => unreachable!("handed out above"),

@@ -8,5 +8,6 @@ mod fixture;
 mod manners;
 mod paging;
 mod real;
+mod scene;
 mod secrets;
 mod shipped;
