@@ -22,7 +22,13 @@ const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 /// Percent-encoded as the URL parser does it in a query (WHATWG URL, section 1.3).
-const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'\'');
+const QUERY: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'<')
+    .add(b'>')
+    .add(b'\'');
 /// Percent-encoded as the URL parser does it in a path (WHATWG URL, section 1.3).
 const PATH: &AsciiSet = &QUERY
     .remove(b'\'')
@@ -88,7 +94,9 @@ impl Secrets {
 
     /// Whether `text` holds a secret in any of its forms.
     pub fn is_in(&self, text: &str) -> bool {
-        self.scrub.iter().any(|(form, _)| text.contains(form.as_str()))
+        self.scrub
+            .iter()
+            .any(|(form, _)| text.contains(form.as_str()))
     }
 
     /// `text` with every secret value replaced by its name in brackets.
@@ -118,11 +126,10 @@ impl Secrets {
         let mut from = 0;
         while let Some(at) = text[from..].find('…').map(|at| from + at) {
             let begun = self.scrub.iter().find_map(|(form, name)| {
-                let len = form
-                    .char_indices()
-                    .map(|(len, _)| len)
-                    .rev()
-                    .find(|len| *len >= SHORTEST_SCRUBBED && text[..at].ends_with(&form[..*len]))?;
+                let len =
+                    form.char_indices().map(|(len, _)| len).rev().find(|len| {
+                        *len >= SHORTEST_SCRUBBED && text[..at].ends_with(&form[..*len])
+                    })?;
                 Some((at - len, name))
             });
             from = match begun {
@@ -226,7 +233,11 @@ fn lower_hex(form: &str) -> String {
         if c == '%' {
             digits = 3;
         }
-        lower.push(if digits > 0 { c.to_ascii_lowercase() } else { c });
+        lower.push(if digits > 0 {
+            c.to_ascii_lowercase()
+        } else {
+            c
+        });
         digits = usize::saturating_sub(digits, 1);
     }
     lower

@@ -73,18 +73,18 @@ fn the_right_pipeline_runs() {
 fn mistakes_in_the_file() {
     for (name, line, by) in [
         ("misspelt_key", "  limits: none", "  limit: none"),
-        (
-            "wrong_type",
-            "{ attempts: 2 }",
-            "{ attempts: many }",
-        ),
+        ("wrong_type", "{ attempts: 2 }", "{ attempts: many }"),
         (
             "undefined_variable",
             "get: /items",
             "get: /items/{{ vars.page }}/{{ repo }}",
         ),
         ("bad_url", "  url: http", "  url: htp"),
-        ("no_host", "  url: http://127.0.0.1", "  url: \"http:///x?\" #"),
+        (
+            "no_host",
+            "  url: http://127.0.0.1",
+            "  url: \"http:///x?\" #",
+        ),
         ("bad_limit", "limits: none", "limits: [5000/fortnight]"),
         ("no_limits", "  limits: none\n", ""),
         (
@@ -117,10 +117,18 @@ fn a_missing_secret_is_named() {
 
 #[test]
 fn answers_that_are_no_data() {
-    answered("unauthorized", 1, Reply::new(401, r#"{"message":"Bad credentials"}"#));
+    answered(
+        "unauthorized",
+        1,
+        Reply::new(401, r#"{"message":"Bad credentials"}"#),
+    );
     answered("forbidden", 1, Reply::new(403, "you may not"));
     answered("not_found", 1, Reply::new(404, "<html>Not Found</html>"));
-    answered("bad_request", 1, Reply::new(400, r#"{"errors":[{"detail":"per_page is too large"}]}"#));
+    answered(
+        "bad_request",
+        1,
+        Reply::new(400, r#"{"errors":[{"detail":"per_page is too large"}]}"#),
+    );
     answered("unused_status", 1, Reply::new(418, ""));
     answered("redirect_to_nowhere", 1, Reply::new(302, ""));
     answered(
@@ -173,13 +181,15 @@ fn nobody_listens() {
     let closed = listener.local_addr().unwrap();
     drop(listener);
     let text = pipeline(&format!("http://{closed}"));
-    let project = Project::new(&text.replace(&closed.to_string(), &closed.to_string())).knows(&server);
+    let project =
+        Project::new(&text.replace(&closed.to_string(), &closed.to_string())).knows(&server);
     let said = project.run(&["run", "items"]);
     assert_eq!(said.code, Some(75), "{}", said.shown);
     project.is_untouched();
     insta::assert_snapshot!(
         "refused_connection",
-        said.shown.replace(&format!(":{}", closed.port()), ":[port]")
+        said.shown
+            .replace(&format!(":{}", closed.port()), ":[port]")
     );
 }
 
@@ -192,7 +202,8 @@ fn a_host_that_is_not_there() {
 #[test]
 fn pages_forgotten() {
     let server = Server::says(
-        Reply::json(r#"[{"id":1}]"#).header("link", "<http://127.0.0.1/items?page=2>; rel=\"next\""),
+        Reply::json(r#"[{"id":1}]"#)
+            .header("link", "<http://127.0.0.1/items?page=2>; rel=\"next\""),
     );
     let project = Project::new(&pipeline(&server.url())).knows(&server);
     fails("pages_forgotten", 1, &project, &["run", "items"]);
@@ -209,8 +220,10 @@ fn pages_forgotten() {
 #[test]
 fn paging_that_goes_in_circles() {
     let server = good();
-    let text = pipeline(&server.url())
-        .replace("    get: /items", "    get: /items\n    pages: { page: { to: page } }");
+    let text = pipeline(&server.url()).replace(
+        "    get: /items",
+        "    get: /items\n    pages: { page: { to: page } }",
+    );
     let project = Project::new(&text).knows(&server);
     fails("paging_loop", 1, &project, &["run", "items"]);
 }
@@ -218,8 +231,10 @@ fn paging_that_goes_in_circles() {
 #[test]
 fn records_that_are_not_there() {
     let server = Server::says(Reply::json(r#"{"data":{"items":[{"id":1}]},"meta":{}}"#));
-    let text = pipeline(&server.url())
-        .replace("    get: /items", "    get: /items\n    records: data.itmes");
+    let text = pipeline(&server.url()).replace(
+        "    get: /items",
+        "    get: /items\n    records: data.itmes",
+    );
     let project = Project::new(&text).knows(&server);
     fails("records_absent", 1, &project, &["run", "items"]);
 }
@@ -293,6 +308,11 @@ fn a_path_that_renders_to_nothing() {
     let nowhere = pipeline(&server.url())
         .replace("streams:", "vars: { place: \"\" }\nstreams:")
         .replace(&server.url(), "\"{{ vars.place }}\"");
-    fails("url_renders_empty", 2, &Project::new(&nowhere), &["run", "items"]);
+    fails(
+        "url_renders_empty",
+        2,
+        &Project::new(&nowhere),
+        &["run", "items"],
+    );
     let _ = Duration::ZERO;
 }
