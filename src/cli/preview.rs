@@ -66,7 +66,8 @@ impl PreviewArgs {
         let world = drive.world(rooms::transport(&plan)?, found.root);
         let options = Options {
             streams: self.streams.clone(),
-            limit_records: None,
+            dry: true,
+            ..Options::default()
         };
         let mut exit = Exit::Complete;
         let harvest = Harvest::open(plan, world, options).map_err(|failure| *failure)?;

@@ -146,10 +146,12 @@ impl Stream {
             };
             self.emit(Fact::AttemptFailed {
                 stream: self.name.clone(),
+                place: place.to_owned(),
                 request: self.show(request),
                 class: trouble.class,
                 message: trouble.message.clone(),
                 attempt,
+                of: most,
                 retry_at: again.map(|at| run.world.clock.calendar_at(at)),
             });
             let Some(again) = again else {

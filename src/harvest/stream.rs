@@ -239,17 +239,9 @@ impl Stream {
         })
     }
 
-    /// A partition's number of pages became known ahead.
+    /// A partition's number of pages became known: ahead, or when it was walked.
     pub(super) fn expect_pages(&self, pages: u64) {
         self.expected.pages.fetch_add(pages, Ordering::Relaxed);
-        self.tell_expected();
-    }
-
-    /// A partition is walked; where its pages were not known ahead they are now.
-    pub(super) fn expect_pages_were(&self, pages: u64, unknown: bool) {
-        if unknown {
-            self.expected.pages.fetch_add(pages, Ordering::Relaxed);
-        }
         self.expected.known.fetch_add(1, Ordering::Relaxed);
         self.tell_expected();
     }
