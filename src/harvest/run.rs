@@ -137,6 +137,10 @@ impl Run {
         work: impl Future<Output = T>,
     ) -> Result<T, Box<Failure>> {
         let mut stop = self.world.stop.clone();
+        // Work that never waits would never be interrupted below.
+        if *stop.borrow() {
+            return Err(self.interrupted());
+        }
         tokio::select! {
             biased;
             done = work => Ok(done),

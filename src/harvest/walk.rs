@@ -222,7 +222,7 @@ impl<'a> Walk<'a> {
                 };
             }
             Some(_) => {}
-            None if self.size.is_some_and(|size| count < size) && (size_kept || begun) => {
+            None if self.size.is_some_and(|size| count < size) && size_kept => {
                 return Next::End;
             }
             None => {}
@@ -276,10 +276,8 @@ impl<'a> Walk<'a> {
         let Some(last) = page.last else {
             return Ok(Next::End);
         };
-        let first_page = self.held == 0;
-        self.held = self.held.max(page.count);
         let short = self.size.is_some_and(|size| page.count < size);
-        if short && (size_kept || !first_page) {
+        if short && size_kept {
             return Ok(Next::End);
         }
         let raw = crate::json::get(last, field).ok_or_else(|| {

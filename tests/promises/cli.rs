@@ -262,18 +262,28 @@ fn the_schema_is_json() {
     assert!(schema["properties"]["streams"].is_object());
 }
 
-/// `UPDATE=1` rewrites the page.
-#[test]
-fn the_page_of_all_commands_is_up_to_date() {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/cli.md");
-    let must = gleaner::cli::reference();
+/// Holds a generated file against what generates it; `UPDATE=1` rewrites it.
+fn up_to_date(file: &str, must: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
     if std::env::var_os("UPDATE").is_some() {
-        std::fs::create_dir_all(page.parent().unwrap()).unwrap();
-        std::fs::write(&page, &must).unwrap();
+        std::fs::write(&path, must).unwrap();
     }
-    let is = std::fs::read_to_string(&page).unwrap_or_default();
+    let is = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         is == must,
-        "docs/cli.md is out of date; run the tests with UPDATE=1"
+        "{file} is out of date; run the tests with UPDATE=1"
     );
+}
+
+#[test]
+fn the_page_of_all_commands_is_up_to_date() {
+    up_to_date("docs/cli.md", &gleaner::cli::reference());
+}
+
+#[test]
+fn the_schema_for_editors_is_up_to_date() {
+    let folder = tempfile::tempdir().unwrap();
+    let schema = gleaner(folder.path(), &["schema"]);
+    let schema = String::from_utf8(schema.stdout).unwrap();
+    up_to_date("docs/pipeline.schema.json", &schema);
 }

@@ -1,1 +1,320 @@
-//! TODO
+//! Every record of every page, once, in order, whatever the paging style and the weather.
+
+use std::fmt::Write as _;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use gleaner::failure::Exit;
+use gleaner::sim::{
+    Dataset, End, Fault, FaultRule, Latency, Listing, Paging, Route, Rules, SimReply, SimRequest,
+};
+
+use super::fixture::{Ran, Scene, run};
+
+const MS: Duration = Duration::from_millis(1);
+
+// ---- a hundred thousand ----------------------------------------------------------------------
+
+const MANY: usize = 100_000;
+
+/// Records whose values are lost by careless programs, and what CSV makes of them.
+struct Truth {
+    data: Arc<Dataset>,
+    ndjson: String,
+    csv: String,
+}
+
+fn truth(count: usize) -> Truth {
+    let mut texts = Vec::with_capacity(count);
+    let mut ndjson = String::new();
+    let mut csv = "id,big,price,user.name\r\n".to_owned();
+    for id in 1..=count {
+        let big = format!("9{:024}", id * 7);
+        let (name, cell) = match id % 5 {
+            0 => (r#""a, \"b\"""#, r#""a, ""b""""#),
+            1 => (r#""00123""#, "00123"),
+            2 => ("null", ""),
+            3 => (r#""two\nlines""#, "\"two\nlines\""),
+            _ => (r#""Übergröße 東京""#, "Übergröße 東京"),
+        };
+        let price = id % 90;
+        let text =
+            format!(r#"{{"id":{id},"big":{big},"price":{price}.10,"user":{{"name":{name}}}}}"#);
+        writeln!(ndjson, "{text}").expect("to a string");
+        write!(csv, "{id},{big},{price}.10,{cell}\r\n").expect("to a string");
+        texts.push(text);
+    }
+    Truth {
+        data: Arc::new(Dataset::from_texts(texts)),
+        ndjson,
+        csv,
+    }
+}
+
+static HUNDRED_THOUSAND: LazyLock<Truth> = LazyLock::new(|| truth(MANY));
+
+/// A pipeline with one stream `a` at `/a`, both sinks.
+fn pipeline(concurrency: usize, query: &str, pages: &str) -> String {
+    format!(
+        "source: {{ url: https://api.test, limits: none, concurrency: {concurrency} }}
+streams:
+  a:
+    get: /a
+    query: {{ {query} }}
+    records: data
+    pages: {pages}
+sink: [ {{ ndjson: out/a.ndjson }}, {{ csv: out/a.csv }} ]
+"
+    )
+}
+
+fn listing(paging: Paging) -> Listing {
+    Listing::new(HUNDRED_THOUSAND.data.clone(), paging)
+}
+
+fn serve(listing: Listing) -> Rules {
+    Rules {
+        routes: vec![Route::list("/a", listing)],
+        ..Rules::default()
+    }
+}
+
+fn compare(ran: &Ran, truth: &Truth, what: &str) {
+    for (path, wanted) in [("out/a.ndjson", &truth.ndjson), ("out/a.csv", &truth.csv)] {
+        let got = ran.text(path);
+        if got != *wanted {
+            let at = got.lines().zip(wanted.lines()).position(|(a, b)| a != b);
+            panic!(
+                "{what}: {path} differs, first at line {at:?}; {} and {} lines",
+                got.lines().count(),
+                wanted.lines().count()
+            );
+        }
+    }
+}
+
+/// One style at concurrency 1 and, in bad weather, at 16.
+fn complete(query: &str, pages: &str, listing: Listing, requests: usize) {
+    let truth = &*HUNDRED_THOUSAND;
+    let calm = run(&pipeline(1, query, pages), serve(listing.clone())).complete();
+    compare(&calm, truth, "one at a time");
+    assert_eq!(calm.requests(), requests, "and no request more than needed");
+    let rough = Rules {
+        latency: Latency::Between(5 * MS, 900 * MS, 3),
+        faults: vec![
+            FaultRule::every(23, Fault::status(503)),
+            FaultRule::every(31, Fault::Reset),
+            FaultRule::every(37, Fault::TruncatedBody),
+        ],
+        gzip: true,
+        ..serve(listing)
+    };
+    let rough = run(&pipeline(16, query, pages), rough).complete();
+    compare(&rough, truth, "sixteen at a time with faults");
+    assert!(rough.api.audit().faults() >= 3, "there were faults");
+    assert_eq!(
+        rough.requests(),
+        requests + usize::try_from(rough.api.audit().faults()).expect("few")
+    );
+    assert_eq!(rough.stream("a").records, MANY as u64);
+}
+
+#[test]
+fn page_numbers() {
+    complete(
+        "per_page: 1000",
+        "{ page: { to: page, size: per_page } }",
+        listing(Paging::page()),
+        101,
+    );
+}
+
+#[test]
+fn page_numbers_side_by_side() {
+    complete(
+        "per_page: 1000",
+        "{ page: { to: page, size: per_page, total: meta.total } }",
+        listing(Paging::page_total("meta.total")),
+        100,
+    );
+    complete(
+        "per_page: 999",
+        "{ page: { to: page, last: pages } }",
+        listing(Paging::page_last("pages")),
+        101,
+    );
+}
+
+#[test]
+fn offsets() {
+    complete(
+        "limit: 1000",
+        "{ offset: { to: offset, size: limit, total: count } }",
+        listing(Paging::offset_total("count")),
+        100,
+    );
+}
+
+#[test]
+fn tokens() {
+    complete(
+        "limit: 1000",
+        "{ token: { from: next_cursor, to: cursor } }",
+        listing(Paging::token(End::Null)),
+        100,
+    );
+}
+
+#[test]
+fn next_urls() {
+    complete(
+        "limit: 1000",
+        "{ next: next }",
+        listing(Paging::next_url(true, End::Absent)),
+        100,
+    );
+}
+
+#[test]
+fn links() {
+    complete("per_page: 1000", "link", listing(Paging::link()), 100);
+}
+
+#[test]
+fn keysets() {
+    complete(
+        "limit: 1000",
+        "{ keyset: { field: id, to: after, size: limit } }",
+        listing(Paging::keyset()),
+        101,
+    );
+}
+
+// ---- ends of lists ---------------------------------------------------------------------------
+
+/// Runs over `count` records; the answers must be complete.
+fn few(
+    count: usize,
+    concurrency: usize,
+    query: &str,
+    pages: &str,
+    paging: Paging,
+    cap: usize,
+) -> Ran {
+    let truth = truth(count);
+    let mut listing = Listing::new(truth.data.clone(), paging);
+    listing.max_size = cap;
+    let ran = run(&pipeline(concurrency, query, pages), serve(listing)).complete();
+    if count > 0 {
+        compare(
+            &ran,
+            &truth,
+            &format!("{count} records, {pages}, cap {cap}"),
+        );
+    } else {
+        assert_eq!(ran.text("out/a.ndjson"), "");
+    }
+    ran
+}
+
+#[test]
+fn a_server_that_caps_the_page_size_loses_nothing() {
+    for concurrency in [1, 8] {
+        for (query, pages, paging) in [
+            (
+                "per_page: 100",
+                "{ page: { to: page, size: per_page } }",
+                Paging::page(),
+            ),
+            (
+                "per_page: 100",
+                "{ page: { to: page, size: per_page, total: n } }",
+                Paging::page_total("n"),
+            ),
+            (
+                "limit: 100",
+                "{ offset: { to: offset, size: limit } }",
+                Paging::offset(),
+            ),
+            (
+                "limit: 100",
+                "{ offset: { to: offset, size: limit, total: n } }",
+                Paging::offset_total("n"),
+            ),
+            (
+                "limit: 100",
+                "{ keyset: { field: id, to: after, size: limit } }",
+                Paging::keyset(),
+            ),
+        ] {
+            for count in [0, 1, 29, 30, 31, 60, 95, 100, 101, 200] {
+                few(count, concurrency, query, pages, paging.clone(), 30);
+            }
+        }
+    }
+}
+
+#[test]
+fn lists_end_without_a_request_too_many() {
+    let page = "{ page: { to: page, size: per_page, total: n } }";
+    let offset = "{ offset: { to: offset, size: limit, total: n } }";
+    for concurrency in [1, 8] {
+        for (count, requests) in [
+            (0, 1),
+            (1, 1),
+            (50, 1),
+            (51, 2),
+            (100, 2),
+            (101, 3),
+            (500, 10),
+        ] {
+            let ran = few(
+                count,
+                concurrency,
+                "per_page: 50",
+                page,
+                Paging::page_total("n"),
+                1000,
+            );
+            assert_eq!(ran.requests(), requests, "page, {count}");
+            let ran = few(
+                count,
+                concurrency,
+                "limit: 50",
+                offset,
+                Paging::offset_total("n"),
+                1000,
+            );
+            assert_eq!(ran.requests(), requests, "offset, {count}");
+            let last = "{ page: { to: page, last: headers.x } }".replace("headers.x", "last");
+            let ran = few(
+                count,
+                concurrency,
+                "per_page: 50",
+                &last,
+                Paging::page_last("last"),
+                1000,
+            );
+            assert_eq!(ran.requests(), requests, "last, {count}");
+        }
+    }
+    // Without a total the end shows on a short page, once a full one was seen.
+    let ran = few(
+        120,
+        8,
+        "per_page: 50",
+        "{ page: { to: page, size: per_page } }",
+        Paging::page(),
+        1000,
+    );
+    assert_eq!(ran.requests(), 3);
+    let ran = few(
+        120,
+        8,
+        "limit: 50",
+        "{ offset: { to: offset, size: limit } }",
+        Paging::offset(),
+        1000,
+    );
+    assert_eq!(ran.requests(), 3);
+}
