@@ -33,6 +33,7 @@ pub(super) enum Auth {
     Bearer,
     /// A header of its own: X-Api-Key: TOKEN
     Header,
+    #[expect(clippy::doc_markdown, reason = "clap shows it as written")]
     /// A query parameter: api_key=TOKEN
     Query,
     /// A user name and a password

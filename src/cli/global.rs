@@ -23,6 +23,7 @@ pub(super) struct Global {
     #[arg(short, long, global = true)]
     verbose: bool,
 
+    #[expect(clippy::doc_markdown, reason = "clap shows it as written")]
     /// When to use colour; NO_COLOR is honoured
     #[arg(long, value_name = "WHEN", value_enum, default_value_t, global = true)]
     color: Colour,

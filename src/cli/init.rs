@@ -18,6 +18,7 @@ use super::rooms::{self, NoPlan, Overrides};
 /// The schema that a new file names for editors.
 const SCHEMA: &str = "pipeline.schema.json";
 
+#[expect(clippy::doc_markdown, reason = "clap shows it as written")]
 /// Write a first pipeline file, with comments
 ///
 /// Asks on a terminal for what the flags do not say; elsewhere --url is needed and the rest has

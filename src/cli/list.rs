@@ -13,7 +13,7 @@ use super::{out, project, table};
 pub(super) struct ListArgs {}
 
 impl ListArgs {
-    pub(super) fn execute(&self) -> Result<Exit, Failure> {
+    pub(super) fn execute() -> Result<Exit, Failure> {
         let mut rows = Vec::new();
         for file in project::all()? {
             let name = project::stem(&file.path);

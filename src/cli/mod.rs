@@ -109,9 +109,9 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Preview(args) => runtime()?.block_on(args.execute(global)),
         Command::Demo(args) => runtime()?.block_on(args.execute(global)),
         Command::Check(args) => args.execute(global),
-        Command::List(args) => args.execute(),
+        Command::List(_) => list::ListArgs::execute(),
         Command::Init(args) => args.execute(global),
-        Command::Schema(args) => args.execute(),
+        Command::Schema(_) => schema::SchemaArgs::execute(),
         Command::Completions(args) => args.execute(),
     }
 }

@@ -145,15 +145,12 @@ impl Page {
     }
 
     fn cell(&mut self, name: &str, json: &str, row: &mut Vec<String>) {
-        let place = match self.places.get(name) {
-            Some(place) => *place,
-            None => {
-                self.places.insert(name.to_owned(), self.names.len());
-                self.names.push(name.to_owned());
-                self.kinds.push(Kind::Null);
-                self.names.len() - 1
-            }
-        };
+        let place = self.places.get(name).copied().unwrap_or_else(|| {
+            self.places.insert(name.to_owned(), self.names.len());
+            self.names.push(name.to_owned());
+            self.kinds.push(Kind::Null);
+            self.names.len() - 1
+        });
         self.kinds[place] = self.kinds[place].join(Kind::of(json));
         if row.len() <= place {
             row.resize(place + 1, String::new());

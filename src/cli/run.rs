@@ -102,9 +102,9 @@ impl RunArgs {
             match rooms::plan(&found.path, &overrides) {
                 Ok(plan) => plans.push((found, plan)),
                 Err(NoPlan::Failure(failure)) => return Err(failure),
-                Err(NoPlan::Mistakes(mistakes)) => {
+                Err(NoPlan::Mistakes(found)) => {
                     mistaken = true;
-                    out::stderr(&mistakes.draw(out::stderr_colour()));
+                    out::stderr(&found.draw(out::stderr_colour()));
                 }
             }
         }

@@ -20,7 +20,7 @@ use super::{out, rooms};
 pub(super) struct SchemaArgs {}
 
 impl SchemaArgs {
-    pub(super) fn execute(&self) -> Result<Exit, Failure> {
+    pub(super) fn execute() -> Result<Exit, Failure> {
         out::stdout(&rooms::schema())?;
         Ok(Exit::Complete)
     }

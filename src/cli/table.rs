@@ -1,5 +1,7 @@
 //! Tables that fit the terminal: cells are cut, columns that find no room are named below.
 
+use std::fmt::Write;
+
 use comfy_table::presets::NOTHING;
 use comfy_table::{LineStyle, Table, TableStyle};
 
@@ -59,7 +61,7 @@ pub(super) fn ruled(header: &[Vec<String>], rows: &[Vec<String>], width: usize) 
         .collect();
     if !left.is_empty() {
         let names = cut(&left.join(", "), width.saturating_sub(24).max(20));
-        out.push_str(&format!("and {} more: {names}\n", left.len()));
+        let _ = writeln!(out, "and {} more: {names}", left.len());
     }
     out
 }

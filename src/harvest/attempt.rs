@@ -12,21 +12,18 @@ use super::backoff::Backoff;
 use super::budget::Reservation;
 use super::stream::Stream;
 use super::trouble;
-use super::verdict::{self, Trouble, Verdict};
+use super::verdict::{self, Trouble};
 use crate::clock::Instant;
 use crate::event::{Fact, FailureClass, Wait};
-use crate::failure::{Exit, Failure};
+use crate::failure::Failure;
 use crate::fetch::origin::Judgement;
 use crate::fetch::redirect::{self, Hop};
 use crate::fetch::transport::{Request, Response, SendError, SendErrorKind};
 use crate::fetch::{agent, body};
 use crate::limits::{Permit, Turn as LimitTurn};
 use crate::plan::duration::show;
-use crate::plan::json::Numbers;
 use crate::plan::request::Rendered;
-use crate::records::problem::SelectError;
 use crate::records::select::Page;
-use crate::records::view;
 
 /// A success that is not what was declared is tried this often: once may be a hiccup of a proxy.
 const SUSPECT_ATTEMPTS: u32 = 2;
@@ -53,16 +50,16 @@ pub(super) struct Fetched {
 }
 
 /// An answer as it came.
-struct Answer {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Bytes,
-    url: Url,
-    took: Duration,
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    pub(super) url: Url,
+    pub(super) took: Duration,
 }
 
 /// What one attempt came to.
-enum Outcome {
+pub(super) enum Outcome {
     Page(Answer, Box<Page>, bool),
     Trouble(Trouble, Sent),
     Fail(Box<Failure>),
@@ -70,7 +67,7 @@ enum Outcome {
 
 /// Whether the server may have acted on the request: decides what `once` allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sent {
+pub(super) enum Sent {
     /// It surely did not.
     No,
     /// It may have.
@@ -378,156 +375,9 @@ impl Stream {
             }
         }
     }
-
-    /// What the answer means, and its records if it is a page.
-    fn judge(
-        &self,
-        answer: Answer,
-        variables: &[(String, Value)],
-        place: &str,
-        attempt: u32,
-    ) -> Outcome {
-        let now = self.run.world.clock.calendar();
-        let selected = self.selector().select(&answer.body);
-        let by_rules = if self.plan().responses.is_empty() {
-            None
-        } else {
-            let names = self.answer_names(
-                &answer.status,
-                &answer.headers,
-                &answer.body,
-                variables,
-                attempt,
-                selected.as_ref().ok(),
-            );
-            match verdict::by_rules(&self.plan().responses, &names, &answer.headers, now) {
-                Ok(verdict) => verdict,
-                Err(problem) => return Outcome::Fail(trouble::rule("responses", &problem, place)),
-            }
-        };
-        match by_rules.unwrap_or_else(|| verdict::by_status(answer.status, &answer.headers, now)) {
-            Verdict::Accept => self.accept(answer, selected, place, false),
-            Verdict::Last => self.accept(answer, selected, place, true),
-            Verdict::Skip => Outcome::Page(answer, Box::default(), true),
-            Verdict::Trouble(mut trouble) => {
-                trouble.message = self.quote(&trouble.message, &answer.body);
-                // 429, and 503 with a hint, prove that nothing was done (RFC 6585, section 4).
-                let sent = if trouble.class == FailureClass::Throttle {
-                    Sent::No
-                } else {
-                    Sent::Perhaps
-                };
-                Outcome::Trouble(trouble, sent)
-            }
-            Verdict::Fail { message, hint } => {
-                let message = self.quote(&message, &answer.body);
-                self.refuse(Verdict::Fail { message, hint }, &answer.url, place)
-            }
-        }
-    }
-
-    /// An answer that fails the stream.
-    fn refuse(&self, verdict: Verdict, url: &Url, place: &str) -> Outcome {
-        let (message, hint) = match verdict {
-            Verdict::Fail { message, hint } => (message, hint),
-            other => (format!("{other:?}"), None),
-        };
-        Outcome::Fail(Box::new(Failure {
-            exit: Exit::Failed,
-            message: self.run.secrets.scrub(&trouble::at(place, &message)),
-            causes: vec![format!("asked {}", self.run.show_url(url))],
-            hint,
-        }))
-    }
-
-    fn accept(
-        &self,
-        answer: Answer,
-        selected: Result<Page, SelectError>,
-        place: &str,
-        last: bool,
-    ) -> Outcome {
-        match selected {
-            Ok(page) => Outcome::Page(answer, Box::new(page), last),
-            Err(error)
-                if !matches!(
-                    error,
-                    SelectError::Twice { .. } | SelectError::Absent { .. }
-                ) =>
-            {
-                let message = self.run.secrets.scrub(&format!(
-                    "{} with a body that is no data: {error}",
-                    verdict::show(answer.status)
-                ));
-                Outcome::Trouble(
-                    Trouble {
-                        class: FailureClass::Suspect,
-                        message,
-                        told: None,
-                    },
-                    Sent::Perhaps,
-                )
-            }
-            Err(error) => Outcome::Fail(trouble::select(
-                &error,
-                &self.plan().records,
-                &self.run.show_url(&answer.url),
-                place,
-                |t| self.run.secrets.scrub(t),
-            )),
-        }
-    }
-
-    /// `message`, and what the server said of it.
-    fn quote(&self, message: &str, body: &[u8]) -> String {
-        match trouble::server_words(body) {
-            Some(words) => format!("{message}: {}", self.run.secrets.scrub(&words)),
-            None => message.to_owned(),
-        }
-    }
-
-    /// What `responses` and `stop` see.
-    pub(super) fn answer_names(
-        &self,
-        status: &StatusCode,
-        headers: &HeaderMap,
-        body: &Bytes,
-        variables: &[(String, Value)],
-        attempt: u32,
-        page: Option<&Page>,
-    ) -> Value {
-        let mut more = variables.to_vec();
-        let headers: Value = headers
-            .iter()
-            .map(|(name, value)| {
-                (
-                    name.as_str().replace('-', "_"),
-                    Value::from(String::from_utf8_lossy(value.as_bytes()).into_owned()),
-                )
-            })
-            .collect();
-        more.push(("status".to_owned(), Value::from(status.as_u16())));
-        more.push(("headers".to_owned(), headers));
-        more.push(("attempt".to_owned(), Value::from(attempt)));
-        more.push((
-            "body".to_owned(),
-            view::of_body(body, Numbers::Numeric).unwrap_or(Value::UNDEFINED),
-        ));
-        more.push((
-            "text".to_owned(),
-            Value::from(String::from_utf8_lossy(body).into_owned()),
-        ));
-        if let Some(page) = page {
-            more.push(("count".to_owned(), Value::from(page.count())));
-            if let Some(last) = page.last() {
-                more.push(("last".to_owned(), view::of_json(last, Numbers::Numeric)));
-            }
-        }
-        self.run.names.output(&more)
-    }
 }
 
-fn transient(message: String, sent: Sent) -> Outcome {
+pub(super) fn transient(message: String, sent: Sent) -> Outcome {
     Outcome::Trouble(
         Trouble {
             class: FailureClass::Transient,

@@ -5,10 +5,12 @@ pub mod events;
 pub mod secrets;
 pub mod summary;
 
+mod answer;
 mod attempt;
 mod budget;
 mod commit;
 mod names;
+mod pages;
 mod partitions;
 mod publish;
 mod rows;

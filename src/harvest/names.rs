@@ -27,15 +27,13 @@ impl Names {
         started: Timestamp,
     ) -> Result<Self, LanguageProblem> {
         let started = started.to_zoned(jiff::tz::TimeZone::UTC);
-        let run: Value = [
+        let run = Value::from_pairs([
             ("date".to_owned(), Value::from(started.date().to_string())),
             (
                 "started".to_owned(),
                 Value::from(started.timestamp().to_string()),
             ),
-        ]
-        .into_iter()
-        .collect();
+        ]);
         let mut output = BTreeMap::from([
             ("vars".to_owned(), plan.vars.clone()),
             ("run".to_owned(), run),
@@ -45,14 +43,7 @@ impl Names {
         request.insert("env".to_owned(), secrets.env_values());
         let contact = match &plan.source.contact {
             None => None,
-            Some(template) => Some(
-                template.text(
-                    &request
-                        .iter()
-                        .map(|(k, v)| (k.clone(), v.clone()))
-                        .collect(),
-                )?,
-            ),
+            Some(template) => Some(template.text(&merge(&request, &[]))?),
         };
         request.insert("secret".to_owned(), secrets.secret_values());
         if let Some(contact) = &contact {
@@ -78,8 +69,9 @@ impl Names {
 }
 
 fn merge(base: &BTreeMap<String, Value>, more: &[(String, Value)]) -> Value {
-    base.iter()
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .chain(more.iter().cloned())
-        .collect()
+    Value::from_pairs(
+        base.iter()
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .chain(more.iter().cloned()),
+    )
 }

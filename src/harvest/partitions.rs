@@ -353,11 +353,7 @@ fn read_rows(path: &Path, column: Option<&str>) -> Result<Vec<Value>, String> {
         let record = record.map_err(|e| e.to_string())?;
         rows.push(match at {
             Some(at) => Value::from(record.get(at).unwrap_or_default()),
-            None => headers
-                .iter()
-                .zip(&record)
-                .map(|(h, v)| (h.to_owned(), Value::from(v)))
-                .collect(),
+            None => Value::from_pairs(headers.iter().zip(&record)),
         });
     }
     Ok(rows)

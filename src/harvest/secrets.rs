@@ -61,18 +61,12 @@ impl Secrets {
 
     /// Values of `secret.*`, for rendering requests.
     pub fn secret_values(&self) -> minijinja::Value {
-        self.secrets
-            .iter()
-            .map(|(k, v)| (k.clone(), v.clone()))
-            .collect()
+        minijinja::Value::from_pairs(self.secrets.clone())
     }
 
     /// Values of `env.*`.
     pub fn env_values(&self) -> minijinja::Value {
-        self.env
-            .iter()
-            .map(|(k, v)| (k.clone(), v.clone()))
-            .collect()
+        minijinja::Value::from_pairs(self.env.clone())
     }
 
     /// `text` with every secret value replaced by its name in brackets.

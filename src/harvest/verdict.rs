@@ -221,11 +221,7 @@ mod tests {
             rule("status >= 400", Then::Fail(None)),
             rule("body.gone.deeper", Then::Accept),
         ];
-        let names = |status: u16| {
-            [("status".to_owned(), Value::from(status))]
-                .into_iter()
-                .collect::<Value>()
-        };
+        let names = |status: u16| Value::from_pairs([("status", status)]);
         let judge = |status| {
             by_rules(&rules, &names(status), &HeaderMap::new(), now()).expect("no problem")
         };

@@ -8,6 +8,7 @@ mod names;
 mod pages;
 mod partitions;
 mod request;
+mod scope;
 mod sink;
 mod source;
 mod stream;
@@ -83,7 +84,7 @@ pub fn compile(written: &Written, overrides: &Overrides) -> Result<Plan, Compile
 
     let name = written.source.path.file_stem().unwrap_or_default();
     let name = name.to_string_lossy().into_owned();
-    let (secrets, env, all) = judge.finish();
+    let (secrets, env, all) = judge.finish(written);
     match (source, all.is_empty()) {
         (Some(source), true) => {
             let mut streams = streams;

@@ -34,6 +34,7 @@ use self::request::RequestPlan;
 use self::sink::SinkPlan;
 
 /// One pipeline, checked and ready to run.
+#[expect(clippy::manual_non_exhaustive, reason = "closed inside the crate too")]
 #[derive(Debug)]
 pub struct Plan {
     /// The file's stem: `github_issues` for `pipelines/github_issues.yaml`.
@@ -51,6 +52,7 @@ pub struct Plan {
     /// Environment variables its templates name, looked up when a run opens.
     pub env: Vec<Need>,
     /// Only `compile` makes one.
+    #[expect(dead_code, reason = "it only keeps others from making a plan")]
     seal: (),
 }
 

@@ -20,7 +20,7 @@ const MOST: usize = 8;
 #[derive(Debug)]
 pub(super) struct Bars {
     multi: MultiProgress,
-    bars: Vec<ProgressBar>,
+    lines: Vec<ProgressBar>,
     board: Board,
     attempts: Throttle,
     verbose: bool,
@@ -32,7 +32,7 @@ impl Bars {
     pub(super) fn new(verbose: bool, colour: bool) -> Self {
         Self {
             multi: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)),
-            bars: Vec::new(),
+            lines: Vec::new(),
             board: Board::default(),
             attempts: Throttle::default(),
             verbose,
@@ -51,16 +51,16 @@ impl Bars {
     /// Shows where the streams are.
     pub(super) fn draw(&mut self, now: Timestamp, width: usize) {
         let lines = self.lines(now, width);
-        while self.bars.len() < lines.len() {
-            self.bars.push(self.multi.add(line_of_text()));
+        while self.lines.len() < lines.len() {
+            self.lines.push(self.multi.add(line_of_text()));
         }
-        while self.bars.len() > lines.len()
-            && let Some(bar) = self.bars.pop()
+        while self.lines.len() > lines.len()
+            && let Some(bar) = self.lines.pop()
         {
             bar.finish_and_clear();
             self.multi.remove(&bar);
         }
-        for (bar, line) in self.bars.iter().zip(lines) {
+        for (bar, line) in self.lines.iter().zip(lines) {
             bar.set_message(line);
         }
     }
@@ -96,7 +96,7 @@ impl Bars {
 
     /// Takes the bars off the screen.
     pub(super) fn clear(&mut self) {
-        for bar in self.bars.drain(..) {
+        for bar in self.lines.drain(..) {
             bar.finish_and_clear();
             self.multi.remove(&bar);
         }

@@ -89,13 +89,11 @@ impl Board {
 
     /// The stream's row; a stream that was not announced gets one.
     pub(super) fn row(&mut self, stream: &Name) -> &mut Row {
-        let at = match self.rows.iter().position(|r| r.name == *stream) {
-            Some(at) => at,
-            None => {
-                self.rows.push(Row::new(Name::clone(stream)));
-                self.rows.len() - 1
-            }
-        };
+        let known = self.rows.iter().position(|row| row.name == *stream);
+        let at = known.unwrap_or_else(|| {
+            self.rows.push(Row::new(Name::clone(stream)));
+            self.rows.len() - 1
+        });
         &mut self.rows[at]
     }
 

@@ -1,5 +1,7 @@
 //! A failure as a person reads it: one red line, then why, then what to do.
 
+use std::fmt::Write;
+
 use crate::failure::Failure;
 
 use super::clean::clean;
@@ -24,7 +26,7 @@ pub(super) fn below(failure: &Failure) -> String {
         // A hint may be a few lines of ours (something to copy); each is cleaned by itself.
         for (i, line) in hint.lines().enumerate() {
             if i == 0 {
-                out.push_str(&format!("  {} ", paint(NOTE, "hint:")));
+                let _ = write!(out, "  {} ", paint(NOTE, "hint:"));
             } else {
                 out.push_str("        ");
             }

@@ -52,10 +52,10 @@ impl Lines {
                 out.push(format!("{}: {}", clean(pipeline), names.join(", ")));
                 self.told = Some(event.at);
             }
-            Fact::PageFetched { stream, .. } if self.board.row(stream).pages == 1 => {
-                if !self.verbose {
-                    out.push(self.board.row(stream).line(event.at, usize::MAX, 0));
-                }
+            Fact::PageFetched { stream, .. }
+                if !self.verbose && self.board.row(stream).pages == 1 =>
+            {
+                out.push(self.board.row(stream).line(event.at, usize::MAX, 0));
             }
             Fact::WaitBegan {
                 why,
@@ -138,7 +138,7 @@ pub(super) fn lasting(event: &Event, verbose: bool, attempts: &mut Throttle) -> 
         }
         // Why is told once, by the summary, with causes and what to do.
         Fact::StreamFailed { stream, .. } => {
-            format!("{}: {}", clean(stream), paint(BAD, "failed"))
+            format!("{}: {}", clean(stream), paint(BAD, "not published"))
         }
         Fact::Published {
             stream,
@@ -149,7 +149,7 @@ pub(super) fn lasting(event: &Event, verbose: bool, attempts: &mut Throttle) -> 
             "{}: {} in {} ({})",
             clean(stream),
             show::plural(*rows, "row"),
-            clean(&path.display().to_string()),
+            show::path(path),
             show::size(*bytes)
         ),
         Fact::PageFetched {
@@ -275,7 +275,7 @@ mod tests {
         events: 503 Service Unavailable; attempt 2 failed, again in 3s
         events: 503 Service Unavailable; attempt 2 failed, again now (3 more not shown)
         articles: 2,400 rows in data/articles.csv (1.2 MB)
-        events: failed
+        events: not published
         ");
     }
 

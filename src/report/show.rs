@@ -1,6 +1,9 @@
-//! Numbers as people read them: thousands, sizes, durations, rates.
+//! Numbers and paths as people read them: thousands, sizes, durations, rates.
 
+use std::path::Path;
 use std::time::Duration;
+
+use super::clean::clean;
 
 /// `1,204`
 pub fn thousands(n: u64) -> String {
@@ -39,6 +42,15 @@ pub fn size(bytes: u64) -> String {
     } else {
         format!("{value:.0} {unit}")
     }
+}
+
+/// As short as it can be typed from here, safe for a terminal.
+pub(super) fn path(path: &Path) -> String {
+    let here = std::env::current_dir().ok();
+    let short = here
+        .as_deref()
+        .and_then(|here| path.strip_prefix(here).ok());
+    clean(&short.unwrap_or(path).display().to_string()).into_owned()
 }
 
 /// `350ms`, `4.2s`, `12s`, `2min 5s`, `3h 10min`, `1d 4h`

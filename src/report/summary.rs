@@ -3,12 +3,12 @@
 use std::fmt::Write;
 
 use crate::event::FailureClass;
-use crate::failure::Exit;
+use crate::failure::{Exit, Failure};
 use crate::harvest::summary::{StreamSummary, Summary};
 
 use super::clean::clean;
 use super::failure;
-use super::show::{duration, plural, size, thousands};
+use super::show::{self, duration, plural, size, thousands};
 use super::style::{BAD, GOOD, NAME, NOTE, paint};
 
 /// Draws it, with styles and a last newline.
@@ -39,7 +39,8 @@ pub fn draw(summary: &Summary) -> String {
         );
     }
     for stream in &summary.streams {
-        if let Some(failure) = &stream.failure {
+        // That a stream was stopped is no error: the first line has said it.
+        if let Some(failure) = stream.failure.as_ref().filter(|failure| !stopped(failure)) {
             let _ = writeln!(
                 out,
                 "{} stream `{}`: {}",
@@ -65,6 +66,10 @@ fn verdict(exit: Exit) -> String {
     }
 }
 
+fn stopped(failure: &Failure) -> bool {
+    matches!(failure.exit, Exit::Interrupted | Exit::Terminated)
+}
+
 /// One line a file, the numbers to the right of their columns.
 fn streams(streams: &[StreamSummary]) -> String {
     let mut table = vec![["stream", "rows", "pages", "file"].map(str::to_owned)];
@@ -76,10 +81,12 @@ fn streams(streams: &[StreamSummary]) -> String {
             n => format!(", {} dropped", plural(n, "repeat")),
         };
         if stream.files.is_empty() {
-            let note = if stream.failure.is_some() {
-                "failed, nothing published"
-            } else {
-                "-"
+            let note = match &stream.failure {
+                Some(failure) if stopped(failure) => {
+                    "stopped, nothing published; an older file stays"
+                }
+                Some(_) => "failed, nothing published",
+                None => "-",
             };
             table.push([
                 name,
@@ -90,7 +97,7 @@ fn streams(streams: &[StreamSummary]) -> String {
             continue;
         }
         for (i, file) in stream.files.iter().enumerate() {
-            let path = clean(&file.path.display().to_string()).into_owned();
+            let path = show::path(&file.path);
             let place = format!(
                 "{path} ({}){}",
                 size(file.bytes),
@@ -146,7 +153,6 @@ fn retries(summary: &Summary) -> String {
 mod tests {
     use std::time::Duration;
 
-    use crate::failure::Failure;
     use crate::harvest::summary::FileSummary;
 
     use super::*;

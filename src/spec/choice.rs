@@ -11,7 +11,7 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Error, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::at::At;
+use super::at::{self, At};
 
 /// A scalar (`records: data`) or something longer (`records: {optional: data}`).
 #[derive(Debug, Clone)]
@@ -48,24 +48,14 @@ impl<T> Table<T> {
 
 struct ScalarOrVisitor<S, L>(PhantomData<(S, L)>);
 
-macro_rules! scalars {
-    ($($method:ident: $type:ty),*) => {
-        $(fn $method<E: Error>(self, value: $type) -> Result<Self::Value, E> {
-            S::deserialize(value.to_string().into_deserializer()).map(ScalarOr::Short)
-        })*
-    };
-}
-
 impl<'de, S: Deserialize<'de>, L: Deserialize<'de>> Visitor<'de> for ScalarOrVisitor<S, L> {
     type Value = ScalarOr<S, L>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("its short or its long form")
     }
-    scalars!(visit_str: &str, visit_i64: i64, visit_u64: u64, visit_bool: bool);
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Self::Value, E> {
-        // `{:?}` keeps the point of `1.0`, which matters where the scalar is a path.
-        S::deserialize(format!("{value:?}").into_deserializer()).map(ScalarOr::Short)
+    fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
+        S::deserialize(value.into_deserializer()).map(ScalarOr::Short)
     }
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
         L::deserialize(MapAccessDeserializer::new(map)).map(ScalarOr::Long)
@@ -114,8 +104,8 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for TableVisitor<T> {
     }
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut entries = Vec::new();
-        while let Some(entry) = map.next_entry()? {
-            entries.push(entry);
+        while let Some(key) = at::next_key(&mut map)? {
+            entries.push((key, map.next_value()?));
         }
         Ok(Table(entries))
     }

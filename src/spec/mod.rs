@@ -4,13 +4,16 @@
 //! them, schemars makes the JSON Schema of them, and [`shape`] walks a file along that schema to
 //! find every mistake at once.
 
+mod allowed;
 pub mod at;
 pub mod choice;
+mod decode;
 pub mod diagnostic;
 mod draw;
 pub mod load;
 pub mod near;
 mod parse;
+mod prune;
 mod schema;
 mod shape;
 pub mod sink;
@@ -18,12 +21,14 @@ pub mod source;
 pub mod stream;
 pub mod tree;
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use self::at::At;
 use self::choice::Table;
-use self::diagnostic::SourceText;
+use self::diagnostic::{Diagnostic, SourceText};
 use self::sink::SinksSpec;
 use self::source::SourceSpec;
 use self::stream::StreamSpec;
@@ -31,13 +36,17 @@ use self::tree::Tree;
 
 pub use self::schema::schema;
 
-/// A pipeline file that has the right shape.
+/// A pipeline file as far as it could be read.
 #[derive(Debug)]
 pub struct Written {
     /// The file.
     pub source: SourceText,
-    /// What it says.
+    /// What it says; parts with mistakes of shape are left out.
     pub spec: PipelineSpec,
+    /// Mistakes of shape. `plan::compile` adds its own and makes no plan if there are any.
+    pub mistakes: Vec<Diagnostic>,
+    /// Keys inside the parts left out, so that nobody complains that they are missing.
+    pub lost: BTreeSet<String>,
 }
 
 /// A Gleaner pipeline: one API, one or more streams of records.

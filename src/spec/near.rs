@@ -11,9 +11,7 @@ pub fn near<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<
             let distance = strsim::osa_distance(&wanted, &plain(candidate));
             (distance, candidate)
         })
-        .filter(|(distance, candidate)| {
-            *distance <= most && *distance < candidate.chars().count().max(2)
-        })
+        .filter(|(distance, candidate)| *distance <= most && *distance < candidate.chars().count())
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }

@@ -7,17 +7,20 @@ use std::ops::Range;
 
 use serde_json::{Map, Value};
 
+use super::allowed::{Allowed, known_keys, note, property, strings, variants};
 use super::at::At;
 use super::diagnostic::Diagnostic;
 use super::near;
+use super::prune::Wrong;
 use super::tree::{Node, Tree};
 
 /// All shape mistakes of `tree`, in the order of the file.
-pub(super) fn check(tree: &Tree, schema: &Value, file: &str) -> Vec<Diagnostic> {
+pub(super) fn check(tree: &Tree, schema: &Value, file: &str) -> (Vec<Diagnostic>, Wrong) {
     let mut walk = Walk {
         root: schema,
         file,
         found: Vec::new(),
+        wrong: Wrong::default(),
     };
     let top = Place {
         name: "a pipeline",
@@ -25,7 +28,7 @@ pub(super) fn check(tree: &Tree, schema: &Value, file: &str) -> Vec<Diagnostic> 
     };
     walk.value(tree, schema, &top);
     walk.found.sort_by_key(|one| (one.span.start, one.span.end));
-    walk.found
+    (walk.found, walk.wrong)
 }
 
 /// Where mistakes without a place of their own are shown: at the key that leads there.
@@ -38,79 +41,12 @@ struct Walk<'a> {
     root: &'a Value,
     file: &'a str,
     found: Vec<Diagnostic>,
-}
-
-/// What a schema allows, `$ref`, `anyOf` and `oneOf` unfolded.
-#[derive(Default)]
-struct Allowed<'a> {
-    anything: bool,
-    text: bool,
-    number: bool,
-    whole: bool,
-    boolean: bool,
-    null: bool,
-    words: Vec<&'a str>,
-    items: Vec<&'a Value>,
-    tables: Vec<&'a Map<String, Value>>,
-    not_yet: Vec<&'a str>,
+    wrong: Wrong,
 }
 
 impl<'a> Walk<'a> {
-    fn allowed(&self, schema: &'a Value, into: &mut Allowed<'a>) {
-        let Value::Object(object) = schema else {
-            into.anything |= schema == &Value::Bool(true);
-            return;
-        };
-        into.not_yet.extend(strings(object.get("x-not-yet")));
-        let mut described = false;
-        if let Some(Value::String(reference)) = object.get("$ref") {
-            described = true;
-            if let Some(target) = self.root.pointer(reference.trim_start_matches('#')) {
-                self.allowed(target, into);
-            }
-        }
-        for key in ["anyOf", "oneOf"] {
-            for one in object
-                .get(key)
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten()
-            {
-                described = true;
-                self.allowed(one, into);
-            }
-        }
-        if let Some(Value::String(word)) = object.get("const") {
-            into.words.push(word);
-            return;
-        }
-        if object.contains_key("enum") {
-            into.words.extend(strings(object.get("enum")));
-            return;
-        }
-        let types: Vec<&str> = match object.get("type") {
-            Some(Value::String(one)) => vec![one],
-            several => strings(several).collect(),
-        };
-        for kind in &types {
-            match *kind {
-                "string" => into.text = true,
-                "number" => into.number = true,
-                "integer" => into.whole = true,
-                "boolean" => into.boolean = true,
-                "null" => into.null = true,
-                "array" => into.items.extend(object.get("items")),
-                "object" => into.tables.push(object),
-                _ => {}
-            }
-        }
-        // A schema that says nothing allows everything.
-        into.anything |= types.is_empty() && !described;
-    }
-
     fn value(&mut self, tree: &Tree, schema: &'a Value, place: &Place<'_>) {
-        let mut allowed = Allowed::default();
-        self.allowed(schema, &mut allowed);
+        let allowed = Allowed::of(schema, self.root);
         match &tree.node {
             Node::Map(entries) => self.mapping(tree, entries, &allowed, place),
             Node::List(items) if !allowed.items.is_empty() || allowed.anything => {
@@ -124,7 +60,6 @@ impl<'a> Walk<'a> {
             Node::List(_) => self.wrong_type(tree, &allowed, place),
             _ if allowed.anything => {}
             Node::Null if !allowed.null => self.wrong_type(tree, &allowed, place),
-            Node::Null => {}
             Node::Number => {
                 let spelled = tree.spelled(self.file);
                 let whole = !spelled.contains(['.', 'e', 'E']) || spelled.starts_with("0x");
@@ -138,7 +73,7 @@ impl<'a> Walk<'a> {
             Node::Bool(_) if !(allowed.boolean || allowed.text) => {
                 self.wrong_type(tree, &allowed, place);
             }
-            Node::Bool(_) => {}
+            Node::Null | Node::Bool(_) => {}
             Node::Text(text) => self.text(tree, text, &allowed, place),
         }
     }
@@ -166,6 +101,7 @@ impl<'a> Walk<'a> {
 
     fn minimum(&mut self, tree: &Tree, schema: &Value) {
         if schema.get("minimum").is_some() {
+            self.wrong.values.insert(tree.span.start);
             self.push(
                 "wrong-type",
                 "a number here cannot be negative".to_owned(),
@@ -179,19 +115,21 @@ impl<'a> Walk<'a> {
         if allowed.text || allowed.words.contains(&text) {
             return;
         }
+        self.wrong.values.insert(tree.span.start);
         if allowed.not_yet.contains(&text) {
-            return self.not_yet(text, tree.span.clone());
+            return self.not_yet(&format!("{}: {text}", place.name), tree.span.clone());
         }
         let variants: Vec<&str> = variants(&allowed.tables);
         if variants.contains(&text) && variants.len() > 1 {
             let message = format!("`{text}` needs a value");
-            let hint = Some(format!("write `{{ {text}: … }}`"));
+            let hint = Some(format!("write `{}: {{ {text}: … }}`", place.name));
             return self.push("wrong-type", message, tree.span.clone(), hint);
         }
-        if allowed.words.is_empty() {
+        let known = allowed.words.iter().chain(&variants).copied();
+        let is_slip = near::near(text, known.clone()).is_some();
+        if allowed.words.is_empty() || !(allowed.items.is_empty() || is_slip) {
             return self.wrong_type(tree, allowed, place);
         }
-        let known = allowed.words.iter().chain(&variants).copied();
         let hint = near::hint(text, known, "allowed here");
         self.push(
             "unknown-value",
@@ -216,6 +154,7 @@ impl<'a> Walk<'a> {
                 .iter()
                 .find(|(key, _)| allowed.not_yet.contains(&key.value.as_str()))
             {
+                self.wrong.values.insert(tree.span.start);
                 return self.not_yet(&key.value, key.span.clone());
             }
             return self.wrong_type(tree, allowed, place);
@@ -224,6 +163,7 @@ impl<'a> Walk<'a> {
         let is_choice = allowed.tables.len() > 1;
         let mut chosen: Vec<&At<String>> = Vec::new();
         let mut later = false;
+        let mut meant: Vec<&str> = Vec::new();
         for (index, (key, value)) in entries.iter().enumerate() {
             let name = key.value.as_str();
             let doubled = entries[..index]
@@ -237,6 +177,9 @@ impl<'a> Walk<'a> {
                 name,
                 span: key.span.clone(),
             };
+            if doubled || inner.is_none() {
+                self.wrong.keys.insert(key.span.start);
+            }
             if let Some(inner) = inner {
                 if !doubled {
                     chosen.push(key);
@@ -247,6 +190,7 @@ impl<'a> Walk<'a> {
                 self.not_yet(name, key.span.clone());
             } else {
                 let known = known_keys(&allowed.tables, &allowed.words);
+                meant.extend(near::near(name, known.iter().copied()));
                 let hint = near::hint(name, known.iter().copied(), "known here");
                 let message = format!("unknown key `{name}` in {}", shown(place.name));
                 later |= is_choice;
@@ -256,7 +200,23 @@ impl<'a> Walk<'a> {
         if is_choice {
             self.one_variant(&chosen, later, allowed, place);
         } else if !later {
-            self.missing(allowed.tables[0], entries, place);
+            self.missing(allowed.tables[0], entries, &meant, place);
+        }
+        let stays = |name: &str| {
+            entries.iter().any(|(key, value)| {
+                key.value == name
+                    && !self.wrong.keys.contains(&key.span.start)
+                    && !self.wrong.values.contains(&value.span.start)
+            })
+        };
+        let is_whole = if is_choice {
+            entries.len() == 1 && chosen.iter().all(|key| stays(&key.value)) && !chosen.is_empty()
+        } else {
+            strings(allowed.tables[0].get("required"))
+                .all(|name| stays(name) || note(allowed.tables[0], name).is_some())
+        };
+        if !is_whole {
+            self.wrong.values.insert(tree.span.start);
         }
     }
 
@@ -297,16 +257,16 @@ impl<'a> Walk<'a> {
         &mut self,
         table: &'a Map<String, Value>,
         entries: &[(At<String>, Tree)],
+        meant: &[&str],
         place: &Place<'_>,
     ) {
         for name in strings(table.get("required")) {
-            if entries.iter().any(|(key, _)| key.value == name) {
+            let is_here = entries.iter().any(|(key, _)| key.value == name);
+            // A misspelt key is one mistake, told where it stands.
+            if is_here || meant.contains(&name) {
                 continue;
             }
-            let hint = property(table, name)
-                .and_then(|inner| inner.get("x-missing"))
-                .and_then(Value::as_str)
-                .map(str::to_owned);
+            let hint = note(table, name).map(str::to_owned);
             self.push(
                 "missing-key",
                 format!("{} has no `{name}`", shown(place.name)),
@@ -334,6 +294,7 @@ impl<'a> Walk<'a> {
     }
 
     fn wrong_type(&mut self, tree: &Tree, allowed: &Allowed<'_>, place: &Place<'_>) {
+        self.wrong.values.insert(tree.span.start);
         let mut wanted = Vec::new();
         let words: Vec<String> = allowed
             .words
@@ -357,6 +318,10 @@ impl<'a> Walk<'a> {
                 .filter(|kind| kind.0)
                 .map(|kind| kind.1.to_owned()),
         );
+        // A list of one is the likeliest meaning of a scalar where a list belongs.
+        let hint =
+            (!allowed.items.is_empty() && tree.is_scalar() && !matches!(tree.node, Node::Null))
+                .then(|| format!("write `{}: [{}]`", place.name, tree.spelled(self.file)));
         let span = match tree.node {
             Node::List(_) | Node::Map(_) | Node::Null => place.span.clone(),
             _ => tree.span.clone(),
@@ -370,7 +335,7 @@ impl<'a> Walk<'a> {
                 tree.kind()
             ),
             span,
-            None,
+            hint,
         );
     }
 
@@ -404,43 +369,6 @@ fn shown(name: &str) -> String {
         name.to_owned()
     } else {
         format!("`{name}`")
-    }
-}
-
-fn strings(value: Option<&Value>) -> impl Iterator<Item = &str> {
-    let list = value.and_then(Value::as_array);
-    list.into_iter().flatten().filter_map(Value::as_str)
-}
-
-/// The schema of a key: its own, or that of all keys of a free mapping.
-fn property<'a>(table: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
-    let own = table.get("properties").and_then(|all| all.get(name));
-    own.or_else(|| {
-        let free = table.get("additionalProperties");
-        free.filter(|schema| *schema != &Value::Bool(false))
-    })
-}
-
-fn keys<'a>(table: &&'a Map<String, Value>) -> impl Iterator<Item = &'a str> + use<'a> {
-    let properties = table.get("properties").and_then(Value::as_object);
-    properties
-        .into_iter()
-        .flatten()
-        .map(|(name, _)| name.as_str())
-}
-
-fn known_keys<'a>(tables: &[&'a Map<String, Value>], words: &[&'a str]) -> Vec<&'a str> {
-    // Words stand alone, so they help only where a choice between forms is made.
-    let words = if tables.len() > 1 { words } else { &[] };
-    let all = words.iter().copied().chain(tables.iter().flat_map(keys));
-    all.filter(|name| *name != "none").collect()
-}
-
-fn variants<'a>(tables: &[&'a Map<String, Value>]) -> Vec<&'a str> {
-    if tables.len() > 1 {
-        tables.iter().flat_map(keys).collect()
-    } else {
-        Vec::new()
     }
 }
 

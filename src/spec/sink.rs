@@ -7,7 +7,7 @@ use super::at::At;
 use super::choice::{OneOrMany, ScalarOr};
 
 /// One sink or a list of them.
-pub type SinksSpec = At<OneOrMany<At<SinkSpec>>>;
+pub type SinksSpec = At<OneOrMany<SinkSpec>>;
 
 /// Where records go; exactly one format.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -31,7 +31,6 @@ pub struct CsvSpec {
     /// Between fields, one ASCII character; default `,`.
     pub delimiter: Option<At<String>>,
     /// What stands for null; default nothing.
-    #[serde(rename = "null")]
     pub null: Option<At<String>>,
     /// Whether cells that spreadsheets would run as formulas get a leading quote; default false.
     pub spreadsheet_safe: Option<bool>,

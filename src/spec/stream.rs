@@ -247,18 +247,6 @@ impl<'de> Deserialize<'de> for ForSpec {
             fn visit_str<E: Error>(self, value: &str) -> Result<ForSpec, E> {
                 Ok(ForSpec::Text(value.to_owned()))
             }
-            fn visit_i64<E: Error>(self, value: i64) -> Result<ForSpec, E> {
-                Ok(ForSpec::Text(value.to_string()))
-            }
-            fn visit_u64<E: Error>(self, value: u64) -> Result<ForSpec, E> {
-                Ok(ForSpec::Text(value.to_string()))
-            }
-            fn visit_f64<E: Error>(self, value: f64) -> Result<ForSpec, E> {
-                Ok(ForSpec::Text(value.to_string()))
-            }
-            fn visit_bool<E: Error>(self, value: bool) -> Result<ForSpec, E> {
-                Ok(ForSpec::Text(value.to_string()))
-            }
             fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<ForSpec, A::Error> {
                 Vec::deserialize(SeqAccessDeserializer::new(seq)).map(ForSpec::List)
             }

@@ -69,14 +69,40 @@ impl Tree {
     }
 }
 
-impl<'de> Deserialize<'de> for Tree {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let spanned = Spanned::<Node>::deserialize(deserializer)?;
-        Ok(Self {
+/// Asks a deserializer for a value with both of its places.
+pub(super) const NAME: &str = "gleaner::Tree";
+
+struct TreeVisitor;
+
+impl<'de> Visitor<'de> for TreeVisitor {
+    type Value = Tree;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, from: D) -> Result<Tree, D::Error> {
+        let spanned = Spanned::<Node>::deserialize(from)?;
+        Ok(Tree {
             node: spanned.value,
             span: at::bytes(spanned.referenced),
             defined: at::bytes(spanned.defined),
         })
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Tree, A::Error> {
+        let span = at::next(&mut seq)?..at::next(&mut seq)?;
+        let defined = at::next(&mut seq)?..at::next(&mut seq)?;
+        let node = at::next(&mut seq)?;
+        Ok(Tree {
+            node,
+            span,
+            defined,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Tree {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_newtype_struct(NAME, TreeVisitor)
     }
 }
 
@@ -124,8 +150,8 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
         let mut entries = Vec::new();
-        while let Some(entry) = map.next_entry()? {
-            entries.push(entry);
+        while let Some(key) = at::next_key(&mut map)? {
+            entries.push((key, map.next_value()?));
         }
         Ok(Node::Map(entries))
     }

@@ -8,17 +8,21 @@ use std::path::{Path, PathBuf};
 const LEAVES: [&str; 4] = ["clock", "event", "disk", "failure"];
 
 /// What each room may see beside the leaves: `room` or `room::module`.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("spec", &[]),
     ("plan", &["spec"]),
+    // What `records` and `sink` both need to look into JSON text.
+    ("json", &["plan::path"]),
     ("limits", &["plan"]),
     ("fetch", &["plan"]),
-    ("records", &["plan"]),
+    ("records", &["plan", "json"]),
     ("store", &["plan"]),
-    ("sink", &["plan"]),
+    ("sink", &["plan", "json"]),
     (
         "harvest",
-        &["plan", "limits", "fetch", "records", "store", "sink"],
+        &[
+            "plan", "json", "limits", "fetch", "records", "store", "sink",
+        ],
     ),
     ("report", &["harvest::summary"]),
     ("sim", &["fetch::transport"]),

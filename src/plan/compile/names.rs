@@ -1,75 +1,19 @@
-//! What all tables share: templates and expressions, the names in sight, and the mistakes found.
+//! What all tables share: templates and expressions, the names they use, and the mistakes found.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
+use super::scope::{FUNCTIONS, RESERVED, Scope};
 use crate::plan::language::{Expr, LanguageProblem, Template, UsedName};
 use crate::plan::path::Path;
 use crate::plan::{Need, duration};
+use crate::spec::Written;
 use crate::spec::at::At;
 use crate::spec::choice::Table;
 use crate::spec::diagnostic::Diagnostic;
 use crate::spec::near;
 use crate::spec::tree::Tree;
-
-/// The names that a place may use (design 3.4).
-#[derive(Debug, Clone)]
-pub(super) struct Scope {
-    place: &'static str,
-    names: Vec<String>,
-}
-
-/// Names that `for` must not take, because a place gives them a meaning.
-pub(super) const RESERVED: [&str; 18] = [
-    "vars", "env", "secret", "contact", "cursor", "run", "status", "headers", "body", "text",
-    "count", "attempt", "last", "record", "index", "stream", "pipeline", "loop",
-];
-
-/// Functions of the template language.
-const FUNCTIONS: [&str; 6] = ["range", "dict", "namespace", "loop", "self", "debug"];
-
-impl Scope {
-    fn new(place: &'static str, names: &[&str]) -> Self {
-        Self {
-            place,
-            names: names.iter().map(|&name| name.to_owned()).collect(),
-        }
-    }
-    /// `source.url` and `source.contact`.
-    pub(super) fn source() -> Self {
-        Self::new("the source's address", &["vars", "env"])
-    }
-    /// Requests and auth.
-    pub(super) fn request() -> Self {
-        Self::new("a request", &["vars", "env", "secret", "contact", "run"])
-    }
-    /// Values of `for`: like requests, but never a secret.
-    pub(super) fn partitions() -> Self {
-        Self::new("`for`", &["vars", "env", "contact", "run"])
-    }
-    /// `stop` and `responses`.
-    pub(super) fn answer() -> Self {
-        let names = [
-            "vars", "env", "contact", "run", "status", "headers", "body", "text", "count",
-            "attempt", "last",
-        ];
-        Self::new("`responses` and `stop`", &names)
-    }
-    /// Columns.
-    pub(super) fn column() -> Self {
-        Self::new("a column", &["vars", "run", "index"])
-    }
-    /// Paths of sinks.
-    pub(super) fn sink() -> Self {
-        Self::new("a sink's path", &["stream", "pipeline", "run", "vars"])
-    }
-    /// The same with the variables of `for`.
-    pub(super) fn and<'a>(mut self, variables: impl IntoIterator<Item = &'a str>) -> Self {
-        self.names.extend(variables.into_iter().map(str::to_owned));
-        self
-    }
-}
 
 /// Collects mistakes, used variables, and needed secrets.
 pub(super) struct Judge<'a> {
@@ -354,11 +298,40 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Needed secrets, needed environment variables, mistakes in the order of the file.
-    pub(super) fn finish(mut self) -> (Vec<Need>, Vec<Need>, Vec<Diagnostic>) {
+    /// Needed secrets, needed environment variables, all mistakes in the order of the file.
+    pub(super) fn finish(mut self, written: &Written) -> (Vec<Need>, Vec<Need>, Vec<Diagnostic>) {
+        if !written.mistakes.is_empty() {
+            self.found.retain(|one| !follows(one, written));
+            self.found.extend(written.mistakes.iter().cloned());
+        }
         self.found.sort_by_key(|one| (one.span.start, one.span.end));
         (needs(self.secrets), needs(self.env), self.found)
     }
+}
+
+/// Whether a mistake may only follow from a part that was left out for its shape.
+fn follows(one: &Diagnostic, written: &Written) -> bool {
+    const ABSENCE: [&str; 10] = [
+        "no-request",
+        "no-sink",
+        "no-streams",
+        "no-limits",
+        "unused-var",
+        "bad-for",
+        "empty-for",
+        "bad-slot",
+        "bad-range",
+        "sink-shared",
+    ];
+    // Names of the message are in backticks, so every second piece is one.
+    let mut names = one.message.split('`').skip(1).step_by(2);
+    // A child stream sees the variables of its parent.
+    let has_child = written.lost.contains("stream");
+    let streams = written.spec.streams.0.iter();
+    let variables = streams.flat_map(|(_, stream)| stream.partitions.iter().flat_map(|all| &all.0));
+    let variables: Vec<&str> = variables.map(|(name, _)| name.value.as_str()).collect();
+    ABSENCE.contains(&one.code)
+        || names.any(|name| written.lost.contains(name) || has_child && variables.contains(&name))
 }
 
 fn need(all: &mut BTreeMap<String, bool>, name: &str, optional: bool) {

@@ -1,6 +1,7 @@
 //! `pages`: paging styles, and the places of a request that they fill.
 
-use super::names::{Judge, Scope};
+use super::names::Judge;
+use super::scope::Scope;
 use super::stream::tables;
 use crate::plan::paging::{Paging, TokenFrom};
 use crate::plan::path::{Path, Step};
@@ -37,9 +38,9 @@ pub(super) fn pages(
             Some(Paging::Page {
                 to: to?,
                 start: page.start.unwrap_or(1),
-                size: size?,
-                total: total?,
-                last: last?,
+                size: size.ok()?,
+                total: total.ok()?,
+                last: last.ok()?,
             })
         }
         PagesSpec::Offset(offset) => {
@@ -49,8 +50,8 @@ pub(super) fn pages(
             Some(Paging::Offset {
                 to: to?,
                 start: offset.start.unwrap_or(0),
-                size: size?,
-                total: total?,
+                size: size.ok()?,
+                total: total.ok()?,
             })
         }
         PagesSpec::Token(token) => {
@@ -76,11 +77,14 @@ pub(super) fn pages(
                 field: field?,
                 to: to?,
                 add: keyset.add,
-                size: size?,
+                size: size.ok()?,
             })
         }
     }
 }
+
+/// A mistake was noted, so there is no value.
+struct Noted;
 
 struct Slots<'j, 'f, 's> {
     judge: &'j mut Judge<'f>,
@@ -89,10 +93,10 @@ struct Slots<'j, 'f, 's> {
 }
 
 impl Slots<'_, '_, '_> {
-    fn maybe(&mut self, path: Option<&At<String>>) -> Option<Option<Path>> {
+    fn maybe(&mut self, path: Option<&At<String>>) -> Result<Option<Path>, Noted> {
         match path {
-            None => Some(None),
-            Some(path) => self.judge.path(path).map(Some),
+            None => Ok(None),
+            Some(path) => self.judge.path(path).map(Some).ok_or(Noted),
         }
     }
 
@@ -150,19 +154,19 @@ impl Slots<'_, '_, '_> {
     }
 
     /// The parameter that holds the page size: it must be there to be read.
-    fn size(&mut self, at: Option<&At<String>>) -> Option<Option<Slot>> {
-        let Some(at) = at else { return Some(None) };
+    fn size(&mut self, at: Option<&At<String>>) -> Result<Option<Slot>, Noted> {
+        let Some(at) = at else { return Ok(None) };
         let query = tables(self.spec.source.query.as_ref(), self.stream.query.as_ref());
         let query = query.unwrap_or_default();
         if query.get(&at.value).is_some() {
-            return Some(Some(Slot::Query(at.value.clone())));
+            return Ok(Some(Slot::Query(at.value.clone())));
         }
         let written = at.strip_prefix("body.").unwrap_or(&at.value);
         if let Some(tree) = self.json()
             && let Ok(path) = Path::parse(written)
             && holds(tree, &path.steps)
         {
-            return Some(Some(Slot::Body(path)));
+            return Ok(Some(Slot::Body(path)));
         }
         let of_body = match self.json().map(|tree| &tree.node) {
             Some(Node::Map(entries)) => entries.as_slice(),
@@ -182,7 +186,7 @@ impl Slots<'_, '_, '_> {
         );
         self.judge
             .wrong("unknown-parameter", &at.span, message, &hint);
-        None
+        Err(Noted)
     }
 }
 

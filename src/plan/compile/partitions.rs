@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::names::{Judge, RESERVED, Scope};
+use super::names::Judge;
+use super::scope::{RESERVED, Scope};
 use super::values;
 use crate::plan::partition::{Generator, ListItem};
 use crate::spec::at::At;

@@ -2,7 +2,8 @@
 
 use http::Method;
 
-use super::names::{Judge, Scope};
+use super::names::Judge;
+use super::scope::Scope;
 use super::source::headers;
 use super::stream::tables;
 use super::values;
@@ -108,11 +109,17 @@ fn by_name(
     source: Option<&Table<At<String>>>,
     stream: Option<&Table<At<String>>>,
 ) -> Vec<(At<String>, At<String>)> {
-    let own = stream.map_or(&[][..], |table| &table.0);
-    let of_source = source.map_or(&[][..], |table| &table.0).iter();
-    let is_own = |name: &str| own.iter().any(|(key, _)| key.eq_ignore_ascii_case(name));
-    let kept = of_source.filter(|(key, _)| !is_own(key));
-    kept.chain(own).cloned().collect()
+    let mut all = source.map(|table| table.0.clone()).unwrap_or_default();
+    for (name, value) in stream.iter().flat_map(|table| &table.0) {
+        match all
+            .iter_mut()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+        {
+            Some(entry) => *entry = (name.clone(), value.clone()),
+            None => all.push((name.clone(), value.clone())),
+        }
+    }
+    all
 }
 
 fn body(judge: &mut Judge<'_>, spec: &BodySpec, scope: &Scope) -> Option<BodyPlan> {

@@ -1,6 +1,9 @@
 //! `sink`: where records go, from the file or from `--sink`.
 
-use super::names::{Judge, Scope};
+use std::ops::Range;
+
+use super::names::Judge;
+use super::scope::Scope;
 use super::stream::merged;
 use super::{CompileProblem, Overrides};
 use crate::plan::language::Template;
@@ -110,7 +113,7 @@ fn compression(path: &str) -> Compression {
 }
 
 /// The sinks of a stream as written: its own, that of `defaults`, or that of the file.
-fn written<'s>(spec: &'s PipelineSpec, stream: &'s StreamSpec) -> &'s [At<SinkSpec>] {
+fn written<'s>(spec: &'s PipelineSpec, stream: &'s StreamSpec) -> &'s [SinkSpec] {
     let sinks = stream.sink.as_ref().or(spec.sink.as_ref());
     sinks.map_or(&[][..], |sinks| &sinks.value.0)
 }
@@ -132,11 +135,13 @@ pub(super) fn sinks(
         }
         return Some(Vec::new());
     }
-    let all: Vec<_> = written.iter().map(|one| sink(judge, one)).collect();
+    let sinks = stream.sink.as_ref().or(spec.sink.as_ref());
+    let place = sinks.map_or(&name.span, |sinks| &sinks.span);
+    let all: Vec<_> = written.iter().map(|one| sink(judge, one, place)).collect();
     all.into_iter().collect()
 }
 
-fn sink(judge: &mut Judge<'_>, spec: &At<SinkSpec>) -> Option<SinkPlan> {
+fn sink(judge: &mut Judge<'_>, spec: &SinkSpec, place: &Range<usize>) -> Option<SinkPlan> {
     let path = path(spec);
     let format = match (&spec.csv, &spec.ndjson) {
         (Some(csv), None) => match &csv.value {
@@ -156,7 +161,7 @@ fn sink(judge: &mut Judge<'_>, spec: &At<SinkSpec>) -> Option<SinkPlan> {
         }
         (None, None) => {
             let hint = "write `sink: { csv: PATH }` or `sink: { ndjson: PATH }`";
-            judge.wrong("no-sink", &spec.span, "a sink needs a format", hint);
+            judge.wrong("no-sink", place, "a sink needs a format", hint);
             None
         }
     };
@@ -223,10 +228,7 @@ pub(super) fn shared(judge: &mut Judge<'_>, spec: &PipelineSpec) {
     let mut seen: Vec<(String, &str)> = Vec::new();
     for (name, stream) in &spec.streams.0 {
         let merged = merged(spec.defaults.as_ref(), stream);
-        let paths: Vec<At<String>> = written(spec, &merged)
-            .iter()
-            .filter_map(|one| path(one))
-            .collect();
+        let paths: Vec<At<String>> = written(spec, &merged).iter().filter_map(path).collect();
         for path in paths {
             let by_stream = Template::parse(&path.value).is_ok_and(|template| {
                 let names = template.names();

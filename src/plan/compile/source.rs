@@ -7,7 +7,8 @@ use std::time::Duration;
 use globset::GlobBuilder;
 use url::Url;
 
-use super::names::{Judge, Scope};
+use super::names::Judge;
+use super::scope::Scope;
 use crate::plan::language::Template;
 use crate::plan::limit::{LimitPlan, LimitWhen, Spacing};
 use crate::plan::{AuthPlan, OriginRule, RetryPlan, SourcePlan, TimeoutPlan};
@@ -190,12 +191,12 @@ fn limit(judge: &mut Judge<'_>, spec: &LimitSpec) -> Option<LimitPlan> {
             ..plan
         }),
         Err(message) => {
-            judge.wrong(
-                "bad-limit",
-                span,
-                message,
-                "write calls per time: `5000/h`, `80/min`, `1/3s`",
-            );
+            let hint = if message.contains("`5000/h`") {
+                ""
+            } else {
+                "write calls per time: `5000/h`, `80/min`, `1/3s`"
+            };
+            judge.wrong("bad-limit", span, message, hint);
             None
         }
     }

@@ -1,6 +1,7 @@
 //! `streams`: one kind of record each, with what `defaults` and `source` say merged in.
 
-use super::names::{Judge, Scope};
+use super::names::Judge;
+use super::scope::Scope;
 use super::{pages, partitions, request, sink};
 use crate::plan::language::Template;
 use crate::plan::path::{Path, Step};

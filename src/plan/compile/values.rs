@@ -4,7 +4,8 @@ use minijinja::Value;
 use serde_json::Value as Json;
 
 use super::CompileProblem;
-use super::names::{Judge, Scope};
+use super::names::Judge;
+use super::scope::Scope;
 use crate::plan::request::TreeTemplate;
 use crate::spec::at::At;
 use crate::spec::choice::Table;
@@ -49,7 +50,7 @@ pub(super) fn vars(
         };
         values.push((key.value.clone(), value));
     }
-    Ok(Value::from_iter(values))
+    Ok(Value::from_pairs(values))
 }
 
 /// Notes every template inside a tree that must be plain.
@@ -94,7 +95,7 @@ pub(super) fn value(tree: &Tree, file: &str) -> Value {
         Node::List(items) => items.iter().map(|item| value(item, file)).collect(),
         Node::Map(entries) => {
             let entries = entries.iter();
-            Value::from_iter(entries.map(|(key, tree)| (key.value.clone(), value(tree, file))))
+            Value::from_pairs(entries.map(|(key, tree)| (key.value.clone(), value(tree, file))))
         }
     }
 }

@@ -1,0 +1,163 @@
+//! What an answer means for its stream: a page with records, trouble, or a failure.
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use minijinja::Value;
+use url::Url;
+
+use super::attempt::{Answer, Outcome, Sent};
+use super::stream::Stream;
+use super::trouble;
+use super::verdict::{self, Trouble, Verdict};
+use crate::event::FailureClass;
+use crate::failure::{Exit, Failure};
+use crate::plan::json::Numbers;
+use crate::records::problem::SelectError;
+use crate::records::select::Page;
+use crate::records::view;
+
+impl Stream {
+    /// What the answer means, and its records if it is a page.
+    pub(super) fn judge(
+        &self,
+        answer: Answer,
+        variables: &[(String, Value)],
+        place: &str,
+        attempt: u32,
+    ) -> Outcome {
+        let now = self.run.world.clock.calendar();
+        let selected = self.selector().select(&answer.body);
+        let by_rules = if self.plan().responses.is_empty() {
+            None
+        } else {
+            let names = self.answer_names(
+                &answer.status,
+                &answer.headers,
+                &answer.body,
+                variables,
+                attempt,
+                selected.as_ref().ok(),
+            );
+            match verdict::by_rules(&self.plan().responses, &names, &answer.headers, now) {
+                Ok(verdict) => verdict,
+                Err(problem) => return Outcome::Fail(trouble::rule("responses", &problem, place)),
+            }
+        };
+        match by_rules.unwrap_or_else(|| verdict::by_status(answer.status, &answer.headers, now)) {
+            Verdict::Accept => self.accept(answer, selected, place, false),
+            Verdict::Last => self.accept(answer, selected, place, true),
+            Verdict::Skip => Outcome::Page(answer, Box::default(), true),
+            Verdict::Trouble(mut trouble) => {
+                trouble.message = self.quote(&trouble.message, &answer.body);
+                // 429, and 503 with a hint, prove that nothing was done (RFC 6585, section 4).
+                let sent = if trouble.class == FailureClass::Throttle {
+                    Sent::No
+                } else {
+                    Sent::Perhaps
+                };
+                Outcome::Trouble(trouble, sent)
+            }
+            Verdict::Fail { message, hint } => {
+                let message = self.quote(&message, &answer.body);
+                self.refuse(Verdict::Fail { message, hint }, &answer.url, place)
+            }
+        }
+    }
+
+    /// An answer that fails the stream.
+    pub(super) fn refuse(&self, verdict: Verdict, url: &Url, place: &str) -> Outcome {
+        let (message, hint) = match verdict {
+            Verdict::Fail { message, hint } => (message, hint),
+            other => (format!("{other:?}"), None),
+        };
+        Outcome::Fail(Box::new(Failure {
+            exit: Exit::Failed,
+            message: self.run.secrets.scrub(&trouble::at(place, &message)),
+            causes: vec![format!("asked {}", self.run.show_url(url))],
+            hint,
+        }))
+    }
+
+    fn accept(
+        &self,
+        answer: Answer,
+        selected: Result<Page, SelectError>,
+        place: &str,
+        last: bool,
+    ) -> Outcome {
+        match selected {
+            Ok(page) => Outcome::Page(answer, Box::new(page), last),
+            Err(error)
+                if !matches!(
+                    error,
+                    SelectError::Twice { .. } | SelectError::Absent { .. }
+                ) =>
+            {
+                let message = self.run.secrets.scrub(&format!(
+                    "{} with a body that is no data: {error}",
+                    verdict::show(answer.status)
+                ));
+                Outcome::Trouble(
+                    Trouble {
+                        class: FailureClass::Suspect,
+                        message,
+                        told: None,
+                    },
+                    Sent::Perhaps,
+                )
+            }
+            Err(error) => Outcome::Fail(trouble::select(
+                &error,
+                &self.plan().records,
+                &self.run.show_url(&answer.url),
+                place,
+                |t| self.run.secrets.scrub(t),
+            )),
+        }
+    }
+
+    /// `message`, and what the server said of it.
+    fn quote(&self, message: &str, body: &[u8]) -> String {
+        match trouble::server_words(body) {
+            Some(words) => format!("{message}: {}", self.run.secrets.scrub(&words)),
+            None => message.to_owned(),
+        }
+    }
+
+    /// What `responses` and `stop` see.
+    pub(super) fn answer_names(
+        &self,
+        status: &StatusCode,
+        headers: &HeaderMap,
+        body: &Bytes,
+        variables: &[(String, Value)],
+        attempt: u32,
+        page: Option<&Page>,
+    ) -> Value {
+        let mut more = variables.to_vec();
+        let headers = Value::from_pairs(headers.iter().map(|(name, value)| {
+            (
+                name.as_str().replace('-', "_"),
+                String::from_utf8_lossy(value.as_bytes()).into_owned(),
+            )
+        }));
+        more.push(("status".to_owned(), Value::from(status.as_u16())));
+        more.push(("headers".to_owned(), headers));
+        more.push(("attempt".to_owned(), Value::from(attempt)));
+        more.push((
+            "body".to_owned(),
+            view::of_body(body, Numbers::Numeric).unwrap_or(Value::UNDEFINED),
+        ));
+        more.push((
+            "text".to_owned(),
+            Value::from(String::from_utf8_lossy(body).into_owned()),
+        ));
+        if let Some(page) = page {
+            more.push(("count".to_owned(), Value::from(page.count())));
+            if let Some(last) = page.last() {
+                more.push(("last".to_owned(), view::of_json(last, Numbers::Numeric)));
+            }
+        }
+        self.run.names.output(&more)
+    }
+}
