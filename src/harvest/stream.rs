@@ -221,6 +221,7 @@ impl Stream {
             .scrub(&format!("{}, page {}{of}", self.name, page + 1))
     }
 
+    /// `expect.max_pages` would be passed.
     pub(super) fn too_many_pages(&self, place: &str, most: u64) -> Box<Failure> {
         self.held(&format!(
             "{place}: reached `expect.max_pages: {most}` and there are more"

@@ -5,6 +5,7 @@ mod cli;
 mod diagnostics;
 mod errors;
 mod fixture;
+mod guards;
 mod manners;
 mod paging;
 mod real;
