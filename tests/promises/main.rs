@@ -9,5 +9,6 @@ mod guards;
 mod manners;
 mod paging;
 mod real;
+mod retries;
 mod secrets;
 mod shipped;
