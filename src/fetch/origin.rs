@@ -66,6 +66,14 @@ pub enum Refusal {
         /// Its scheme, host and port.
         origin: String,
     },
+    /// A secret in the address of an origin that gets no credentials.
+    #[error(
+        "the address at {origin} holds a secret of this run, and `allow_origins` names that origin without `credentials: true`"
+    )]
+    Secret {
+        /// Its scheme, host and port.
+        origin: String,
+    },
     /// User name or password in the address.
     #[error(
         "the address of {origin} holds a user name or a password; credentials belong in `auth`, never in an address"

@@ -148,10 +148,12 @@ impl Stream {
             "body".to_owned(),
             view::of_body(body, Numbers::Numeric).unwrap_or(Value::UNDEFINED),
         ));
-        more.push((
-            "text".to_owned(),
-            Value::from(String::from_utf8_lossy(body).into_owned()),
-        ));
+        if self.reads_text {
+            more.push((
+                "text".to_owned(),
+                Value::from(String::from_utf8_lossy(body).into_owned()),
+            ));
+        }
         if let Some(page) = page {
             more.push(("count".to_owned(), Value::from(page.count())));
             if let Some(last) = page.last() {

@@ -16,7 +16,7 @@ use super::verdict::{self, Trouble};
 use crate::clock::Instant;
 use crate::event::{Fact, FailureClass, Wait};
 use crate::failure::Failure;
-use crate::fetch::origin::Judgement;
+use crate::fetch::origin::Refusal;
 use crate::fetch::redirect::{self, Hop};
 use crate::fetch::transport::{Request, Response, SendError, SendErrorKind};
 use crate::fetch::{agent, body};
@@ -116,7 +116,10 @@ impl Stream {
                     });
                 }
                 Outcome::Fail(failure) => return Err(failure),
-                Outcome::Trouble(trouble, sent) => (trouble, sent),
+                Outcome::Trouble(mut trouble, sent) => {
+                    trouble.message = run.secrets.scrub(&trouble.message);
+                    (trouble, sent)
+                }
             };
             let backoff = backoff.get_or_insert_with(|| {
                 Backoff::new(
@@ -143,10 +146,12 @@ impl Stream {
             };
             self.emit(Fact::AttemptFailed {
                 stream: self.name.clone(),
+                place: place.to_owned(),
                 request: self.show(request),
                 class: trouble.class,
                 message: trouble.message.clone(),
                 attempt,
+                of: most,
                 retry_at: again.map(|at| run.world.clock.calendar_at(at)),
             });
             let Some(again) = again else {
@@ -209,14 +214,10 @@ impl Stream {
         agent::fill(&mut bare.headers, &self.run.agent);
         let mut hops = 0;
         loop {
-            let mut wire = bare.clone();
-            match self.run.policy.judge(&bare.url) {
-                Judgement::Refused(why) => {
-                    return Ok(Outcome::Fail(trouble::refused(&why.to_string(), place)));
-                }
-                known if known.credentials() => self.run.credentials.attach(&mut wire),
-                _ => {}
-            }
+            let wire = match self.admit(&mut bare) {
+                Ok(wire) => wire,
+                Err(why) => return Ok(Outcome::Fail(trouble::refused(&why, place))),
+            };
             let (response, sent_at, permit) = match self.exchange(wire).await? {
                 Ok(exchanged) => exchanged,
                 Err(outcome) => return Ok(outcome),
@@ -233,6 +234,7 @@ impl Stream {
                 ) {
                     Hop::Follow(next) => {
                         bare = *next;
+                        self.run.credentials.strip(&mut bare.url);
                         hops += 1;
                         continue;
                     }
@@ -254,6 +256,22 @@ impl Stream {
                 Err(outcome) => Ok(outcome),
             };
         }
+    }
+
+    /// What goes on the wire for a request: with credentials where its origin may see them, and
+    /// otherwise without anything that may hold a secret. `Err` says why nothing goes.
+    fn admit(&self, bare: &mut Request) -> Result<Request, String> {
+        let judgement = self.run.policy.judge(&bare.url);
+        judgement.admit(bare).map_err(|why| why.to_string())?;
+        if !judgement.credentials() && self.run.secrets.is_in(bare.url.as_str()) {
+            return Err(Refusal::Secret {
+                origin: bare.url.origin().ascii_serialization(),
+            }
+            .to_string());
+        }
+        let mut wire = bare.clone();
+        self.run.credentials.apply(&judgement, &mut wire);
+        Ok(wire)
     }
 
     /// Sends one request under a permit; the permit stays out until the answer is read.

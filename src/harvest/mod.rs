@@ -62,6 +62,8 @@ pub struct Options {
     pub streams: Vec<String>,
     /// At most so many records a stream, written beside the target.
     pub limit_records: Option<u64>,
+    /// Nothing will be written, so no folder is made.
+    pub dry: bool,
 }
 
 /// A run with everything open: consumed by [`Harvest::run`].
@@ -140,7 +142,10 @@ impl Harvest {
             let stream = Stream::new(self.run.clone(), *at);
             let (records, failure) = match stream.first_page().await {
                 Ok(records) => (records, None),
-                Err(failure) => (Vec::new(), Some(*failure)),
+                Err(failure) => {
+                    let failure = self.run.secrets.scrub_failure(failure);
+                    (Vec::new(), Some(*failure))
+                }
             };
             samples.push(Sample {
                 stream: stream.name.to_string(),
@@ -231,9 +236,13 @@ async fn run_stream(
     part: PathBuf,
 ) -> Result<Published, Box<Failure>> {
     let part = Part::create(&part).map_err(|e| publish::disk_failure(&e))?;
-    let stream = Arc::new(Stream::new(run, at));
-    let walked = stream.clone().walk(part).await?;
-    publish::publish(&stream, walked, targets).await
+    let stream = Arc::new(Stream::new(run.clone(), at));
+    let published = match stream.clone().walk(part).await {
+        Ok(walked) => publish::publish(&stream, walked, targets).await,
+        Err(failure) => Err(failure),
+    };
+    // Whatever a message was put together from: no secret leaves in it.
+    published.map_err(|failure| run.secrets.scrub_failure(failure))
 }
 
 /// The partitions of a stream cannot be told.

@@ -7,13 +7,36 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::failure::{Exit, Failure};
 use crate::plan::{Need, Plan};
 
 /// Secrets shorter than this would scrub ordinary words; they are refused by length, not by value.
 const SHORTEST_SCRUBBED: usize = 4;
+
+/// Percent-encoded as RFC 3986 (section 2.3) wants it of values.
+const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+/// Percent-encoded as the URL parser does it in a query (WHATWG URL, section 1.3).
+const QUERY: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'<')
+    .add(b'>')
+    .add(b'\'');
+/// Percent-encoded as the URL parser does it in a path (WHATWG URL, section 1.3).
+const PATH: &AsciiSet = &QUERY
+    .remove(b'\'')
+    .add(b'?')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'}');
 
 /// What a run may render: values of `secret.*` and `env.*`.
 #[derive(Clone, Default)]
@@ -69,13 +92,53 @@ impl Secrets {
         minijinja::Value::from_pairs(self.env.clone())
     }
 
+    /// Whether `text` holds a secret in any of its forms.
+    pub fn is_in(&self, text: &str) -> bool {
+        self.scrub
+            .iter()
+            .any(|(form, _)| text.contains(form.as_str()))
+    }
+
     /// `text` with every secret value replaced by its name in brackets.
     pub fn scrub(&self, text: &str) -> String {
         let mut text = text.to_owned();
-        for (value, name) in &self.scrub {
-            if text.contains(value.as_str()) {
-                text = text.replace(value.as_str(), name);
+        for (form, name) in &self.scrub {
+            if text.contains(form.as_str()) {
+                text = text.replace(form.as_str(), name);
             }
+        }
+        self.scrub_cut(text)
+    }
+
+    /// Every part of a failure scrubbed.
+    pub(super) fn scrub_failure(&self, mut failure: Box<Failure>) -> Box<Failure> {
+        failure.message = self.scrub(&failure.message);
+        for cause in &mut failure.causes {
+            *cause = self.scrub(cause);
+        }
+        failure.hint = failure.hint.map(|hint| self.scrub(&hint));
+        failure
+    }
+
+    /// Texts of servers are shortened before they come here: what stands before `…` may be the
+    /// beginning of a secret.
+    fn scrub_cut(&self, mut text: String) -> String {
+        let mut from = 0;
+        while let Some(at) = text[from..].find('…').map(|at| from + at) {
+            let begun = self.scrub.iter().find_map(|(form, name)| {
+                let len =
+                    form.char_indices().map(|(len, _)| len).rev().find(|len| {
+                        *len >= SHORTEST_SCRUBBED && text[..at].ends_with(&form[..*len])
+                    })?;
+                Some((at - len, name))
+            });
+            from = match begun {
+                Some((start, name)) => {
+                    text.replace_range(start..at, name);
+                    start + name.len()
+                }
+                None => at,
+            } + '…'.len_utf8();
         }
         text
     }
@@ -139,13 +202,15 @@ fn scrub_table(secrets: &BTreeMap<String, String>) -> Vec<(String, String)> {
         }
         let shown = format!("[{name}]");
         let escaped = serde_json::to_string(value).unwrap_or_default();
-        let form: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
-        let forms = [
-            value.clone(),
-            utf8_percent_encode(value, NON_ALPHANUMERIC).to_string(),
-            form,
-            escaped.trim_matches('"').to_owned(),
-        ];
+        let mut forms: Vec<String> = [NON_ALPHANUMERIC, COMPONENT, PATH, QUERY]
+            .into_iter()
+            .map(|set| utf8_percent_encode(value, set).to_string())
+            .collect();
+        forms.push(url::form_urlencoded::byte_serialize(value.as_bytes()).collect());
+        let lower: Vec<String> = forms.iter().map(|form| lower_hex(form)).collect();
+        forms.extend(lower);
+        forms.push(escaped[1..escaped.len().saturating_sub(1)].to_owned());
+        forms.push(value.clone());
         table.extend(forms.into_iter().map(|form| (form, shown.clone())));
         // In base64 a secret can start at any of three offsets; the outer characters depend on
         // the neighbours and are left out.
@@ -158,6 +223,24 @@ fn scrub_table(secrets: &BTreeMap<String, String>) -> Vec<(String, String)> {
     table.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.cmp(b)));
     table.dedup();
     table
+}
+
+/// The hexadecimal digits of percent-encoding in lower case, as some servers echo them.
+fn lower_hex(form: &str) -> String {
+    let mut lower = String::with_capacity(form.len());
+    let mut digits = 0;
+    for c in form.chars() {
+        if c == '%' {
+            digits = 3;
+        }
+        lower.push(if digits > 0 {
+            c.to_ascii_lowercase()
+        } else {
+            c
+        });
+        digits = usize::saturating_sub(digits, 1);
+    }
+    lower
 }
 
 /// The characters that `secret` surely yields in base64 when `offset` bytes stand before it.
@@ -215,6 +298,19 @@ mod tests {
             env: BTreeMap::new(),
         };
         assert_eq!(s.scrub("x token-long token"), "x [B] [A]");
+    }
+
+    #[test]
+    fn a_secret_cut_short_is_scrubbed_too() {
+        let s = with("KEY", "s3cr3t-value");
+        assert_eq!(s.scrub("bad token s3cr3t-v…"), "bad token [KEY]…");
+        assert_eq!(s.scrub("s3cr…, s3c…, x…"), "[KEY]…, s3c…, x…");
+    }
+
+    #[test]
+    fn lower_case_percent_forms_are_scrubbed() {
+        let s = with("KEY", "S3cr/et+A");
+        assert_eq!(s.scrub("k=S3cr%2fet%2bA"), "k=[KEY]");
     }
 
     #[test]

@@ -106,7 +106,7 @@ mod tests {
             .map(|count| count.div_ceil(ARTICLES_PER_PAGE))
             .sum::<usize>()
             + EVENT_COUNT.div_ceil(EVENTS_PER_PAGE);
-        assert!((475..=525).contains(&pages), "{pages} pages");
+        assert!((380..=450).contains(&pages), "{pages} pages");
         let rules = demo_api();
         assert_eq!(rules.faults.len() as u64, FAULTS);
         assert_eq!(rules.routes.len(), 2);

@@ -1,1 +1,318 @@
-//! TODO
+//! Errors that a user meets: each a clear message with the next step and the right exit code; no
+//! panic, no half-written file, and the output of the run before stays as it was.
+//!
+//! The snapshots are what the program says, word for word.
+
+use std::time::Duration;
+
+use crate::scene::{Project, Reply, Said, Server};
+
+/// A pipeline that is right, against a server; tests replace a line of it.
+fn pipeline(url: &str) -> String {
+    format!(
+        "source:
+  url: {url}
+  limits: none
+  retry: {{ attempts: 2 }}
+streams:
+  items:
+    get: /items
+sink:
+  csv: data/items.csv
+"
+    )
+}
+
+/// Two records.
+fn good() -> Server {
+    Server::says(Reply::json(r#"[{"id":1},{"id":2}]"#))
+}
+
+/// A run that must fail with `exit`, leave everything as it was, and say what the snapshot says.
+#[track_caller]
+fn fails(name: &str, exit: i32, project: &Project, args: &[&str]) -> Said {
+    let said = project.run(args);
+    assert_eq!(said.code, Some(exit), "{}", said.shown);
+    project.is_untouched();
+    insta::assert_snapshot!(name, said.shown);
+    said
+}
+
+/// A mistake in the file: `line` of the right pipeline is replaced.
+#[track_caller]
+fn mistaken(name: &str, line: &str, by: &str) {
+    let server = good();
+    let right = pipeline(&server.url());
+    assert!(right.contains(line), "{line}");
+    let project = Project::new(&right.replace(line, by)).knows(&server);
+    fails(name, 4, &project, &["run", "items"]);
+    assert_eq!(server.heard(), [""; 0], "nothing is asked for");
+}
+
+/// An answer that no run should take for data.
+#[track_caller]
+fn answered(name: &str, exit: i32, reply: Reply) -> Server {
+    let server = Server::says(reply);
+    let project = Project::new(&pipeline(&server.url())).knows(&server);
+    fails(name, exit, &project, &["run", "items"]);
+    server
+}
+
+#[test]
+fn the_right_pipeline_runs() {
+    let server = good();
+    let project = Project::new(&pipeline(&server.url())).knows(&server);
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    let data = std::fs::read_to_string(project.path().join("data/items.csv")).unwrap();
+    assert_eq!(data.replace('\r', ""), "id\n1\n2\n");
+    insta::assert_snapshot!("right", said.shown);
+}
+
+#[test]
+fn mistakes_in_the_file() {
+    for (name, line, by) in [
+        ("misspelt_key", "  limits: none", "  limit: none"),
+        ("wrong_type", "{ attempts: 2 }", "{ attempts: many }"),
+        (
+            "undefined_variable",
+            "get: /items",
+            "get: /items/{{ vars.page }}/{{ repo }}",
+        ),
+        ("bad_url", "  url: http", "  url: htp"),
+        (
+            "no_host",
+            "  url: http://127.0.0.1",
+            "  url: \"http:///x?\" #",
+        ),
+        ("bad_limit", "limits: none", "limits: [5000/fortnight]"),
+        ("no_limits", "  limits: none\n", ""),
+        (
+            "unknown_name_in_for",
+            "    get: /items",
+            "    for: { repo: \"{{ vars.repos }}\" }\n    get: /items/{{ repo }}",
+        ),
+        (
+            "secret_in_column",
+            "    get: /items",
+            "    get: /items\n    columns: { id: \"{{ secret.TOKEN }}\" }",
+        ),
+        ("not_yaml", "streams:", "streams: ]"),
+    ] {
+        mistaken(name, line, by);
+    }
+}
+
+#[test]
+fn a_missing_secret_is_named() {
+    let server = good();
+    let pipeline = pipeline(&server.url()).replace(
+        "  limits: none",
+        "  auth: { bearer: \"{{ secret.ITEMS_TOKEN }}\" }\n  limits: none",
+    );
+    let project = Project::new(&pipeline).knows(&server);
+    fails("missing_secret", 2, &project, &["run", "items"]);
+    assert_eq!(server.heard(), [""; 0]);
+}
+
+#[test]
+fn answers_that_are_no_data() {
+    answered(
+        "unauthorized",
+        1,
+        Reply::new(401, r#"{"message":"Bad credentials"}"#),
+    );
+    answered("forbidden", 1, Reply::new(403, "you may not"));
+    answered("not_found", 1, Reply::new(404, "<html>Not Found</html>"));
+    answered(
+        "bad_request",
+        1,
+        Reply::new(400, r#"{"errors":[{"detail":"per_page is too large"}]}"#),
+    );
+    answered("unused_status", 1, Reply::new(418, ""));
+    answered("redirect_to_nowhere", 1, Reply::new(302, ""));
+    answered(
+        "login_page",
+        1,
+        Reply::new(200, "<!DOCTYPE html>\n<html><title>Log in</title></html>")
+            .header("content-type", "text/html"),
+    );
+    answered("empty_body", 1, Reply::new(200, ""));
+    answered("half_a_body", 1, Reply::json(r#"[{"id":1},{"id":"#));
+}
+
+#[test]
+fn throttled_for_ever() {
+    let server = answered(
+        "throttled",
+        75,
+        Reply::new(429, "slow down").header("retry-after", "0"),
+    );
+    assert_eq!(server.heard().len(), 2);
+}
+
+#[test]
+fn told_to_wait_longer_than_allowed() {
+    let server = answered(
+        "wait_too_long",
+        75,
+        Reply::new(429, "{\"message\":\"quota used up\"}").header("retry-after", "7200"),
+    );
+    assert_eq!(server.heard().len(), 1, "asked once, then it goes home");
+}
+
+#[test]
+fn broken_for_ever() {
+    let server = answered("broken", 75, Reply::new(500, "oops"));
+    assert_eq!(server.heard().len(), 2);
+}
+
+#[test]
+fn redirected_in_circles() {
+    let server = Server::says(Reply::new(302, "").header("location", "/items"));
+    let project = Project::new(&pipeline(&server.url())).knows(&server);
+    fails("redirect_loop", 1, &project, &["run", "items"]);
+}
+
+#[test]
+fn nobody_listens() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = good();
+    let closed = listener.local_addr().unwrap();
+    drop(listener);
+    let text = pipeline(&format!("http://{closed}"));
+    let project =
+        Project::new(&text.replace(&closed.to_string(), &closed.to_string())).knows(&server);
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(75), "{}", said.shown);
+    project.is_untouched();
+    insta::assert_snapshot!(
+        "refused_connection",
+        said.shown
+            .replace(&format!(":{}", closed.port()), ":[port]")
+    );
+}
+
+#[test]
+fn a_host_that_is_not_there() {
+    let project = Project::new(&pipeline("http://api.gleaner.invalid"));
+    fails("unknown_host", 1, &project, &["run", "items"]);
+}
+
+#[test]
+fn pages_forgotten() {
+    let server = Server::says(
+        Reply::json(r#"[{"id":1}]"#)
+            .header("link", "<http://127.0.0.1/items?page=2>; rel=\"next\""),
+    );
+    let project = Project::new(&pipeline(&server.url())).knows(&server);
+    fails("pages_forgotten", 1, &project, &["run", "items"]);
+
+    let server = Server::says(Reply::json(r#"{"total":5,"items":[{"id":1}]}"#));
+    let text = pipeline(&server.url()).replace(
+        "    get: /items",
+        "    get: /items\n    records: items\n    expect: { total: total }",
+    );
+    let project = Project::new(&text).knows(&server);
+    fails("pages_forgotten_by_total", 1, &project, &["run", "items"]);
+}
+
+#[test]
+fn paging_that_goes_in_circles() {
+    let server = good();
+    let text = pipeline(&server.url()).replace(
+        "    get: /items",
+        "    get: /items\n    pages: { page: { to: page } }",
+    );
+    let project = Project::new(&text).knows(&server);
+    fails("paging_loop", 1, &project, &["run", "items"]);
+}
+
+#[test]
+fn records_that_are_not_there() {
+    let server = Server::says(Reply::json(r#"{"data":{"items":[{"id":1}]},"meta":{}}"#));
+    let text = pipeline(&server.url()).replace(
+        "    get: /items",
+        "    get: /items\n    records: data.itmes",
+    );
+    let project = Project::new(&text).knows(&server);
+    fails("records_absent", 1, &project, &["run", "items"]);
+}
+
+#[test]
+fn outputs_that_cannot_be_written() {
+    let server = good();
+    let right = pipeline(&server.url());
+    let sink = |path: &str| {
+        let text = right.replace("data/items.csv", path);
+        Project::new(&text).knows(&server)
+    };
+    let below_a_file = sink("data/items.csv/x/items.csv");
+    fails("output_below_a_file", 73, &below_a_file, &["run", "items"]);
+
+    let folder = sink("pipelines");
+    fails("output_is_a_folder", 73, &folder, &["run", "items"]);
+
+    let outside = sink("../items.csv");
+    fails("output_outside", 2, &outside, &["run", "items"]);
+
+    // Not even root may write here.
+    let kernel = sink("/proc/items.csv");
+    fails("output_not_writable", 73, &kernel, &["run", "items"]);
+    assert_eq!(server.heard(), [""; 0], "tried before the first request");
+}
+
+#[test]
+fn the_command_line_does_not_fit() {
+    let server = good();
+    let project = Project::new(&pipeline(&server.url())).knows(&server);
+    for (name, args) in [
+        ("unknown_pipeline", vec!["run", "itmes"]),
+        ("unknown_path", vec!["run", "pipelines/none.yaml"]),
+        ("unknown_stream", vec!["run", "items", "--stream", "item"]),
+        ("bad_sink", vec!["run", "items", "--sink", "xlsx=x"]),
+        ("bad_var", vec!["run", "items", "--var", "repos"]),
+        ("unknown_var", vec!["run", "items", "--var", "repos=x"]),
+    ] {
+        fails(name, 2, &project, &args);
+    }
+    assert_eq!(server.heard(), [""; 0]);
+}
+
+#[test]
+fn files_of_for() {
+    let server = good();
+    let with = |generator: &str| {
+        let text = pipeline(&server.url()).replace(
+            "    get: /items",
+            &format!("    for: {{ row: {generator} }}\n    get: /items/{{{{ row.id }}}}"),
+        );
+        Project::new(&text).knows(&server)
+    };
+    let project = with("{ file: ids.csv }");
+    fails("for_file_missing", 2, &project, &["run", "items"]);
+    project.write("ids.csv", "name,age\nx,1\n");
+    fails("for_column_missing", 1, &project, &["run", "items"]);
+    assert_eq!(server.heard(), [""; 0]);
+}
+
+#[test]
+fn a_path_that_renders_to_nothing() {
+    let server = good();
+    let text = pipeline(&server.url()).replace(
+        "    get: /items",
+        "    for: { id: [\"\"] }\n    get: /items/{{ id }}/x",
+    );
+    let project = Project::new(&text).knows(&server);
+    let _ = project;
+    let nowhere = pipeline(&server.url())
+        .replace("streams:", "vars: { place: \"\" }\nstreams:")
+        .replace(&server.url(), "\"{{ vars.place }}\"");
+    fails(
+        "url_renders_empty",
+        2,
+        &Project::new(&nowhere),
+        &["run", "items"],
+    );
+    let _ = Duration::ZERO;
+}

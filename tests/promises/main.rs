@@ -10,5 +10,6 @@ mod manners;
 mod paging;
 mod real;
 mod retries;
+mod scene;
 mod secrets;
 mod shipped;

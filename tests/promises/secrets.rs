@@ -1,1 +1,1 @@
-//! TODO
+//! Secrets stay home.
