@@ -9,6 +9,7 @@ mod guards;
 mod manners;
 mod paging;
 mod real;
+mod retries;
 mod scene;
 mod secrets;
 mod shipped;
