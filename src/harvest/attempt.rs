@@ -65,6 +65,14 @@ pub(super) enum Outcome {
     Fail(Box<Failure>),
 }
 
+/// What was asked, for people.
+pub(super) struct Asked {
+    /// Method and address, without credentials.
+    pub(super) request: String,
+    /// Scheme, host and port.
+    pub(super) origin: String,
+}
+
 /// Whether the server may have acted on the request: decides what `once` allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sent {
@@ -157,7 +165,8 @@ impl Stream {
             let Some(again) = again else {
                 let passed = now.saturating_duration_since(started);
                 let refused_repeat = self.plan().request.once && sent == Sent::Perhaps;
-                return Err(trouble::given_up(
+                let reached = run.was_reached();
+                let failure = trouble::given_up(
                     &trouble,
                     &self.show(request),
                     place,
@@ -165,7 +174,12 @@ impl Stream {
                     passed,
                     too_long.map(|t| (t, retry.max_wait)),
                     refused_repeat,
-                ));
+                );
+                return Err(if reached {
+                    failure
+                } else {
+                    trouble::never_answered(failure)
+                });
             };
             if trouble.class == FailureClass::Throttle {
                 // The whole scope is held, once; this task then waits for its turn like the rest.
@@ -218,7 +232,7 @@ impl Stream {
                 Ok(wire) => wire,
                 Err(why) => return Ok(Outcome::Fail(trouble::refused(&why, place))),
             };
-            let (response, sent_at, permit) = match self.exchange(wire).await? {
+            let (response, sent_at, permit) = match self.exchange(wire, place).await? {
                 Ok(exchanged) => exchanged,
                 Err(outcome) => return Ok(outcome),
             };
@@ -251,7 +265,10 @@ impl Stream {
                     }
                 }
             }
-            return match self.read(response, sent_at, permit, bare.url).await? {
+            return match self
+                .read(response, sent_at, permit, bare.url, place)
+                .await?
+            {
                 Ok(answer) => Ok(self.judge(answer, variables, place, attempt)),
                 Err(outcome) => Ok(outcome),
             };
@@ -278,7 +295,12 @@ impl Stream {
     async fn exchange(
         &self,
         wire: Request,
+        place: &str,
     ) -> Result<Result<(Response, Instant, Permit), Outcome>, Box<Failure>> {
+        let asked = Asked {
+            request: format!("{} {}", wire.method, self.run.show_url(&wire.url)),
+            origin: wire.url.origin().ascii_serialization(),
+        };
         let run = &self.run;
         let clock = run.world.clock;
         let timeouts = run.plan.source.timeouts;
@@ -296,7 +318,7 @@ impl Stream {
                 run.mark_reached();
                 Ok((response, sent_at, permit))
             }
-            Ok(Err(error)) => Err(self.send_trouble(&error)),
+            Ok(Err(error)) => Err(self.send_trouble(&error, &asked, place)),
             Err(_) => Err(transient(
                 format!("no answer within {}", show(patience)),
                 Sent::Perhaps,
@@ -311,6 +333,7 @@ impl Stream {
         sent_at: Instant,
         permit: Permit,
         url: Url,
+        place: &str,
     ) -> Result<Result<Answer, Outcome>, Box<Failure>> {
         let run = &self.run;
         let clock = run.world.clock;
@@ -338,7 +361,7 @@ impl Stream {
                 url,
                 took,
             }),
-            Err(error) => Err(match trouble::body(&error) {
+            Err(error) => Err(match trouble::body(&error, place) {
                 Ok(failure) => Outcome::Fail(failure),
                 Err(message) => transient(message, Sent::Perhaps),
             }),
@@ -376,18 +399,16 @@ impl Stream {
         self.run.until_stopped(taken).await
     }
 
-    fn send_trouble(&self, error: &SendError) -> Outcome {
+    fn send_trouble(&self, error: &SendError, asked: &Asked, place: &str) -> Outcome {
+        let unsendable = || Outcome::Fail(trouble::unsendable(error, asked, place));
         match error.kind {
-            SendErrorKind::Certificate | SendErrorKind::Request => {
-                Outcome::Fail(trouble::unsendable(error))
-            }
+            SendErrorKind::Certificate | SendErrorKind::Request => unsendable(),
             // Fatal at first; later the name is known to be right and the resolver has a bad day.
-            SendErrorKind::UnknownHost if !self.run.was_reached() => {
-                Outcome::Fail(trouble::unsendable(error))
-            }
-            SendErrorKind::UnknownHost | SendErrorKind::Connect => {
-                transient(error.message.clone(), Sent::No)
-            }
+            SendErrorKind::UnknownHost if !self.run.was_reached() => unsendable(),
+            SendErrorKind::UnknownHost | SendErrorKind::Connect => transient(
+                format!("no connection to {}: {}", asked.origin, error.message),
+                Sent::No,
+            ),
             SendErrorKind::Timeout | SendErrorKind::Broken | SendErrorKind::Truncated => {
                 transient(error.message.clone(), Sent::Perhaps)
             }

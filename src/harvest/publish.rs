@@ -249,6 +249,7 @@ pub(super) fn disk_failure(error: &DiskError) -> Box<Failure> {
         | io::ErrorKind::AlreadyExists => {
             "a file stands where a folder is needed, or the reverse: change the sink's path"
         }
+        io::ErrorKind::NotFound => "no file can be made there: change the sink's path",
         _ => "look at the disk and run again",
     };
     Box::new(Failure {

@@ -121,27 +121,45 @@ impl Secrets {
     }
 
     /// Texts of servers are shortened before they come here: what stands before `…` may be the
-    /// beginning of a secret.
+    /// beginning of a secret, and what stands behind it the end of one.
     fn scrub_cut(&self, mut text: String) -> String {
+        const CUT: char = '…';
         let mut from = 0;
-        while let Some(at) = text[from..].find('…').map(|at| from + at) {
-            let begun = self.scrub.iter().find_map(|(form, name)| {
-                let len =
-                    form.char_indices().map(|(len, _)| len).rev().find(|len| {
-                        *len >= SHORTEST_SCRUBBED && text[..at].ends_with(&form[..*len])
-                    })?;
-                Some((at - len, name))
+        while let Some(at) = text[from..].find(CUT).map(|at| from + at) {
+            let begun =
+                self.longest(|form| lengths(form).find(|len| text[..at].ends_with(&form[..*len])));
+            let after = at + CUT.len_utf8();
+            let ended = self.longest(|form| {
+                lengths(form).find(|len| text[after..].starts_with(&form[form.len() - len..]))
             });
+            if let Some((len, name)) = ended {
+                text.replace_range(after..after + len, name);
+            }
             from = match begun {
-                Some((start, name)) => {
-                    text.replace_range(start..at, name);
-                    start + name.len()
+                Some((len, name)) => {
+                    text.replace_range(at - len..at, name);
+                    after - len + name.len()
                 }
-                None => at,
-            } + '…'.len_utf8();
+                None => after,
+            };
         }
         text
     }
+
+    /// The longest of the lengths that `found` gives for a form, with the form's name.
+    fn longest(&self, found: impl Fn(&str) -> Option<usize>) -> Option<(usize, &str)> {
+        self.scrub
+            .iter()
+            .filter_map(|(form, name)| Some((found(form)?, name.as_str())))
+            .max_by_key(|(len, _)| *len)
+    }
+}
+
+/// Lengths at which `form` can be cut from either end, the longest first.
+fn lengths(form: &str) -> impl Iterator<Item = usize> {
+    (SHORTEST_SCRUBBED..form.len())
+        .rev()
+        .filter(|len| form.is_char_boundary(*len) && form.is_char_boundary(form.len() - len))
 }
 
 fn find(
@@ -305,6 +323,8 @@ mod tests {
         let s = with("KEY", "s3cr3t-value");
         assert_eq!(s.scrub("bad token s3cr3t-v…"), "bad token [KEY]…");
         assert_eq!(s.scrub("s3cr…, s3c…, x…"), "[KEY]…, s3c…, x…");
+        assert_eq!(s.scrub("…t-value is…"), "…[KEY] is…");
+        assert_eq!(s.scrub("s3cr3…"), "[KEY]…");
     }
 
     #[test]

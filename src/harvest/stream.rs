@@ -158,7 +158,10 @@ impl Stream {
         self.plan()
             .request
             .render(&self.run.base, &names)
-            .map_err(|e| self.unrendered(&e.message))
+            .map_err(|e| match partition.label() {
+                label if label.is_empty() => self.unrendered(&e.message),
+                label => self.unrendered(&format!("{} ({label})", e.message)),
+            })
     }
 
     pub(super) fn unrendered(&self, message: &str) -> Box<Failure> {
@@ -166,7 +169,10 @@ impl Stream {
             exit: Exit::Failed,
             message: self.run.secrets.scrub(&format!("{}: {message}", self.name)),
             causes: Vec::new(),
-            hint: None,
+            hint: Some(
+                "correct the template in the pipeline file, or the values that `for` gives it"
+                    .to_owned(),
+            ),
         })
     }
 

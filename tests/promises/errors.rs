@@ -3,7 +3,8 @@
 //!
 //! The snapshots are what the program says, word for word.
 
-use std::time::Duration;
+use std::process::Stdio;
+use std::sync::mpsc;
 
 use crate::scene::{Project, Reply, Said, Server};
 
@@ -177,12 +178,10 @@ fn redirected_in_circles() {
 #[test]
 fn nobody_listens() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let server = good();
     let closed = listener.local_addr().unwrap();
     drop(listener);
     let text = pipeline(&format!("http://{closed}"));
-    let project =
-        Project::new(&text.replace(&closed.to_string(), &closed.to_string())).knows(&server);
+    let project = Project::new(&text);
     let said = project.run(&["run", "items"]);
     assert_eq!(said.code, Some(75), "{}", said.shown);
     project.is_untouched();
@@ -196,7 +195,18 @@ fn nobody_listens() {
 #[test]
 fn a_host_that_is_not_there() {
     let project = Project::new(&pipeline("http://api.gleaner.invalid"));
-    fails("unknown_host", 1, &project, &["run", "items"]);
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(1), "{}", said.shown);
+    project.is_untouched();
+    // What the resolver says is its own affair.
+    let shown: Vec<&str> = said
+        .shown
+        .lines()
+        .filter(|l| !l.contains("dns error"))
+        .collect();
+    assert_eq!(shown.len() + 1, said.shown.lines().count());
+    let shown = shown.join("\n");
+    insta::assert_snapshot!("unknown_host", shown);
 }
 
 #[test]
@@ -292,27 +302,130 @@ fn files_of_for() {
     let project = with("{ file: ids.csv }");
     fails("for_file_missing", 2, &project, &["run", "items"]);
     project.write("ids.csv", "name,age\nx,1\n");
-    fails("for_column_missing", 1, &project, &["run", "items"]);
+    fails("for_column_unknown", 1, &project, &["run", "items"]);
+    let project = with("{ file: ids.csv, column: id }");
+    project.write("ids.csv", "name,age\nx,1\n");
+    fails("for_column_missing", 2, &project, &["run", "items"]);
     assert_eq!(server.heard(), [""; 0]);
 }
 
 #[test]
-fn a_path_that_renders_to_nothing() {
-    let server = good();
+fn a_url_that_renders_to_nothing() {
+    let text =
+        pipeline("\"{{ vars.place }}\"").replace("source:", "vars: { place: \"\" }\nsource:");
+    let project = Project::new(&text);
+    fails("url_renders_empty", 2, &project, &["run", "items"]);
+}
+
+#[test]
+fn a_certificate_that_nobody_vouches_for() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut python = std::process::Command::new(folder.join("target/real/py/bin/python"))
+        .arg(folder.join("tests/certs/serve.py"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("tests/run installs it");
+    let mut port = String::new();
+    let mut said = std::io::BufReader::new(python.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut said, &mut port).unwrap();
+    let port = port.trim();
+    let project = Project::new(&pipeline(&format!("https://localhost:{port}")));
+    let said = project.run_with(
+        &["run", "items"],
+        // An authority of its own, so that the test needs no certificates of the system.
+        &[(
+            "SSL_CERT_FILE",
+            &folder.join("tests/certs/other.pem").display().to_string(),
+        )],
+    );
+    python.kill().unwrap();
+    python.wait().unwrap();
+    assert_eq!(said.code, Some(1), "{}", said.shown);
+    project.is_untouched();
+    insta::assert_snapshot!(
+        "certificate",
+        said.shown.replace(&format!(":{port}"), ":[port]")
+    );
+}
+
+/// Starts a run against a server that never answers the second page, and signals it there.
+fn signalled(name: &str, signal: &str, exit: i32) {
+    let (tell, asked) = mpsc::channel();
+    let (go, wait) = mpsc::channel::<()>();
+    let (tell, wait) = (std::sync::Mutex::new(tell), std::sync::Mutex::new(wait));
+    let server = Server::start(move |request| {
+        if request.starts_with("GET /items?page=1 ") {
+            return Reply::json(r#"[{"id":1},{"id":2}]"#);
+        }
+        if request.starts_with("GET /items?page=2 ") {
+            let _ = tell.lock().unwrap().send(());
+            let _ = wait.lock().unwrap().recv();
+            return Reply::json(r#"[{"id":3}]"#);
+        }
+        Reply::json("[]")
+    });
     let text = pipeline(&server.url()).replace(
         "    get: /items",
-        "    for: { id: [\"\"] }\n    get: /items/{{ id }}/x",
+        "    get: /items\n    pages: { page: { to: page } }",
     );
     let project = Project::new(&text).knows(&server);
-    let _ = project;
-    let nowhere = pipeline(&server.url())
-        .replace("streams:", "vars: { place: \"\" }\nstreams:")
-        .replace(&server.url(), "\"{{ vars.place }}\"");
-    fails(
-        "url_renders_empty",
-        2,
-        &Project::new(&nowhere),
-        &["run", "items"],
-    );
-    let _ = Duration::ZERO;
+    let running = project
+        .command(&["run", "items"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    asked.recv().expect("page 2 is asked for");
+    let killed = std::process::Command::new("/bin/kill")
+        .args([signal, &running.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(killed.success());
+    let output = running.wait_with_output().unwrap();
+    let said = project.said(&["run", "items"], &output);
+    assert_eq!(said.code, Some(exit), "{}", said.shown);
+    project.is_untouched();
+    insta::assert_snapshot!(name, said.shown);
+
+    drop(go);
+    let again = project.run(&["run", "items"]);
+    assert_eq!(again.code, Some(0), "{}", again.shown);
+    let data = std::fs::read_to_string(project.path().join("data/items.csv")).unwrap();
+    assert_eq!(data.replace('\r', ""), "id\n1\n2\n3\n");
+}
+
+#[test]
+fn ctrl_c_stops_gracefully() {
+    signalled("interrupted", "-INT", 130);
+}
+
+#[test]
+fn a_termination_stops_gracefully() {
+    signalled("terminated", "-TERM", 143);
+}
+
+#[test]
+fn a_reader_that_leaves_early() {
+    let server = good();
+    let right = pipeline(&server.url());
+    let text = right.replace("data/items.csv", "\"-\"");
+    for (text, args) in [
+        (&right, vec!["run", "items", "--json"]),
+        (&right, vec!["preview", "items"]),
+        (&right, vec!["check", "--json"]),
+        (&text, vec!["run", "items"]),
+    ] {
+        let project = Project::new(text).knows(&server);
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = project
+            .command(&args)
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        let said = project.said(&args, &output);
+        eprintln!("{}", said.shown);
+        assert!(matches!(said.code, Some(0 | 1 | 73)), "{}", said.shown);
+    }
 }

@@ -85,7 +85,10 @@ impl Project {
         let mut shown = format!("$ gleaner {}\n", args.join(" "));
         for (name, text) in [("stdout", &stdout), ("stderr", &stderr)] {
             if !text.is_empty() {
-                let _ = write!(shown, "--- {name}\n{text}");
+                let _ = writeln!(shown, "--- {name}");
+                // How often progress is told depends on the time a run takes.
+                let lines = text.split_inclusive('\n');
+                shown.extend(lines.filter(|line| !line.starts_with("items  ")));
             }
         }
         let code = output.status.code();
@@ -146,32 +149,29 @@ pub struct Said {
     pub shown: String,
 }
 
-/// Measured times differ from run to run; they are all written `1.2s`, `340ms` and the like.
+/// Measured times differ from run to run: seconds and parts of them are written `[time]`.
 fn times_hidden(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
-    for line in text.split_inclusive('\n') {
-        let mut rest = line;
-        while let Some(at) = ["over ", "took ", "took: ", " in ", "waited "]
-            .iter()
-            .filter_map(|before| rest.find(before).map(|at| at + before.len()))
-            .min()
-        {
+    let mut rest = text;
+    while let Some(at) = rest.find(|c: char| c.is_ascii_digit()) {
+        let digits = rest[at..]
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .map_or(rest.len(), |end| at + end);
+        let unit = rest[digits..]
+            .find(|c: char| !c.is_alphabetic())
+            .map_or(rest.len(), |end| digits + end);
+        let whole_word = !rest[..at].ends_with(|c: char| c.is_alphanumeric() || c == '/');
+        if whole_word && ["ms", "s", "us", "µs"].contains(&&rest[digits..unit]) {
             shown.push_str(&rest[..at]);
-            rest = &rest[at..];
-            let digits = rest
-                .find(|c: char| !c.is_ascii_digit() && c != '.')
-                .unwrap_or(rest.len());
-            let unit = rest[digits..]
-                .find(|c: char| !c.is_alphabetic())
-                .map_or(rest.len(), |unit| digits + unit);
-            if digits > 0 && ["ms", "s", "us", "µs", "min"].contains(&rest[digits..unit].trim()) {
-                shown.push_str("[time]");
-                rest = &rest[unit..];
-            }
+            shown.push_str("[time]");
+        } else {
+            shown.push_str(&rest[..unit]);
         }
-        shown.push_str(rest);
+        rest = &rest[unit..];
     }
-    shown
+    shown.push_str(rest);
+    // Jitter may be next to nothing.
+    shown.replace("again now", "again in [time]")
 }
 
 /// An answer: status line and headers in short, and a body.
