@@ -34,7 +34,7 @@ impl Stream {
             None
         } else {
             let names = self.answer_names(
-                &answer.status,
+                answer.status,
                 &answer.headers,
                 &answer.body,
                 variables,
@@ -145,7 +145,7 @@ impl Stream {
     /// What `responses` and `stop` see.
     pub(super) fn answer_names(
         &self,
-        status: &StatusCode,
+        status: StatusCode,
         headers: &HeaderMap,
         body: &Bytes,
         variables: &[(String, Value)],

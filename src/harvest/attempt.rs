@@ -10,6 +10,7 @@ use url::Url;
 
 use super::backoff::Backoff;
 use super::budget::Reservation;
+use super::run::interrupted;
 use super::stream::Stream;
 use super::trouble;
 use super::verdict::{self, Trouble};
@@ -96,7 +97,7 @@ impl Stream {
         let reservation = run
             .until_stopped(run.budget.reserve())
             .await?
-            .ok_or_else(|| run.interrupted())?;
+            .ok_or_else(interrupted)?;
         let started = run.world.clock.now();
         let mut backoff: Option<Backoff> = None;
         let mut attempt = 0;
@@ -253,7 +254,7 @@ impl Stream {
                         continue;
                     }
                     Hop::Refused(why) => {
-                        return Ok(Outcome::Fail(trouble::refused(&why.to_string(), place)));
+                        return Ok(Outcome::Fail(trouble::refused(&why, place)));
                     }
                     Hop::None => {
                         let verdict = verdict::by_status(
