@@ -231,7 +231,15 @@ impl Stream {
         loop {
             let wire = match self.admit(&mut bare) {
                 Ok(wire) => wire,
-                Err(why) => return Ok(Outcome::Fail(trouble::refused(&why, place))),
+                Err(why) => {
+                    let message = format!("the address is refused: {why}");
+                    let hint = why.hint();
+                    return Ok(Outcome::Fail(trouble::refused(
+                        &message,
+                        hint.as_deref(),
+                        place,
+                    )));
+                }
             };
             let (response, sent_at, permit) = match self.exchange(wire, place).await? {
                 Ok(exchanged) => exchanged,
@@ -253,8 +261,12 @@ impl Stream {
                         hops += 1;
                         continue;
                     }
-                    Hop::Refused(why) => {
-                        return Ok(Outcome::Fail(trouble::refused(&why, place)));
+                    Hop::Refused { message, hint } => {
+                        return Ok(Outcome::Fail(trouble::refused(
+                            &message,
+                            hint.as_deref(),
+                            place,
+                        )));
                     }
                     Hop::None => {
                         let verdict = verdict::by_status(
@@ -278,14 +290,13 @@ impl Stream {
 
     /// What goes on the wire for a request: with credentials where its origin may see them, and
     /// otherwise without anything that may hold a secret. `Err` says why nothing goes.
-    fn admit(&self, bare: &mut Request) -> Result<Request, String> {
+    fn admit(&self, bare: &mut Request) -> Result<Request, Refusal> {
         let judgement = self.run.policy.judge(&bare.url);
-        judgement.admit(bare).map_err(|why| why.to_string())?;
+        judgement.admit(bare)?;
         if !judgement.credentials() && self.run.secrets.is_in(bare.url.as_str()) {
             return Err(Refusal::Secret {
                 origin: bare.url.origin().ascii_serialization(),
-            }
-            .to_string());
+            });
         }
         let mut wire = bare.clone();
         self.run.credentials.apply(&judgement, &mut wire);

@@ -126,8 +126,9 @@ impl Stream {
                 _ if self.has_enough() => break,
                 Next::One(turn) => base.page(&turn),
                 Next::Url(reference) => {
-                    let mut url = crate::fetch::origin::resolve(&url, &reference)
-                        .map_err(|e| trouble::refused(&e.to_string(), &place))?;
+                    let mut url = crate::fetch::origin::resolve(&url, &reference).map_err(|e| {
+                        trouble::refused(&e.to_string(), e.hint().as_deref(), &place)
+                    })?;
                     // Servers echo what they were asked with; loop guards and messages must not.
                     self.run.credentials.strip(&mut url);
                     base.page(&Turn::Url(url))

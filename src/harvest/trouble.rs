@@ -129,8 +129,8 @@ pub(super) fn unsendable(error: &SendError, asked: &Asked, place: &str) -> Box<F
 }
 
 /// A URL of another origin.
-pub(super) fn refused(why: &str, place: &str) -> Box<Failure> {
-    failed(at(place, why), Vec::new(), None)
+pub(super) fn refused(why: &str, hint: Option<&str>, place: &str) -> Box<Failure> {
+    failed(at(place, why), Vec::new(), hint)
 }
 
 /// A body that did not arrive: `Err` is a transient trouble's text.

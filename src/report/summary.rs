@@ -204,9 +204,12 @@ mod tests {
             pages: 0,
             repeats: 0,
             failure: Some(
-                Failure::new(Exit::Failed, "GET /events answered 401 Unauthorized")
-                    .because("tried once")
-                    .hint("set DEMO_TOKEN in the environment or in .env"),
+                Failure::new(
+                    Exit::Failed,
+                    "events: GET /events answered 401 Unauthorized",
+                )
+                .because("tried once")
+                .hint("set DEMO_TOKEN in the environment or in .env"),
             ),
             ..stream("events")
         };
@@ -220,12 +223,12 @@ mod tests {
             exit: Exit::Failed,
         };
         insta::assert_snapshot!(plain(&summary), @r"
-        demo: failed in 3s
+        demo: failed after 3s
           stream      rows  pages  file
           articles  12,397    124  data/demo/articles.csv (1.2 MB), 3 repeats dropped
           events         0      0  failed, nothing published
           requests  125 (1 failed attempt: 1 fatal)
-        error: stream `events`: GET /events answered 401 Unauthorized
+        error: events: GET /events answered 401 Unauthorized
           because: tried once
           hint: set DEMO_TOKEN in the environment or in .env
         ");

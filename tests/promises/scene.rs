@@ -9,10 +9,10 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 /// What stands at the target before every run: it must still stand there after a failed one.
-pub const OLD: &str = "id\r\nold\r\n";
+pub(crate) const OLD: &str = "id\r\nold\r\n";
 
 /// A project in a temporary folder.
-pub struct Project {
+pub(crate) struct Project {
     folder: tempfile::TempDir,
     /// What to replace in output by what.
     redact: Vec<(String, String)>,
@@ -20,7 +20,7 @@ pub struct Project {
 
 impl Project {
     /// A project with one pipeline, `items`, and the output of an earlier run.
-    pub fn new(pipeline: &str) -> Self {
+    pub(crate) fn new(pipeline: &str) -> Self {
         let project = Self {
             folder: tempfile::tempdir().expect("a folder"),
             redact: Vec::new(),
@@ -31,7 +31,7 @@ impl Project {
     }
 
     /// Hides a server's port in what is shown.
-    pub fn knows(mut self, server: &Server) -> Self {
+    pub(crate) fn knows(mut self, server: &Server) -> Self {
         let port = server.address.port();
         let n = self.redact.len();
         let name = ["[port]", "[other port]"][n.min(1)];
@@ -40,19 +40,19 @@ impl Project {
     }
 
     /// The folder.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
     /// Writes a file of the project.
-    pub fn write(&self, path: &str, text: &str) {
+    pub(crate) fn write(&self, path: &str, text: &str) {
         let path = self.path().join(path);
         std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
         std::fs::write(path, text).expect("a file");
     }
 
     /// The program, about to start here.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gleaner"));
         command
             .args(args)
@@ -63,12 +63,12 @@ impl Project {
     }
 
     /// Runs the program to its end.
-    pub fn run(&self, args: &[&str]) -> Said {
+    pub(crate) fn run(&self, args: &[&str]) -> Said {
         self.run_with(args, &[])
     }
 
     /// Runs the program with environment variables.
-    pub fn run_with(&self, args: &[&str], env: &[(&str, &str)]) -> Said {
+    pub(crate) fn run_with(&self, args: &[&str], env: &[(&str, &str)]) -> Said {
         let output = self
             .command(args)
             .envs(env.iter().copied())
@@ -78,7 +78,7 @@ impl Project {
     }
 
     /// What the program said, made the same for every run.
-    pub fn said(&self, args: &[&str], output: &Output) -> Said {
+    pub(crate) fn said(&self, args: &[&str], output: &Output) -> Said {
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!stderr.contains("panicked"), "{stderr}");
@@ -106,7 +106,7 @@ impl Project {
     }
 
     /// Every file of the project, hidden ones included.
-    pub fn files(&self) -> Vec<PathBuf> {
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         let mut folders = vec![self.path().to_owned()];
         while let Some(folder) = folders.pop() {
@@ -124,7 +124,7 @@ impl Project {
     }
 
     /// The old output stands as it was, alone: nothing half-written, nothing left behind.
-    pub fn is_untouched(&self) {
+    pub(crate) fn is_untouched(&self) {
         let data = std::fs::read_to_string(self.path().join("data/items.csv"));
         assert_eq!(data.expect("the old output"), OLD);
         let left: Vec<_> = self
@@ -138,15 +138,15 @@ impl Project {
 }
 
 /// What one start of the program came to.
-pub struct Said {
+pub(crate) struct Said {
     /// The exit code, if it was not killed.
-    pub code: Option<i32>,
+    pub(crate) code: Option<i32>,
     /// Standard output.
-    pub stdout: String,
+    pub(crate) stdout: String,
     /// Standard error.
-    pub stderr: String,
+    pub(crate) stderr: String,
     /// All of it, with ports, paths and times hidden: for snapshots.
-    pub shown: String,
+    pub(crate) shown: String,
 }
 
 /// Measured times differ from run to run: seconds and parts of them are written `[time]`.
@@ -175,7 +175,7 @@ fn times_hidden(text: &str) -> String {
 }
 
 /// An answer: status line and headers in short, and a body.
-pub struct Reply {
+pub(crate) struct Reply {
     status: u16,
     headers: Vec<(&'static str, String)>,
     body: String,
@@ -183,12 +183,12 @@ pub struct Reply {
 
 impl Reply {
     /// An answer with JSON in it.
-    pub fn json(body: impl Into<String>) -> Self {
+    pub(crate) fn json(body: impl Into<String>) -> Self {
         Self::new(200, body).header("content-type", "application/json")
     }
 
     /// An answer.
-    pub fn new(status: u16, body: impl Into<String>) -> Self {
+    pub(crate) fn new(status: u16, body: impl Into<String>) -> Self {
         Self {
             status,
             headers: Vec::new(),
@@ -197,7 +197,7 @@ impl Reply {
     }
 
     /// With one header more.
-    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
@@ -216,15 +216,15 @@ impl Reply {
 
 /// A server on loopback that keeps every byte it is sent.
 #[derive(Clone)]
-pub struct Server {
+pub(crate) struct Server {
     /// Where it listens.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     heard: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
     /// Answers each request, given whole as text with its target, by `answer`.
-    pub fn start(answer: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(answer: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let server = Self {
             address: listener.local_addr().expect("an address"),
@@ -261,7 +261,7 @@ impl Server {
     }
 
     /// Always the same answer.
-    pub fn says(reply: Reply) -> Self {
+    pub(crate) fn says(reply: Reply) -> Self {
         let reply = Mutex::new(reply);
         Self::start(move |_| {
             let reply = reply.lock().expect("the reply");
@@ -274,12 +274,12 @@ impl Server {
     }
 
     /// Its base URL.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// Every request so far, whole.
-    pub fn heard(&self) -> Vec<String> {
+    pub(crate) fn heard(&self) -> Vec<String> {
         self.heard.lock().expect("the log").clone()
     }
 }
