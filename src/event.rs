@@ -94,6 +94,8 @@ pub enum Fact {
     AttemptFailed {
         /// The stream.
         stream: Name,
+        /// Stream, page and partition, for people.
+        place: String,
         /// The request, without secrets.
         request: String,
         /// Its class.
@@ -102,6 +104,8 @@ pub enum Fact {
         message: String,
         /// Which attempt, from 1.
         attempt: u32,
+        /// How many there may be.
+        of: u32,
         /// When it is tried again.
         retry_at: Option<Timestamp>,
     },

@@ -66,15 +66,18 @@ impl PreviewArgs {
         let world = drive.world(rooms::transport(&plan)?, found.root);
         let options = Options {
             streams: self.streams.clone(),
-            limit_records: None,
+            dry: true,
+            ..Options::default()
         };
         let mut exit = Exit::Complete;
         let harvest = Harvest::open(plan, world, options).map_err(|failure| *failure)?;
         for sample in harvest.preview().await {
-            out::stdout(&draw(&sample, table::width()))?;
-            if let Some(failure) = &sample.failure {
-                out::stderr(&report::draw_failure(failure));
-                exit = exit.worst(failure.exit);
+            match &sample.failure {
+                None => out::stdout(&draw(&sample, table::width()))?,
+                Some(failure) => {
+                    out::stderr(&report::draw_stream_failure(&sample.stream, failure));
+                    exit = exit.worst(failure.exit);
+                }
             }
         }
         Ok(drive.stop.exit(exit))

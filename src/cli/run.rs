@@ -116,6 +116,7 @@ impl RunArgs {
         let options = Options {
             streams: self.streams.clone(),
             limit_records: self.limit_records,
+            dry: false,
         };
         drive.run(plan, world, options).await
     }
@@ -126,9 +127,8 @@ pub(super) fn tell(ended: Result<Summary, Failure>, only_errors: bool) -> Exit {
     match ended {
         Ok(summary) if only_errors => {
             for stream in &summary.streams {
-                if let Some(mut failure) = stream.failure.clone() {
-                    failure.message = format!("stream `{}`: {}", stream.stream, failure.message);
-                    out::stderr(&report::draw_failure(&failure));
+                if let Some(failure) = &stream.failure {
+                    out::stderr(&report::draw_stream_failure(&stream.stream, failure));
                 }
             }
             summary.exit

@@ -34,7 +34,7 @@ impl Stream {
             None
         } else {
             let names = self.answer_names(
-                &answer.status,
+                answer.status,
                 &answer.headers,
                 &answer.body,
                 variables,
@@ -145,7 +145,7 @@ impl Stream {
     /// What `responses` and `stop` see.
     pub(super) fn answer_names(
         &self,
-        status: &StatusCode,
+        status: StatusCode,
         headers: &HeaderMap,
         body: &Bytes,
         variables: &[(String, Value)],
@@ -166,10 +166,12 @@ impl Stream {
             "body".to_owned(),
             view::of_body(body, Numbers::Numeric).unwrap_or(Value::UNDEFINED),
         ));
-        more.push((
-            "text".to_owned(),
-            Value::from(String::from_utf8_lossy(body).into_owned()),
-        ));
+        if self.reads_text {
+            more.push((
+                "text".to_owned(),
+                Value::from(String::from_utf8_lossy(body).into_owned()),
+            ));
+        }
         if let Some(page) = page {
             more.push(("count".to_owned(), Value::from(page.count())));
             if let Some(last) = page.last() {

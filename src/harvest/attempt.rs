@@ -10,6 +10,7 @@ use url::Url;
 
 use super::backoff::Backoff;
 use super::budget::Reservation;
+use super::run::interrupted;
 use super::stream::Stream;
 use super::trouble;
 use super::verdict::{self, Trouble};
@@ -96,7 +97,7 @@ impl Stream {
         let reservation = run
             .until_stopped(run.budget.reserve())
             .await?
-            .ok_or_else(|| run.interrupted())?;
+            .ok_or_else(interrupted)?;
         let started = run.world.clock.now();
         let mut backoff: Option<Backoff> = None;
         let mut attempt = 0;
@@ -154,10 +155,12 @@ impl Stream {
             };
             self.emit(Fact::AttemptFailed {
                 stream: self.name.clone(),
+                place: place.to_owned(),
                 request: self.show(request),
                 class: trouble.class,
                 message: trouble.message.clone(),
                 attempt,
+                of: most,
                 retry_at: again.map(|at| run.world.clock.calendar_at(at)),
             });
             let Some(again) = again else {

@@ -109,7 +109,9 @@ async fn write(
             records,
             bytes: bytes as u64,
         });
-        rows.into_iter().for_each(|row| index.push(row));
+        for row in rows {
+            index.push(row);
+        }
     }
     let part = Arc::into_inner(part).map(|part| {
         part.into_inner()

@@ -62,6 +62,8 @@ pub struct Options {
     pub streams: Vec<String>,
     /// At most so many records a stream, written beside the target.
     pub limit_records: Option<u64>,
+    /// Nothing will be written, so no folder is made.
+    pub dry: bool,
 }
 
 /// A run with everything open: consumed by [`Harvest::run`].

@@ -41,7 +41,7 @@ const PATH: &AsciiSet = &QUERY
 /// What a run may render: values of `secret.*` and `env.*`.
 #[derive(Clone, Default)]
 pub struct Secrets {
-    secrets: BTreeMap<String, String>,
+    values: BTreeMap<String, String>,
     env: BTreeMap<String, String>,
     /// What to replace by what, longest first.
     scrub: Vec<(String, String)>,
@@ -49,7 +49,7 @@ pub struct Secrets {
 
 impl std::fmt::Debug for Secrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries(self.secrets.keys()).finish()
+        f.debug_set().entries(self.values.keys()).finish()
     }
 }
 
@@ -59,7 +59,7 @@ impl Secrets {
         let file = read_env_file(&root.join(".env"))?;
         let mut found = Self::default();
         let mut missing = Vec::new();
-        find(&plan.secrets, &file, &mut found.secrets, &mut missing);
+        find(&plan.secrets, &file, &mut found.values, &mut missing);
         find(&plan.env, &file, &mut found.env, &mut missing);
         if !missing.is_empty() {
             let names = missing.join(", ");
@@ -78,13 +78,13 @@ impl Secrets {
                 )),
             }));
         }
-        found.scrub = scrub_table(&found.secrets);
+        found.scrub = scrub_table(&found.values);
         Ok(found)
     }
 
     /// Values of `secret.*`, for rendering requests.
     pub fn secret_values(&self) -> minijinja::Value {
-        minijinja::Value::from_pairs(self.secrets.clone())
+        minijinja::Value::from_pairs(self.values.clone())
     }
 
     /// Values of `env.*`.
@@ -276,7 +276,7 @@ mod tests {
         let secrets = BTreeMap::from([(name.to_owned(), value.to_owned())]);
         Secrets {
             scrub: scrub_table(&secrets),
-            secrets,
+            values: secrets,
             env: BTreeMap::new(),
         }
     }
@@ -312,7 +312,7 @@ mod tests {
         ]);
         let s = Secrets {
             scrub: scrub_table(&secrets),
-            secrets,
+            values: secrets,
             env: BTreeMap::new(),
         };
         assert_eq!(s.scrub("x token-long token"), "x [B] [A]");

@@ -12,9 +12,10 @@ use super::run::Run;
 use super::walk::{self, Walk};
 use crate::event::{Fact, Name};
 use crate::failure::{Exit, Failure};
-use crate::plan::StreamPlan;
+use crate::plan::language::Expr;
 use crate::plan::paging::Paging;
 use crate::plan::request::Rendered;
+use crate::plan::{StreamPlan, Then};
 use crate::records::select::Selector;
 use crate::store::part::Part;
 
@@ -29,6 +30,8 @@ pub(super) struct Stream {
     selector: Selector,
     /// Where `expect.total` stands among the wanted values.
     pub(super) expect_total: Option<usize>,
+    /// Whether a condition looks at `text`: the whole body as text is made only then.
+    pub(super) reads_text: bool,
     /// Whether the API has shown that it gives as many records as asked.
     pub(super) size_kept: AtomicBool,
     expected: Expected,
@@ -54,11 +57,21 @@ impl Stream {
         let selector = Selector::new(&plan.records.path, plan.records.optional, &wants);
         let expect_total = plan.expect.total.as_ref().map(|_| wants.len() - 1);
         let name = plan.name.as_str().into();
+        let conditions = plan.responses.iter().map(|rule| &rule.when);
+        let reads_text = conditions
+            .chain(&plan.stop)
+            .flat_map(Expr::names)
+            .any(|name| name.path.first().is_some_and(|root| root == "text"))
+            || plan
+                .responses
+                .iter()
+                .any(|rule| matches!(rule.then, Then::Fail(Some(_))));
         Self {
             at,
             name,
             selector,
             expect_total,
+            reads_text,
             size_kept: AtomicBool::new(false),
             expected: Expected::default(),
             records: AtomicU64::new(0),
@@ -214,6 +227,13 @@ impl Stream {
             .scrub(&format!("{}, page {}{of}", self.name, page + 1))
     }
 
+    /// `expect.max_pages` would be passed.
+    pub(super) fn too_many_pages(&self, place: &str, most: u64) -> Box<Failure> {
+        self.held(&format!(
+            "{place}: reached `expect.max_pages: {most}` and there are more"
+        ))
+    }
+
     /// A check that does not hold: the data are complete as far as we know, but not published.
     pub(super) fn held(&self, message: &str) -> Box<Failure> {
         Box::new(Failure {
@@ -226,17 +246,9 @@ impl Stream {
         })
     }
 
-    /// A partition's number of pages became known ahead.
+    /// A partition's number of pages became known: ahead, or when it was walked.
     pub(super) fn expect_pages(&self, pages: u64) {
         self.expected.pages.fetch_add(pages, Ordering::Relaxed);
-        self.tell_expected();
-    }
-
-    /// A partition is walked; where its pages were not known ahead they are now.
-    pub(super) fn expect_pages_were(&self, pages: u64, unknown: bool) {
-        if unknown {
-            self.expected.pages.fetch_add(pages, Ordering::Relaxed);
-        }
         self.expected.known.fetch_add(1, Ordering::Relaxed);
         self.tell_expected();
     }

@@ -50,6 +50,13 @@ impl Targets {
                 path = sample_path(&path);
             }
             let folder = path.parent().unwrap_or(&run.world.root);
+            if run.options.dry {
+                targets.push(Target::File {
+                    path,
+                    compression: sink.compression,
+                });
+                continue;
+            }
             disk::create_folder(folder)
                 .and_then(|()| disk::probe_writable(folder))
                 .map_err(|e| disk_failure(&e))?;

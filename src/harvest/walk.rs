@@ -87,13 +87,15 @@ pub(super) struct Walk<'a> {
     size: Option<u64>,
     /// Page number or offset asked last.
     position: i64,
-    /// Records a page holds, as far as known; an API may cap what was asked.
+    /// Most records a page held; an API may cap what was asked.
     held: u64,
     contents: HashSet<u64>,
     repeats: u32,
     pages: u64,
     /// Never hands out several pages at once.
     in_turn: bool,
+    /// Several pages were handed out at once.
+    spread: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -112,6 +114,7 @@ impl<'a> Walk<'a> {
             repeats: 0,
             pages: 0,
             in_turn,
+            spread: false,
         }
     }
 
@@ -160,7 +163,7 @@ impl<'a> Walk<'a> {
                     ))),
                 },
             },
-            Paging::Token { from, to, .. } => self.after_token(from, to, wanted(0), page),
+            Paging::Token { from, to, .. } => Self::after_token(from, to, wanted(0), page),
             Paging::Keyset { field, to, add, .. } => {
                 self.after_keyset(field, to, *add, page, size_kept)
             }
@@ -170,50 +173,67 @@ impl<'a> Walk<'a> {
                 let has_total = usize::from(total.is_some());
                 let total = total.as_ref().and_then(|_| whole(wanted(0)));
                 let last = last.as_ref().and_then(|_| whole(wanted(has_total)));
-                Ok(self.after_number(to, 1, total, last, page.count, size_kept))
+                self.held = self.held.max(page.count);
+                let more = match (last, total) {
+                    (Some(last), _) => {
+                        Some(last.saturating_sub(u64::try_from(self.position).unwrap_or(0)))
+                    }
+                    (None, Some(total)) => {
+                        Some(total.div_ceil(self.held.max(1)).saturating_sub(self.pages))
+                    }
+                    (None, None) => None,
+                };
+                Ok(self.after_number(to, 1, more, page.count, size_kept))
             }
-            Paging::Offset { to, total, .. } => {
+            Paging::Offset {
+                to, total, start, ..
+            } => {
                 let total = total.as_ref().and_then(|_| whole(wanted(0)));
-                let step = if self.held > 0 { self.held } else { page.count };
+                self.held = self.held.max(page.count);
+                // In turn the next page begins where this one ended, however much it held. Pages
+                // side by side have to be alike; one that holds less than asked casts doubt on that.
+                let step = if self.spread { self.held } else { page.count };
+                self.in_turn |= self.size.is_some_and(|size| page.count < size);
                 let step = i64::try_from(step).unwrap_or(i64::MAX);
-                Ok(self.after_number(to, step, total, None, page.count, size_kept))
+                // Offsets count from 0, or from 1.
+                let base = (*start).min(1);
+                let passed = self.position.saturating_add(step).saturating_sub(base);
+                let more = total.map(|total| {
+                    total
+                        .saturating_sub(u64::try_from(passed).unwrap_or(0))
+                        .div_ceil(self.held.max(1))
+                });
+                Ok(self.after_number(to, step, more, page.count, size_kept))
             }
         }
     }
 
     /// The walk stands at the last page of what [`Next::Many`] handed out.
     pub(super) fn spread_to(&mut self, position: i64, pages: u64) {
+        self.spread = true;
         self.position = position;
         self.pages += pages;
     }
 
+    /// `more` is how many pages follow, where that is known: their addresses are known then too.
     fn after_number(
         &mut self,
         to: &Slot,
         step: i64,
-        total: Option<u64>,
-        last: Option<u64>,
+        more: Option<u64>,
         count: u64,
         size_kept: bool,
     ) -> Next {
         if count == 0 {
             return Next::End;
         }
-        self.held = self.held.max(count);
         let Some(following) = self.position.checked_add(step) else {
             return Next::End;
-        };
-        let begun = self.pages > 1;
-        // Addresses are known ahead: from the last number, or from the total and what a page holds.
-        let more = match (last, total) {
-            (Some(last), _) => Some(last.saturating_sub(u64::try_from(self.position).unwrap_or(0))),
-            (None, Some(total)) => Some(total.div_ceil(self.held).saturating_sub(self.pages)),
-            (None, None) => None,
         };
         match more {
             Some(0) => return Next::End,
             // Later pages are asked again because the list may have grown while we read it.
-            Some(count) if !begun && !self.in_turn => {
+            Some(count) if self.pages == 1 && !self.in_turn => {
                 return Next::Many {
                     to: to.clone(),
                     first: following,
@@ -221,18 +241,14 @@ impl<'a> Walk<'a> {
                     count,
                 };
             }
-            Some(_) => {}
-            None if self.size.is_some_and(|size| count < size) && (size_kept || begun) => {
-                return Next::End;
-            }
-            None => {}
+            None if size_kept && self.size.is_some_and(|size| count < size) => return Next::End,
+            _ => {}
         }
         self.position = following;
         Next::One(Turn::With(to.clone(), Param::Number(following)))
     }
 
     fn after_token(
-        &mut self,
         from: &TokenFrom,
         to: &Slot,
         body: Option<&str>,
@@ -276,10 +292,8 @@ impl<'a> Walk<'a> {
         let Some(last) = page.last else {
             return Ok(Next::End);
         };
-        let first_page = self.held == 0;
-        self.held = self.held.max(page.count);
         let short = self.size.is_some_and(|size| page.count < size);
-        if short && (size_kept || !first_page) {
+        if short && size_kept {
             return Ok(Next::End);
         }
         let raw = crate::json::get(last, field).ok_or_else(|| {

@@ -1,7 +1,7 @@
 //! From what was written to what will be done: the only way to a [`Plan`].
 //!
 //! Every mistake of the file is found at once, in file order, offline. One file per table of the
-//! pipeline language; [`names`] holds what they share: templates, the names they may use, and
+//! pipeline language; `names` holds what they share: templates, the names they may use, and
 //! what was found wrong.
 
 mod names;
@@ -72,7 +72,7 @@ pub fn compile(written: &Written, overrides: &Overrides) -> Result<Plan, Compile
         }
     }
 
-    let mut judge = Judge::new(&written.source.text);
+    let mut judge = Judge::new(&written.source.text, spec.source.contact.is_some());
     let vars = values::vars(&mut judge, spec.vars.as_ref(), &overrides.vars)?;
     let given_sinks = sink::given(&mut judge, overrides, spec.streams.0.len())?;
     let source = source::source(&mut judge, &spec.source);

@@ -47,10 +47,14 @@ fn environment(undefined: UndefinedBehavior) -> Environment<'static> {
         }
     });
     environment.set_formatter(|out, state, value| {
+        // minijinja says `True`; JSON, YAML and what APIs take say `true`.
+        if value.kind() == ValueKind::Bool {
+            return Ok(out.write_str(if value.is_true() { "true" } else { "false" })?);
+        }
         if *state.auto_escape() == filters::IN_URL {
             if !matches!(
                 value.kind(),
-                ValueKind::String | ValueKind::Number | ValueKind::Bool | ValueKind::Plain
+                ValueKind::String | ValueKind::Number | ValueKind::Plain
             ) {
                 let kind = if value.is_none() {
                     "null"

@@ -352,6 +352,11 @@ mod tests {
     }
 
     #[test]
+    fn booleans_are_spelled_as_in_json() {
+        assert_eq!(text("a={{ n == 7 }}&b={{ false }}"), "a=true&b=false");
+    }
+
+    #[test]
     fn templates_are_shared_between_threads() {
         fn check<T: Send + Sync>() {}
         check::<Template>();

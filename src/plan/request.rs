@@ -320,6 +320,8 @@ fn scalar(key: &str, value: &Value) -> Result<String, RenderProblem> {
             key,
             "a list in a list cannot be sent here",
         )),
+        // minijinja would say `True`.
+        ValueKind::Bool => Ok(value.is_true().to_string()),
         _ => Ok(value.to_string()),
     }
 }

@@ -14,8 +14,20 @@ pub fn draw(failure: &Failure) -> String {
     out
 }
 
+/// Draws the failure of a stream, which is named unless the message names it already.
+pub fn draw_stream(stream: &str, failure: &Failure) -> String {
+    let message = &failure.message;
+    if message.starts_with(stream) || message.contains(&format!("stream {stream}")) {
+        return draw(failure);
+    }
+    draw(&Failure {
+        message: format!("stream `{stream}`: {message}"),
+        ..failure.clone()
+    })
+}
+
 /// The lines below the first.
-pub(super) fn below(failure: &Failure) -> String {
+fn below(failure: &Failure) -> String {
     let mut out = String::new();
     for cause in &failure.causes {
         out.push_str("  because: ");

@@ -92,10 +92,11 @@ impl Lines {
 pub(super) fn lasting(event: &Event, verbose: bool, attempts: &mut Throttle) -> Option<String> {
     Some(match &event.fact {
         Fact::AttemptFailed {
-            stream,
+            place,
             request,
             message,
             attempt,
+            of,
             retry_at,
             ..
         } => {
@@ -123,8 +124,8 @@ pub(super) fn lasting(event: &Event, verbose: bool, attempts: &mut Throttle) -> 
                 String::new()
             };
             format!(
-                "{}: {}; attempt {attempt} failed, {next}{more}{request}",
-                clean(stream),
+                "{}: {}; attempt {attempt} of {of} failed, {next}{more}{request}",
+                clean(place),
                 paint(NOTE, &clean(message)),
             )
         }
@@ -210,10 +211,12 @@ mod tests {
     fn attempt(retry: bool) -> Fact {
         Fact::AttemptFailed {
             stream: "events".into(),
+            place: "events, page 3".to_owned(),
             request: "GET http://api.test/events?limit=200".to_owned(),
             class: FailureClass::Transient,
             message: "503 Service Unavailable".to_owned(),
             attempt: 2,
+            of: 6,
             retry_at: retry.then(|| Timestamp::UNIX_EPOCH + SignedDuration::from_secs(33)),
         }
     }
@@ -270,10 +273,10 @@ mod tests {
         articles  10 pages  1,000 rec  111/s
         articles  20 pages  2,000 rec  110/s
         events  1 page  100 rec
-        events: 503 Service Unavailable; attempt 2 failed, again in 3s
-        events: 503 Service Unavailable; attempt 2 failed, again in 3s
-        events: 503 Service Unavailable; attempt 2 failed, again in 3s
-        events: 503 Service Unavailable; attempt 2 failed, again now (3 more not shown)
+        events, page 3: 503 Service Unavailable; attempt 2 of 6 failed, again in 3s
+        events, page 3: 503 Service Unavailable; attempt 2 of 6 failed, again in 3s
+        events, page 3: 503 Service Unavailable; attempt 2 of 6 failed, again in 3s
+        events, page 3: 503 Service Unavailable; attempt 2 of 6 failed, again now (3 more not shown)
         articles: 2,400 rows in data/articles.csv (1.2 MB)
         events: not published
         ");
@@ -282,7 +285,7 @@ mod tests {
     #[test]
     fn a_verbose_run_tells_attempts_and_pages() {
         let told = tell(true, a_run());
-        assert_eq!(told.matches("attempt 2 failed").count(), 8);
+        assert_eq!(told.matches("attempt 2 of 6 failed").count(), 8);
         assert_eq!(told.matches("page 0.").count(), 25);
         assert!(told.contains("not tried again: GET http://api.test/events?limit=200"));
     }

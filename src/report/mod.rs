@@ -1,6 +1,6 @@
 //! Events to people and machines: bars on a terminal, lines elsewhere, NDJSON for programs.
 //!
-//! What is shown is decided as plain text by [`board`] and [`lines`], so tests read it; only
+//! What is shown is decided as plain text by `board` and `lines`, so tests read it; only
 //! `bars` knows a terminal. All text from outside goes through [`clean`] first.
 
 mod bars;
@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use crate::event::Event;
 
 pub use self::clean::clean;
-pub use self::failure::draw as draw_failure;
+pub use self::failure::{draw as draw_failure, draw_stream as draw_stream_failure};
 pub use self::show::{plural, size, thousands};
 pub use self::summary::draw as draw_summary;
 

@@ -40,8 +40,7 @@ pub fn draw(summary: &Summary) -> String {
     for stream in &summary.streams {
         // That a stream was stopped is no error: the first line has said it.
         if let Some(failure) = stream.failure.as_ref().filter(|failure| !stopped(failure)) {
-            let _ = writeln!(out, "{} {}", paint(BAD, "error:"), clean(&failure.message));
-            out.push_str(&failure::below(failure));
+            out.push_str(&failure::draw_stream(&stream.stream, failure));
         }
     }
     out

@@ -4,7 +4,7 @@
 //! flushed by a call whose failure is seen, never by a drop.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Stdout, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Stdout, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::GzBuilder;
@@ -132,6 +132,29 @@ impl Out {
         })
     }
 
+    /// Copies bytes `start..end` of a file; between plain files the kernel does it
+    /// (`copy_file_range`), so that they never pass through this process.
+    pub fn copy(&mut self, mut from: &File, start: u64, end: u64) -> io::Result<()> {
+        from.seek(SeekFrom::Start(start))?;
+        let mut bytes = from.take(end - start);
+        let copied = match &mut self.stream {
+            Stream::Plain(out) => {
+                out.flush()?;
+                match out.get_mut() {
+                    Base::File(file) => io::copy(&mut bytes, file)?,
+                    Base::Stdout(stdout) => io::copy(&mut bytes, stdout)?,
+                }
+            }
+            Stream::Gzip(out) => io::copy(&mut bytes, out)?,
+            Stream::Zstd(out) => io::copy(&mut bytes, out)?,
+        };
+        if copied == end - start {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
+    }
+
     /// Brings everything to the disk and the file to its place; returns its size in bytes
     /// (nothing for standard output).
     pub fn finish(mut self) -> Result<u64, SinkError> {
@@ -227,8 +250,6 @@ impl std::fmt::Debug for Stream {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-
     use super::*;
 
     fn target(path: &Path, compression: Compression) -> Target {

@@ -3,6 +3,12 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use gleaner::sim::api::SimApi;
+use gleaner::sim::data::{Shape, records};
+use gleaner::sim::paging::{End, Paging};
+use gleaner::sim::rules::{Listing, Route, Rules};
+use gleaner::sim::serve::Server;
+
 fn gleaner(folder: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_gleaner"))
         .args(args)
@@ -253,6 +259,104 @@ fn check_tells_people_and_programs() {
     assert!(list.contains("gleaner check bad"), "{list}");
 }
 
+/// A project with one pipeline over a pretend API of 25 records, ten to a page.
+fn project() -> (tempfile::TempDir, Server) {
+    let items = records(
+        25,
+        &Shape {
+            seed: 1,
+            first_id: 1,
+            label: "Item".to_owned(),
+        },
+    );
+    let listing = Listing::new(items, Paging::token(End::Null))
+        .size(10)
+        .records_at("items");
+    let rules = Rules {
+        routes: vec![Route::list("/items", listing)],
+        ..Rules::default()
+    };
+    let server = Server::start_on_own_thread(SimApi::new(rules)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("pipelines")).unwrap();
+    let text = format!(
+        "source: {{ url: {}, limits: none }}\n\
+         streams:\n  items:\n    get: /items\n    query: {{ limit: 10 }}\n    records: items\n\
+         \x20   pages: {{ token: {{ from: next_cursor, to: cursor }} }}\n\
+         sink: {{ csv: \"data/{{{{ stream }}}}.csv\" }}\n",
+        server.url()
+    );
+    std::fs::write(folder.path().join("pipelines/shop.yaml"), text).unwrap();
+    (folder, server)
+}
+
+#[test]
+fn a_run_tells_programs_and_people() {
+    let (folder, _server) = project();
+    let at = folder.path();
+    let programs = gleaner(at, &["run", "shop", "--json"]);
+    assert_eq!(
+        programs.status.code(),
+        Some(0),
+        "{}",
+        text(&programs.stderr)
+    );
+    let told = text(&programs.stdout);
+    let events: Vec<serde_json::Value> = told
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let count = |name: &str| events.iter().filter(|event| event["event"] == name).count();
+    assert_eq!(events[0]["event"], "run_started");
+    assert_eq!(
+        (
+            count("page_fetched"),
+            count("published"),
+            count("run_finished")
+        ),
+        (3, 1, 1)
+    );
+    assert_eq!(text(&programs.stderr), "");
+    let file = csv::Reader::from_path(at.join("data/items.csv")).unwrap();
+    assert_eq!(file.into_records().count(), 25);
+
+    let people = gleaner(at, &["run", "shop"]);
+    assert!(people.stdout.is_empty());
+    let told = text(&people.stderr);
+    assert!(told.contains("shop: complete in"), "{told}");
+    assert!(told.contains("items: 25 rows in data/items.csv"), "{told}");
+    let quiet = gleaner(at, &["run", "shop", "-q"]);
+    assert_eq!(
+        (quiet.status.code(), text(&quiet.stderr).as_str()),
+        (Some(0), "")
+    );
+
+    let piped = gleaner(at, &["run", "shop", "-q", "--sink", "ndjson=-"]);
+    assert_eq!(
+        text(&piped.stdout).lines().count(),
+        25,
+        "{}",
+        text(&piped.stderr)
+    );
+    let both = gleaner(at, &["run", "shop", "--json", "--sink", "ndjson=-"]);
+    assert_eq!(both.status.code(), Some(2));
+}
+
+#[test]
+fn preview_shows_types_and_writes_nothing() {
+    let (folder, server) = project();
+    let shown = gleaner(folder.path(), &["preview", "shop"]);
+    assert_eq!(shown.status.code(), Some(0), "{}", text(&shown.stderr));
+    let told = text(&shown.stdout);
+    assert!(
+        told.contains("items: 10 records on the first page"),
+        "{told}"
+    );
+    assert!(told.contains("integer") && told.contains("text"), "{told}");
+    assert!(!folder.path().join("data/items.csv").exists());
+    assert_eq!(server.api().audit().requests(), 1);
+}
+
 #[test]
 fn the_schema_is_json() {
     let folder = tempfile::tempdir().unwrap();
@@ -262,18 +366,28 @@ fn the_schema_is_json() {
     assert!(schema["properties"]["streams"].is_object());
 }
 
-/// `UPDATE=1` rewrites the page.
-#[test]
-fn the_page_of_all_commands_is_up_to_date() {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/cli.md");
-    let must = gleaner::cli::reference();
+/// Holds a generated file against what generates it; `UPDATE=1` rewrites it.
+fn up_to_date(file: &str, must: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
     if std::env::var_os("UPDATE").is_some() {
-        std::fs::create_dir_all(page.parent().unwrap()).unwrap();
-        std::fs::write(&page, &must).unwrap();
+        std::fs::write(&path, must).unwrap();
     }
-    let is = std::fs::read_to_string(&page).unwrap_or_default();
+    let is = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         is == must,
-        "docs/cli.md is out of date; run the tests with UPDATE=1"
+        "{file} is out of date; run the tests with UPDATE=1"
     );
+}
+
+#[test]
+fn the_page_of_all_commands_is_up_to_date() {
+    up_to_date("docs/cli.md", &gleaner::cli::reference());
+}
+
+#[test]
+fn the_schema_for_editors_is_up_to_date() {
+    let folder = tempfile::tempdir().unwrap();
+    let schema = gleaner(folder.path(), &["schema"]);
+    let schema = String::from_utf8(schema.stdout).unwrap();
+    up_to_date("docs/pipeline.schema.json", &schema);
 }

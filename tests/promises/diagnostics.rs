@@ -221,3 +221,20 @@ fn no_damage_makes_it_panic() {
         }
     }
 }
+
+#[test]
+fn shipped_pipelines_make_plans() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for path in load::all(root).expect("pipelines") {
+        let written = match load::read(&path) {
+            Ok(written) => written,
+            Err(load::LoadProblem::Invalid(found)) => panic!("{}", found.draw(false)),
+            Err(other) => panic!("{other}"),
+        };
+        match compile(&written, &Overrides::default()) {
+            Ok(plan) => assert!(!plan.streams.is_empty(), "{}", path.display()),
+            Err(CompileProblem::File(found)) => panic!("{}", found.draw(false)),
+            Err(other) => panic!("{other}"),
+        }
+    }
+}

@@ -16,10 +16,12 @@ use gleaner::harvest::events::Events;
 use gleaner::harvest::summary::Summary;
 use gleaner::harvest::{Harvest, Options, World};
 use gleaner::plan::Plan;
+use gleaner::plan::compile::{Overrides, compile};
 use gleaner::sim::demo;
 use gleaner::sim::{
     Latency, MemoryTransport, Route, Rules, ServerLimit, SimApi, SimReply, SimRequest,
 };
+use gleaner::spec::load;
 use serde_json::{Value, json};
 
 // ---- running ---------------------------------------------------------------------------------
@@ -31,7 +33,8 @@ fn project() -> PathBuf {
 /// Reads and checks a shipped pipeline, with its own variables.
 fn plan(name: &str) -> Plan {
     let path = project().join("pipelines").join(format!("{name}.yaml"));
-    panic!("{} needs spec::load and plan::compile", path.display())
+    let written = load::read(&path).unwrap_or_else(|e| panic!("{name}: {e:#?}"));
+    compile(&written, &Overrides::default()).unwrap_or_else(|e| panic!("{name}: {e:#?}"))
 }
 
 /// What a run left behind.
@@ -213,6 +216,27 @@ fn every_file_is_run_here() {
 }
 
 #[test]
+fn whole_files_in_the_docs_pass_check() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("it.yaml");
+    let mut seen = 0;
+    for page in ["README.md", "docs/language.md"] {
+        let text = fs::read_to_string(project().join(page)).expect("the page is text");
+        for block in text.split("```yaml\n").skip(1) {
+            let block = block.split("```").next().unwrap_or_default();
+            if !(block.contains("source:\n") && block.contains("streams:\n")) {
+                continue;
+            }
+            seen += 1;
+            fs::write(&path, block).expect("a file");
+            let written = load::read(&path).unwrap_or_else(|e| panic!("{page}: {e:#?}"));
+            compile(&written, &Overrides::default()).unwrap_or_else(|e| panic!("{page}: {e:#?}"));
+        }
+    }
+    assert_eq!(seen, 2, "one whole file on each page");
+}
+
+#[test]
 fn demo_runs_against_its_pretend_api() {
     let mut rules = demo::demo_api();
     for route in &mut rules.routes {
@@ -237,7 +261,7 @@ fn usgs_earthquakes_runs() {
     const QUAKES: usize = 2_300;
     let recorded = answer("usgs_earthquakes");
     let all = records(&recorded["features"], QUAKES, |quake, n| {
-        quake["id"] = json!(format!("zz{n:08}"));
+        quake["id"] = json!(format!("zz{:08}", n + 1));
     });
     let query = route("/fdsnws/event/1/query", move |request| {
         let wanted = [

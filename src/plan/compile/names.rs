@@ -21,17 +21,19 @@ pub(super) struct Judge<'a> {
     found: Vec<Diagnostic>,
     vars: Vec<String>,
     used: BTreeSet<String>,
+    has_contact: bool,
     secrets: BTreeMap<String, bool>,
     env: BTreeMap<String, bool>,
 }
 
 impl<'a> Judge<'a> {
-    pub(super) fn new(file: &'a str) -> Self {
+    pub(super) fn new(file: &'a str, has_contact: bool) -> Self {
         Self {
             file,
             found: Vec::new(),
             vars: Vec::new(),
             used: BTreeSet::new(),
+            has_contact,
             secrets: BTreeMap::new(),
             env: BTreeMap::new(),
         }
@@ -174,6 +176,10 @@ impl<'a> Judge<'a> {
                         &hint,
                     );
                 }
+            }
+            ("contact", _) if !self.has_contact && !name.optional => {
+                let hint = "add `contact:` to `source`: an e-mail address or a URL";
+                self.wrong("undefined-name", span, "the source has no `contact`", hint);
             }
             ("secret", Some(member)) => need(&mut self.secrets, member, name.optional),
             ("env", Some(member)) => need(&mut self.env, member, name.optional),

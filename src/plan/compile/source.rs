@@ -27,7 +27,7 @@ pub(super) fn source(judge: &mut Judge<'_>, spec: &SourceSpec) -> Option<SourceP
         None => Some(AuthPlan::None),
         Some(auth) => self::auth(judge, auth),
     };
-    let limits = match spec.limits.as_deref() {
+    let limits: Vec<LimitPlan> = match spec.limits.as_deref() {
         Some(ScalarOr::Long(all)) => {
             if let (true, Some(written)) = (all.is_empty(), &spec.limits) {
                 let hint = "write what the API's documentation allows, or `limits: none`";
@@ -42,6 +42,12 @@ pub(super) fn source(judge: &mut Judge<'_>, spec: &SourceSpec) -> Option<SourceP
         }
         Some(ScalarOr::Short(_)) | None => Vec::new(),
     };
+    // A limit that was wrong may be the one that counts them.
+    if let Some(written) = &spec.limits
+        && matches!(&written.value, ScalarOr::Long(all) if all.len() == limits.len())
+    {
+        covered(judge, &limits, auth.as_ref(), &written.span);
+    }
     let concurrency = spec
         .concurrency
         .as_ref()
@@ -199,6 +205,25 @@ fn limit(judge: &mut Judge<'_>, spec: &LimitSpec) -> Option<LimitPlan> {
             judge.wrong("bad-limit", span, message, hint);
             None
         }
+    }
+}
+
+/// A request that no limit counts would be sent without any.
+fn covered(
+    judge: &mut Judge<'_>,
+    limits: &[LimitPlan],
+    auth: Option<&AuthPlan>,
+    span: &Range<usize>,
+) {
+    let (never, sent) = match auth {
+        None => return,
+        Some(AuthPlan::None) => (LimitWhen::Auth, "without a credential"),
+        Some(_) => (LimitWhen::NoAuth, "with a credential"),
+    };
+    if !limits.is_empty() && limits.iter().all(|limit| limit.when == never) {
+        let message = format!("no limit counts requests {sent}, and this source sends such");
+        let hint = "add a limit for them, or one without `if`";
+        judge.wrong("no-limits", span, message, hint);
     }
 }
 

@@ -1,0 +1,252 @@
+//! What the suites share: a pipeline as text, run against a pretend API in stopped time.
+
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use gleaner::clock::Clock;
+use gleaner::event::{Event, Fact};
+use gleaner::failure::{Exit, Failure};
+use gleaner::fetch::transport::{Boxed, Request, Response, SendError, SharedTransport, Transport};
+use gleaner::harvest::events::Events;
+use gleaner::harvest::summary::{StreamSummary, Summary};
+use gleaner::harvest::{Harvest, Options, World};
+use gleaner::plan::Plan;
+use gleaner::plan::compile::{Overrides, compile};
+use gleaner::sim::{MemoryTransport, Rules, SimApi};
+use gleaner::spec::diagnostic::SourceText;
+use gleaner::spec::load;
+
+/// The plan of a pipeline that has no mistakes.
+pub(crate) fn plan(yaml: &str) -> Plan {
+    let written = load::parse(SourceText {
+        path: "pipelines/p.yaml".into(),
+        text: yaml.to_owned(),
+    })
+    .unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{yaml}"));
+    compile(&written, &Overrides::default())
+        .unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{yaml}"))
+}
+
+/// A run that has not begun.
+pub(crate) struct Scene<'a> {
+    yaml: &'a str,
+    rules: Rules,
+    options: Options,
+    files: Vec<(&'a str, &'a str)>,
+    stop_after: Option<Duration>,
+    travel: Option<(Duration, u64)>,
+}
+
+/// What a run left behind.
+pub(crate) struct Ran {
+    pub(crate) summary: Summary,
+    pub(crate) events: Vec<Event>,
+    pub(crate) api: Arc<SimApi>,
+    pub(crate) root: tempfile::TempDir,
+}
+
+/// Runs a pipeline against `rules`.
+pub(crate) fn run(yaml: &str, rules: Rules) -> Ran {
+    Scene::new(yaml, rules).run()
+}
+
+impl<'a> Scene<'a> {
+    pub(crate) fn new(yaml: &'a str, rules: Rules) -> Self {
+        Self {
+            yaml,
+            rules,
+            options: Options::default(),
+            files: Vec::new(),
+            stop_after: None,
+            travel: None,
+        }
+    }
+
+    /// At most so many records a stream.
+    pub(crate) fn limit_records(mut self, most: u64) -> Self {
+        self.options.limit_records = Some(most);
+        self
+    }
+
+    /// A file that is there before the run.
+    pub(crate) fn file(mut self, path: &'a str, text: &'a str) -> Self {
+        self.files.push((path, text));
+        self
+    }
+
+    /// Somebody asks for a graceful stop this long after the start.
+    pub(crate) fn stop_after(mut self, wait: Duration) -> Self {
+        self.stop_after = Some(wait);
+        self
+    }
+
+    /// Requests are on their way for up to `most` before they arrive, drawn from `seed`.
+    pub(crate) fn travel(mut self, most: Duration, seed: u64) -> Self {
+        self.travel = Some((most, seed));
+        self
+    }
+
+    pub(crate) fn run(self) -> Ran {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        for (path, text) in &self.files {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            fs::write(path, text).expect("written");
+        }
+        let plan = plan(self.yaml);
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime");
+        let (summary, api) = runtime.block_on(async {
+            let clock = Clock::simulated("2026-11-22T02:30:00Z".parse().expect("an instant"));
+            let api = SimApi::with_clock(self.rules, clock);
+            let (asks, stop) = tokio::sync::watch::channel(false);
+            let heard = Arc::clone(&events);
+            let near = MemoryTransport::shared(Arc::clone(&api));
+            let transport = match self.travel {
+                None => near,
+                Some((most, seed)) => Arc::new(Far {
+                    near,
+                    clock,
+                    most,
+                    dice: Mutex::new(fastrand::Rng::with_seed(seed)),
+                }),
+            };
+            let world = World {
+                clock,
+                transport,
+                root: root.path().to_owned(),
+                events: Events::new(clock, move |event| {
+                    heard.lock().expect("no panic").push(event.clone());
+                }),
+                stop,
+            };
+            let harvest = Harvest::open(plan, world, self.options)
+                .unwrap_or_else(|failure| panic!("{failure:#?}"));
+            let run = harvest.run();
+            let summary = match self.stop_after {
+                None => run.await,
+                Some(wait) => {
+                    let at = clock.now() + wait;
+                    let stopper = async {
+                        clock.sleep_until(at).await;
+                        asks.send_replace(true);
+                    };
+                    futures_util::future::join(run, stopper).await.0
+                }
+            };
+            (summary, api)
+        });
+        let events = std::mem::take(&mut *events.lock().expect("no panic"));
+        Ran {
+            summary,
+            events,
+            api,
+            root,
+        }
+    }
+}
+
+impl Ran {
+    /// The run is complete; anything else is told in full.
+    pub(crate) fn complete(self) -> Self {
+        assert_eq!(
+            self.summary.exit,
+            Exit::Complete,
+            "{:#?}",
+            self.summary
+                .streams
+                .iter()
+                .filter_map(|stream| stream.failure.as_ref())
+                .collect::<Vec<_>>()
+        );
+        self
+    }
+
+    pub(crate) fn stream(&self, name: &str) -> &StreamSummary {
+        let found = self.summary.streams.iter().find(|s| &*s.stream == name);
+        found.unwrap_or_else(|| panic!("no stream {name}"))
+    }
+
+    /// Why the stream `a` failed.
+    pub(crate) fn failure(&self) -> &Failure {
+        let failure = self.stream("a").failure.as_ref();
+        failure.unwrap_or_else(|| panic!("it is complete: {:?}", self.summary))
+    }
+
+    pub(crate) fn path(&self, path: &str) -> std::path::PathBuf {
+        self.root.path().join(path)
+    }
+
+    pub(crate) fn text(&self, path: &str) -> String {
+        fs::read_to_string(self.path(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+    }
+
+    pub(crate) fn lines(&self, path: &str) -> Vec<String> {
+        self.text(path).lines().map(str::to_owned).collect()
+    }
+
+    /// How many requests the API saw.
+    pub(crate) fn requests(&self) -> usize {
+        self.api.audit().requests()
+    }
+
+    /// Path and query of every request, by arrival.
+    pub(crate) fn targets(&self) -> Vec<String> {
+        let entries = self.api.audit().entries();
+        entries.into_iter().map(|entry| entry.target).collect()
+    }
+
+    /// Every file below the root, sorted, those of the run folder too.
+    pub(crate) fn files(&self) -> Vec<String> {
+        fn walk(folder: &Path, root: &Path, into: &mut Vec<String>) {
+            for entry in fs::read_dir(folder).expect("readable") {
+                let path = entry.expect("readable").path();
+                if path.is_dir() {
+                    walk(&path, root, into);
+                } else {
+                    let relative = path.strip_prefix(root).expect("below the root");
+                    into.push(relative.display().to_string());
+                }
+            }
+        }
+        let mut files = Vec::new();
+        walk(self.root.path(), self.root.path(), &mut files);
+        files.sort();
+        files
+    }
+
+    pub(crate) fn facts(&self, wanted: impl Fn(&Fact) -> bool) -> usize {
+        self.events
+            .iter()
+            .filter(|event| wanted(&event.fact))
+            .count()
+    }
+}
+
+/// A transport whose requests take a while to arrive, and arrive even if nobody waits any more.
+#[derive(Debug)]
+struct Far {
+    near: SharedTransport,
+    clock: Clock,
+    most: Duration,
+    dice: Mutex<fastrand::Rng>,
+}
+
+impl Transport for Far {
+    fn send(&self, request: Request) -> Boxed<'_, Result<Response, SendError>> {
+        let share = self.dice.lock().expect("no panic").f64();
+        let arrival = self.clock.now() + self.most.mul_f64(share);
+        let (near, clock) = (Arc::clone(&self.near), self.clock);
+        let way = tokio::spawn(async move {
+            clock.sleep_until(arrival).await;
+            near.send(request).await
+        });
+        Box::pin(async move { way.await.expect("no panic") })
+    }
+}
