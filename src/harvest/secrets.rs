@@ -12,7 +12,7 @@ use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode
 use crate::failure::{Exit, Failure};
 use crate::plan::{Need, Plan};
 
-/// Secrets shorter than this would scrub ordinary words; they are refused by length, not by value.
+/// Secrets shorter than this are not looked for: they would scrub ordinary words.
 const SHORTEST_SCRUBBED: usize = 4;
 
 /// Percent-encoded as RFC 3986 (section 2.3) wants it of values.

@@ -102,7 +102,7 @@ pub(super) fn given_up(
 /// A source that gave no sign of life in the whole run: its address may be wrong.
 pub(super) fn never_answered(mut failure: Box<Failure>) -> Box<Failure> {
     failure.hint = Some(
-        "nothing answers there: check host and port under `source.url`, or run again when the server is up"
+        "no good answer came from there: check http or https, host and port under `source.url`, or run again when the server is up"
             .to_owned(),
     );
     failure
@@ -112,7 +112,7 @@ pub(super) fn never_answered(mut failure: Box<Failure>) -> Box<Failure> {
 pub(super) fn unsendable(error: &SendError, asked: &Asked, place: &str) -> Box<Failure> {
     let what = match error.kind {
         SendErrorKind::UnknownHost => format!("there is no host behind {}", asked.origin),
-        SendErrorKind::Certificate => format!("the certificate of {} is refused", asked.origin),
+        SendErrorKind::Certificate => format!("no secure connection to {}", asked.origin),
         _ => "the request cannot be sent".to_owned(),
     };
     let hint = match error.kind {
@@ -120,7 +120,7 @@ pub(super) fn unsendable(error: &SendError, asked: &Asked, place: &str) -> Box<F
             "is the host name under `source.url` right, and is this machine online?"
         }
         SendErrorKind::Certificate => {
-            "the server's certificate is not trusted here; verification cannot be turned off, so install its authority on this machine"
+            "check scheme, host and port under `source.url`; certificates are always verified: if this one is of your own authority, install that on this machine or name it in SSL_CERT_FILE"
         }
         _ => "check the headers and the URL that the templates render",
     };

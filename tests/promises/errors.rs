@@ -318,6 +318,104 @@ fn a_url_that_renders_to_nothing() {
 }
 
 #[test]
+fn templates_that_render_to_nothing_usable() {
+    let server = good();
+    let right = pipeline(&server.url());
+    for (name, exit, line, by) in [
+        (
+            "path_renders_null",
+            1,
+            "    get: /items",
+            "    for: { id: [null] }\n    get: /items/{{ id }}",
+        ),
+        (
+            "target_is_no_url",
+            1,
+            "    get: /items",
+            "    for: { link: [items] }\n    get: \"{{ link }}\"",
+        ),
+        (
+            "header_with_line_break",
+            1,
+            "    get: /items",
+            "    for: { id: [\"a\\nb\"] }\n    get: /items\n    headers: { X-Id: \"{{ id }}\" }",
+        ),
+        (
+            "sink_renders_empty",
+            2,
+            "csv: data/items.csv",
+            "csv: \"{{ '' }}\"",
+        ),
+    ] {
+        let project = Project::new(&right.replace(line, by)).knows(&server);
+        fails(name, exit, &project, &["run", "items"]);
+    }
+    assert_eq!(server.heard(), [""; 0]);
+}
+
+#[test]
+fn a_server_that_says_nothing() {
+    let server = Server::start(|_| {
+        std::thread::park();
+        Reply::new(500, "")
+    });
+    let text = pipeline(&server.url()).replace(
+        "attempts: 2 }",
+        "attempts: 1 }\n  timeouts: { headers: 200ms }",
+    );
+    let project = Project::new(&text).knows(&server);
+    fails("no_answer", 75, &project, &["run", "items"]);
+}
+
+#[test]
+fn an_answer_that_is_cut_off() {
+    answered(
+        "cut_off",
+        75,
+        Reply::json(r#"[{"id":1}"#).header("content-length", "99"),
+    );
+}
+
+/// A server that says its piece to whoever speaks first.
+fn says_always(name: &str, exit: i32, scheme: &str, piece: &'static [u8]) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            use std::io::{Read, Write};
+            let mut stream = stream?;
+            let _ = stream.read(&mut [0; 4096])?;
+            stream.write_all(piece)?;
+        }
+        std::io::Result::Ok(())
+    });
+    let project = Project::new(&pipeline(&format!("{scheme}://{address}")));
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(exit), "{}", said.shown);
+    project.is_untouched();
+    insta::assert_snapshot!(
+        name,
+        said.shown
+            .replace(&format!(":{}", address.port()), ":[port]")
+    );
+}
+
+#[test]
+fn answers_that_are_not_http() {
+    says_always("not_http", 75, "http", b"SSH-2.0-OpenSSH_9.6\r\n");
+}
+
+#[test]
+fn https_where_only_http_is_spoken() {
+    says_always(
+        "https_to_http",
+        1,
+        "https",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    );
+}
+
+#[test]
 fn a_certificate_that_nobody_vouches_for() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut python = std::process::Command::new(folder.join("target/real/py/bin/python"))

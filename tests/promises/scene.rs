@@ -211,7 +211,13 @@ impl Reply {
 
     fn bytes(&self) -> Vec<u8> {
         let mut head = format!("HTTP/1.1 {} X\r\nconnection: close\r\n", self.status);
-        let _ = write!(head, "content-length: {}\r\n", self.body.len());
+        if !self
+            .headers
+            .iter()
+            .any(|(name, _)| *name == "content-length")
+        {
+            let _ = write!(head, "content-length: {}\r\n", self.body.len());
+        }
         for (name, value) in &self.headers {
             let _ = write!(head, "{name}: {value}\r\n");
         }
