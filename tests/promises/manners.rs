@@ -167,6 +167,25 @@ fn redirects_and_retries_count_as_requests() {
     assert!(ran.requests() >= 75, "{}", ran.requests());
 }
 
+#[test]
+fn a_request_that_was_given_up_may_still_arrive() {
+    // Patience ends before many requests have arrived; those count when they do.
+    let yaml = pipeline("[{ limit: 5/10s, spread: false }]", 5, 40)
+        .replace("headers: 5s", "headers: 500ms");
+    let ran = Scene::new(&yaml, rules())
+        .travel(1400 * MS, 3)
+        .run()
+        .complete();
+    whole(&ran, 40, "all");
+    let audit = ran.api.audit();
+    assert!(
+        audit.requests() > 80,
+        "many were given up: {}",
+        audit.requests()
+    );
+    assert!(audit.max_in_window(10 * SEC) <= 5);
+}
+
 // ---- the server's word -----------------------------------------------------------------------
 
 #[test]
