@@ -186,6 +186,20 @@ fn a_request_that_was_given_up_may_still_arrive() {
     assert!(audit.max_in_window(10 * SEC) <= 5);
 }
 
+#[test]
+fn waiting_for_a_turn_does_not_use_up_the_time_of_a_page() {
+    // One request an hour: a page that fails twice is asked for again hours later.
+    let rules = Rules {
+        faults: vec![FaultRule::first_of("/a/1", 2, Fault::status(503))],
+        ..rules()
+    };
+    let yaml = pipeline("[1/h]", 4, 6).replace("page_deadline: 90d", "page_deadline: 30min");
+    let ran = Scene::new(&yaml, rules).run().complete();
+    whole(&ran, 6, "all");
+    assert_eq!(ran.requests(), 8);
+    assert!(ran.summary.took >= 7 * 3600 * SEC);
+}
+
 // ---- the server's word -----------------------------------------------------------------------
 
 #[test]
