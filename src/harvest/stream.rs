@@ -101,8 +101,12 @@ impl Stream {
 
     /// Walks all partitions into `part`.
     pub(super) async fn walk(self: Arc<Self>, part: Part) -> Result<Committed, Box<Failure>> {
-        let (committer, writer) =
-            Committer::start(part, self.name.clone(), self.run.world.events.clone());
+        let (committer, writer) = Committer::start(
+            part,
+            self.name.clone(),
+            self.run.world.clock,
+            self.run.world.events.clone(),
+        );
         let walked = self.clone().walk_partitions(committer).await;
         let staged = match writer.await {
             Ok(written) => written.map_err(|e| super::publish::disk_failure(&e))?,
