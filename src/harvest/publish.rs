@@ -37,6 +37,16 @@ enum PublishError {
     Read(#[from] io::Error),
 }
 
+impl PublishError {
+    /// Whether the reader of standard output went away; only that can be a pipe.
+    fn is_closed_pipe(&self) -> bool {
+        match self {
+            Self::Sink(error) => error.is_closed_pipe(),
+            Self::Read(error) => error.kind() == io::ErrorKind::BrokenPipe,
+        }
+    }
+}
+
 /// Judges `expect`, then writes every file of the stream.
 pub(super) async fn publish(
     stream: &Arc<Stream>,
@@ -221,6 +231,20 @@ fn copy(rows: &Rows<'_>, target: &Target, last: bool) -> Result<FileSummary, Pub
 }
 
 fn failure(stream: &Stream, error: &PublishError) -> Box<Failure> {
+    if error.is_closed_pipe() {
+        return Box::new(Failure {
+            exit: Exit::Failed,
+            message: format!(
+                "{}: standard output was closed before all rows were written",
+                stream.name
+            ),
+            causes: Vec::new(),
+            hint: Some(
+                "its reader (such as `head`) left early; `--limit-records` asks for fewer rows"
+                    .to_owned(),
+            ),
+        });
+    }
     let message = stream
         .run
         .secrets

@@ -500,11 +500,13 @@ fn a_reader_that_leaves_early() {
     let server = good();
     let right = pipeline(&server.url());
     let text = right.replace("data/items.csv", "\"-\"");
-    for (text, args) in [
-        (&right, vec!["run", "items", "--json"]),
-        (&right, vec!["preview", "items"]),
-        (&right, vec!["check", "--json"]),
-        (&text, vec!["run", "items"]),
+    let table = text.replace("csv:", "ndjson:");
+    for (name, text, args, exit) in [
+        ("closed_json", &right, vec!["run", "items", "--json"], 0),
+        ("closed_preview", &right, vec!["preview", "items"], 0),
+        ("closed_check", &right, vec!["check", "--json"], 0),
+        ("closed_csv", &text, vec!["run", "items"], 1),
+        ("closed_ndjson", &table, vec!["run", "items"], 1),
     ] {
         let project = Project::new(text).knows(&server);
         let (reader, writer) = std::io::pipe().unwrap();
@@ -516,7 +518,84 @@ fn a_reader_that_leaves_early() {
             .output()
             .unwrap();
         let said = project.said(&args, &output);
-        eprintln!("{}", said.shown);
-        assert!(matches!(said.code, Some(0 | 1 | 73)), "{}", said.shown);
+        assert_eq!(said.code, Some(exit), "{}", said.shown);
+        insta::assert_snapshot!(name, said.shown);
     }
+}
+
+#[test]
+fn a_full_disk() {
+    let server = good();
+    for format in ["csv", "ndjson"] {
+        let text =
+            pipeline(&server.url()).replace("csv: data/items.csv", &format!("{format}: \"-\""));
+        let project = Project::new(&text).knows(&server);
+        let output = project
+            .command(&["run", "items"])
+            .stdout(std::fs::File::create("/dev/full").unwrap())
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        let said = project.said(&["run", "items"], &output);
+        assert_eq!(said.code, Some(73), "{}", said.shown);
+        project.is_untouched();
+        insta::assert_snapshot!("disk_full", said.shown);
+    }
+}
+
+#[test]
+fn a_project_that_takes_no_state() {
+    let server = good();
+    let project = Project::new(&pipeline(&server.url())).knows(&server);
+    project.write(".gleaner", "not a folder");
+    fails("state_not_writable", 73, &project, &["run", "items"]);
+    assert_eq!(server.heard(), [""; 0]);
+}
+
+#[test]
+fn a_stream_that_fails_does_not_hold_the_others() {
+    let server = Server::start(|request| {
+        if request.starts_with("GET /items ") {
+            Reply::json(r#"[{"id":1}]"#)
+        } else {
+            Reply::new(404, "")
+        }
+    });
+    let text = pipeline(&server.url())
+        .replace(
+            "    get: /items",
+            "    get: /items\n  gone:\n    get: /gone",
+        )
+        .replace("data/items.csv", "data/{{ stream }}.csv");
+    let project = Project::new(&text).knows(&server);
+    project.write("data/gone.csv", "id\nold\n");
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(1), "{}", said.shown);
+    let read = |name: &str| {
+        let text = std::fs::read_to_string(project.path().join(name)).unwrap();
+        text.replace('\r', "")
+    };
+    assert_eq!(read("data/items.csv"), "id\n1\n");
+    assert_eq!(read("data/gone.csv"), "id\nold\n");
+}
+
+#[test]
+fn quiet_and_json_say_why_too() {
+    let server = Server::says(Reply::new(404, ""));
+    let project = Project::new(&pipeline(&server.url())).knows(&server);
+    fails("quiet", 1, &project, &["run", "items", "-q"]);
+    let said = project.run(&["run", "items", "--json"]);
+    assert_eq!(said.code, Some(1));
+    let last: Vec<&str> = said.stdout.lines().rev().take(2).collect();
+    assert!(
+        last[0].contains(r#""event":"run_finished","complete":false,"exit":1"#),
+        "{}",
+        last[0]
+    );
+    assert!(
+        last[1].contains(r#""message":"items, page 1: 404 Not Found""#),
+        "{}",
+        last[1]
+    );
+    assert!(said.stderr.contains("hint: check `get`"), "{}", said.stderr);
 }
