@@ -184,7 +184,7 @@ impl Stream {
                     too_long.map(|t| (t, retry.max_wait)),
                     refused_repeat,
                 );
-                return Err(if reached {
+                return Err(if reached || refused_repeat {
                     failure
                 } else {
                     trouble::never_answered(failure)
