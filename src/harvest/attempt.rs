@@ -103,7 +103,11 @@ impl Stream {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let (trouble, sent) = match self.attempt(request, variables, place, attempt).await? {
+            let mut in_line = Duration::ZERO;
+            let outcome = self
+                .attempt(request, variables, place, attempt, &mut in_line)
+                .await?;
+            let (trouble, sent) = match outcome {
                 Outcome::Page(answer, page, last) => {
                     run.budget.learn(answer.body.len());
                     let Answer {
@@ -130,6 +134,10 @@ impl Stream {
                     (trouble, sent)
                 }
             };
+            // The page's time runs from its first failure; a wait for a turn is not its fault.
+            if let Some(begun) = &mut backoff {
+                begun.excuse(in_line);
+            }
             let backoff = backoff.get_or_insert_with(|| {
                 Backoff::new(
                     run.world.clock,
@@ -219,6 +227,7 @@ impl Stream {
         variables: &[(String, Value)],
         place: &str,
         attempt: u32,
+        in_line: &mut Duration,
     ) -> Result<Outcome, Box<Failure>> {
         let mut bare = Request {
             method: request.method.clone(),
@@ -241,7 +250,7 @@ impl Stream {
                     )));
                 }
             };
-            let (response, sent_at, permit) = match self.exchange(wire, place).await? {
+            let (response, sent_at, permit) = match self.exchange(wire, place, in_line).await? {
                 Ok(exchanged) => exchanged,
                 Err(outcome) => return Ok(outcome),
             };
@@ -308,6 +317,7 @@ impl Stream {
         &self,
         wire: Request,
         place: &str,
+        in_line: &mut Duration,
     ) -> Result<Result<(Response, Instant, Permit), Outcome>, Box<Failure>> {
         let asked = Asked {
             request: format!("{} {}", wire.method, self.run.show_url(&wire.url)),
@@ -316,7 +326,9 @@ impl Stream {
         let run = &self.run;
         let clock = run.world.clock;
         let timeouts = run.plan.source.timeouts;
+        let asked_at = clock.now();
         let permit = self.permit().await?;
+        *in_line += clock.now().saturating_duration_since(asked_at);
         self.emit(Fact::RequestSent {
             stream: self.name.clone(),
         });

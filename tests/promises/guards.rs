@@ -27,9 +27,15 @@ sink: {{ ndjson: out/a.ndjson }}
     )
 }
 
+/// A server that answers so, and has enough after a few hundred requests.
 fn custom(answer: impl Fn(&SimRequest) -> SimReply + Send + Sync + 'static) -> Rules {
+    let asked = AtomicU64::new(0);
+    let patient = move |request: &SimRequest| match asked.fetch_add(1, Ordering::Relaxed) {
+        0..300 => answer(request),
+        _ => SimReply::error(418, "asked for ever"),
+    };
     Rules {
-        routes: vec![Route::custom("/a", Arc::new(answer))],
+        routes: vec![Route::custom("/a", Arc::new(patient))],
         ..Rules::default()
     }
 }

@@ -167,6 +167,39 @@ fn redirects_and_retries_count_as_requests() {
     assert!(ran.requests() >= 75, "{}", ran.requests());
 }
 
+#[test]
+fn a_request_that_was_given_up_may_still_arrive() {
+    // Patience ends before many requests have arrived; those count when they do.
+    let yaml = pipeline("[{ limit: 5/10s, spread: false }]", 5, 40)
+        .replace("headers: 5s", "headers: 500ms");
+    let ran = Scene::new(&yaml, rules())
+        .travel(1400 * MS, 3)
+        .run()
+        .complete();
+    whole(&ran, 40, "all");
+    let audit = ran.api.audit();
+    assert!(
+        audit.requests() > 80,
+        "many were given up: {}",
+        audit.requests()
+    );
+    assert!(audit.max_in_window(10 * SEC) <= 5);
+}
+
+#[test]
+fn waiting_for_a_turn_does_not_use_up_the_time_of_a_page() {
+    // One request an hour: a page that fails twice is asked for again hours later.
+    let rules = Rules {
+        faults: vec![FaultRule::first_of("/a/1", 2, Fault::status(503))],
+        ..rules()
+    };
+    let yaml = pipeline("[1/h]", 4, 6).replace("page_deadline: 90d", "page_deadline: 30min");
+    let ran = Scene::new(&yaml, rules).run().complete();
+    whole(&ran, 6, "all");
+    assert_eq!(ran.requests(), 8);
+    assert!(ran.summary.took >= 7 * 3600 * SEC);
+}
+
 // ---- the server's word -----------------------------------------------------------------------
 
 #[test]

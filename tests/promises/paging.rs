@@ -213,6 +213,10 @@ fn few(
         );
     } else {
         assert_eq!(ran.text("out/a.ndjson"), "");
+        assert!(
+            ran.path("out/a.csv").exists(),
+            "an empty list is an empty file"
+        );
     }
     ran
 }

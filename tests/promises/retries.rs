@@ -194,6 +194,41 @@ fn once_is_not_repeated_where_it_may_have_been_done() {
 }
 
 #[test]
+fn answers_mean_what_the_rules_say() {
+    let page = |faults: Vec<FaultRule>, then: &str| {
+        let yaml = pipeline("", &format!("    responses: [ {then} ]"));
+        run(&yaml, rules(faults))
+    };
+    let nth = |n, status| {
+        let body = r#"{"error":"no such page","code":7}"#.to_owned();
+        vec![FaultRule::nth(n, Fault::Status(status, Vec::new(), body))]
+    };
+    let ran = page(nth(2, 404), "{ if: status == 404, then: retry }").complete();
+    assert_eq!((ran.lines("out/a.ndjson").len(), ran.requests()), (40, 5));
+    let ran = page(nth(2, 400), "{ if: body.code == 7, then: { wait: 10min } }").complete();
+    assert_eq!((ran.lines("out/a.ndjson").len(), ran.requests()), (40, 5));
+    assert!(ran.summary.took >= 600 * SEC && ran.summary.took < 660 * SEC);
+    let ran = page(nth(2, 200), "{ if: body.code == 7, then: wait }").complete();
+    assert!(ran.summary.took >= 60 * SEC, "as told, else a minute");
+    let ran = page(nth(1, 200), "{ if: \"'no such' in text\", then: skip }").complete();
+    assert_eq!((ran.text("out/a.ndjson").as_str(), ran.requests()), ("", 1));
+    let ran = page(Vec::new(), "{ if: last.id == 20, then: stop }").complete();
+    assert_eq!((ran.lines("out/a.ndjson").len(), ran.requests()), (20, 2));
+    let ran = page(
+        nth(3, 503),
+        "{ if: status == 503, then: { fail: \"closed: {{ body.error }}\" } }",
+    );
+    assert_eq!(
+        (ran.failure().exit, ran.summary.exit),
+        (Exit::Failed, Exit::Failed)
+    );
+    says(&ran, "closed: no such page");
+    // A field that is not there is nothing, and the built-in verdict holds.
+    let ran = page(nth(2, 500), "{ if: body.gone.deeper > 3, then: fail }").complete();
+    assert_eq!(ran.requests(), 5);
+}
+
+#[test]
 fn a_stream_that_fails_leaves_the_others() {
     let good = "  b:\n    get: /b\n    records: data\n    pages: { page: { to: page, total: n } }";
     for (status, exit) in [(404, Exit::Failed), (500, Exit::Resumable)] {
