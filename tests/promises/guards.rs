@@ -17,13 +17,10 @@ streams:
   a:
     get: /a
     records: data
-{}
+    {}
 sink: {{ ndjson: out/a.ndjson }}
 ",
-        stream
-            .lines()
-            .map(|line| format!("    {line}\n"))
-            .collect::<String>()
+        stream.replace('\n', "\n    ")
     )
 }
 

@@ -383,6 +383,102 @@ fn an_empty_page_among_others_is_not_the_end_where_the_end_is_known() {
     }
 }
 
+#[test]
+fn any_style_any_size_any_weather() {
+    let styles = [
+        (
+            "per_page",
+            "{ page: { to: page, size: per_page } }",
+            Paging::page(),
+        ),
+        ("per_page", "{ page: { to: page } }", Paging::page()),
+        (
+            "per_page",
+            "{ page: { to: page, size: per_page, total: n } }",
+            Paging::page_total("n"),
+        ),
+        (
+            "per_page",
+            "{ page: { to: page, total: n } }",
+            Paging::page_total("n"),
+        ),
+        (
+            "per_page",
+            "{ page: { to: page, last: n } }",
+            Paging::page_last("n"),
+        ),
+        (
+            "limit",
+            "{ offset: { to: offset, size: limit } }",
+            Paging::offset(),
+        ),
+        ("limit", "{ offset: { to: offset } }", Paging::offset()),
+        (
+            "limit",
+            "{ offset: { to: offset, size: limit, total: n } }",
+            Paging::offset_total("n"),
+        ),
+        (
+            "limit",
+            "{ offset: { to: offset, total: n } }",
+            Paging::offset_total("n"),
+        ),
+        (
+            "limit",
+            "{ token: { from: next_cursor, to: cursor } }",
+            Paging::token(End::Absent),
+        ),
+        (
+            "limit",
+            "{ token: { from: next_cursor, to: cursor } }",
+            Paging::token(End::Empty),
+        ),
+        (
+            "limit",
+            "{ next: next }",
+            Paging::next_url(false, End::Null),
+        ),
+        ("per_page", "link", Paging::link()),
+        (
+            "limit",
+            "{ keyset: { field: id, to: after, size: limit } }",
+            Paging::keyset(),
+        ),
+        (
+            "limit",
+            "{ keyset: { field: id, to: after } }",
+            Paging::keyset(),
+        ),
+    ];
+    for seed in 0..240 {
+        let mut dice = fastrand::Rng::with_seed(seed);
+        let (param, pages, paging) = styles[dice.usize(..styles.len())].clone();
+        let truth = truth(dice.usize(1..80));
+        let mut listing = Listing::new(truth.data.clone(), paging);
+        let asked = dice.usize(1..30);
+        listing.max_size = if dice.bool() { 1000 } else { dice.usize(1..30) };
+        let rules = Rules {
+            latency: Latency::Between(Duration::ZERO, dice.u32(0..2000) * MS, seed),
+            faults: vec![
+                FaultRule::every(dice.u64(3..20), Fault::status(500)),
+                FaultRule::every(dice.u64(3..20), Fault::TruncatedBody),
+                FaultRule::every(dice.u64(3..20), Fault::status_retry_after(429, "3")),
+            ],
+            gzip: dice.bool(),
+            ..serve(listing)
+        };
+        let concurrency = dice.usize(1..20);
+        let yaml = pipeline(concurrency, &format!("{param}: {asked}"), pages)
+            .replace("limits: none", "limits: none, retry: { attempts: 50 }");
+        let ran = run(&yaml, rules).complete();
+        compare(
+            &ran,
+            &truth,
+            &format!("seed {seed}: {pages}, {asked} asked"),
+        );
+    }
+}
+
 // ---- other places ----------------------------------------------------------------------------
 
 #[test]
