@@ -136,12 +136,6 @@ fn page_numbers_side_by_side() {
         listing(Paging::page_total("meta.total")),
         100,
     );
-    complete(
-        "per_page: 999",
-        "{ page: { to: page, last: pages } }",
-        listing(Paging::page_last("pages")),
-        101,
-    );
 }
 
 #[test]
@@ -450,7 +444,7 @@ fn any_style_any_size_any_weather() {
             Paging::keyset(),
         ),
     ];
-    for seed in 0..240 {
+    for seed in 0..150 {
         let mut dice = fastrand::Rng::with_seed(seed);
         let (param, pages, paging) = styles[dice.usize(..styles.len())].clone();
         let truth = truth(dice.usize(1..80));
