@@ -10,6 +10,7 @@ use url::Url;
 
 use super::backoff::Backoff;
 use super::budget::Reservation;
+use super::run::interrupted;
 use super::stream::Stream;
 use super::trouble;
 use super::verdict::{self, Trouble};
@@ -65,6 +66,14 @@ pub(super) enum Outcome {
     Fail(Box<Failure>),
 }
 
+/// What was asked, for people.
+pub(super) struct Asked {
+    /// Method and address, without credentials.
+    pub(super) request: String,
+    /// Scheme, host and port.
+    pub(super) origin: String,
+}
+
 /// Whether the server may have acted on the request: decides what `once` allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sent {
@@ -88,7 +97,7 @@ impl Stream {
         let reservation = run
             .until_stopped(run.budget.reserve())
             .await?
-            .ok_or_else(|| run.interrupted())?;
+            .ok_or_else(interrupted)?;
         let started = run.world.clock.now();
         let mut backoff: Option<Backoff> = None;
         let mut attempt = 0;
@@ -165,7 +174,8 @@ impl Stream {
             let Some(again) = again else {
                 let passed = now.saturating_duration_since(started);
                 let refused_repeat = self.plan().request.once && sent == Sent::Perhaps;
-                return Err(trouble::given_up(
+                let reached = run.was_reached();
+                let failure = trouble::given_up(
                     &trouble,
                     &self.show(request),
                     place,
@@ -173,7 +183,12 @@ impl Stream {
                     passed,
                     too_long.map(|t| (t, retry.max_wait)),
                     refused_repeat,
-                ));
+                );
+                return Err(if reached {
+                    failure
+                } else {
+                    trouble::never_answered(failure)
+                });
             };
             if trouble.class == FailureClass::Throttle {
                 // The whole scope is held, once; this task then waits for its turn like the rest.
@@ -225,9 +240,17 @@ impl Stream {
         loop {
             let wire = match self.admit(&mut bare) {
                 Ok(wire) => wire,
-                Err(why) => return Ok(Outcome::Fail(trouble::refused(&why, place))),
+                Err(why) => {
+                    let message = format!("the address is refused: {why}");
+                    let hint = why.hint();
+                    return Ok(Outcome::Fail(trouble::refused(
+                        &message,
+                        hint.as_deref(),
+                        place,
+                    )));
+                }
             };
-            let (response, sent_at, permit) = match self.exchange(wire, in_line).await? {
+            let (response, sent_at, permit) = match self.exchange(wire, place, in_line).await? {
                 Ok(exchanged) => exchanged,
                 Err(outcome) => return Ok(outcome),
             };
@@ -247,8 +270,12 @@ impl Stream {
                         hops += 1;
                         continue;
                     }
-                    Hop::Refused(why) => {
-                        return Ok(Outcome::Fail(trouble::refused(&why.to_string(), place)));
+                    Hop::Refused { message, hint } => {
+                        return Ok(Outcome::Fail(trouble::refused(
+                            &message,
+                            hint.as_deref(),
+                            place,
+                        )));
                     }
                     Hop::None => {
                         let verdict = verdict::by_status(
@@ -260,7 +287,10 @@ impl Stream {
                     }
                 }
             }
-            return match self.read(response, sent_at, permit, bare.url).await? {
+            return match self
+                .read(response, sent_at, permit, bare.url, place)
+                .await?
+            {
                 Ok(answer) => Ok(self.judge(answer, variables, place, attempt)),
                 Err(outcome) => Ok(outcome),
             };
@@ -269,14 +299,13 @@ impl Stream {
 
     /// What goes on the wire for a request: with credentials where its origin may see them, and
     /// otherwise without anything that may hold a secret. `Err` says why nothing goes.
-    fn admit(&self, bare: &mut Request) -> Result<Request, String> {
+    fn admit(&self, bare: &mut Request) -> Result<Request, Refusal> {
         let judgement = self.run.policy.judge(&bare.url);
-        judgement.admit(bare).map_err(|why| why.to_string())?;
+        judgement.admit(bare)?;
         if !judgement.credentials() && self.run.secrets.is_in(bare.url.as_str()) {
             return Err(Refusal::Secret {
                 origin: bare.url.origin().ascii_serialization(),
-            }
-            .to_string());
+            });
         }
         let mut wire = bare.clone();
         self.run.credentials.apply(&judgement, &mut wire);
@@ -287,8 +316,13 @@ impl Stream {
     async fn exchange(
         &self,
         wire: Request,
+        place: &str,
         in_line: &mut Duration,
     ) -> Result<Result<(Response, Instant, Permit), Outcome>, Box<Failure>> {
+        let asked = Asked {
+            request: format!("{} {}", wire.method, self.run.show_url(&wire.url)),
+            origin: wire.url.origin().ascii_serialization(),
+        };
         let run = &self.run;
         let clock = run.world.clock;
         let timeouts = run.plan.source.timeouts;
@@ -308,7 +342,7 @@ impl Stream {
                 run.mark_reached();
                 Ok((response, sent_at, permit))
             }
-            Ok(Err(error)) => Err(self.send_trouble(&error)),
+            Ok(Err(error)) => Err(self.send_trouble(&error, &asked, place)),
             Err(_) => Err(transient(
                 format!("no answer within {}", show(patience)),
                 Sent::Perhaps,
@@ -323,6 +357,7 @@ impl Stream {
         sent_at: Instant,
         permit: Permit,
         url: Url,
+        place: &str,
     ) -> Result<Result<Answer, Outcome>, Box<Failure>> {
         let run = &self.run;
         let clock = run.world.clock;
@@ -350,7 +385,7 @@ impl Stream {
                 url,
                 took,
             }),
-            Err(error) => Err(match trouble::body(&error) {
+            Err(error) => Err(match trouble::body(&error, place) {
                 Ok(failure) => Outcome::Fail(failure),
                 Err(message) => transient(message, Sent::Perhaps),
             }),
@@ -388,18 +423,16 @@ impl Stream {
         self.run.until_stopped(taken).await
     }
 
-    fn send_trouble(&self, error: &SendError) -> Outcome {
+    fn send_trouble(&self, error: &SendError, asked: &Asked, place: &str) -> Outcome {
+        let unsendable = || Outcome::Fail(trouble::unsendable(error, asked, place));
         match error.kind {
-            SendErrorKind::Certificate | SendErrorKind::Request => {
-                Outcome::Fail(trouble::unsendable(error))
-            }
+            SendErrorKind::Certificate | SendErrorKind::Request => unsendable(),
             // Fatal at first; later the name is known to be right and the resolver has a bad day.
-            SendErrorKind::UnknownHost if !self.run.was_reached() => {
-                Outcome::Fail(trouble::unsendable(error))
-            }
-            SendErrorKind::UnknownHost | SendErrorKind::Connect => {
-                transient(error.message.clone(), Sent::No)
-            }
+            SendErrorKind::UnknownHost if !self.run.was_reached() => unsendable(),
+            SendErrorKind::UnknownHost | SendErrorKind::Connect => transient(
+                format!("no connection to {}: {}", asked.origin, error.message),
+                Sent::No,
+            ),
             SendErrorKind::Timeout | SendErrorKind::Broken | SendErrorKind::Truncated => {
                 transient(error.message.clone(), Sent::Perhaps)
             }

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use super::attempt::Fetched;
 use super::commit::{Committer, Staged};
 use super::partitions::Partition;
+use super::run::interrupted;
 use super::stream::Stream;
 use super::trouble;
 use super::walk::{self, Next, PageFacts, Walk, WalkFault};
@@ -125,8 +126,9 @@ impl Stream {
                 _ if self.has_enough() => break,
                 Next::One(turn) => base.page(&turn),
                 Next::Url(reference) => {
-                    let mut url = crate::fetch::origin::resolve(&url, &reference)
-                        .map_err(|e| trouble::refused(&e.to_string(), &place))?;
+                    let mut url = crate::fetch::origin::resolve(&url, &reference).map_err(|e| {
+                        trouble::refused(&e.to_string(), e.hint().as_deref(), &place)
+                    })?;
                     // Servers echo what they were asked with; loop guards and messages must not.
                     self.run.credentials.strip(&mut url);
                     base.page(&Turn::Url(url))
@@ -183,22 +185,19 @@ impl Stream {
         if next == Next::End
             && self.expect_total.is_some()
             && matches!(self.plan().paging, Paging::None { declared: false })
+            && let Some(total) = self.told_total(&digest)
+            && total > digest.count
         {
-            if let Some(total) = self
-                .told_total(&digest)
-                .filter(|total| *total > digest.count)
-            {
-                return Err(StepFault::Walk(WalkFault::Forgotten(format!(
-                    "it tells of {total} records and holds {}",
-                    digest.count
-                ))));
-            }
+            return Err(StepFault::Walk(WalkFault::Forgotten(format!(
+                "it tells of {total} records and holds {}",
+                digest.count
+            ))));
         }
         if let Some(stop) = &self.plan().stop
             && next != Next::End
         {
             let names = self.answer_names(
-                &fetched.status,
+                fetched.status,
                 &fetched.headers,
                 &fetched.body,
                 &partition.variables,
@@ -261,7 +260,7 @@ impl Stream {
         committer
             .commit(staged)
             .await
-            .map_err(|_| StepFault::Failure(self.run.interrupted()))
+            .map_err(|_| StepFault::Failure(interrupted()))
     }
 
     /// Pages whose addresses are known, side by side; the digest of the last in order.

@@ -166,7 +166,7 @@ impl<'a> Walk<'a> {
                     ))),
                 },
             },
-            Paging::Token { from, to, .. } => self.after_token(from, to, wanted(0), page),
+            Paging::Token { from, to, .. } => Self::after_token(from, to, wanted(0), page),
             Paging::Keyset { field, to, add, .. } => {
                 self.after_keyset(field, to, *add, page, size_kept)
             }
@@ -249,16 +249,14 @@ impl<'a> Walk<'a> {
                     count,
                 };
             }
-            Some(_) => {}
             None if size_kept && self.size.is_some_and(|size| count < size) => return Next::End,
-            None => {}
+            _ => {}
         }
         self.position = following;
         Next::One(Turn::With(to.clone(), Param::Number(following)))
     }
 
     fn after_token(
-        &mut self,
         from: &TokenFrom,
         to: &Slot,
         body: Option<&str>,

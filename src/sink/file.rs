@@ -132,6 +132,32 @@ impl Out {
         })
     }
 
+    /// Takes a whole file as the content instead of copying it, where that can be: nothing was
+    /// written yet, no compression, the same file system. The file is then gone from its place.
+    pub fn adopt(&mut self, from: &Path) -> io::Result<bool> {
+        let (Stream::Plain(out), Some(place)) = (&mut self.stream, &self.place) else {
+            return Ok(false);
+        };
+        let Base::File(file) = out.get_ref() else {
+            return Ok(false);
+        };
+        let fresh = file.metadata()?;
+        if fresh.len() > 0 || !out.buffer().is_empty() {
+            return Ok(false);
+        }
+        let adopted = File::options().read(true).write(true).open(from)?;
+        // The mode that a new file gets here, by umask.
+        adopted.set_permissions(fresh.permissions())?;
+        match fs::rename(from, &place.beside) {
+            Ok(()) => {
+                *out.get_mut() = Base::File(adopted);
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Copies bytes `start..end` of a file; between plain files the kernel does it
     /// (`copy_file_range`), so that they never pass through this process.
     pub fn copy(&mut self, mut from: &File, start: u64, end: u64) -> io::Result<()> {
