@@ -174,7 +174,7 @@ impl Stream {
             let Some(again) = again else {
                 let passed = now.saturating_duration_since(started);
                 let refused_repeat = self.plan().request.once && sent == Sent::Perhaps;
-                let reached = run.was_reached();
+                let said_why = refused_repeat || too_long.is_some() || run.was_reached();
                 let failure = trouble::given_up(
                     &trouble,
                     &self.show(request),
@@ -184,7 +184,7 @@ impl Stream {
                     too_long.map(|t| (t, retry.max_wait)),
                     refused_repeat,
                 );
-                return Err(if reached {
+                return Err(if said_why {
                     failure
                 } else {
                     trouble::never_answered(failure)

@@ -173,7 +173,11 @@ impl Harvest {
         let mut outcomes: Vec<Result<Published, Box<Failure>>> = Vec::new();
         match RunFolder::create(&run.world.root, &run.id) {
             Err(error) => {
-                let failure = *publish::disk_failure(&error);
+                let mut failure = *publish::disk_failure(&error);
+                failure.hint = Some(
+                    "what a run fetches is kept in .gleaner/ beside pipelines/ until it is published: it must be a folder that can be written, on a disk with room"
+                        .to_owned(),
+                );
                 outcomes.extend(names.iter().map(|_| Err(Box::new(failure.clone()))));
             }
             Ok(folder) => {

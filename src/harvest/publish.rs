@@ -212,14 +212,20 @@ impl Beside {
 /// Records as they are: ranges of the part, without looking inside.
 fn copy(rows: &Rows<'_>, target: &Target, last: bool) -> Result<FileSummary, PublishError> {
     let mut out = target.open()?;
+    // The part was just written and is there: what fails here is the writing.
+    let refused = |source| SinkError::Io {
+        doing: "write",
+        path: target.shown(),
+        source,
+    };
     let ranges = rows.index.ranges();
     // Pages that came in order make a part that is the file already.
     let is_whole = ranges.iter().map(|(start, end)| end - start).sum::<u64>() == rows.part.len()
         && ranges.len() == 1;
-    if !(is_whole && last && out.adopt(rows.part.path())?) {
+    if !(is_whole && last && out.adopt(rows.part.path()).map_err(refused)?) {
         let part = rows.part.reader().map_err(io::Error::other)?;
         for (start, end) in ranges {
-            out.copy(&part, start, end)?;
+            out.copy(&part, start, end).map_err(refused)?;
         }
     }
     let bytes = out.finish()?;

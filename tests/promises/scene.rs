@@ -99,6 +99,14 @@ impl Project {
         for (what, by) in &self.redact {
             shown = shown.replace(what, by);
         }
+        // A run's folder is named by the time.
+        if let Some((before, after)) = shown.split_once(".gleaner/runs/") {
+            let id = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+            shown = format!(
+                "{before}.gleaner/runs/[run]{}",
+                &after[id.unwrap_or(after.len())..]
+            );
+        }
         Said {
             code,
             stdout,
