@@ -150,11 +150,15 @@ impl Stream {
         Ok(())
     }
 
-    /// Whether pages must be asked for one after the other: something may end the walk early.
+    /// Whether pages must be asked for one after the other.
     fn pages_in_turn(&self) -> bool {
+        self.run.options.limit_records.is_some() || self.ends_early()
+    }
+
+    /// Whether the pipeline may end a walk before its last page.
+    fn ends_early(&self) -> bool {
         let plan = self.plan();
-        self.run.options.limit_records.is_some()
-            || plan.stop.is_some()
+        plan.stop.is_some()
             || plan
                 .responses
                 .iter()
@@ -341,33 +345,50 @@ impl Stream {
         Ok((at, digest, shown))
     }
 
+    /// How many records a page tells of: at `expect.total`, else where the paging reads it.
     fn told_total(&self, digest: &Digest) -> Option<u64> {
-        walk::whole(digest.wanted.get(self.expect_total?)?.as_deref())
+        let at = match (self.expect_total, &self.plan().paging) {
+            (Some(at), _) => at,
+            // The first that is searched for, see `walk::wants`.
+            (None, Paging::Page { total: Some(_), .. } | Paging::Offset { total: Some(_), .. }) => {
+                0
+            }
+            (None, _) => return None,
+        };
+        walk::whole(digest.wanted.get(at)?.as_deref())
     }
 
-    /// `expect.total`: a partition that holds less than the API says is not complete.
+    /// A partition that holds less than the API says is not complete: `expect.total` makes that a
+    /// failure; without it, it is told, unless the walk was meant to end early.
     fn judge_total(
         &self,
         partition: &Partition,
         records: u64,
         total: Option<u64>,
     ) -> Result<(), Box<Failure>> {
-        if self.expect_total.is_none() {
+        let Some(total) = total.filter(|total| records < *total) else {
             return Ok(());
-        }
+        };
         let label = partition.label();
         let of = if label.is_empty() {
             String::new()
         } else {
             format!(" of {label}")
         };
-        match total {
-            Some(total) if records < total => Err(self.held(&format!(
-                "{}{of}: the API tells of {total} records, but its pages held {records}",
-                self.name
-            ))),
-            _ => Ok(()),
+        let short = format!("the API tells of {total} records, but its pages held {records}");
+        if self.expect_total.is_some() {
+            return Err(self.held(&format!("{}{of}: {short}", self.name)));
         }
+        if !self.ends_early() {
+            self.emit(Fact::Noticed {
+                stream: self.name.clone(),
+                message: self
+                    .run
+                    .secrets
+                    .scrub(&format!("{short}{of}; `expect.total` would hold them back")),
+            });
+        }
+        Ok(())
     }
 }
 
