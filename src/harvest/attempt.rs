@@ -319,10 +319,7 @@ impl Stream {
         place: &str,
         in_line: &mut Duration,
     ) -> Result<Result<(Response, Instant, Permit), Outcome>, Box<Failure>> {
-        let asked = Asked {
-            request: format!("{} {}", wire.method, self.run.show_url(&wire.url)),
-            origin: wire.url.origin().ascii_serialization(),
-        };
+        let (method, url) = (wire.method.clone(), wire.url.clone());
         let run = &self.run;
         let clock = run.world.clock;
         let timeouts = run.plan.source.timeouts;
@@ -342,7 +339,13 @@ impl Stream {
                 run.mark_reached();
                 Ok((response, sent_at, permit))
             }
-            Ok(Err(error)) => Err(self.send_trouble(&error, &asked, place)),
+            Ok(Err(error)) => {
+                let asked = Asked {
+                    request: format!("{method} {}", self.run.show_url(&url)),
+                    origin: url.origin().ascii_serialization(),
+                };
+                Err(self.send_trouble(&error, &asked, place))
+            }
             Err(_) => Err(transient(
                 format!("no answer within {}", show(patience)),
                 Sent::Perhaps,

@@ -9,6 +9,8 @@ mod answer;
 mod attempt;
 mod budget;
 mod commit;
+mod computed;
+mod key;
 mod names;
 mod pages;
 mod partitions;
