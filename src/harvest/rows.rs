@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::sync::Arc;
 
 use super::key::Key;
 use super::partitions::{Partition, Source};
@@ -40,10 +41,20 @@ pub(super) struct Placed<'a> {
 /// first.
 #[derive(Debug, Default)]
 pub(super) struct Repeats {
-    /// Ordinal of the first → where in the part the last of the same key lies.
-    replaced: HashMap<u64, (u64, u32)>,
+    /// Ordinal of the first → the last of the same key.
+    replaced: HashMap<u64, Later>,
     /// Ordinals that are left out.
     dropped: HashSet<u64>,
+}
+
+/// The record that counts of several with one key: with the partition and the place that it came
+/// from, since variables and `index` are values of that record too.
+#[derive(Debug)]
+struct Later {
+    start: u64,
+    len: u32,
+    in_page: u32,
+    partition: Arc<Partition>,
 }
 
 impl Repeats {
@@ -78,11 +89,15 @@ impl Rows<'_> {
             if repeats.dropped.contains(&placed.ordinal) {
                 return Ok(());
             }
-            let Some((start, len)) = repeats.replaced.get(&placed.ordinal) else {
+            let Some(later) = repeats.replaced.get(&placed.ordinal) else {
                 return visit(placed, partition);
             };
-            let json = self.load(*start, *len, &mut other)?;
-            visit(Placed { json, ..placed }, partition)
+            let placed = Placed {
+                ordinal: placed.ordinal,
+                in_page: later.in_page,
+                json: self.load(later.start, later.len, &mut other)?,
+            };
+            visit(placed, &later.partition)
         })
     }
 
@@ -162,11 +177,21 @@ impl Rows<'_> {
         }
         drop(keys);
         if !firsts.is_empty() {
-            self.each_placed(&mut |placed, _, start| {
+            let mut shared: Option<Arc<Partition>> = None;
+            self.each_placed(&mut |placed, partition, start| {
                 if let Some(first) = firsts.get(&placed.ordinal) {
+                    let partition = shared
+                        .take_if(|known| known.ordinal == partition.ordinal)
+                        .unwrap_or_else(|| Arc::new(partition.clone()));
+                    shared = Some(partition.clone());
                     repeats.replaced.insert(
                         *first,
-                        (start, u32::try_from(placed.json.len()).unwrap_or(u32::MAX)),
+                        Later {
+                            start,
+                            len: u32::try_from(placed.json.len()).unwrap_or(u32::MAX),
+                            in_page: placed.in_page,
+                            partition,
+                        },
                     );
                 }
                 Ok(())
