@@ -20,7 +20,7 @@ use crate::fetch::origin::Refusal;
 use crate::fetch::redirect::{self, Hop};
 use crate::fetch::transport::{Request, Response, SendError, SendErrorKind};
 use crate::fetch::{agent, body};
-use crate::limits::{Permit, Turn as LimitTurn};
+use crate::limits::{Asked, Needs, Permit, Turn as LimitTurn};
 use crate::plan::duration::show;
 use crate::plan::request::Rendered;
 use crate::records::select::Page;
@@ -92,9 +92,12 @@ impl Stream {
         let started = run.world.clock.now();
         let mut backoff: Option<Backoff> = None;
         let mut attempt = 0;
+        // The limits that the last request was sent under: what a throttle holds.
+        let mut needs = None;
         loop {
             attempt += 1;
-            let (trouble, sent) = match self.attempt(request, variables, place, attempt).await? {
+            let outcome = self.attempt(request, variables, place, attempt, &mut needs);
+            let (trouble, sent) = match outcome.await? {
                 Outcome::Page(answer, page, last) => {
                     run.budget.learn(answer.body.len());
                     let Answer {
@@ -167,9 +170,9 @@ impl Stream {
                     refused_repeat,
                 ));
             };
-            if trouble.class == FailureClass::Throttle {
+            if let (FailureClass::Throttle, Some(needs)) = (trouble.class, &needs) {
                 // The whole scope is held, once; this task then waits for its turn like the rest.
-                run.limits.pause(again, &trouble.message);
+                run.limits.pause(needs, again, &trouble.message);
             } else {
                 self.wait_until(again, trouble.class).await?;
             }
@@ -204,6 +207,7 @@ impl Stream {
         variables: &[(String, Value)],
         place: &str,
         attempt: u32,
+        needs: &mut Option<Needs>,
     ) -> Result<Outcome, Box<Failure>> {
         let mut bare = Request {
             method: request.method.clone(),
@@ -212,19 +216,31 @@ impl Stream {
             body: request.body.clone(),
         };
         agent::fill(&mut bare.headers, &self.run.agent);
+        let cost = self.cost(variables, place)?;
         let mut hops = 0;
         loop {
-            let wire = match self.admit(&mut bare) {
-                Ok(wire) => wire,
+            let (wire, credential) = match self.admit(&mut bare) {
+                Ok(admitted) => admitted,
                 Err(why) => return Ok(Outcome::Fail(trouble::refused(&why, place))),
             };
-            let (response, sent_at, permit) = match self.exchange(wire).await? {
+            let asked = Asked {
+                method: &bare.method,
+                url: &bare.url,
+                credential,
+                variables,
+                cost: &cost,
+            };
+            let under = match self.run.limits.needs(&asked) {
+                Ok(under) => needs.insert(under),
+                Err(why) => return Ok(Outcome::Fail(trouble::no_turn(&why, place))),
+            };
+            let (response, sent_at, permit) = match self.exchange(wire, under).await? {
                 Ok(exchanged) => exchanged,
                 Err(outcome) => return Ok(outcome),
             };
             if response.status.is_redirection() {
                 // The body of a redirect is never decoded: it has nothing for us.
-                permit.answered();
+                permit.answered(Vec::new());
                 match redirect::next_hop(
                     &bare,
                     response.status,
@@ -251,7 +267,11 @@ impl Stream {
                     }
                 }
             }
-            return match self.read(response, sent_at, permit, bare.url).await? {
+            let costs = (variables, attempt);
+            return match self
+                .read(response, sent_at, permit, bare.url, costs)
+                .await?
+            {
                 Ok(answer) => Ok(self.judge(answer, variables, place, attempt)),
                 Err(outcome) => Ok(outcome),
             };
@@ -260,7 +280,7 @@ impl Stream {
 
     /// What goes on the wire for a request: with credentials where its origin may see them, and
     /// otherwise without anything that may hold a secret. `Err` says why nothing goes.
-    fn admit(&self, bare: &mut Request) -> Result<Request, String> {
+    fn admit(&self, bare: &mut Request) -> Result<(Request, bool), String> {
         let judgement = self.run.policy.judge(&bare.url);
         judgement.admit(bare).map_err(|why| why.to_string())?;
         if !judgement.credentials() && self.run.secrets.is_in(bare.url.as_str()) {
@@ -271,18 +291,20 @@ impl Stream {
         }
         let mut wire = bare.clone();
         self.run.credentials.apply(&judgement, &mut wire);
-        Ok(wire)
+        let credential = judgement.credentials() && !self.run.credentials.is_empty();
+        Ok((wire, credential))
     }
 
     /// Sends one request under a permit; the permit stays out until the answer is read.
     async fn exchange(
         &self,
         wire: Request,
+        needs: &Needs,
     ) -> Result<Result<(Response, Instant, Permit), Outcome>, Box<Failure>> {
         let run = &self.run;
         let clock = run.world.clock;
         let timeouts = run.plan.source.timeouts;
-        let permit = self.permit().await?;
+        let mut permit = self.permit(needs).await?;
         self.emit(Fact::RequestSent {
             stream: self.name.clone(),
         });
@@ -293,6 +315,7 @@ impl Stream {
             .await?;
         Ok(match head {
             Ok(Ok(response)) => {
+                permit.received();
                 run.mark_reached();
                 Ok((response, sent_at, permit))
             }
@@ -311,6 +334,7 @@ impl Stream {
         sent_at: Instant,
         permit: Permit,
         url: Url,
+        (variables, attempt): (&[(String, Value)], u32),
     ) -> Result<Result<Answer, Outcome>, Box<Failure>> {
         let run = &self.run;
         let clock = run.world.clock;
@@ -328,7 +352,10 @@ impl Stream {
             &watch,
         );
         let read = run.until_stopped(read).await?;
-        permit.answered();
+        permit.answered(match &read {
+            Ok(body) => self.spent(response.status, &response.headers, body, variables, attempt),
+            Err(_) => Vec::new(),
+        });
         let took = clock.now().saturating_duration_since(sent_at);
         Ok(match read {
             Ok(body) => Ok(Answer {
@@ -346,11 +373,12 @@ impl Stream {
     }
 
     /// Waits for a permit, telling what it waits for.
-    async fn permit(&self) -> Result<Permit, Box<Failure>> {
+    async fn permit(&self, needs: &Needs) -> Result<Permit, Box<Failure>> {
         let clock = self.run.world.clock;
         let id = self.run.wait_id();
         let silent = |turn: &LimitTurn| turn.why == Wait::Concurrency;
         let taken = self.run.limits.permit(
+            needs,
             |turn| {
                 if !silent(turn) {
                     let until = turn.until.map(|at| clock.calendar_at(at));

@@ -9,6 +9,7 @@ mod answer;
 mod attempt;
 mod budget;
 mod commit;
+mod cost;
 mod names;
 mod pages;
 mod partitions;
