@@ -105,10 +105,10 @@ impl Gate {
             return Ok(());
         };
         let (earlier, rest) = self.heads.split_at_mut(at);
-        let head = &mut rest[0];
+        let asker = &mut rest[0];
         let mut binding: Option<(Answer, Wait, Key)> = None;
-        let mut staged = Vec::with_capacity(head.needs.parts.len());
-        for (key, amount) in &head.needs.parts {
+        let mut staged = Vec::with_capacity(asker.needs.parts.len());
+        for (key, amount) in &asker.needs.parts {
             let rule = &self.rules[key.0];
             let budget = self.budgets.entry(Arc::clone(key)).or_default();
             let mut answer = budget.ask(rule, now, *amount, &self.jitter);
@@ -132,7 +132,7 @@ impl Gate {
             }
         }
         let Some((answer, why, key)) = binding else {
-            for ((key, amount), staged) in head.needs.parts.iter().zip(staged) {
+            for ((key, amount), staged) in asker.needs.parts.iter().zip(staged) {
                 if let Some(budget) = self.budgets.get_mut(key) {
                     budget.take(&self.rules[key.0], now, *amount, staged);
                 }
@@ -143,10 +143,10 @@ impl Gate {
             Answer::NotBefore(at) => Some(at),
             Answer::Now | Answer::Unknown(_) => None,
         };
-        if !head.claims.contains(&key) {
-            head.claims.push(Arc::clone(&key));
+        if !asker.claims.contains(&key) {
+            asker.claims.push(Arc::clone(&key));
         }
-        head.binding = Some((key, until));
+        asker.binding = Some((key, until));
         Err(Refusal { why, until })
     }
 

@@ -77,7 +77,7 @@ impl Rule {
         let calls = u64::from(plan.calls.get());
         let kept = calls.saturating_sub(u64::from(plan.reserve)).max(1);
         let per_window = kept * CALL;
-        let cell = cell(per_window, window, plan.unit.is_some());
+        let cell = cell_amount(per_window, window, plan.unit.is_some());
         let cells = (per_window / cell).max(1);
         let usual = || {
             let burst = burst(plan.spacing, cells, CALL.div_ceil(cell), window);
@@ -138,7 +138,7 @@ impl Rule {
 }
 
 /// The amount of one cell: a call, or as little of a unit as a pace in nanoseconds can express.
-fn cell(per_window: u64, window: u64, is_unit: bool) -> u64 {
+fn cell_amount(per_window: u64, window: u64, is_unit: bool) -> u64 {
     let mut cell = if is_unit { 1 } else { CALL };
     let coarse = |cell: u64| {
         let cells = (per_window / cell).max(1);
