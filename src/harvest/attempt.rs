@@ -10,6 +10,7 @@ use url::Url;
 
 use super::backoff::Backoff;
 use super::budget::Reservation;
+use super::run::interrupted;
 use super::stream::Stream;
 use super::trouble;
 use super::verdict::{self, Trouble};
@@ -20,7 +21,7 @@ use crate::fetch::origin::Refusal;
 use crate::fetch::redirect::{self, Hop};
 use crate::fetch::transport::{Request, Response, SendError, SendErrorKind};
 use crate::fetch::{agent, body};
-use crate::limits::{Asked, Needs, Permit, Turn as LimitTurn};
+use crate::limits::{self, Needs, Permit};
 use crate::plan::duration::show;
 use crate::plan::request::Rendered;
 use crate::records::select::Page;
@@ -58,11 +59,28 @@ pub(super) struct Answer {
     pub(super) took: Duration,
 }
 
+/// What an attempt went out under.
+#[derive(Default)]
+pub(super) struct Under {
+    /// The limits of its last request: what a throttle holds.
+    needs: Option<Needs>,
+    /// How long it waited for its turns.
+    in_line: Duration,
+}
+
 /// What one attempt came to.
 pub(super) enum Outcome {
     Page(Answer, Box<Page>, bool),
     Trouble(Trouble, Sent),
     Fail(Box<Failure>),
+}
+
+/// What was asked, for people.
+pub(super) struct Asked {
+    /// Method and address, without credentials.
+    pub(super) request: String,
+    /// Scheme, host and port.
+    pub(super) origin: String,
 }
 
 /// Whether the server may have acted on the request: decides what `once` allows.
@@ -88,16 +106,17 @@ impl Stream {
         let reservation = run
             .until_stopped(run.budget.reserve())
             .await?
-            .ok_or_else(|| run.interrupted())?;
+            .ok_or_else(interrupted)?;
         let started = run.world.clock.now();
         let mut backoff: Option<Backoff> = None;
         let mut attempt = 0;
-        // The limits that the last request was sent under: what a throttle holds.
-        let mut needs = None;
         loop {
             attempt += 1;
-            let outcome = self.attempt(request, variables, place, attempt, &mut needs);
-            let (trouble, sent) = match outcome.await? {
+            let mut under = Under::default();
+            let outcome = self
+                .attempt(request, variables, place, attempt, &mut under)
+                .await?;
+            let (trouble, sent) = match outcome {
                 Outcome::Page(answer, page, last) => {
                     run.budget.learn(answer.body.len());
                     let Answer {
@@ -124,6 +143,10 @@ impl Stream {
                     (trouble, sent)
                 }
             };
+            // The page's time runs from its first failure; a wait for a turn is not its fault.
+            if let Some(begun) = &mut backoff {
+                begun.excuse(under.in_line);
+            }
             let backoff = backoff.get_or_insert_with(|| {
                 Backoff::new(
                     run.world.clock,
@@ -160,7 +183,8 @@ impl Stream {
             let Some(again) = again else {
                 let passed = now.saturating_duration_since(started);
                 let refused_repeat = self.plan().request.once && sent == Sent::Perhaps;
-                return Err(trouble::given_up(
+                let said_why = refused_repeat || too_long.is_some() || run.was_reached();
+                let failure = trouble::given_up(
                     &trouble,
                     &self.show(request),
                     place,
@@ -168,9 +192,14 @@ impl Stream {
                     passed,
                     too_long.map(|t| (t, retry.max_wait)),
                     refused_repeat,
-                ));
+                );
+                return Err(if said_why {
+                    failure
+                } else {
+                    trouble::never_answered(failure)
+                });
             };
-            if let (FailureClass::Throttle, Some(needs)) = (trouble.class, &needs) {
+            if let (FailureClass::Throttle, Some(needs)) = (trouble.class, &under.needs) {
                 // The whole scope is held, once; this task then waits for its turn like the rest.
                 run.limits.pause(needs, again, &trouble.message);
             } else {
@@ -207,7 +236,7 @@ impl Stream {
         variables: &[(String, Value)],
         place: &str,
         attempt: u32,
-        needs: &mut Option<Needs>,
+        under: &mut Under,
     ) -> Result<Outcome, Box<Failure>> {
         let mut bare = Request {
             method: request.method.clone(),
@@ -221,20 +250,29 @@ impl Stream {
         loop {
             let (wire, credential) = match self.admit(&mut bare) {
                 Ok(admitted) => admitted,
-                Err(why) => return Ok(Outcome::Fail(trouble::refused(&why, place))),
+                Err(why) => {
+                    let message = format!("the address is refused: {why}");
+                    let hint = why.hint();
+                    return Ok(Outcome::Fail(trouble::refused(
+                        &message,
+                        hint.as_deref(),
+                        place,
+                    )));
+                }
             };
-            let asked = Asked {
+            let needs = self.run.limits.needs(&limits::Asked {
                 method: &bare.method,
                 url: &bare.url,
                 credential,
                 variables,
                 cost: &cost,
-            };
-            let under = match self.run.limits.needs(&asked) {
-                Ok(under) => needs.insert(under),
+            });
+            let needs = match needs {
+                Ok(needs) => under.needs.insert(needs).clone(),
                 Err(why) => return Ok(Outcome::Fail(trouble::no_turn(&why, place))),
             };
-            let (response, sent_at, permit) = match self.exchange(wire, under).await? {
+            let exchanged = self.exchange(wire, place, &needs, &mut under.in_line);
+            let (response, sent_at, permit) = match exchanged.await? {
                 Ok(exchanged) => exchanged,
                 Err(outcome) => return Ok(outcome),
             };
@@ -254,8 +292,12 @@ impl Stream {
                         hops += 1;
                         continue;
                     }
-                    Hop::Refused(why) => {
-                        return Ok(Outcome::Fail(trouble::refused(&why.to_string(), place)));
+                    Hop::Refused { message, hint } => {
+                        return Ok(Outcome::Fail(trouble::refused(
+                            &message,
+                            hint.as_deref(),
+                            place,
+                        )));
                     }
                     Hop::None => {
                         let verdict = verdict::by_status(
@@ -267,9 +309,9 @@ impl Stream {
                     }
                 }
             }
-            let costs = (variables, attempt);
+            let asked = (variables, place, attempt);
             return match self
-                .read(response, sent_at, permit, bare.url, costs)
+                .read(response, sent_at, permit, bare.url, asked)
                 .await?
             {
                 Ok(answer) => Ok(self.judge(answer, variables, place, attempt)),
@@ -280,14 +322,13 @@ impl Stream {
 
     /// What goes on the wire for a request: with credentials where its origin may see them, and
     /// otherwise without anything that may hold a secret. `Err` says why nothing goes.
-    fn admit(&self, bare: &mut Request) -> Result<(Request, bool), String> {
+    fn admit(&self, bare: &mut Request) -> Result<(Request, bool), Refusal> {
         let judgement = self.run.policy.judge(&bare.url);
-        judgement.admit(bare).map_err(|why| why.to_string())?;
+        judgement.admit(bare)?;
         if !judgement.credentials() && self.run.secrets.is_in(bare.url.as_str()) {
             return Err(Refusal::Secret {
                 origin: bare.url.origin().ascii_serialization(),
-            }
-            .to_string());
+            });
         }
         let mut wire = bare.clone();
         self.run.credentials.apply(&judgement, &mut wire);
@@ -299,12 +340,20 @@ impl Stream {
     async fn exchange(
         &self,
         wire: Request,
+        place: &str,
         needs: &Needs,
+        in_line: &mut Duration,
     ) -> Result<Result<(Response, Instant, Permit), Outcome>, Box<Failure>> {
+        let asked = Asked {
+            request: format!("{} {}", wire.method, self.run.show_url(&wire.url)),
+            origin: wire.url.origin().ascii_serialization(),
+        };
         let run = &self.run;
         let clock = run.world.clock;
         let timeouts = run.plan.source.timeouts;
+        let asked_at = clock.now();
         let mut permit = self.permit(needs).await?;
+        *in_line += clock.now().saturating_duration_since(asked_at);
         self.emit(Fact::RequestSent {
             stream: self.name.clone(),
         });
@@ -319,7 +368,7 @@ impl Stream {
                 run.mark_reached();
                 Ok((response, sent_at, permit))
             }
-            Ok(Err(error)) => Err(self.send_trouble(&error)),
+            Ok(Err(error)) => Err(self.send_trouble(&error, &asked, place)),
             Err(_) => Err(transient(
                 format!("no answer within {}", show(patience)),
                 Sent::Perhaps,
@@ -334,7 +383,7 @@ impl Stream {
         sent_at: Instant,
         permit: Permit,
         url: Url,
-        (variables, attempt): (&[(String, Value)], u32),
+        (variables, place, attempt): (&[(String, Value)], &str, u32),
     ) -> Result<Result<Answer, Outcome>, Box<Failure>> {
         let run = &self.run;
         let clock = run.world.clock;
@@ -365,57 +414,23 @@ impl Stream {
                 url,
                 took,
             }),
-            Err(error) => Err(match trouble::body(&error) {
+            Err(error) => Err(match trouble::body(&error, place) {
                 Ok(failure) => Outcome::Fail(failure),
                 Err(message) => transient(message, Sent::Perhaps),
             }),
         })
     }
 
-    /// Waits for a permit, telling what it waits for.
-    async fn permit(&self, needs: &Needs) -> Result<Permit, Box<Failure>> {
-        let clock = self.run.world.clock;
-        let id = self.run.wait_id();
-        let silent = |turn: &LimitTurn| turn.why == Wait::Concurrency;
-        let taken = self.run.limits.permit(
-            needs,
-            |turn| {
-                if !silent(turn) {
-                    let until = turn.until.map(|at| clock.calendar_at(at));
-                    self.emit(Fact::WaitBegan {
-                        stream: self.name.clone(),
-                        id,
-                        why: turn.why.clone(),
-                        until,
-                    });
-                }
-            },
-            |turn, took| {
-                if !silent(turn) {
-                    self.emit(Fact::WaitEnded {
-                        stream: self.name.clone(),
-                        id,
-                        why: turn.why.clone(),
-                        took,
-                    });
-                }
-            },
-        );
-        self.run.until_stopped(taken).await
-    }
-
-    fn send_trouble(&self, error: &SendError) -> Outcome {
+    fn send_trouble(&self, error: &SendError, asked: &Asked, place: &str) -> Outcome {
+        let unsendable = || Outcome::Fail(trouble::unsendable(error, asked, place));
         match error.kind {
-            SendErrorKind::Certificate | SendErrorKind::Request => {
-                Outcome::Fail(trouble::unsendable(error))
-            }
+            SendErrorKind::Certificate | SendErrorKind::Request => unsendable(),
             // Fatal at first; later the name is known to be right and the resolver has a bad day.
-            SendErrorKind::UnknownHost if !self.run.was_reached() => {
-                Outcome::Fail(trouble::unsendable(error))
-            }
-            SendErrorKind::UnknownHost | SendErrorKind::Connect => {
-                transient(error.message.clone(), Sent::No)
-            }
+            SendErrorKind::UnknownHost if !self.run.was_reached() => unsendable(),
+            SendErrorKind::UnknownHost | SendErrorKind::Connect => transient(
+                format!("no connection to {}: {}", asked.origin, error.message),
+                Sent::No,
+            ),
             SendErrorKind::Timeout | SendErrorKind::Broken | SendErrorKind::Truncated => {
                 transient(error.message.clone(), Sent::Perhaps)
             }

@@ -1,5 +1,5 @@
-//! What a request costs, where limits count in units: at most, before it is sent; in fact, as its
-//! answer tells.
+//! The turn of a request: what it costs at most, the wait for its permit, and what it cost in fact,
+//! as its answer tells.
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -7,8 +7,9 @@ use minijinja::Value;
 
 use super::stream::Stream;
 use super::trouble;
-use crate::event::Name;
+use crate::event::{Fact, Name, Wait};
 use crate::failure::Failure;
+use crate::limits::{Needs, Permit, Turn};
 
 impl Stream {
     /// What a request may cost at most, by unit.
@@ -35,6 +36,38 @@ impl Stream {
             .collect()
     }
 
+    /// Waits for a permit, telling what it waits for.
+    pub(super) async fn permit(&self, needs: &Needs) -> Result<Permit, Box<Failure>> {
+        let clock = self.run.world.clock;
+        let id = self.run.wait_id();
+        let silent = |turn: &Turn| turn.why == Wait::Concurrency;
+        let taken = self.run.limits.permit(
+            needs,
+            |turn| {
+                if !silent(turn) {
+                    let until = turn.until.map(|at| clock.calendar_at(at));
+                    self.emit(Fact::WaitBegan {
+                        stream: self.name.clone(),
+                        id,
+                        why: turn.why.clone(),
+                        until,
+                    });
+                }
+            },
+            |turn, took| {
+                if !silent(turn) {
+                    self.emit(Fact::WaitEnded {
+                        stream: self.name.clone(),
+                        id,
+                        why: turn.why.clone(),
+                        took,
+                    });
+                }
+            },
+        );
+        self.run.until_stopped(taken).await
+    }
+
     /// What it cost in fact, by unit; a unit that the answer does not tell is left out, and then
     /// stays charged at most.
     pub(super) fn spent(
@@ -49,7 +82,7 @@ impl Stream {
         if told().next().is_none() {
             return Vec::new();
         }
-        let names = self.answer_names(&status, headers, body, variables, attempt, None);
+        let names = self.answer_names(status, headers, body, variables, attempt, None);
         told()
             .filter_map(|cost| {
                 let number = cost.actual.as_ref()?.number(&names).ok()?;
