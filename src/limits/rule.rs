@@ -78,11 +78,11 @@ impl Rule {
         let kept = calls.saturating_sub(u64::from(plan.reserve)).max(1);
         let per_window = kept * CALL;
         let cell = cell_amount(per_window, window, plan.unit.is_some());
-        let cells = (per_window / cell).max(1);
+        let per_pace = (per_window / cell).max(1);
         let usual = || {
-            let burst = burst(plan.spacing, cells, CALL.div_ceil(cell), window);
+            let burst = burst(plan.spacing, per_pace, CALL.div_ceil(cell), window);
             // A log of N lets through nothing that a cell of burst N would hold back.
-            (burst < cells).then(|| Pace::new(cells, window, burst))
+            (burst < per_pace).then(|| Pace::new(per_pace, window, burst))
         };
         let (kind, capacity) = match &plan.counting {
             Counting::Window => (Kind::Window(usual()), per_window),
@@ -106,7 +106,7 @@ impl Rule {
             strict: plan.strict,
             kind,
             cell,
-            cells,
+            cells: per_pace,
         }
     }
 
@@ -142,7 +142,7 @@ fn cell_amount(per_window: u64, window: u64, is_unit: bool) -> u64 {
     let mut cell = if is_unit { 1 } else { CALL };
     let coarse = |cell: u64| {
         let cells = (per_window / cell).max(1);
-        cells <= u64::from(u32::MAX) && window / cells >= FINEST
+        u32::try_from(cells).is_ok() && window / cells >= FINEST
     };
     while is_unit && !coarse(cell) && cell.saturating_mul(10) <= per_window {
         cell *= 10;

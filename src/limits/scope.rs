@@ -170,7 +170,7 @@ fn amount(unit: Option<&Name>, cost: &[(Name, f64)]) -> Result<u64, NoTurn> {
 )]
 pub(super) fn thousandths(cost: f64) -> Option<u64> {
     let amount = (cost * CALL as f64).ceil();
-    (amount >= 0.0 && amount < 1e18).then_some(amount as u64)
+    (0.0..1e18).contains(&amount).then_some(amount as u64)
 }
 
 fn units(amount: u64) -> f64 {

@@ -19,6 +19,8 @@ use crate::spec::near;
 use crate::spec::source::{LimitSpec, LimitWhenSpec, LongLimitSpec};
 use crate::spec::stream::StreamSpec;
 
+type OneOrList = ScalarOr<String, Vec<At<String>>>;
+
 /// One limit, or nothing where a mistake was noted.
 pub(super) fn limit(judge: &mut Judge<'_>, spec: &LimitSpec) -> Option<LimitPlan> {
     match &spec.value {
@@ -68,7 +70,7 @@ fn rate(judge: &mut Judge<'_>, written: &At<String>) -> Option<LimitPlan> {
 }
 
 /// One or many, each with its place.
-fn many(spec: Option<&At<ScalarOr<String, Vec<At<String>>>>>) -> Vec<At<String>> {
+fn many(spec: Option<&At<OneOrList>>) -> Vec<At<String>> {
     match spec {
         None => Vec::new(),
         Some(at) => match &at.value {
