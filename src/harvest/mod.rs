@@ -20,6 +20,7 @@ mod run;
 mod stream;
 mod targets;
 mod trouble;
+mod turn;
 mod verdict;
 mod walk;
 
