@@ -7,6 +7,7 @@
 //! - `rule`: a limit in numbers
 //! - `budget`: the law, over `log` (permits of a window), `cell` (spacing, buckets), `calendar`
 //!   (quotas of a day or month), `jitter` (how far round trips can be trusted)
+//! - `forecast`: how long a run will take at its limits
 //! - `gate`: the decision over all budgets, and who may overtake whom
 //!
 //! This file is the door: who asked first goes first, and it is the one place that waits.
@@ -14,6 +15,7 @@
 mod budget;
 mod calendar;
 mod cell;
+mod forecast;
 mod gate;
 mod jitter;
 mod log;
@@ -36,6 +38,7 @@ use self::moment::{Moment, Now, nanos};
 use self::rule::Rule;
 use self::scope::{Key, Scopes};
 
+pub use self::forecast::{Demand, Forecast};
 pub use self::scope::{Asked, Needs, NoTurn};
 
 /// The limits of one source. Clones share them.

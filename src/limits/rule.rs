@@ -110,6 +110,14 @@ impl Rule {
         }
     }
 
+    /// The most that a whole window allows.
+    pub(super) fn per_window(&self) -> u64 {
+        match self.kind {
+            Kind::Bucket => self.cells.saturating_mul(self.cell),
+            _ => self.capacity,
+        }
+    }
+
     /// An amount in cells, rounded up.
     pub(super) fn in_cells(&self, amount: u64) -> u64 {
         amount.div_ceil(self.cell)
