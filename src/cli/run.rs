@@ -116,7 +116,7 @@ impl RunArgs {
         let options = Options {
             streams: self.streams.clone(),
             limit_records: self.limit_records,
-            dry: false,
+            ..Options::default()
         };
         drive.run(plan, world, options).await
     }

@@ -1,6 +1,7 @@
 //! The run: walk, attempt, commit, publish, summary.
 
 pub mod backoff;
+pub mod estimate;
 pub mod events;
 pub mod secrets;
 pub mod summary;
@@ -67,6 +68,8 @@ pub struct Options {
     pub limit_records: Option<u64>,
     /// Nothing will be written, so no folder is made.
     pub dry: bool,
+    /// Nothing will be sent, so secrets need no value.
+    pub offline: bool,
 }
 
 /// A run with everything open: consumed by [`Harvest::run`].

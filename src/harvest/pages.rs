@@ -22,7 +22,7 @@ use crate::plan::paging::Paging;
 use crate::plan::request::{Param, Rendered, Slot, Turn};
 
 /// What is kept of a page after it was handed on.
-struct Digest {
+pub(super) struct Digest {
     headers: HeaderMap,
     wanted: Vec<Option<String>>,
     count: u64,
@@ -32,7 +32,7 @@ struct Digest {
 }
 
 impl Digest {
-    fn facts(&self) -> PageFacts<'_> {
+    pub(super) fn facts(&self) -> PageFacts<'_> {
         PageFacts {
             count: self.count,
             wanted: &self.wanted,
@@ -166,7 +166,7 @@ impl Stream {
     }
 
     /// Whether the pipeline may end a walk before its last page.
-    fn ends_early(&self) -> bool {
+    pub(super) fn ends_early(&self) -> bool {
         let plan = self.plan();
         plan.stop.is_some()
             || plan
@@ -224,7 +224,7 @@ impl Stream {
         Ok((digest, next))
     }
 
-    fn digest(&self, fetched: &Fetched, size: Option<u64>) -> Digest {
+    pub(super) fn digest(&self, fetched: &Fetched, size: Option<u64>) -> Digest {
         let count = fetched.page.count() as u64;
         if size.is_some_and(|size| count >= size) {
             self.size_kept.store(true, Ordering::Relaxed);
@@ -355,7 +355,7 @@ impl Stream {
     }
 
     /// How many records a page tells of: at `expect.total`, else where the paging reads it.
-    fn told_total(&self, digest: &Digest) -> Option<u64> {
+    pub(super) fn told_total(&self, digest: &Digest) -> Option<u64> {
         let at = match (self.expect_total, &self.plan().paging) {
             (Some(at), _) => at,
             // The first that is searched for, see `walk::wants`.
@@ -440,7 +440,7 @@ impl StepFault {
 }
 
 /// The page size that the request asks for.
-fn asked_size(paging: &Paging, request: &Rendered) -> Option<u64> {
+pub(super) fn asked_size(paging: &Paging, request: &Rendered) -> Option<u64> {
     let (Paging::Page { size, .. } | Paging::Offset { size, .. } | Paging::Keyset { size, .. }) =
         paging
     else {

@@ -62,7 +62,11 @@ impl Run {
         id: String,
         seed: u64,
     ) -> Result<Self, Box<Failure>> {
-        let secrets = Secrets::load(&plan, &world.root)?;
+        let secrets = if options.offline {
+            Secrets::load_or_stand_in(&plan, &world.root)?
+        } else {
+            Secrets::load(&plan, &world.root)?
+        };
         let names = Names::new(&plan, &secrets, world.clock.calendar())
             .map_err(|e| unrendered("source.contact", &e))?;
         let base = base_url(&plan.source.url, &names)?;
