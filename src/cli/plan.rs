@@ -136,7 +136,7 @@ fn draw(estimate: &Estimate, probed: bool, width: usize) -> String {
                     clean(&limit.limit)
                 );
             }
-            None => out.push_str("no limit makes it wait\n"),
+            None => out.push_str("no limit makes these requests wait\n"),
         }
     }
     for note in notes(estimate, probed) {
@@ -202,11 +202,11 @@ fn row(limit: &Forecast, known: Known) -> Vec<String> {
     } else {
         duration(limit.time)
     };
-    vec![limit.limit.to_string(), needs, time, left(limit)]
+    vec![limit.limit.to_string(), needs, time, left(limit, known)]
 }
 
 /// What a long window has left afterwards.
-fn left(limit: &Forecast) -> String {
+fn left(limit: &Forecast, known: Known) -> String {
     if limit.window < LONG || limit.budgets == 0 {
         return "-".to_owned();
     }
@@ -217,8 +217,13 @@ fn left(limit: &Forecast) -> String {
             thousands(windows.ceil() as u64)
         );
     }
+    let most = if known == Known::AtLeast {
+        "at most "
+    } else {
+        sure(known)
+    };
     format!(
-        "{} of {} ({}% used)",
+        "{most}{} of {} ({}% used)",
         number(limit.allows - limit.most),
         number(limit.allows),
         (windows * 100.0).ceil()
