@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod events;
 pub mod secrets;
+pub mod signal;
 pub mod summary;
 
 mod answer;

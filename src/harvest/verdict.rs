@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use minijinja::Value;
 
 use crate::event::FailureClass;
-use crate::fetch::hint;
+use crate::fetch::signals;
 use crate::plan::language::LanguageProblem;
 use crate::plan::{ResponseRule, Then};
 
@@ -78,7 +78,7 @@ pub(super) fn by_rules(
             Then::Retry => Verdict::Trouble(Trouble {
                 class: FailureClass::Transient,
                 message: because(),
-                told: hint::retry_after(headers, now),
+                told: signals::retry_after(headers, now),
             }),
             Then::Wait(time) => {
                 let told = time
@@ -104,7 +104,7 @@ pub(super) fn by_rules(
 
 /// Judges by status and headers (RFC 9110, section 15).
 pub(super) fn by_status(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Verdict {
-    let told = hint::retry_after(headers, now);
+    let told = signals::retry_after(headers, now);
     let trouble = |class, told| {
         Verdict::Trouble(Trouble {
             class,
@@ -116,7 +116,7 @@ pub(super) fn by_status(status: StatusCode, headers: &HeaderMap, now: Timestamp)
         200..=299 => Verdict::Accept,
         429 => trouble(FailureClass::Throttle, told_wait(headers, now)),
         503 | 403 if told.is_some() => trouble(FailureClass::Throttle, told),
-        403 if hint::remaining_zero(headers) => trouble(
+        403 if signals::remaining_zero(headers) => trouble(
             FailureClass::Throttle,
             told_wait(headers, now).or(Some(UNTOLD_WAIT)),
         ),
@@ -131,9 +131,9 @@ pub(super) fn by_status(status: StatusCode, headers: &HeaderMap, now: Timestamp)
 
 /// Retry-After, else the reset that goes with an empty allowance.
 fn told_wait(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    hint::retry_after(headers, now).or_else(|| {
-        hint::remaining_zero(headers)
-            .then(|| hint::reset(headers, now))
+    signals::retry_after(headers, now).or_else(|| {
+        signals::remaining_zero(headers)
+            .then(|| signals::reset(headers, now))
             .flatten()
     })
 }
