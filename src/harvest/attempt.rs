@@ -10,6 +10,8 @@ use url::Url;
 
 use super::backoff::Backoff;
 use super::budget::Reservation;
+use super::circuit::Came;
+use super::hosts::Pass;
 use super::stream::Stream;
 use super::trouble;
 use super::verdict::{self, Trouble};
@@ -139,6 +141,11 @@ impl Stream {
             } else {
                 backoff.next()
             };
+            // A throttle is paid for by its pause.
+            let unpaid = delay.is_some()
+                && trouble.class != FailureClass::Throttle
+                && !run.hosts.repeat(&request.url, trouble.slow);
+            let delay = delay.filter(|_| !unpaid);
             let too_long = trouble.told.filter(|told| *told > retry.max_wait);
             let again = match (delay, too_long) {
                 (Some(delay), None) => Some(now + trouble.delay(delay)),
@@ -157,7 +164,7 @@ impl Stream {
             let Some(again) = again else {
                 let passed = now.saturating_duration_since(started);
                 let refused_repeat = self.plan().request.once && sent == Sent::Perhaps;
-                return Err(trouble::given_up(
+                let failure = trouble::given_up(
                     &trouble,
                     &self.show(request),
                     place,
@@ -165,7 +172,12 @@ impl Stream {
                     passed,
                     too_long.map(|t| (t, retry.max_wait)),
                     refused_repeat,
-                ));
+                );
+                return Err(if unpaid {
+                    trouble::unpaid(failure)
+                } else {
+                    failure
+                });
             };
             if trouble.class == FailureClass::Throttle {
                 // The whole scope is held, once; this task then waits for its turn like the rest.
@@ -218,13 +230,16 @@ impl Stream {
                 Ok(wire) => wire,
                 Err(why) => return Ok(Outcome::Fail(trouble::refused(&why, place))),
             };
-            let (response, sent_at, permit) = match self.exchange(wire).await? {
+            let (response, sent_at, permit, pass) = match self.exchange(wire, place).await? {
                 Ok(exchanged) => exchanged,
                 Err(outcome) => return Ok(outcome),
             };
             if response.status.is_redirection() {
                 // The body of a redirect is never decoded: it has nothing for us.
                 permit.answered();
+                pass.came(Came::Answer {
+                    repeat: attempt > 1,
+                });
                 match redirect::next_hop(
                     &bare,
                     response.status,
@@ -251,10 +266,16 @@ impl Stream {
                     }
                 }
             }
-            return match self.read(response, sent_at, permit, bare.url).await? {
-                Ok(answer) => Ok(self.judge(answer, variables, place, attempt)),
-                Err(outcome) => Ok(outcome),
+            let status = response.status;
+            let outcome = match self.read(response, sent_at, permit, bare.url).await? {
+                Ok(answer) => self.judge(answer, variables, place, attempt),
+                Err(outcome) => {
+                    pass.came(outcome.came(None, attempt));
+                    return Ok(outcome);
+                }
             };
+            pass.came(outcome.came(Some(status), attempt));
+            return Ok(outcome);
         }
     }
 
@@ -278,11 +299,12 @@ impl Stream {
     async fn exchange(
         &self,
         wire: Request,
-    ) -> Result<Result<(Response, Instant, Permit), Outcome>, Box<Failure>> {
+        place: &str,
+    ) -> Result<Result<(Response, Instant, Permit, Pass), Outcome>, Box<Failure>> {
         let run = &self.run;
         let clock = run.world.clock;
         let timeouts = run.plan.source.timeouts;
-        let permit = self.permit().await?;
+        let (pass, permit) = self.turn(&wire.url, place).await?;
         self.emit(Fact::RequestSent {
             stream: self.name.clone(),
         });
@@ -291,17 +313,16 @@ impl Stream {
         let head = run
             .until_stopped(clock.timeout_at(sent_at + patience, run.world.transport.send(wire)))
             .await?;
-        Ok(match head {
+        let outcome = match head {
             Ok(Ok(response)) => {
                 run.mark_reached();
-                Ok((response, sent_at, permit))
+                return Ok(Ok((response, sent_at, permit, pass)));
             }
-            Ok(Err(error)) => Err(self.send_trouble(&error)),
-            Err(_) => Err(transient(
-                format!("no answer within {}", show(patience)),
-                Sent::Perhaps,
-            )),
-        })
+            Ok(Err(error)) => self.send_trouble(&error),
+            Err(_) => timed_out(format!("no answer within {}", show(patience))),
+        };
+        pass.came(outcome.came(None, 1));
+        Ok(Err(outcome))
     }
 
     /// Reads the answer whole and gives the permit back.
@@ -340,13 +361,14 @@ impl Stream {
             }),
             Err(error) => Err(match trouble::body(&error) {
                 Ok(failure) => Outcome::Fail(failure),
+                Err(message) if is_timeout(&error) => timed_out(message),
                 Err(message) => transient(message, Sent::Perhaps),
             }),
         })
     }
 
     /// Waits for a permit, telling what it waits for.
-    async fn permit(&self) -> Result<Permit, Box<Failure>> {
+    pub(super) async fn permit(&self) -> Result<Permit, Box<Failure>> {
         let clock = self.run.world.clock;
         let id = self.run.wait_id();
         let silent = |turn: &LimitTurn| turn.why == Wait::Concurrency;
@@ -388,7 +410,8 @@ impl Stream {
             SendErrorKind::UnknownHost | SendErrorKind::Connect => {
                 transient(error.message.clone(), Sent::No)
             }
-            SendErrorKind::Timeout | SendErrorKind::Broken | SendErrorKind::Truncated => {
+            SendErrorKind::Timeout => timed_out(error.message.clone()),
+            SendErrorKind::Broken | SendErrorKind::Truncated => {
                 transient(error.message.clone(), Sent::Perhaps)
             }
         }
@@ -401,7 +424,46 @@ pub(super) fn transient(message: String, sent: Sent) -> Outcome {
             class: FailureClass::Transient,
             message,
             told: None,
+            slow: false,
         },
         sent,
     )
+}
+
+fn timed_out(message: String) -> Outcome {
+    Outcome::Trouble(
+        Trouble {
+            class: FailureClass::Transient,
+            message,
+            told: None,
+            slow: true,
+        },
+        Sent::Perhaps,
+    )
+}
+
+fn is_timeout(error: &body::BodyError) -> bool {
+    matches!(error, body::BodyError::Send(error) if error.kind == SendErrorKind::Timeout)
+}
+
+impl Outcome {
+    /// What it says about the host; `status` is that of the answer, if one came whole.
+    fn came(&self, status: Option<StatusCode>, attempt: u32) -> Came {
+        match (self, status) {
+            (Self::Trouble(trouble, _), _) if trouble.class == FailureClass::Throttle => {
+                Came::Throttle
+            }
+            // A rule may ask for a repeat of a success; the host is well all the same.
+            (Self::Trouble(trouble, _), status)
+                if trouble.class == FailureClass::Transient
+                    && status.is_none_or(|status| !status.is_success()) =>
+            {
+                Came::Failure
+            }
+            (Self::Fail(_), None) => Came::Nothing,
+            _ => Came::Answer {
+                repeat: attempt > 1,
+            },
+        }
+    }
 }

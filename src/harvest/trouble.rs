@@ -98,6 +98,31 @@ pub(super) fn given_up(
     })
 }
 
+/// A host has been away for `away`, longer than anybody waits.
+pub(super) fn gone(away: Duration, url: &str, place: &str) -> Box<Failure> {
+    Box::new(Failure {
+        exit: Exit::Resumable,
+        message: at(
+            place,
+            &format!("the server has not answered for {}", show(away)),
+        ),
+        causes: vec![format!("asked {url}")],
+        hint: Some(
+            "run again when it is back, or raise `retry.page_deadline` under `source`".to_owned(),
+        ),
+    })
+}
+
+/// The repeat of a failed request that nobody pays for: too much fails at its host.
+pub(super) fn unpaid(mut failed: Box<Failure>) -> Box<Failure> {
+    failed.exit = Exit::Resumable;
+    failed
+        .causes
+        .push("so many requests failed that the retry budget of the host is spent".to_owned());
+    failed.hint = Some("the server does not answer well; run again later".to_owned());
+    failed
+}
+
 /// A request that no repeat will bring through.
 pub(super) fn unsendable(error: &SendError) -> Box<Failure> {
     let hint = match error.kind {

@@ -40,17 +40,20 @@ pub(super) struct Trouble {
     pub(super) message: String,
     /// How long the server asked us to wait.
     pub(super) told: Option<Duration>,
+    /// Whether time ran out: it kept the server busy for long.
+    pub(super) slow: bool,
 }
 
-/// The least pause for a throttle that does not say how long.
+/// The least pause for a throttle.
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
 
 impl Trouble {
     /// How long to wait, given the jittered `backoff`: never less than told.
     pub(super) fn delay(&self, backoff: Duration) -> Duration {
         match (self.class, self.told) {
-            (FailureClass::Throttle, Some(told)) => told,
-            (FailureClass::Throttle, None) => backoff.max(LEAST_PAUSE),
+            (FailureClass::Throttle, Some(told)) if told >= LEAST_PAUSE => told,
+            // "Now" from a server that has just refused is not to be taken at its word.
+            (FailureClass::Throttle, _) => backoff.max(LEAST_PAUSE),
             (_, told) => backoff.max(told.unwrap_or_default()),
         }
     }
@@ -79,6 +82,7 @@ pub(super) fn by_rules(
                 class: FailureClass::Transient,
                 message: because(),
                 told: signals::retry_after(headers, now),
+                slow: false,
             }),
             Then::Wait(time) => {
                 let told = time
@@ -88,6 +92,7 @@ pub(super) fn by_rules(
                     class: FailureClass::Throttle,
                     message: because(),
                     told: Some(told),
+                    slow: false,
                 })
             }
             Then::Fail(text) => Verdict::Fail {
@@ -110,6 +115,7 @@ pub(super) fn by_status(status: StatusCode, headers: &HeaderMap, now: Timestamp)
             class,
             message: show(status),
             told,
+            slow: false,
         })
     };
     match status.as_u16() {
