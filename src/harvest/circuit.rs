@@ -58,8 +58,9 @@ pub(super) enum Ask {
 /// A request that may go; to be handed back with what came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ticket {
-    /// Outages that had begun by then: what a request sent before an outage comes to says nothing new.
-    outage: u64,
+    /// Outages and pauses that had begun by then: what comes of a request that was sent before one
+    /// says little about the time after it.
+    era: u64,
     probe: bool,
 }
 
@@ -69,9 +70,10 @@ pub(super) struct Circuit {
     state: State,
     /// Failures since the last good answer.
     failures: u32,
+    /// Requests of this era in flight; one that hangs since before it must not hold up the others.
     in_flight: u32,
-    /// Outages so far.
-    outages: u64,
+    /// Outages and pauses so far.
+    era: u64,
     /// As many in flight need no watching.
     wide: u32,
     /// A longer outage is the end.
@@ -103,7 +105,7 @@ impl Circuit {
             state: State::Closed,
             failures: 0,
             in_flight: 0,
-            outages: 0,
+            era: 0,
             wide,
             patience,
             tokens: TOKENS,
@@ -134,19 +136,22 @@ impl Circuit {
             _ => false,
         };
         Ticket {
-            outage: self.outages,
+            era: self.era,
             probe,
         }
     }
 
     /// Whether a ticket given out before still holds: an outage that began since takes it back.
     pub(super) fn holds(&self, ticket: Ticket) -> bool {
-        !matches!(self.state, State::Open { .. }) || ticket.outage == self.outages && ticket.probe
+        !matches!(self.state, State::Open { .. }) || ticket.era == self.era && ticket.probe
     }
 
     /// What came of a request.
     pub(super) fn came(&mut self, ticket: Ticket, came: Came, now: Instant) {
-        self.in_flight = self.in_flight.saturating_sub(1);
+        let current = ticket.era == self.era;
+        if current {
+            self.in_flight = self.in_flight.saturating_sub(1);
+        }
         match came {
             Came::Answer { repeat } => {
                 let back = if repeat { RETRY } else { SUCCESS };
@@ -154,6 +159,7 @@ impl Circuit {
                 self.failures = 0;
                 self.state = match self.state {
                     State::Closed => State::Closed,
+                    State::Opening { .. } if !current => self.state,
                     State::Opening { most } if most + 1 >= self.wide => State::Closed,
                     State::Opening { most } => State::Opening { most: most + 1 },
                     // An answer shows that it is back, even if it was asked for long ago.
@@ -161,15 +167,19 @@ impl Circuit {
                 };
             }
             // The host is there and wants less: it is not asked by many at once.
+            // Several that were in flight are refused together, and that is one refusal.
             Came::Throttle => {
                 self.failures = 0;
-                self.state = State::Opening { most: 1 };
+                if current || !matches!(self.state, State::Opening { .. }) {
+                    self.state = State::Opening { most: 1 };
+                    self.begin_era();
+                }
             }
             Came::Failure => self.failed(ticket, now),
             Came::Nothing => {
                 if let State::Open { probing, .. } = &mut self.state
                     && ticket.probe
-                    && ticket.outage == self.outages
+                    && current
                 {
                     *probing = false;
                 }
@@ -185,19 +195,19 @@ impl Circuit {
                 probing,
                 ..
             } => {
-                if ticket.probe && ticket.outage == self.outages {
+                if ticket.probe && ticket.era == self.era {
                     *probing = false;
                     *step = (*step * 2).min(PROBE_EVERY);
                     *next = now + *step;
                 }
             }
-            // Sent before the last outage, which is known and over.
-            _ if ticket.outage != self.outages => {}
+            // Sent before the last outage or pause, which is known.
+            _ if ticket.era != self.era => {}
             _ => {
                 self.failures += 1;
                 if self.failures >= FAILURES {
                     self.failures = 0;
-                    self.outages += 1;
+                    self.begin_era();
                     self.state = State::Open {
                         since: now,
                         next: now + FIRST_PROBE,
@@ -207,6 +217,11 @@ impl Circuit {
                 }
             }
         }
+    }
+
+    fn begin_era(&mut self) {
+        self.era += 1;
+        self.in_flight = 0;
     }
 
     /// Whether a failed request may be repeated; takes what that costs. While the circuit is open it
@@ -334,13 +349,26 @@ mod tests {
         let (mut circuit, now) = circuit();
         let flying: Vec<Ticket> = (0..16).map(|_| circuit.go()).collect();
         circuit.came(flying[0], Came::Throttle, now);
-        assert_eq!(circuit.ask(now), Ask::Later, "fifteen are in flight");
-        for ticket in &flying[1..] {
+        assert_eq!(
+            circuit.ask(now),
+            Ask::Go,
+            "what is in flight holds up nobody"
+        );
+        let first = circuit.go();
+        assert_eq!(circuit.ask(now), Ask::Later);
+        // What was sent before says nothing about the time after.
+        for ticket in &flying[1..8] {
             circuit.came(*ticket, Came::Throttle, now);
         }
-        assert_eq!(circuit.ask(now), Ask::Go);
-        circuit.go();
+        for ticket in &flying[8..] {
+            circuit.came(*ticket, FIRST, now);
+        }
         assert_eq!(circuit.ask(now), Ask::Later);
+        circuit.came(first, Came::Throttle, now);
+        assert_eq!(circuit.state, State::Opening { most: 1 });
+        let second = circuit.go();
+        circuit.came(second, FIRST, now);
+        assert_eq!(circuit.state, State::Opening { most: 2 });
     }
 
     #[test]
