@@ -141,9 +141,15 @@ impl Circuit {
         }
     }
 
-    /// Whether a ticket given out before still holds: an outage that began since takes it back.
-    pub(super) fn holds(&self, ticket: Ticket) -> bool {
-        !matches!(self.state, State::Open { .. }) || ticket.era == self.era && ticket.probe
+    /// Whether a ticket given out before still holds: an outage that began since takes it back,
+    /// and so does a pause where `pauses` says so.
+    pub(super) fn holds(&self, ticket: Ticket, pauses: bool) -> bool {
+        let current = ticket.era == self.era;
+        match self.state {
+            State::Closed => true,
+            State::Opening { .. } => current || !pauses,
+            State::Open { .. } => current && ticket.probe,
+        }
     }
 
     /// What came of a request.
@@ -327,7 +333,10 @@ mod tests {
         let (mut circuit, start) = circuit();
         let early = [circuit.go(), circuit.go()];
         open(&mut circuit, start);
-        assert!(!circuit.holds(early[0]), "what has not gone must ask again");
+        assert!(
+            !circuit.holds(early[0], false),
+            "what has not gone must ask again"
+        );
         circuit.came(early[0], Came::Failure, start + SEC / 2);
         assert_eq!(circuit.ask(start), Ask::Probe(start + SEC));
         circuit.came(early[1], FIRST, start + SEC / 2);
@@ -339,7 +348,7 @@ mod tests {
         let (mut circuit, start) = circuit();
         open(&mut circuit, start);
         let probe = circuit.go();
-        assert!(circuit.holds(probe));
+        assert!(circuit.holds(probe, true));
         circuit.came(probe, Came::Nothing, start + SEC);
         assert_eq!(circuit.ask(start + SEC), Ask::Go);
     }

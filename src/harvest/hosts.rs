@@ -131,10 +131,10 @@ impl Pass {
         self.tell(came);
     }
 
-    /// Whether it still holds: an outage may have begun since.
-    fn holds(&self) -> bool {
+    /// Whether it still holds, see [`Circuit::holds`].
+    fn holds(&self, pauses: bool) -> bool {
         self.ticket
-            .is_some_and(|ticket| self.host.circuit().holds(ticket))
+            .is_some_and(|ticket| self.host.circuit().holds(ticket, pauses))
     }
 
     fn tell(&mut self, came: Came) {
@@ -171,10 +171,12 @@ impl Stream {
             drop(wait);
             let pass = pass.map_err(|gone| trouble::gone(gone.0, &run.show_url(url), place))?;
             let permit = self.permit().await?;
-            if pass.holds() {
+            // After a pause, limits let out no crowd by themselves; without any, those that were in
+            // the line for a slot must stand in line again.
+            if pass.holds(run.plan.source.limits.is_empty()) {
                 return Ok((pass, permit));
             }
-            // The host went away while this one was in the line for a permit.
+            // Nothing was sent: it returns as early as a permit can.
             permit.answered();
         }
     }

@@ -57,7 +57,7 @@ pub(super) fn given_up(
         );
         let hint = format!(
             "run again in {}, or raise `retry.max_wait` under `source`",
-            show(told)
+            show(whole(told))
         );
         return Box::new(Failure {
             exit: Exit::Resumable,
@@ -96,6 +96,18 @@ pub(super) fn given_up(
         causes,
         hint: Some(hint.to_owned()),
     })
+}
+
+/// Up to a whole second, minute or hour: what is shown is rounded down, and who comes at that time
+/// must not come early.
+fn whole(wait: Duration) -> Duration {
+    let step = match wait.as_secs() {
+        0..3_600 => 1,
+        3_600..86_400 => 60,
+        _ => 3_600,
+    };
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    Duration::from_secs(seconds.div_ceil(step) * step)
 }
 
 /// A host has been away for `away`, longer than anybody waits.

@@ -26,7 +26,7 @@ streams:
     for: {{ n: {{ range: [1, {partitions}] }} }}
     get: /a/{{{{ n }}}}
     columns: {{ n: }}
-sink: {{ ndjson: out/a.ndjson }}
+sink: {{ ndjson: \"out/{{{{ stream }}}}.ndjson\" }}
 "
     )
 }
@@ -132,10 +132,18 @@ fn one_refusal_pauses_all_sixteen_until_told_and_not_a_moment_less() {
     }
 }
 
+const SECOND_STREAM: &str = "  b:
+    for: { n: { range: [1, 100] } }
+    get: /a/{{ n }}
+    columns: { n: }
+sink:";
+
 #[test]
 fn after_a_pause_they_come_one_first_and_never_in_a_crowd() {
     let rules = refusing_the_fifth(429, &[("retry-after", "30")]);
-    let ran = run(&pipeline(200), rules).complete();
+    // Two streams of sixteen tasks: half of them are in the line for a slot when it happens.
+    let yaml = pipeline(100).replace("sink:", SECOND_STREAM);
+    let ran = run(&yaml, rules).complete();
     let (_, after) = after_the_refusal(&ran);
     let mut rounds: Vec<usize> = Vec::new();
     for at in &after {
@@ -151,8 +159,9 @@ fn after_a_pause_they_come_one_first_and_never_in_a_crowd() {
 #[test]
 fn a_wait_longer_than_allowed_ends_the_run_and_says_when_to_come_back() {
     for (told, says) in [
-        ("57539", "run again in 15h 58min"),
-        ("1000000000000", "run again in"),
+        ("57539", "run again in 15h 59min,"),
+        ("2700.2", "run again in 45min 1s,"),
+        ("1000000000000", "run again in 36600d,"),
     ] {
         let ran = run(
             &pipeline(64),
