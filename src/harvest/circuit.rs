@@ -115,13 +115,11 @@ impl Circuit {
     /// Whether a request may go at `now`.
     pub(super) fn ask(&self, now: Instant) -> Ask {
         match self.state {
-            State::Closed => Ask::Go,
-            State::Opening { most } if self.in_flight < most => Ask::Go,
-            State::Opening { .. } => Ask::Later,
+            State::Opening { most } if self.in_flight >= most => Ask::Later,
             State::Open { since, next, .. } if next > since + self.patience => Ask::Gone(since),
             State::Open { probing: true, .. } => Ask::Later,
             State::Open { next, .. } if next > now => Ask::Probe(next),
-            State::Open { .. } => Ask::Go,
+            State::Closed | State::Opening { .. } | State::Open { .. } => Ask::Go,
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a signal means for the pace: so many calls and no more, until then.
 //!
-//! A signal can only lower what the declared limit allows; who takes the advice keeps the lesser.
+//! A signal can only lower what the declared limit allows. Of one budget (dialect, scope, unit and
+//! window) the latest answer counts, of several budgets the lesser advice.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ const ROUNDING: Duration = Duration::from_secs(1);
 /// At most so many calls until an instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lowering {
-    /// Calls that may still be made; those in flight at the time of the answer are among them.
+    /// Calls that may still be made; those in flight may be among them.
     pub at_most: u64,
     /// When the allowance is new.
     pub until: Instant,

@@ -28,6 +28,8 @@ pub(super) enum Form {
         items: &'static str,
         /// Where the policies stand.
         policies: &'static str,
+        /// What is counted where `qu` does not say; calls, if none.
+        unit: Option<&'static str>,
     },
     /// `32/40`, or a list of `name=32/40`.
     Quotient {
@@ -192,6 +194,7 @@ pub(super) static DIALECTS: &[Dialect] = &[
         Form::Fields {
             items: "ratelimit",
             policies: "ratelimit-policy",
+            unit: None,
         },
     ),
     other(
@@ -200,6 +203,7 @@ pub(super) static DIALECTS: &[Dialect] = &[
         Form::Fields {
             items: "beta-ratelimit",
             policies: "beta-ratelimit-policy",
+            unit: Some("points"),
         },
     ),
     plain(
@@ -298,6 +302,7 @@ pub(super) static DIALECTS: &[Dialect] = &[
         Plain {
             limit: Some("x-rate-limit"),
             remaining: Some("x-rate-limit-remaining"),
+            reset: Some(("ratelimit-reset", Time::Seconds)),
             window: Window::Seconds(60),
             ..NONE
         },

@@ -220,9 +220,19 @@ impl<'a> Reader<'a> {
         let name = dialect.name;
         match dialect.form {
             Form::Plain(plain) => self.plain(&plain, name),
-            Form::Fields { items, policies } => {
+            Form::Fields {
+                items,
+                policies,
+                unit,
+            } => {
                 let (items, policies) = (self.all(items, LONGEST), self.all(policies, LONGEST));
+                let first = self.found.signals.len();
                 fields::read(&items, &policies, name, self.answered, &mut self.found);
+                for signal in &mut self.found.signals[first..] {
+                    if let (Some(unit), Unit::Calls) = (unit, &signal.unit) {
+                        signal.unit = Unit::Named(unit.to_owned());
+                    }
+                }
             }
             Form::Quotient { header, window } => {
                 for text in self.all(header, LONGEST) {

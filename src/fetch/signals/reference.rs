@@ -88,7 +88,11 @@ fn row(page: &mut String, dialect: &Dialect) {
     let marker = dialect.marker.map(code).unwrap_or_default();
     match dialect.form {
         Form::Plain(plain) => plain_row(page, who, &plain, &marker),
-        Form::Fields { items, policies } => line(
+        Form::Fields {
+            items,
+            policies,
+            unit,
+        } => line(
             page,
             &[
                 who,
@@ -96,7 +100,7 @@ fn row(page: &mut String, dialect: &Dialect) {
                 &format!("{}: `r`, or `remaining=`", code(items)),
                 "`t`, or `reset=`: seconds from now",
                 "`w`, or `window`",
-                "calls, or as `qu` says",
+                &format!("{}, or as `qu` says", unit.unwrap_or("calls")),
                 "",
             ],
         ),

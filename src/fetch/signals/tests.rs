@@ -198,6 +198,15 @@ fn dialects_as_they_are_sent() {
                RateLimit: "api";r=499;t=271"#,
             "ietf [api] limit=500 left=499 per=300s resets=271s",
         ),
+        // Jira counts points.
+        (
+            r#"Beta-Ratelimit-Policy: "tenant-app-quota";q=100100;w=3600
+               Beta-Ratelimit: "tenant-app-quota";r=17842;t=2107
+               X-Ratelimit-Limit: 350
+               X-Ratelimit-Remaining: 349"#,
+            "ietf [tenant-app-quota] points limit=100100 left=17842 per=3600s resets=2107s
+             x-ratelimit limit=350 left=349",
+        ),
         // express-rate-limit, its three drafts.
         (
             r#"RateLimit-Policy: "5-in-10sec"; q=5; w=10; pk=:ZjMzNTdl:
@@ -273,7 +282,7 @@ fn dialects_as_they_are_sent() {
              ratelimit-remaining: 699
              ratelimit-reset: 41
              Zendesk-RateLimit-Tickets-Index: total=100; remaining=98; resets=42",
-            "zendesk limit=700 left=699 per=60s
+            "zendesk limit=700 left=699 per=60s resets=41s
              zendesk [tickets-index] limit=100 left=98 resets=42s
              ratelimit limit=700 left=699 resets=41s",
         ),
@@ -416,7 +425,9 @@ fn names() -> Vec<String> {
                 }
                 names.extend(more.into_iter().flatten().map(str::to_owned));
             }
-            Form::Fields { items, policies } => {
+            Form::Fields {
+                items, policies, ..
+            } => {
                 names.extend([items.to_owned(), policies.to_owned()]);
             }
             Form::Quotient { header, .. } | Form::Percent(header) => names.push(header.to_owned()),
