@@ -104,7 +104,8 @@ fn fitting(header: &[Vec<String>], rows: &[Vec<String>], width: usize) -> usize 
             .map(|cell| clean(cell).chars().count().min(CELL))
             .max()
             .unwrap_or(0);
-        used += widest + 2;
+        // A space on each side and one between two columns.
+        used += widest + 3;
         if used > width && column > 0 {
             return column;
         }

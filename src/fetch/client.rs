@@ -131,6 +131,10 @@ fn send_error(error: reqwest::Error, stage: Stage, connect: Duration) -> SendErr
     let kind = kind(&error, stage);
     let message = if error.is_connect() && error.is_timeout() {
         format!("connecting took longer than {connect:?}")
+    } else if chain(&error).any(|cause| hyper_says(cause, hyper::Error::is_parse)) {
+        format!("the answer is not HTTP: {}", said(&error))
+    } else if kind == SendErrorKind::Truncated {
+        format!("the answer broke off: {}", said(&error))
     } else {
         said(&error)
     };

@@ -45,9 +45,7 @@ pub enum Judgement {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Another origin that the file does not name.
-    #[error(
-        "{origin} is another origin than the source's; to reach it, add `allow_origins: [\"{origin}\"]` to `source`"
-    )]
+    #[error("{origin} is another origin than the source's")]
     OtherOrigin {
         /// Its scheme, host and port.
         origin: String,
@@ -94,6 +92,24 @@ pub enum Refusal {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+impl Refusal {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::OtherOrigin { origin } => Some(format!(
+                "if it belongs to the API, add `allow_origins: [\"{origin}\"]` under `source`; credentials stay behind unless the entry says `credentials: true`"
+            )),
+            Self::Body { origin } | Self::Secret { origin } => Some(format!(
+                "if that origin may see them, write `allow_origins: [{{ origin: \"{origin}\", credentials: true }}]` under `source`"
+            )),
+            Self::Downgrade { .. }
+            | Self::UserInfo { .. }
+            | Self::Scheme { .. }
+            | Self::Unreadable { .. } => None,
+        }
+    }
 }
 
 impl Judgement {
@@ -298,8 +314,9 @@ mod tests {
         else {
             panic!("must be refused");
         };
-        let text = refusal.to_string();
-        assert!(text.contains(r#"`allow_origins: ["https://other.example"]`"#));
+        let hint = refusal.hint().unwrap_or_default();
+        assert!(hint.contains(r#"`allow_origins: ["https://other.example"]`"#));
+        let text = format!("{refusal} {hint}");
         assert!(!text.contains("SECRET"));
     }
 

@@ -30,8 +30,13 @@ pub enum Hop {
     None,
     /// Send this instead, with credentials only if the policy gives them to its origin.
     Follow(Box<Request>),
-    /// It leads where this run does not go; for a person.
-    Refused(String),
+    /// It leads where this run does not go.
+    Refused {
+        /// Why, for a person.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
 }
 
 /// Decides about one answer. `request` is what was sent, before credentials were attached;
@@ -51,18 +56,22 @@ pub fn next_hop(
         return Hop::None;
     };
     let from = request.url.origin().ascii_serialization();
-    let refuse = |reason: &dyn std::fmt::Display| {
-        Hop::Refused(format!(
-            "refused a redirect ({status}) from {from}: {reason}"
-        ))
+    let refuse_for = |reason: &dyn std::fmt::Display, hint: Option<String>| Hop::Refused {
+        message: format!("refused a redirect ({status}) from {from}: {reason}"),
+        hint,
     };
+    let refuse = |refusal: &Refusal| refuse_for(refusal, refusal.hint());
     if hops >= MOST_HOPS {
-        return refuse(&format!(
-            "{MOST_HOPS} were followed already, so it looks like a loop; check the address and `auth`"
-        ));
+        return refuse_for(
+            &format!("{MOST_HOPS} were followed already, so it looks like a loop"),
+            Some(
+                "check `source.url`, `get` and `auth`: some APIs send strangers round in circles"
+                    .to_owned(),
+            ),
+        );
     }
     let Ok(location) = std::str::from_utf8(location.as_bytes()) else {
-        return refuse(&"its Location is not text");
+        return refuse_for(&"its Location is not text", None);
     };
     let url = match resolve(&request.url, location) {
         Ok(url) => url,
@@ -148,7 +157,7 @@ mod tests {
 
     fn refused(request: &Request, status: u16, location: &str, hops: u32) -> String {
         match hop(request, status, location, hops) {
-            Hop::Refused(message) => message,
+            Hop::Refused { message, hint } => format!("{message} {}", hint.unwrap_or_default()),
             other => panic!("{status} to {location}: {other:?}"),
         }
     }

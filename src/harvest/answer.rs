@@ -16,6 +16,9 @@ use crate::records::problem::SelectError;
 use crate::records::select::Page;
 use crate::records::view;
 
+/// What to do where the API refuses somebody who sent no credential.
+const ANONYMOUS: &str = "no credential was sent: say which under `source.auth`, or see whether its secret is empty; some APIs also want `contact`";
+
 impl Stream {
     /// What the answer means, and its records if it is a page.
     pub(super) fn judge(
@@ -31,7 +34,7 @@ impl Stream {
             None
         } else {
             let names = self.answer_names(
-                &answer.status,
+                answer.status,
                 &answer.headers,
                 &answer.body,
                 variables,
@@ -59,6 +62,15 @@ impl Stream {
             }
             Verdict::Fail { message, hint } => {
                 let message = self.quote(&message, &answer.body);
+                let anonymous =
+                    self.run.credentials.is_empty() && matches!(answer.status.as_u16(), 401 | 403);
+                let hint = hint.map(|hint| {
+                    if anonymous {
+                        ANONYMOUS.to_owned()
+                    } else {
+                        hint
+                    }
+                });
                 self.refuse(Verdict::Fail { message, hint }, &answer.url, place)
             }
         }
@@ -73,7 +85,7 @@ impl Stream {
         Outcome::Fail(Box::new(Failure {
             exit: Exit::Failed,
             message: self.run.secrets.scrub(&trouble::at(place, &message)),
-            causes: vec![format!("asked {}", self.run.show_url(url))],
+            causes: vec![format!("asked {}", self.show_asked(url))],
             hint,
         }))
     }
@@ -110,11 +122,17 @@ impl Stream {
             Err(error) => Outcome::Fail(trouble::select(
                 &error,
                 &self.plan().records,
-                &self.run.show_url(&answer.url),
+                &self.show_asked(&answer.url),
                 place,
                 |t| self.run.secrets.scrub(t),
             )),
         }
+    }
+
+    /// What was asked at last, after redirects, for people.
+    fn show_asked(&self, url: &Url) -> String {
+        let method = &self.plan().request.method;
+        format!("{method} {}", self.run.show_url(url))
     }
 
     /// `message`, and what the server said of it.
@@ -128,7 +146,7 @@ impl Stream {
     /// What `responses` and `stop` see.
     pub(super) fn answer_names(
         &self,
-        status: &StatusCode,
+        status: StatusCode,
         headers: &HeaderMap,
         body: &Bytes,
         variables: &[(String, Value)],

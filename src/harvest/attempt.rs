@@ -12,6 +12,7 @@ use super::backoff::Backoff;
 use super::budget::Reservation;
 use super::circuit::Came;
 use super::hosts::Pass;
+use super::run::interrupted;
 use super::stream::Stream;
 use super::trouble;
 use super::verdict::{self, Trouble};
@@ -67,6 +68,14 @@ pub(super) enum Outcome {
     Fail(Box<Failure>),
 }
 
+/// What was asked, for people.
+pub(super) struct Asked {
+    /// Method and address, without credentials.
+    pub(super) request: String,
+    /// Scheme, host and port.
+    pub(super) origin: String,
+}
+
 /// Whether the server may have acted on the request: decides what `once` allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sent {
@@ -90,13 +99,17 @@ impl Stream {
         let reservation = run
             .until_stopped(run.budget.reserve())
             .await?
-            .ok_or_else(|| run.interrupted())?;
+            .ok_or_else(interrupted)?;
         let started = run.world.clock.now();
         let mut backoff: Option<Backoff> = None;
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let (trouble, sent) = match self.attempt(request, variables, place, attempt).await? {
+            let mut in_line = Duration::ZERO;
+            let outcome = self
+                .attempt(request, variables, place, attempt, &mut in_line)
+                .await?;
+            let (trouble, sent) = match outcome {
                 Outcome::Page(answer, page, last) => {
                     run.budget.learn(answer.body.len());
                     let Answer {
@@ -123,6 +136,10 @@ impl Stream {
                     (trouble, sent)
                 }
             };
+            // The page's time runs from its first failure; a wait for a turn is not its fault.
+            if let Some(begun) = &mut backoff {
+                begun.excuse(in_line);
+            }
             let backoff = backoff.get_or_insert_with(|| {
                 Backoff::new(
                     run.world.clock,
@@ -164,6 +181,7 @@ impl Stream {
             let Some(again) = again else {
                 let passed = now.saturating_duration_since(started);
                 let refused_repeat = self.plan().request.once && sent == Sent::Perhaps;
+                let said_why = refused_repeat || too_long.is_some() || run.was_reached();
                 let failure = trouble::given_up(
                     &trouble,
                     &self.show(request),
@@ -175,8 +193,10 @@ impl Stream {
                 );
                 return Err(if unpaid {
                     trouble::unpaid(failure)
-                } else {
+                } else if said_why {
                     failure
+                } else {
+                    trouble::never_answered(failure)
                 });
             };
             if trouble.class == FailureClass::Throttle {
@@ -216,6 +236,7 @@ impl Stream {
         variables: &[(String, Value)],
         place: &str,
         attempt: u32,
+        in_line: &mut Duration,
     ) -> Result<Outcome, Box<Failure>> {
         let mut bare = Request {
             method: request.method.clone(),
@@ -228,9 +249,18 @@ impl Stream {
         loop {
             let wire = match self.admit(&mut bare) {
                 Ok(wire) => wire,
-                Err(why) => return Ok(Outcome::Fail(trouble::refused(&why, place))),
+                Err(why) => {
+                    let message = format!("the address is refused: {why}");
+                    let hint = why.hint();
+                    return Ok(Outcome::Fail(trouble::refused(
+                        &message,
+                        hint.as_deref(),
+                        place,
+                    )));
+                }
             };
-            let (response, sent_at, permit, pass) = match self.exchange(wire, place).await? {
+            let exchanged = self.exchange(wire, place, in_line).await?;
+            let (response, sent_at, permit, pass) = match exchanged {
                 Ok(exchanged) => exchanged,
                 Err(outcome) => return Ok(outcome),
             };
@@ -253,8 +283,12 @@ impl Stream {
                         hops += 1;
                         continue;
                     }
-                    Hop::Refused(why) => {
-                        return Ok(Outcome::Fail(trouble::refused(&why.to_string(), place)));
+                    Hop::Refused { message, hint } => {
+                        return Ok(Outcome::Fail(trouble::refused(
+                            &message,
+                            hint.as_deref(),
+                            place,
+                        )));
                     }
                     Hop::None => {
                         let verdict = verdict::by_status(
@@ -267,7 +301,10 @@ impl Stream {
                 }
             }
             let status = response.status;
-            let outcome = match self.read(response, sent_at, permit, bare.url).await? {
+            let read = self
+                .read(response, sent_at, permit, bare.url, place)
+                .await?;
+            let outcome = match read {
                 Ok(answer) => self.judge(answer, variables, place, attempt),
                 Err(outcome) => {
                     pass.came(outcome.came(None, attempt));
@@ -281,14 +318,13 @@ impl Stream {
 
     /// What goes on the wire for a request: with credentials where its origin may see them, and
     /// otherwise without anything that may hold a secret. `Err` says why nothing goes.
-    fn admit(&self, bare: &mut Request) -> Result<Request, String> {
+    fn admit(&self, bare: &mut Request) -> Result<Request, Refusal> {
         let judgement = self.run.policy.judge(&bare.url);
-        judgement.admit(bare).map_err(|why| why.to_string())?;
+        judgement.admit(bare)?;
         if !judgement.credentials() && self.run.secrets.is_in(bare.url.as_str()) {
             return Err(Refusal::Secret {
                 origin: bare.url.origin().ascii_serialization(),
-            }
-            .to_string());
+            });
         }
         let mut wire = bare.clone();
         self.run.credentials.apply(&judgement, &mut wire);
@@ -300,11 +336,18 @@ impl Stream {
         &self,
         wire: Request,
         place: &str,
+        in_line: &mut Duration,
     ) -> Result<Result<(Response, Instant, Permit, Pass), Outcome>, Box<Failure>> {
+        let asked = Asked {
+            request: format!("{} {}", wire.method, self.run.show_url(&wire.url)),
+            origin: wire.url.origin().ascii_serialization(),
+        };
         let run = &self.run;
         let clock = run.world.clock;
         let timeouts = run.plan.source.timeouts;
+        let asked_at = clock.now();
         let (pass, permit) = self.turn(&wire.url, place).await?;
+        *in_line += clock.now().saturating_duration_since(asked_at);
         self.emit(Fact::RequestSent {
             stream: self.name.clone(),
         });
@@ -318,7 +361,7 @@ impl Stream {
                 run.mark_reached();
                 return Ok(Ok((response, sent_at, permit, pass)));
             }
-            Ok(Err(error)) => self.send_trouble(&error),
+            Ok(Err(error)) => self.send_trouble(&error, &asked, place),
             Err(_) => timed_out(format!("no answer within {}", show(patience))),
         };
         pass.came(outcome.came(None, 1));
@@ -332,6 +375,7 @@ impl Stream {
         sent_at: Instant,
         permit: Permit,
         url: Url,
+        place: &str,
     ) -> Result<Result<Answer, Outcome>, Box<Failure>> {
         let run = &self.run;
         let clock = run.world.clock;
@@ -359,7 +403,7 @@ impl Stream {
                 url,
                 took,
             }),
-            Err(error) => Err(match trouble::body(&error) {
+            Err(error) => Err(match trouble::body(&error, place) {
                 Ok(failure) => Outcome::Fail(failure),
                 Err(message) if is_timeout(&error) => timed_out(message),
                 Err(message) => transient(message, Sent::Perhaps),
@@ -398,18 +442,16 @@ impl Stream {
         self.run.until_stopped(taken).await
     }
 
-    fn send_trouble(&self, error: &SendError) -> Outcome {
+    fn send_trouble(&self, error: &SendError, asked: &Asked, place: &str) -> Outcome {
+        let unsendable = || Outcome::Fail(trouble::unsendable(error, asked, place));
         match error.kind {
-            SendErrorKind::Certificate | SendErrorKind::Request => {
-                Outcome::Fail(trouble::unsendable(error))
-            }
+            SendErrorKind::Certificate | SendErrorKind::Request => unsendable(),
             // Fatal at first; later the name is known to be right and the resolver has a bad day.
-            SendErrorKind::UnknownHost if !self.run.was_reached() => {
-                Outcome::Fail(trouble::unsendable(error))
-            }
-            SendErrorKind::UnknownHost | SendErrorKind::Connect => {
-                transient(error.message.clone(), Sent::No)
-            }
+            SendErrorKind::UnknownHost if !self.run.was_reached() => unsendable(),
+            SendErrorKind::UnknownHost | SendErrorKind::Connect => transient(
+                format!("no connection to {}: {}", asked.origin, error.message),
+                Sent::No,
+            ),
             SendErrorKind::Timeout => timed_out(error.message.clone()),
             SendErrorKind::Broken | SendErrorKind::Truncated => {
                 transient(error.message.clone(), Sent::Perhaps)

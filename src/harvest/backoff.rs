@@ -45,6 +45,11 @@ impl Backoff {
             random: fastrand::Rng::with_seed(seed),
         }
     }
+
+    /// Leaves `wait`, which is over, out of the page's time.
+    pub fn excuse(&mut self, wait: Duration) {
+        self.schedule.start_time += wait;
+    }
 }
 
 impl Iterator for Backoff {

@@ -1,14 +1,17 @@
 //! Pages to disk: one writer a stream appends whole pages to the part and keeps the index.
 //!
-//! Pages come in any order and are written as they come; the index remembers where. What waits
-//! is taken as one group, so that a fast API costs few blocking calls.
+//! Pages come in any order and are written nearly as they come; the index remembers where. What
+//! waits is taken as one group, so that a fast API costs few blocking calls.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use super::budget::Reservation;
 use super::events::Events;
+use crate::clock::{Clock, Elapsed, Instant};
 use crate::disk::DiskError;
 use crate::event::{Fact, Name};
 use crate::store::index::{Index, PageRow};
@@ -16,6 +19,10 @@ use crate::store::part::Part;
 
 /// Most bytes written in one blocking call.
 const GROUP_BYTES: usize = 4 * 1024 * 1024;
+/// Most bytes held back to be written in order; far below the budget, which they occupy.
+const HELD_BYTES: usize = 8 * 1024 * 1024;
+/// Longest that pages are held back for one that is late.
+const HELD_TIME: Duration = Duration::from_millis(200);
 /// Pages that may wait for the writer; their bytes are bounded by the budget.
 const QUEUE: usize = 64;
 
@@ -58,12 +65,13 @@ impl Committer {
     pub(super) fn start(
         part: Part,
         stream: Name,
+        clock: Clock,
         events: Events,
     ) -> (Self, tokio::task::JoinHandle<Result<Committed, DiskError>>) {
         let (queue, pages) = mpsc::channel(QUEUE);
         (
             Self { queue },
-            tokio::spawn(write(part, pages, stream, events)),
+            tokio::spawn(write(part, pages, stream, clock, events)),
         )
     }
 
@@ -77,18 +85,34 @@ async fn write(
     part: Part,
     mut pages: mpsc::Receiver<Staged>,
     stream: Name,
+    clock: Clock,
     events: Events,
 ) -> Result<Committed, DiskError> {
     let part = Arc::new(std::sync::Mutex::new(part));
     let mut index = Index::default();
-    while let Some(first) = pages.recv().await {
-        let mut bytes = first.lines.len();
-        let mut group = vec![first];
-        while bytes < GROUP_BYTES {
-            let Ok(page) = pages.try_recv() else { break };
-            bytes += page.lines.len();
-            group.push(page);
+    let mut order = Order::default();
+    let mut open = true;
+    while open {
+        let mut group = Vec::new();
+        // What is held occupies the budget, and the page it waits for may be waiting for that.
+        let patience = (order.bytes > 0).then(|| clock.now() + HELD_TIME);
+        match next(&mut pages, clock, patience).await {
+            Ok(Some(page)) => order.take(page, &mut group),
+            Ok(None) => open = false,
+            Err(Elapsed) => order.release(&mut group),
         }
+        while bytes(&group) < GROUP_BYTES
+            && let Ok(page) = pages.try_recv()
+        {
+            order.take(page, &mut group);
+        }
+        if !open || order.bytes > HELD_BYTES {
+            order.release(&mut group);
+        }
+        if group.is_empty() {
+            continue;
+        }
+        let bytes = bytes(&group) as u64;
         let writer = part.clone();
         let work = tokio::task::spawn_blocking(move || {
             append(
@@ -107,9 +131,11 @@ async fn write(
             stream: stream.clone(),
             pages: rows.len() as u64,
             records,
-            bytes: bytes as u64,
+            bytes,
         });
-        rows.into_iter().for_each(|row| index.push(row));
+        for row in rows {
+            index.push(row);
+        }
     }
     let part = Arc::into_inner(part).map(|part| {
         part.into_inner()
@@ -119,6 +145,64 @@ async fn write(
         part: part.expect("the last blocking call has ended"),
         index,
     })
+}
+
+/// The next page; gives up at `patience`.
+async fn next(
+    pages: &mut mpsc::Receiver<Staged>,
+    clock: Clock,
+    patience: Option<Instant>,
+) -> Result<Option<Staged>, Elapsed> {
+    match patience {
+        None => Ok(pages.recv().await),
+        Some(at) => clock.timeout_at(at, pages.recv()).await,
+    }
+}
+
+fn bytes(group: &[Staged]) -> usize {
+    group.iter().map(|page| page.lines.len()).sum()
+}
+
+/// Holds early pages of a partition back for a moment, so that a part mostly is in canonical
+/// order: then publish need not copy it.
+#[derive(Debug, Default)]
+struct Order {
+    /// Partition and page that follow the last one let through in order.
+    next: (u32, u32),
+    held: BTreeMap<(u32, u32), Staged>,
+    bytes: usize,
+}
+
+impl Order {
+    /// Lets a page through, with those that waited for it, or holds it back.
+    fn take(&mut self, page: Staged, group: &mut Vec<Staged>) {
+        let place = (page.partition, page.page);
+        if place.0 == self.next.0 && place.1 > self.next.1 {
+            self.bytes += page.lines.len();
+            self.held.insert(place, page);
+            return;
+        }
+        if place == self.next {
+            self.next.1 += 1;
+        } else if place.0 > self.next.0 && place.1 == 0 && self.held.is_empty() {
+            self.next = (place.0, 1);
+        }
+        group.push(page);
+        while let Some(page) = self.held.remove(&self.next) {
+            self.bytes -= page.lines.len();
+            self.next.1 += 1;
+            group.push(page);
+        }
+    }
+
+    /// Lets everything through: too much waits for one page, or no page will come.
+    fn release(&mut self, group: &mut Vec<Staged>) {
+        if let Some((last, _)) = self.held.last_key_value() {
+            self.next = (last.0, last.1 + 1);
+        }
+        group.extend(std::mem::take(&mut self.held).into_values());
+        self.bytes = 0;
+    }
 }
 
 fn append(part: &mut Part, group: Vec<Staged>) -> Result<Vec<PageRow>, DiskError> {
@@ -137,4 +221,49 @@ fn append(part: &mut Part, group: Vec<Staged>) -> Result<Vec<PageRow>, DiskError
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::budget::Budget;
+    use super::*;
+
+    async fn through(arrivals: &[(u32, u32)]) -> (Vec<(u32, u32)>, usize) {
+        let (mut order, mut group) = (Order::default(), Vec::new());
+        for (partition, page) in arrivals {
+            let page = Staged {
+                partition: *partition,
+                page: *page,
+                lines: vec![b'x'; 10],
+                records: 1,
+                _reservation: Budget::default().reserve().await.expect("room"),
+            };
+            order.take(page, &mut group);
+        }
+        let held = order.held.len();
+        order.release(&mut group);
+        let places = group.iter().map(|page| (page.partition, page.page));
+        (places.collect(), held)
+    }
+
+    #[tokio::test]
+    async fn early_pages_wait_for_the_one_before() {
+        let (order, held) = through(&[(0, 0), (0, 2), (0, 3), (0, 1), (0, 4)]).await;
+        assert_eq!(order, [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4)]);
+        assert_eq!(held, 0);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_for_a_page_that_never_comes() {
+        let (order, held) = through(&[(0, 0), (0, 3), (0, 2)]).await;
+        assert_eq!(order, [(0, 0), (0, 2), (0, 3)]);
+        assert_eq!(held, 2);
+    }
+
+    #[tokio::test]
+    async fn partitions_do_not_wait_for_each_other() {
+        let (order, held) = through(&[(1, 0), (0, 0), (1, 1), (0, 1), (2, 0)]).await;
+        assert_eq!(order, [(1, 0), (0, 0), (1, 1), (0, 1), (2, 0)]);
+        assert_eq!(held, 0);
+    }
 }

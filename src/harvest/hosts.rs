@@ -169,7 +169,14 @@ impl Stream {
                 .until_stopped(run.hosts.pass(url, |at| wait.begin(at)))
                 .await?;
             drop(wait);
-            let pass = pass.map_err(|gone| trouble::gone(gone.0, &run.show_url(url), place))?;
+            let pass = pass.map_err(|gone| {
+                let failure = trouble::gone(gone.0, &run.show_url(url), place);
+                if run.was_reached() {
+                    failure
+                } else {
+                    trouble::never_answered(failure)
+                }
+            })?;
             let permit = self.permit().await?;
             // After a pause, limits let out no crowd by themselves; without any, those that were in
             // the line for a slot must stand in line again.

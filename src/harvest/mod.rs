@@ -145,10 +145,7 @@ impl Harvest {
             let stream = Stream::new(self.run.clone(), *at);
             let (records, failure) = match stream.first_page().await {
                 Ok(records) => (records, None),
-                Err(failure) => {
-                    let failure = self.run.secrets.scrub_failure(failure);
-                    (Vec::new(), Some(*failure))
-                }
+                Err(failure) => (Vec::new(), Some(*told(&self.run, &stream.name, failure))),
             };
             samples.push(Sample {
                 stream: stream.name.to_string(),
@@ -179,7 +176,11 @@ impl Harvest {
         let mut outcomes: Vec<Result<Published, Box<Failure>>> = Vec::new();
         match RunFolder::create(&run.world.root, &run.id) {
             Err(error) => {
-                let failure = *publish::disk_failure(&error);
+                let mut failure = *publish::disk_failure(&error);
+                failure.hint = Some(
+                    "what a run fetches is kept in .gleaner/ beside pipelines/ until it is published: it must be a folder that can be written, on a disk with room"
+                        .to_owned(),
+                );
                 outcomes.extend(names.iter().map(|_| Err(Box::new(failure.clone()))));
             }
             Ok(folder) => {
@@ -244,13 +245,29 @@ async fn run_stream(
         Ok(walked) => publish::publish(&stream, walked, targets).await,
         Err(failure) => Err(failure),
     };
-    // Whatever a message was put together from: no secret leaves in it.
-    published.map_err(|failure| run.secrets.scrub_failure(failure))
+    published.map_err(|failure| told(&run, &stream.name, failure))
+}
+
+/// A failure as it leaves the run: it names its stream, and whatever it was put together from, no
+/// secret is in it.
+fn told(run: &Run, stream: &str, failure: Box<Failure>) -> Box<Failure> {
+    let mut failure = run.secrets.scrub_failure(failure);
+    let named = failure
+        .message
+        .strip_prefix(stream)
+        .is_some_and(|rest| rest.starts_with([',', ':']));
+    if !named {
+        failure.message = format!("{stream}: {}", failure.message);
+    }
+    failure
 }
 
 /// The partitions of a stream cannot be told.
 fn open_failure(stream: &str, problem: &PartitionProblem) -> Box<Failure> {
     let hint = match problem {
+        PartitionProblem::File { path, .. } if path.is_file() => {
+            "correct the file, or what `for` says of it"
+        }
         PartitionProblem::File { .. } => {
             "the path is relative to the project root, the folder that holds pipelines/"
         }
@@ -258,7 +275,7 @@ fn open_failure(stream: &str, problem: &PartitionProblem) -> Box<Failure> {
     };
     Box::new(Failure {
         exit: Exit::Usage,
-        message: format!("stream {stream}: {problem}"),
+        message: format!("{stream}: {problem}"),
         causes: Vec::new(),
         hint: Some(hint.to_owned()),
     })

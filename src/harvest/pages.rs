@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use super::attempt::Fetched;
 use super::commit::{Committer, Staged};
 use super::partitions::Partition;
+use super::run::interrupted;
 use super::stream::Stream;
 use super::trouble;
 use super::walk::{self, Next, PageFacts, Walk, WalkFault};
@@ -125,8 +126,9 @@ impl Stream {
                 _ if self.has_enough() => break,
                 Next::One(turn) => base.page(&turn),
                 Next::Url(reference) => {
-                    let mut url = crate::fetch::origin::resolve(&url, &reference)
-                        .map_err(|e| trouble::refused(&e.to_string(), &place))?;
+                    let mut url = crate::fetch::origin::resolve(&url, &reference).map_err(|e| {
+                        trouble::refused(&e.to_string(), e.hint().as_deref(), &place)
+                    })?;
                     // Servers echo what they were asked with; loop guards and messages must not.
                     self.run.credentials.strip(&mut url);
                     base.page(&Turn::Url(url))
@@ -148,11 +150,15 @@ impl Stream {
         Ok(())
     }
 
-    /// Whether pages must be asked for one after the other: something may end the walk early.
+    /// Whether pages must be asked for one after the other.
     fn pages_in_turn(&self) -> bool {
+        self.run.options.limit_records.is_some() || self.ends_early()
+    }
+
+    /// Whether the pipeline may end a walk before its last page.
+    fn ends_early(&self) -> bool {
         let plan = self.plan();
-        self.run.options.limit_records.is_some()
-            || plan.stop.is_some()
+        plan.stop.is_some()
             || plan
                 .responses
                 .iter()
@@ -179,22 +185,19 @@ impl Stream {
         if next == Next::End
             && self.expect_total.is_some()
             && matches!(self.plan().paging, Paging::None { declared: false })
+            && let Some(total) = self.told_total(&digest)
+            && total > digest.count
         {
-            if let Some(total) = self
-                .told_total(&digest)
-                .filter(|total| *total > digest.count)
-            {
-                return Err(StepFault::Walk(WalkFault::Forgotten(format!(
-                    "it tells of {total} records and holds {}",
-                    digest.count
-                ))));
-            }
+            return Err(StepFault::Walk(WalkFault::Forgotten(format!(
+                "it tells of {total} records and holds {}",
+                digest.count
+            ))));
         }
         if let Some(stop) = &self.plan().stop
             && next != Next::End
         {
             let names = self.answer_names(
-                &fetched.status,
+                fetched.status,
                 &fetched.headers,
                 &fetched.body,
                 &partition.variables,
@@ -257,7 +260,7 @@ impl Stream {
         committer
             .commit(staged)
             .await
-            .map_err(|_| StepFault::Failure(self.run.interrupted()))
+            .map_err(|_| StepFault::Failure(interrupted()))
     }
 
     /// Pages whose addresses are known, side by side; the digest of the last in order.
@@ -342,33 +345,50 @@ impl Stream {
         Ok((at, digest, shown))
     }
 
+    /// How many records a page tells of: at `expect.total`, else where the paging reads it.
     fn told_total(&self, digest: &Digest) -> Option<u64> {
-        walk::whole(digest.wanted.get(self.expect_total?)?.as_deref())
+        let at = match (self.expect_total, &self.plan().paging) {
+            (Some(at), _) => at,
+            // The first that is searched for, see `walk::wants`.
+            (None, Paging::Page { total: Some(_), .. } | Paging::Offset { total: Some(_), .. }) => {
+                0
+            }
+            (None, _) => return None,
+        };
+        walk::whole(digest.wanted.get(at)?.as_deref())
     }
 
-    /// `expect.total`: a partition that holds less than the API says is not complete.
+    /// A partition that holds less than the API says is not complete: `expect.total` makes that a
+    /// failure; without it, it is told, unless the walk was meant to end early.
     fn judge_total(
         &self,
         partition: &Partition,
         records: u64,
         total: Option<u64>,
     ) -> Result<(), Box<Failure>> {
-        if self.expect_total.is_none() {
+        let Some(total) = total.filter(|total| records < *total) else {
             return Ok(());
-        }
+        };
         let label = partition.label();
         let of = if label.is_empty() {
             String::new()
         } else {
             format!(" of {label}")
         };
-        match total {
-            Some(total) if records < total => Err(self.held(&format!(
-                "{}{of}: the API tells of {total} records, but its pages held {records}",
-                self.name
-            ))),
-            _ => Ok(()),
+        let short = format!("the API tells of {total} records, but its pages held {records}");
+        if self.expect_total.is_some() {
+            return Err(self.held(&format!("{}{of}: {short}", self.name)));
         }
+        if !self.ends_early() {
+            self.emit(Fact::Noticed {
+                stream: self.name.clone(),
+                message: self
+                    .run
+                    .secrets
+                    .scrub(&format!("{short}{of}; `expect.total` would hold them back")),
+            });
+        }
+        Ok(())
     }
 }
 

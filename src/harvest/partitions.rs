@@ -124,11 +124,14 @@ impl<'a> Source<'a> {
     }
 }
 
+/// A file and the column asked of it.
+type FileColumn = (PathBuf, Option<String>);
+
 /// Rows of the files that `for` names, read once, so that a file that changes during a run
 /// cannot change its partitions.
 #[derive(Debug, Default)]
 pub(super) struct Files {
-    rows: std::sync::Mutex<HashMap<(PathBuf, Option<String>), Arc<[Value]>>>,
+    rows: std::sync::Mutex<HashMap<FileColumn, Arc<[Value]>>>,
 }
 
 #[derive(Debug)]

@@ -37,6 +37,16 @@ enum PublishError {
     Read(#[from] io::Error),
 }
 
+impl PublishError {
+    /// Whether the reader of standard output went away; only that can be a pipe.
+    fn is_closed_pipe(&self) -> bool {
+        match self {
+            Self::Sink(error) => error.is_closed_pipe(),
+            Self::Read(error) => error.kind() == io::ErrorKind::BrokenPipe,
+        }
+    }
+}
+
 /// Judges `expect`, then writes every file of the stream.
 pub(super) async fn publish(
     stream: &Arc<Stream>,
@@ -88,8 +98,10 @@ fn write_all(
     let failed = |error: PublishError| failure(stream, &error);
     let repeats = rows.repeats().map_err(|e| failed(e.into()))?;
     let mut files = Vec::new();
-    for (sink, target) in plan.sinks.iter().zip(&targets.0) {
-        files.push(write_one(&rows, &repeats, sink, target).map_err(failed)?);
+    for (at, (sink, target)) in plan.sinks.iter().zip(&targets.0).enumerate() {
+        // The last may take the part itself: nobody reads it again.
+        let last = at + 1 == plan.sinks.len();
+        files.push(write_one(&rows, &repeats, sink, target, last).map_err(failed)?);
     }
     Ok(Published {
         files,
@@ -102,6 +114,7 @@ fn write_one(
     repeats: &Repeats,
     sink: &SinkPlan,
     target: &Target,
+    last: bool,
 ) -> Result<FileSummary, PublishError> {
     let columns = rows.plan.columns.as_deref();
     let as_they_are = sink.format == SinkFormat::Ndjson
@@ -109,7 +122,7 @@ fn write_one(
         && repeats.is_empty()
         && rows.most == u64::MAX;
     if as_they_are {
-        return copy(rows, target);
+        return copy(rows, target, last);
     }
     let templates: Vec<&Template> = columns
         .unwrap_or_default()
@@ -197,11 +210,18 @@ impl Beside {
 }
 
 /// Records as they are: ranges of the part, without looking inside.
-fn copy(rows: &Rows<'_>, target: &Target) -> Result<FileSummary, PublishError> {
+fn copy(rows: &Rows<'_>, target: &Target, last: bool) -> Result<FileSummary, PublishError> {
     let mut out = target.open()?;
-    let part = rows.part.reader().map_err(io::Error::other)?;
-    for (start, end) in rows.index.ranges() {
-        out.copy(&part, start, end)?;
+    // The part was just written and is there: what fails here is the writing.
+    let ranges = rows.index.ranges();
+    // Pages that came in order make a part that is the file already.
+    let is_whole = ranges.iter().map(|(start, end)| end - start).sum::<u64>() == rows.part.len()
+        && ranges.len() == 1;
+    if !(is_whole && last && out.adopt(rows.part.path())?) {
+        let part = rows.part.reader().map_err(io::Error::other)?;
+        for (start, end) in ranges {
+            out.copy(&part, start, end)?;
+        }
     }
     let bytes = out.finish()?;
     Ok(FileSummary {
@@ -212,6 +232,20 @@ fn copy(rows: &Rows<'_>, target: &Target) -> Result<FileSummary, PublishError> {
 }
 
 fn failure(stream: &Stream, error: &PublishError) -> Box<Failure> {
+    if error.is_closed_pipe() {
+        return Box::new(Failure {
+            exit: Exit::Failed,
+            message: format!(
+                "{}: standard output was closed before all rows were written",
+                stream.name
+            ),
+            causes: Vec::new(),
+            hint: Some(
+                "its reader (such as `head`) left early; `--limit-records` asks for fewer rows"
+                    .to_owned(),
+            ),
+        });
+    }
     let message = stream
         .run
         .secrets
@@ -249,6 +283,7 @@ pub(super) fn disk_failure(error: &DiskError) -> Box<Failure> {
         | io::ErrorKind::AlreadyExists => {
             "a file stands where a folder is needed, or the reverse: change the sink's path"
         }
+        io::ErrorKind::NotFound => "no file can be made there: change the sink's path",
         _ => "look at the disk and run again",
     };
     Box::new(Failure {

@@ -148,25 +148,13 @@ impl Run {
         let mut stop = self.world.stop.clone();
         // Work that never waits would never be interrupted below.
         if *stop.borrow() {
-            return Err(self.interrupted());
+            return Err(interrupted());
         }
         tokio::select! {
             biased;
             done = work => Ok(done),
-            () = stopped(&mut stop) => Err(self.interrupted()),
+            () = stopped(&mut stop) => Err(interrupted()),
         }
-    }
-
-    /// The failure of a stream that was asked to stop.
-    pub(super) fn interrupted(&self) -> Box<Failure> {
-        Box::new(Failure {
-            exit: Exit::Interrupted,
-            message: "stopped before it was complete".to_owned(),
-            causes: Vec::new(),
-            hint: Some(
-                "what was published before is untouched; run again when you like".to_owned(),
-            ),
-        })
     }
 
     /// A number for the next wait.
@@ -188,6 +176,16 @@ impl Run {
     pub(super) fn show_url(&self, url: &Url) -> String {
         self.secrets.scrub(&self.credentials.redact(url))
     }
+}
+
+/// The failure of a stream that was asked to stop.
+pub(super) fn interrupted() -> Box<Failure> {
+    Box::new(Failure {
+        exit: Exit::Interrupted,
+        message: "stopped before it was complete".to_owned(),
+        causes: Vec::new(),
+        hint: Some("what was published before is untouched; run again when you like".to_owned()),
+    })
 }
 
 async fn stopped(stop: &mut tokio::sync::watch::Receiver<bool>) {

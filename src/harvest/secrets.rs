@@ -12,7 +12,7 @@ use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode
 use crate::failure::{Exit, Failure};
 use crate::plan::{Need, Plan};
 
-/// Secrets shorter than this would scrub ordinary words; they are refused by length, not by value.
+/// Secrets shorter than this are not looked for: they would scrub ordinary words.
 const SHORTEST_SCRUBBED: usize = 4;
 
 /// Percent-encoded as RFC 3986 (section 2.3) wants it of values.
@@ -41,7 +41,7 @@ const PATH: &AsciiSet = &QUERY
 /// What a run may render: values of `secret.*` and `env.*`.
 #[derive(Clone, Default)]
 pub struct Secrets {
-    secrets: BTreeMap<String, String>,
+    values: BTreeMap<String, String>,
     env: BTreeMap<String, String>,
     /// What to replace by what, longest first.
     scrub: Vec<(String, String)>,
@@ -49,7 +49,7 @@ pub struct Secrets {
 
 impl std::fmt::Debug for Secrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries(self.secrets.keys()).finish()
+        f.debug_set().entries(self.values.keys()).finish()
     }
 }
 
@@ -59,7 +59,7 @@ impl Secrets {
         let file = read_env_file(&root.join(".env"))?;
         let mut found = Self::default();
         let mut missing = Vec::new();
-        find(&plan.secrets, &file, &mut found.secrets, &mut missing);
+        find(&plan.secrets, &file, &mut found.values, &mut missing);
         find(&plan.env, &file, &mut found.env, &mut missing);
         if !missing.is_empty() {
             let names = missing.join(", ");
@@ -78,13 +78,13 @@ impl Secrets {
                 )),
             }));
         }
-        found.scrub = scrub_table(&found.secrets);
+        found.scrub = scrub_table(&found.values);
         Ok(found)
     }
 
     /// Values of `secret.*`, for rendering requests.
     pub fn secret_values(&self) -> minijinja::Value {
-        minijinja::Value::from_pairs(self.secrets.clone())
+        minijinja::Value::from_pairs(self.values.clone())
     }
 
     /// Values of `env.*`.
@@ -121,27 +121,45 @@ impl Secrets {
     }
 
     /// Texts of servers are shortened before they come here: what stands before `…` may be the
-    /// beginning of a secret.
+    /// beginning of a secret, and what stands behind it the end of one.
     fn scrub_cut(&self, mut text: String) -> String {
+        const CUT: char = '…';
         let mut from = 0;
-        while let Some(at) = text[from..].find('…').map(|at| from + at) {
-            let begun = self.scrub.iter().find_map(|(form, name)| {
-                let len =
-                    form.char_indices().map(|(len, _)| len).rev().find(|len| {
-                        *len >= SHORTEST_SCRUBBED && text[..at].ends_with(&form[..*len])
-                    })?;
-                Some((at - len, name))
+        while let Some(at) = text[from..].find(CUT).map(|at| from + at) {
+            let begun =
+                self.longest(|form| lengths(form).find(|len| text[..at].ends_with(&form[..*len])));
+            let after = at + CUT.len_utf8();
+            let ended = self.longest(|form| {
+                lengths(form).find(|len| text[after..].starts_with(&form[form.len() - len..]))
             });
+            if let Some((len, name)) = ended {
+                text.replace_range(after..after + len, name);
+            }
             from = match begun {
-                Some((start, name)) => {
-                    text.replace_range(start..at, name);
-                    start + name.len()
+                Some((len, name)) => {
+                    text.replace_range(at - len..at, name);
+                    after - len + name.len()
                 }
-                None => at,
-            } + '…'.len_utf8();
+                None => after,
+            };
         }
         text
     }
+
+    /// The longest of the lengths that `found` gives for a form, with the form's name.
+    fn longest(&self, found: impl Fn(&str) -> Option<usize>) -> Option<(usize, &str)> {
+        self.scrub
+            .iter()
+            .filter_map(|(form, name)| Some((found(form)?, name.as_str())))
+            .max_by_key(|(len, _)| *len)
+    }
+}
+
+/// Lengths at which `form` can be cut from either end, the longest first.
+fn lengths(form: &str) -> impl Iterator<Item = usize> {
+    (SHORTEST_SCRUBBED..form.len())
+        .rev()
+        .filter(|len| form.is_char_boundary(*len) && form.is_char_boundary(form.len() - len))
 }
 
 fn find(
@@ -258,7 +276,7 @@ mod tests {
         let secrets = BTreeMap::from([(name.to_owned(), value.to_owned())]);
         Secrets {
             scrub: scrub_table(&secrets),
-            secrets,
+            values: secrets,
             env: BTreeMap::new(),
         }
     }
@@ -294,7 +312,7 @@ mod tests {
         ]);
         let s = Secrets {
             scrub: scrub_table(&secrets),
-            secrets,
+            values: secrets,
             env: BTreeMap::new(),
         };
         assert_eq!(s.scrub("x token-long token"), "x [B] [A]");
@@ -305,6 +323,8 @@ mod tests {
         let s = with("KEY", "s3cr3t-value");
         assert_eq!(s.scrub("bad token s3cr3t-v…"), "bad token [KEY]…");
         assert_eq!(s.scrub("s3cr…, s3c…, x…"), "[KEY]…, s3c…, x…");
+        assert_eq!(s.scrub("…t-value is…"), "…[KEY] is…");
+        assert_eq!(s.scrub("s3cr3…"), "[KEY]…");
     }
 
     #[test]

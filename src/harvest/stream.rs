@@ -101,8 +101,12 @@ impl Stream {
 
     /// Walks all partitions into `part`.
     pub(super) async fn walk(self: Arc<Self>, part: Part) -> Result<Committed, Box<Failure>> {
-        let (committer, writer) =
-            Committer::start(part, self.name.clone(), self.run.world.events.clone());
+        let (committer, writer) = Committer::start(
+            part,
+            self.name.clone(),
+            self.run.world.clock,
+            self.run.world.events.clone(),
+        );
         let walked = self.clone().walk_partitions(committer).await;
         let staged = match writer.await {
             Ok(written) => written.map_err(|e| super::publish::disk_failure(&e))?,
@@ -158,7 +162,10 @@ impl Stream {
         self.plan()
             .request
             .render(&self.run.base, &names)
-            .map_err(|e| self.unrendered(&e.message))
+            .map_err(|e| match partition.label() {
+                label if label.is_empty() => self.unrendered(&e.message),
+                label => self.unrendered(&format!("{} ({label})", e.message)),
+            })
     }
 
     pub(super) fn unrendered(&self, message: &str) -> Box<Failure> {
@@ -166,7 +173,10 @@ impl Stream {
             exit: Exit::Failed,
             message: self.run.secrets.scrub(&format!("{}: {message}", self.name)),
             causes: Vec::new(),
-            hint: None,
+            hint: Some(
+                "correct the template in the pipeline file, or the values that `for` gives it"
+                    .to_owned(),
+            ),
         })
     }
 

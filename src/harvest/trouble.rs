@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::attempt::Asked;
 use super::verdict::Trouble;
 use super::walk::WalkFault;
 use crate::event::FailureClass;
@@ -14,7 +15,7 @@ use crate::fetch::transport::{SendError, SendErrorKind};
 use crate::plan::RecordsPlan;
 use crate::plan::duration::show;
 use crate::plan::language::LanguageProblem;
-use crate::records::problem::SelectError;
+use crate::records::problem::{SelectError, There};
 
 /// Most characters of a server's words in a message.
 const MOST_WORDS: usize = 200;
@@ -135,31 +136,46 @@ pub(super) fn unpaid(mut failed: Box<Failure>) -> Box<Failure> {
     failed
 }
 
+/// A source that gave no sign of life in the whole run: its address may be wrong.
+pub(super) fn never_answered(mut failure: Box<Failure>) -> Box<Failure> {
+    failure.hint = Some(
+        "no good answer came from there: check http or https, host and port under `source.url`, or run again when the server is up"
+            .to_owned(),
+    );
+    failure
+}
+
 /// A request that no repeat will bring through.
-pub(super) fn unsendable(error: &SendError) -> Box<Failure> {
+pub(super) fn unsendable(error: &SendError, asked: &Asked, place: &str) -> Box<Failure> {
+    let what = match error.kind {
+        SendErrorKind::UnknownHost => format!("there is no host behind {}", asked.origin),
+        SendErrorKind::Certificate => format!("no secure connection to {}", asked.origin),
+        _ => "the request cannot be sent".to_owned(),
+    };
     let hint = match error.kind {
         SendErrorKind::UnknownHost => {
             "is the host name under `source.url` right, and is this machine online?"
         }
         SendErrorKind::Certificate => {
-            "the server's certificate is not trusted here; verification cannot be turned off, so install its authority on this machine"
+            "check scheme, host and port under `source.url`; certificates are always verified: if this one is of your own authority, install that on this machine or name it in SSL_CERT_FILE"
         }
         _ => "check the headers and the URL that the templates render",
     };
-    failed(error.message.clone(), Vec::new(), Some(hint))
+    let causes = vec![error.message.clone(), format!("asked {}", asked.request)];
+    failed(at(place, &what), causes, Some(hint))
 }
 
 /// A URL of another origin.
-pub(super) fn refused(why: &str, place: &str) -> Box<Failure> {
-    failed(at(place, why), Vec::new(), None)
+pub(super) fn refused(why: &str, hint: Option<&str>, place: &str) -> Box<Failure> {
+    failed(at(place, why), Vec::new(), hint)
 }
 
 /// A body that did not arrive: `Err` is a transient trouble's text.
-pub(super) fn body(error: &BodyError) -> Result<Box<Failure>, String> {
+pub(super) fn body(error: &BodyError, place: &str) -> Result<Box<Failure>, String> {
     match error {
         BodyError::Send(_) => Err(error.to_string()),
         BodyError::TooLarge { .. } | BodyError::Decode(_) => {
-            Ok(failed(error.to_string(), Vec::new(), None))
+            Ok(failed(at(place, &error.to_string()), Vec::new(), None))
         }
     }
 }
@@ -205,8 +221,17 @@ pub(super) fn select(
     scrub: impl Fn(&str) -> String,
 ) -> Box<Failure> {
     let hint = match error {
+        SelectError::Absent {
+            reached,
+            missing,
+            there: There::Object(names),
+            ..
+        } if let Some(near) = near(missing, names) => {
+            let path: Vec<&str> = reached.iter().map(String::as_str).chain([near]).collect();
+            Some(format!("did you mean `records: {}`?", path.join(".")))
+        }
         SelectError::Absent { .. } => Some(format!(
-            "look at an answer with `gleaner preview` and correct `records`; if `{}` may be missing, write `records: {{ optional: … }}`",
+            "correct `records` after an answer of the API; if `{0}` may be missing, write `records: {{ optional: {0} }}`",
             records.path
         )),
         _ => None,
@@ -217,6 +242,16 @@ pub(super) fn select(
         causes: vec![format!("asked {url}")],
         hint,
     })
+}
+
+/// The name that was probably meant.
+fn near<'a>(missing: &str, names: &'a [String]) -> Option<&'a str> {
+    names
+        .iter()
+        .map(|name| (strsim::normalized_damerau_levenshtein(missing, name), name))
+        .filter(|(likeness, _)| *likeness > 0.5)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name.as_str())
 }
 
 /// What a server says of an error: the usual members of JSON error bodies (RFC 9457 and custom),

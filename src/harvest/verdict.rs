@@ -60,7 +60,7 @@ impl Trouble {
 }
 
 /// A throttle without a hint, and `wait` without a time, pause the scope for this long (design, 3.3).
-const UNTOLD_WAIT: Duration = Duration::from_secs(60);
+const UNTOLD_WAIT: Duration = Duration::from_mins(1);
 
 /// Judges by the stream's own rules; `None` leaves it to [`by_status`].
 pub(super) fn by_rules(

@@ -1,7 +1,7 @@
 //! From what was written to what will be done: the only way to a [`Plan`].
 //!
 //! Every mistake of the file is found at once, in file order, offline. One file per table of the
-//! pipeline language; [`names`] holds what they share: templates, the names they may use, and
+//! pipeline language; `names` holds what they share: templates, the names they may use, and
 //! what was found wrong.
 
 mod names;

@@ -165,11 +165,17 @@ pub(super) fn absent(text: &str, path: &Path) -> SelectError {
     }
 }
 
-/// The text around a byte offset.
+/// The text around a byte offset; `…` stands where it is cut, which also tells those who scrub
+/// secrets that one may be cut there.
 fn around(text: &str, at: usize, reach: usize) -> String {
     let start = text.floor_char_boundary(at.saturating_sub(reach));
     let end = text.ceil_char_boundary(at.saturating_add(reach).min(text.len()));
-    text.get(start..end).unwrap_or_default().to_owned()
+    format!(
+        "{}{}{}",
+        if start > 0 { "…" } else { "" },
+        text.get(start..end).unwrap_or_default(),
+        if end < text.len() { "…" } else { "" }
+    )
 }
 
 #[cfg(test)]

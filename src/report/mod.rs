@@ -1,6 +1,6 @@
 //! Events to people and machines: bars on a terminal, lines elsewhere, NDJSON for programs.
 //!
-//! What is shown is decided as plain text by [`board`] and [`lines`], so tests read it; only
+//! What is shown is decided as plain text by `board` and `lines`, so tests read it; only
 //! `bars` knows a terminal. All text from outside goes through [`clean`] first.
 
 mod bars;

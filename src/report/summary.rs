@@ -14,10 +14,9 @@ use super::style::{BAD, GOOD, NAME, NOTE, paint};
 /// Draws it, with styles and a last newline.
 pub fn draw(summary: &Summary) -> String {
     let mut out = format!(
-        "{} {} in {}\n",
+        "{} {}\n",
         paint(NAME, &format!("{}:", clean(&summary.pipeline))),
-        verdict(summary.exit),
-        duration(summary.took)
+        verdict(summary.exit, &duration(summary.took))
     );
     out.push_str(&streams(&summary.streams));
     let _ = writeln!(
@@ -47,16 +46,17 @@ pub fn draw(summary: &Summary) -> String {
     out
 }
 
-fn verdict(exit: Exit) -> String {
-    match exit {
-        Exit::Complete => paint(GOOD, "complete"),
-        Exit::Held => paint(NOTE, "complete, but held back by its checks"),
-        Exit::Resumable => paint(NOTE, "not finished; run it again later"),
-        Exit::Interrupted | Exit::Terminated => paint(NOTE, "stopped"),
-        Exit::Disk => paint(BAD, "failed, the disk is full or not writable"),
-        Exit::Locked => paint(BAD, "not started, another run holds the lock"),
-        Exit::Failed | Exit::Usage | Exit::Invalid => paint(BAD, "failed"),
-    }
+fn verdict(exit: Exit, took: &str) -> String {
+    let (style, word, why) = match exit {
+        Exit::Complete => return format!("{} in {took}", paint(GOOD, "complete")),
+        Exit::Held => (NOTE, "held back by its checks", ""),
+        Exit::Resumable => (NOTE, "not finished", "; run it again later"),
+        Exit::Interrupted | Exit::Terminated => (NOTE, "stopped", ""),
+        Exit::Disk => (BAD, "failed", "; the disk is full or not writable"),
+        Exit::Locked => (BAD, "not started", "; another run holds the lock"),
+        Exit::Failed | Exit::Usage | Exit::Invalid => (BAD, "failed", ""),
+    };
+    format!("{} after {took}{why}", paint(style, word))
 }
 
 fn stopped(failure: &Failure) -> bool {
@@ -204,9 +204,12 @@ mod tests {
             pages: 0,
             repeats: 0,
             failure: Some(
-                Failure::new(Exit::Failed, "GET /events answered 401 Unauthorized")
-                    .because("tried once")
-                    .hint("set DEMO_TOKEN in the environment or in .env"),
+                Failure::new(
+                    Exit::Failed,
+                    "events: GET /events answered 401 Unauthorized",
+                )
+                .because("tried once")
+                .hint("set DEMO_TOKEN in the environment or in .env"),
             ),
             ..stream("events")
         };
@@ -220,12 +223,12 @@ mod tests {
             exit: Exit::Failed,
         };
         insta::assert_snapshot!(plain(&summary), @r"
-        demo: failed in 3s
+        demo: failed after 3s
           stream      rows  pages  file
           articles  12,397    124  data/demo/articles.csv (1.2 MB), 3 repeats dropped
           events         0      0  failed, nothing published
           requests  125 (1 failed attempt: 1 fatal)
-        error: stream `events`: GET /events answered 401 Unauthorized
+        error: events: GET /events answered 401 Unauthorized
           because: tried once
           hint: set DEMO_TOKEN in the environment or in .env
         ");

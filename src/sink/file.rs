@@ -132,9 +132,51 @@ impl Out {
         })
     }
 
+    /// Takes a whole file as the content instead of copying it, where that can be: nothing was
+    /// written yet, no compression, the same file system. The file is then gone from its place.
+    pub fn adopt(&mut self, from: &Path) -> Result<bool, SinkError> {
+        self.try_adopt(from).map_err(|e| self.failed(e))
+    }
+
+    fn try_adopt(&mut self, from: &Path) -> io::Result<bool> {
+        let (Stream::Plain(out), Some(place)) = (&mut self.stream, &self.place) else {
+            return Ok(false);
+        };
+        let Base::File(file) = out.get_ref() else {
+            return Ok(false);
+        };
+        let fresh = file.metadata()?;
+        if fresh.len() > 0 || !out.buffer().is_empty() {
+            return Ok(false);
+        }
+        let adopted = File::options().read(true).write(true).open(from)?;
+        // The mode that a new file gets here, by umask.
+        adopted.set_permissions(fresh.permissions())?;
+        match fs::rename(from, &place.beside) {
+            Ok(()) => {
+                *out.get_mut() = Base::File(adopted);
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Copies bytes `start..end` of a file; between plain files the kernel does it
     /// (`copy_file_range`), so that they never pass through this process.
-    pub fn copy(&mut self, mut from: &File, start: u64, end: u64) -> io::Result<()> {
+    pub fn copy(&mut self, from: &File, start: u64, end: u64) -> Result<(), SinkError> {
+        self.try_copy(from, start, end).map_err(|e| self.failed(e))
+    }
+
+    fn failed(&self, source: io::Error) -> SinkError {
+        let shown = match &self.place {
+            Some(place) => place.target.clone(),
+            None => Target::Stdout.shown(),
+        };
+        SinkError::new("write", shown, source)
+    }
+
+    fn try_copy(&mut self, mut from: &File, start: u64, end: u64) -> io::Result<()> {
         from.seek(SeekFrom::Start(start))?;
         let mut bytes = from.take(end - start);
         let copied = match &mut self.stream {
@@ -158,12 +200,7 @@ impl Out {
     /// Brings everything to the disk and the file to its place; returns its size in bytes
     /// (nothing for standard output).
     pub fn finish(mut self) -> Result<u64, SinkError> {
-        let shown = match &self.place {
-            Some(place) => place.target.clone(),
-            None => Target::Stdout.shown(),
-        };
-        self.complete()
-            .map_err(|source| SinkError::new("write", shown, source))
+        self.complete().map_err(|e| self.failed(e))
     }
 
     fn complete(&mut self) -> io::Result<u64> {

@@ -1,7 +1,7 @@
-//! Rows to files: [`write`] takes records in canonical order and leaves a whole file, or none.
+//! Rows to files: [`write()`] takes records in canonical order and leaves a whole file, or none.
 //!
 //! Declared columns are projected ([`project`]), undeclared ones found by flattening
-//! ([`flatten`]); a [`Sink`] writes the cells as [`csv`] or [`ndjson`]; [`file`] puts the bytes
+//! ([`flatten`]); a [`Sink`] writes the cells as [`csv`] or [`ndjson`]; [`mod@file`] puts the bytes
 //! beside the target and renames. Values stay JSON as spelled until the very last step.
 
 pub mod csv;

@@ -1,7 +1,7 @@
 //! What was written: optional, spanned, unchecked.
 //!
 //! The types here are the one source of truth for the shape of a pipeline file: serde reads
-//! them, schemars makes the JSON Schema of them, and [`shape`] walks a file along that schema to
+//! them, schemars makes the JSON Schema of them, and `shape` walks a file along that schema to
 //! find every mistake at once.
 
 mod allowed;

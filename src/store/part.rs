@@ -45,6 +45,16 @@ impl Part {
         File::open(&self.path).map_err(|e| DiskError::new("open", &self.path, e))
     }
 
+    /// Its length in bytes.
+    pub fn len(&self) -> u64 {
+        self.end
+    }
+
+    /// Whether nothing was appended.
+    pub fn is_empty(&self) -> bool {
+        self.end == 0
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

@@ -3,7 +3,8 @@
 //!
 //! The snapshots are what the program says, word for word.
 
-use std::time::Duration;
+use std::process::Stdio;
+use std::sync::mpsc;
 
 use crate::scene::{Project, Reply, Said, Server};
 
@@ -177,12 +178,10 @@ fn redirected_in_circles() {
 #[test]
 fn nobody_listens() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let server = good();
     let closed = listener.local_addr().unwrap();
     drop(listener);
     let text = pipeline(&format!("http://{closed}"));
-    let project =
-        Project::new(&text.replace(&closed.to_string(), &closed.to_string())).knows(&server);
+    let project = Project::new(&text);
     let said = project.run(&["run", "items"]);
     assert_eq!(said.code, Some(75), "{}", said.shown);
     project.is_untouched();
@@ -196,7 +195,18 @@ fn nobody_listens() {
 #[test]
 fn a_host_that_is_not_there() {
     let project = Project::new(&pipeline("http://api.gleaner.invalid"));
-    fails("unknown_host", 1, &project, &["run", "items"]);
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(1), "{}", said.shown);
+    project.is_untouched();
+    // What the resolver says is its own affair.
+    let shown: Vec<&str> = said
+        .shown
+        .lines()
+        .filter(|l| !l.contains("dns error"))
+        .collect();
+    assert_eq!(shown.len() + 1, said.shown.lines().count());
+    let shown = shown.join("\n");
+    insta::assert_snapshot!("unknown_host", shown);
 }
 
 #[test]
@@ -292,27 +302,300 @@ fn files_of_for() {
     let project = with("{ file: ids.csv }");
     fails("for_file_missing", 2, &project, &["run", "items"]);
     project.write("ids.csv", "name,age\nx,1\n");
-    fails("for_column_missing", 1, &project, &["run", "items"]);
+    fails("for_column_unknown", 1, &project, &["run", "items"]);
+    let project = with("{ file: ids.csv, column: id }");
+    project.write("ids.csv", "name,age\nx,1\n");
+    fails("for_column_missing", 2, &project, &["run", "items"]);
     assert_eq!(server.heard(), [""; 0]);
 }
 
 #[test]
-fn a_path_that_renders_to_nothing() {
+fn a_url_that_renders_to_nothing() {
+    let text =
+        pipeline("\"{{ vars.place }}\"").replace("source:", "vars: { place: \"\" }\nsource:");
+    let project = Project::new(&text);
+    fails("url_renders_empty", 2, &project, &["run", "items"]);
+}
+
+#[test]
+fn templates_that_render_to_nothing_usable() {
     let server = good();
+    let right = pipeline(&server.url());
+    for (name, exit, line, by) in [
+        (
+            "path_renders_null",
+            1,
+            "    get: /items",
+            "    for: { id: [null] }\n    get: /items/{{ id }}",
+        ),
+        (
+            "target_is_no_url",
+            1,
+            "    get: /items",
+            "    for: { link: [items] }\n    get: \"{{ link }}\"",
+        ),
+        (
+            "header_with_line_break",
+            1,
+            "    get: /items",
+            "    for: { id: [\"a\\nb\"] }\n    get: /items\n    headers: { X-Id: \"{{ id }}\" }",
+        ),
+        (
+            "sink_renders_empty",
+            2,
+            "csv: data/items.csv",
+            "csv: \"{{ '' }}\"",
+        ),
+    ] {
+        let project = Project::new(&right.replace(line, by)).knows(&server);
+        fails(name, exit, &project, &["run", "items"]);
+    }
+    assert_eq!(server.heard(), [""; 0]);
+}
+
+#[test]
+fn a_server_that_says_nothing() {
+    let server = Server::start(|_| {
+        std::thread::park();
+        Reply::new(500, "")
+    });
     let text = pipeline(&server.url()).replace(
-        "    get: /items",
-        "    for: { id: [\"\"] }\n    get: /items/{{ id }}/x",
+        "attempts: 2 }",
+        "attempts: 1 }\n  timeouts: { headers: 200ms }",
     );
     let project = Project::new(&text).knows(&server);
-    let _ = project;
-    let nowhere = pipeline(&server.url())
-        .replace("streams:", "vars: { place: \"\" }\nstreams:")
-        .replace(&server.url(), "\"{{ vars.place }}\"");
-    fails(
-        "url_renders_empty",
-        2,
-        &Project::new(&nowhere),
-        &["run", "items"],
+    fails("no_answer", 75, &project, &["run", "items"]);
+}
+
+#[test]
+fn an_answer_that_is_cut_off() {
+    answered(
+        "cut_off",
+        75,
+        Reply::json(r#"[{"id":1}"#).header("content-length", "99"),
     );
-    let _ = Duration::ZERO;
+}
+
+/// A server that says its piece to whoever speaks first.
+fn says_always(name: &str, exit: i32, scheme: &str, piece: &'static [u8]) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            use std::io::{Read, Write};
+            let mut stream = stream?;
+            let _ = stream.read(&mut [0; 4096])?;
+            stream.write_all(piece)?;
+        }
+        std::io::Result::Ok(())
+    });
+    let project = Project::new(&pipeline(&format!("{scheme}://{address}")));
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(exit), "{}", said.shown);
+    project.is_untouched();
+    insta::assert_snapshot!(
+        name,
+        said.shown
+            .replace(&format!(":{}", address.port()), ":[port]")
+    );
+}
+
+#[test]
+fn answers_that_are_not_http() {
+    says_always("not_http", 75, "http", b"SSH-2.0-OpenSSH_9.6\r\n");
+}
+
+#[test]
+fn https_where_only_http_is_spoken() {
+    says_always(
+        "https_to_http",
+        1,
+        "https",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    );
+}
+
+#[test]
+fn a_certificate_that_nobody_vouches_for() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut python = std::process::Command::new(folder.join("target/real/py/bin/python"))
+        .arg(folder.join("tests/certs/serve.py"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("tests/run installs it");
+    let mut port = String::new();
+    let mut said = std::io::BufReader::new(python.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut said, &mut port).unwrap();
+    let port = port.trim();
+    let project = Project::new(&pipeline(&format!("https://localhost:{port}")));
+    let said = project.run(&["run", "items"]);
+    python.kill().unwrap();
+    python.wait().unwrap();
+    assert_eq!(said.code, Some(1), "{}", said.shown);
+    project.is_untouched();
+    insta::assert_snapshot!(
+        "certificate",
+        said.shown.replace(&format!(":{port}"), ":[port]")
+    );
+}
+
+/// Starts a run against a server that never answers the second page, and signals it there.
+fn signalled(name: &str, signal: &str, exit: i32) {
+    let (tell, asked) = mpsc::channel();
+    let (go, wait) = mpsc::channel::<()>();
+    let (tell, wait) = (std::sync::Mutex::new(tell), std::sync::Mutex::new(wait));
+    let server = Server::start(move |request| {
+        if request.starts_with("GET /items?page=1 ") {
+            return Reply::json(r#"[{"id":1},{"id":2}]"#);
+        }
+        if request.starts_with("GET /items?page=2 ") {
+            let _ = tell.lock().unwrap().send(());
+            let _ = wait.lock().unwrap().recv();
+            return Reply::json(r#"[{"id":3}]"#);
+        }
+        Reply::json("[]")
+    });
+    let text = pipeline(&server.url()).replace(
+        "    get: /items",
+        "    get: /items\n    pages: { page: { to: page } }",
+    );
+    let project = Project::new(&text).knows(&server);
+    let running = project
+        .command(&["run", "items"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    asked.recv().expect("page 2 is asked for");
+    let killed = std::process::Command::new("/bin/kill")
+        .args([signal, &running.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(killed.success());
+    let output = running.wait_with_output().unwrap();
+    let said = project.said(&["run", "items"], &output);
+    assert_eq!(said.code, Some(exit), "{}", said.shown);
+    project.is_untouched();
+    insta::assert_snapshot!(name, said.shown);
+
+    drop(go);
+    let again = project.run(&["run", "items"]);
+    assert_eq!(again.code, Some(0), "{}", again.shown);
+    let data = std::fs::read_to_string(project.path().join("data/items.csv")).unwrap();
+    assert_eq!(data.replace('\r', ""), "id\n1\n2\n3\n");
+}
+
+#[test]
+fn ctrl_c_stops_gracefully() {
+    signalled("interrupted", "-INT", 130);
+}
+
+#[test]
+fn a_termination_stops_gracefully() {
+    signalled("terminated", "-TERM", 143);
+}
+
+#[test]
+fn a_reader_that_leaves_early() {
+    let server = good();
+    let right = pipeline(&server.url());
+    let text = right.replace("data/items.csv", "\"-\"");
+    let table = text.replace("csv:", "ndjson:");
+    for (name, text, args, exit) in [
+        ("closed_json", &right, vec!["run", "items", "--json"], 0),
+        ("closed_preview", &right, vec!["preview", "items"], 0),
+        ("closed_check", &right, vec!["check", "--json"], 0),
+        ("closed_csv", &text, vec!["run", "items"], 1),
+        ("closed_ndjson", &table, vec!["run", "items"], 1),
+    ] {
+        let project = Project::new(text).knows(&server);
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = project
+            .command(&args)
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        let said = project.said(&args, &output);
+        assert_eq!(said.code, Some(exit), "{}", said.shown);
+        insta::assert_snapshot!(name, said.shown);
+    }
+}
+
+#[test]
+fn a_full_disk() {
+    let server = good();
+    for format in ["csv", "ndjson"] {
+        let text =
+            pipeline(&server.url()).replace("csv: data/items.csv", &format!("{format}: \"-\""));
+        let project = Project::new(&text).knows(&server);
+        let output = project
+            .command(&["run", "items"])
+            .stdout(std::fs::File::create("/dev/full").unwrap())
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        let said = project.said(&["run", "items"], &output);
+        assert_eq!(said.code, Some(73), "{}", said.shown);
+        project.is_untouched();
+        insta::assert_snapshot!("disk_full", said.shown);
+    }
+}
+
+#[test]
+fn a_project_that_takes_no_state() {
+    let server = good();
+    let project = Project::new(&pipeline(&server.url())).knows(&server);
+    project.write(".gleaner", "not a folder");
+    fails("state_not_writable", 73, &project, &["run", "items"]);
+    assert_eq!(server.heard(), [""; 0]);
+}
+
+#[test]
+fn a_stream_that_fails_does_not_hold_the_others() {
+    let server = Server::start(|request| {
+        if request.starts_with("GET /items ") {
+            Reply::json(r#"[{"id":1}]"#)
+        } else {
+            Reply::new(404, "")
+        }
+    });
+    let text = pipeline(&server.url())
+        .replace(
+            "    get: /items",
+            "    get: /items\n  gone:\n    get: /gone",
+        )
+        .replace("data/items.csv", "data/{{ stream }}.csv");
+    let project = Project::new(&text).knows(&server);
+    project.write("data/gone.csv", "id\nold\n");
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(1), "{}", said.shown);
+    let read = |name: &str| {
+        let text = std::fs::read_to_string(project.path().join(name)).unwrap();
+        text.replace('\r', "")
+    };
+    assert_eq!(read("data/items.csv"), "id\n1\n");
+    assert_eq!(read("data/gone.csv"), "id\nold\n");
+}
+
+#[test]
+fn quiet_and_json_say_why_too() {
+    let server = Server::says(Reply::new(404, ""));
+    let project = Project::new(&pipeline(&server.url())).knows(&server);
+    fails("quiet", 1, &project, &["run", "items", "-q"]);
+    let said = project.run(&["run", "items", "--json"]);
+    assert_eq!(said.code, Some(1));
+    let last: Vec<&str> = said.stdout.lines().rev().take(2).collect();
+    assert!(
+        last[0].contains(r#""event":"run_finished","complete":false,"exit":1"#),
+        "{}",
+        last[0]
+    );
+    assert!(
+        last[1].contains(r#""message":"items, page 1: 404 Not Found""#),
+        "{}",
+        last[1]
+    );
+    assert!(said.stderr.contains("hint: check `get`"), "{}", said.stderr);
 }

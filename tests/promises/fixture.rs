@@ -8,6 +8,7 @@ use std::time::Duration;
 use gleaner::clock::Clock;
 use gleaner::event::{Event, Fact};
 use gleaner::failure::{Exit, Failure};
+use gleaner::fetch::transport::{Boxed, Request, Response, SendError, SharedTransport, Transport};
 use gleaner::harvest::events::Events;
 use gleaner::harvest::summary::{StreamSummary, Summary};
 use gleaner::harvest::{Harvest, Options, World};
@@ -35,6 +36,7 @@ pub(crate) struct Scene<'a> {
     options: Options,
     files: Vec<(&'a str, &'a str)>,
     stop_after: Option<Duration>,
+    travel: Option<(Duration, u64)>,
 }
 
 /// What a run left behind.
@@ -58,6 +60,7 @@ impl<'a> Scene<'a> {
             options: Options::default(),
             files: Vec::new(),
             stop_after: None,
+            travel: None,
         }
     }
 
@@ -76,6 +79,12 @@ impl<'a> Scene<'a> {
     /// Somebody asks for a graceful stop this long after the start.
     pub(crate) fn stop_after(mut self, wait: Duration) -> Self {
         self.stop_after = Some(wait);
+        self
+    }
+
+    /// Requests are on their way for up to `most` before they arrive, drawn from `seed`.
+    pub(crate) fn travel(mut self, most: Duration, seed: u64) -> Self {
+        self.travel = Some((most, seed));
         self
     }
 
@@ -98,9 +107,19 @@ impl<'a> Scene<'a> {
             let api = SimApi::with_clock(self.rules, clock);
             let (asks, stop) = tokio::sync::watch::channel(false);
             let heard = Arc::clone(&events);
+            let near = MemoryTransport::shared(Arc::clone(&api));
+            let transport = match self.travel {
+                None => near,
+                Some((most, seed)) => Arc::new(Far {
+                    near,
+                    clock,
+                    most,
+                    dice: Mutex::new(fastrand::Rng::with_seed(seed)),
+                }),
+            };
             let world = World {
                 clock,
-                transport: MemoryTransport::shared(Arc::clone(&api)),
+                transport,
                 root: root.path().to_owned(),
                 events: Events::new(clock, move |event| {
                     heard.lock().expect("no panic").push(event.clone());
@@ -207,5 +226,27 @@ impl Ran {
             .iter()
             .filter(|event| wanted(&event.fact))
             .count()
+    }
+}
+
+/// A transport whose requests take a while to arrive, and arrive even if nobody waits any more.
+#[derive(Debug)]
+struct Far {
+    near: SharedTransport,
+    clock: Clock,
+    most: Duration,
+    dice: Mutex<fastrand::Rng>,
+}
+
+impl Transport for Far {
+    fn send(&self, request: Request) -> Boxed<'_, Result<Response, SendError>> {
+        let share = self.dice.lock().expect("no panic").f64();
+        let arrival = self.clock.now() + self.most.mul_f64(share);
+        let (near, clock) = (Arc::clone(&self.near), self.clock);
+        let way = tokio::spawn(async move {
+            clock.sleep_until(arrival).await;
+            near.send(request).await
+        });
+        Box::pin(async move { way.await.expect("no panic") })
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use gleaner::event::Fact;
 use gleaner::failure::Exit;
 use gleaner::sim::{Dataset, Listing, Paging, Route, Rules, SimReply, SimRequest};
 
@@ -17,19 +18,22 @@ streams:
   a:
     get: /a
     records: data
-{}
+    {}
 sink: {{ ndjson: out/a.ndjson }}
 ",
-        stream
-            .lines()
-            .map(|line| format!("    {line}\n"))
-            .collect::<String>()
+        stream.replace('\n', "\n    ")
     )
 }
 
+/// A server that answers so, and has enough after a few hundred requests.
 fn custom(answer: impl Fn(&SimRequest) -> SimReply + Send + Sync + 'static) -> Rules {
+    let asked = AtomicU64::new(0);
+    let patient = move |request: &SimRequest| match asked.fetch_add(1, Ordering::Relaxed) {
+        0..300 => answer(request),
+        _ => SimReply::error(418, "asked for ever"),
+    };
     Rules {
-        routes: vec![Route::custom("/a", Arc::new(answer))],
+        routes: vec![Route::custom("/a", Arc::new(patient))],
         ..Rules::default()
     }
 }
@@ -195,6 +199,11 @@ fn fewer_records_than_the_api_tells_of_are_held() {
         let ran = refused(&stream, custom(answer), Exit::Held);
         says(&ran, "tells of 5 records, but its pages held 3");
     }
+    // Without `expect.total` they are published, and the shortfall is told.
+    let yaml = pipeline("pages: { page: { to: page, total: total } }");
+    let ran = Scene::new(&yaml, custom(answer)).run().complete();
+    let told = |fact: &Fact| matches!(fact, Fact::Noticed { message, .. } if message.contains("5 records, but its pages held 3"));
+    assert_eq!(ran.facts(told), 1);
 }
 
 #[test]

@@ -9,10 +9,10 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 /// What stands at the target before every run: it must still stand there after a failed one.
-pub const OLD: &str = "id\r\nold\r\n";
+pub(crate) const OLD: &str = "id\r\nold\r\n";
 
 /// A project in a temporary folder.
-pub struct Project {
+pub(crate) struct Project {
     folder: tempfile::TempDir,
     /// What to replace in output by what.
     redact: Vec<(String, String)>,
@@ -20,7 +20,7 @@ pub struct Project {
 
 impl Project {
     /// A project with one pipeline, `items`, and the output of an earlier run.
-    pub fn new(pipeline: &str) -> Self {
+    pub(crate) fn new(pipeline: &str) -> Self {
         let project = Self {
             folder: tempfile::tempdir().expect("a folder"),
             redact: Vec::new(),
@@ -31,7 +31,7 @@ impl Project {
     }
 
     /// Hides a server's port in what is shown.
-    pub fn knows(mut self, server: &Server) -> Self {
+    pub(crate) fn knows(mut self, server: &Server) -> Self {
         let port = server.address.port();
         let n = self.redact.len();
         let name = ["[port]", "[other port]"][n.min(1)];
@@ -40,35 +40,37 @@ impl Project {
     }
 
     /// The folder.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
     /// Writes a file of the project.
-    pub fn write(&self, path: &str, text: &str) {
+    pub(crate) fn write(&self, path: &str, text: &str) {
         let path = self.path().join(path);
         std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
         std::fs::write(path, text).expect("a file");
     }
 
     /// The program, about to start here.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gleaner"));
         command
             .args(args)
             .current_dir(self.path())
             .env_clear()
+            // No test needs the system's authorities, and reading them all takes its time.
+            .env("SSL_CERT_FILE", authority())
             .stdin(Stdio::null());
         command
     }
 
     /// Runs the program to its end.
-    pub fn run(&self, args: &[&str]) -> Said {
+    pub(crate) fn run(&self, args: &[&str]) -> Said {
         self.run_with(args, &[])
     }
 
     /// Runs the program with environment variables.
-    pub fn run_with(&self, args: &[&str], env: &[(&str, &str)]) -> Said {
+    pub(crate) fn run_with(&self, args: &[&str], env: &[(&str, &str)]) -> Said {
         let output = self
             .command(args)
             .envs(env.iter().copied())
@@ -78,14 +80,17 @@ impl Project {
     }
 
     /// What the program said, made the same for every run.
-    pub fn said(&self, args: &[&str], output: &Output) -> Said {
+    pub(crate) fn said(&self, args: &[&str], output: &Output) -> Said {
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!stderr.contains("panicked"), "{stderr}");
         let mut shown = format!("$ gleaner {}\n", args.join(" "));
         for (name, text) in [("stdout", &stdout), ("stderr", &stderr)] {
             if !text.is_empty() {
-                let _ = write!(shown, "--- {name}\n{text}");
+                let _ = writeln!(shown, "--- {name}");
+                // How often progress is told depends on the time a run takes.
+                let lines = text.split_inclusive('\n');
+                shown.extend(lines.filter(|line| !line.starts_with("items  ")));
             }
         }
         let code = output.status.code();
@@ -93,6 +98,14 @@ impl Project {
         let mut shown = shown.replace(&self.path().display().to_string(), "[project]");
         for (what, by) in &self.redact {
             shown = shown.replace(what, by);
+        }
+        // A run's folder is named by the time.
+        if let Some((before, after)) = shown.split_once(".gleaner/runs/") {
+            let id = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+            shown = format!(
+                "{before}.gleaner/runs/[run]{}",
+                &after[id.unwrap_or(after.len())..]
+            );
         }
         Said {
             code,
@@ -103,7 +116,7 @@ impl Project {
     }
 
     /// Every file of the project, hidden ones included.
-    pub fn files(&self) -> Vec<PathBuf> {
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         let mut folders = vec![self.path().to_owned()];
         while let Some(folder) = folders.pop() {
@@ -121,7 +134,7 @@ impl Project {
     }
 
     /// The old output stands as it was, alone: nothing half-written, nothing left behind.
-    pub fn is_untouched(&self) {
+    pub(crate) fn is_untouched(&self) {
         let data = std::fs::read_to_string(self.path().join("data/items.csv"));
         assert_eq!(data.expect("the old output"), OLD);
         let left: Vec<_> = self
@@ -134,48 +147,50 @@ impl Project {
     }
 }
 
-/// What one start of the program came to.
-pub struct Said {
-    /// The exit code, if it was not killed.
-    pub code: Option<i32>,
-    /// Standard output.
-    pub stdout: String,
-    /// Standard error.
-    pub stderr: String,
-    /// All of it, with ports, paths and times hidden: for snapshots.
-    pub shown: String,
+/// An authority that vouches for no server here.
+fn authority() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/certs/other.pem")
 }
 
-/// Measured times differ from run to run; they are all written `1.2s`, `340ms` and the like.
+/// What one start of the program came to.
+pub(crate) struct Said {
+    /// The exit code, if it was not killed.
+    pub(crate) code: Option<i32>,
+    /// Standard output.
+    pub(crate) stdout: String,
+    /// Standard error.
+    pub(crate) stderr: String,
+    /// All of it, with ports, paths and times hidden: for snapshots.
+    pub(crate) shown: String,
+}
+
+/// Measured times differ from run to run: seconds and parts of them are written `[time]`.
 fn times_hidden(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
-    for line in text.split_inclusive('\n') {
-        let mut rest = line;
-        while let Some(at) = ["over ", "took ", "took: ", " in ", "waited "]
-            .iter()
-            .filter_map(|before| rest.find(before).map(|at| at + before.len()))
-            .min()
-        {
+    let mut rest = text;
+    while let Some(at) = rest.find(|c: char| c.is_ascii_digit()) {
+        let digits = rest[at..]
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .map_or(rest.len(), |end| at + end);
+        let unit = rest[digits..]
+            .find(|c: char| !c.is_alphabetic())
+            .map_or(rest.len(), |end| digits + end);
+        let whole_word = !rest[..at].ends_with(|c: char| c.is_alphanumeric() || c == '/');
+        if whole_word && ["ms", "s", "us", "µs"].contains(&&rest[digits..unit]) {
             shown.push_str(&rest[..at]);
-            rest = &rest[at..];
-            let digits = rest
-                .find(|c: char| !c.is_ascii_digit() && c != '.')
-                .unwrap_or(rest.len());
-            let unit = rest[digits..]
-                .find(|c: char| !c.is_alphabetic())
-                .map_or(rest.len(), |unit| digits + unit);
-            if digits > 0 && ["ms", "s", "us", "µs", "min"].contains(&rest[digits..unit].trim()) {
-                shown.push_str("[time]");
-                rest = &rest[unit..];
-            }
+            shown.push_str("[time]");
+        } else {
+            shown.push_str(&rest[..unit]);
         }
-        shown.push_str(rest);
+        rest = &rest[unit..];
     }
-    shown
+    shown.push_str(rest);
+    // Jitter may be next to nothing.
+    shown.replace("again now", "again in [time]")
 }
 
 /// An answer: status line and headers in short, and a body.
-pub struct Reply {
+pub(crate) struct Reply {
     status: u16,
     headers: Vec<(&'static str, String)>,
     body: String,
@@ -183,12 +198,12 @@ pub struct Reply {
 
 impl Reply {
     /// An answer with JSON in it.
-    pub fn json(body: impl Into<String>) -> Self {
+    pub(crate) fn json(body: impl Into<String>) -> Self {
         Self::new(200, body).header("content-type", "application/json")
     }
 
     /// An answer.
-    pub fn new(status: u16, body: impl Into<String>) -> Self {
+    pub(crate) fn new(status: u16, body: impl Into<String>) -> Self {
         Self {
             status,
             headers: Vec::new(),
@@ -197,14 +212,20 @@ impl Reply {
     }
 
     /// With one header more.
-    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 
     fn bytes(&self) -> Vec<u8> {
         let mut head = format!("HTTP/1.1 {} X\r\nconnection: close\r\n", self.status);
-        let _ = write!(head, "content-length: {}\r\n", self.body.len());
+        if !self
+            .headers
+            .iter()
+            .any(|(name, _)| *name == "content-length")
+        {
+            let _ = write!(head, "content-length: {}\r\n", self.body.len());
+        }
         for (name, value) in &self.headers {
             let _ = write!(head, "{name}: {value}\r\n");
         }
@@ -216,15 +237,15 @@ impl Reply {
 
 /// A server on loopback that keeps every byte it is sent.
 #[derive(Clone)]
-pub struct Server {
+pub(crate) struct Server {
     /// Where it listens.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     heard: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
     /// Answers each request, given whole as text with its target, by `answer`.
-    pub fn start(answer: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(answer: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let server = Self {
             address: listener.local_addr().expect("an address"),
@@ -261,7 +282,7 @@ impl Server {
     }
 
     /// Always the same answer.
-    pub fn says(reply: Reply) -> Self {
+    pub(crate) fn says(reply: Reply) -> Self {
         let reply = Mutex::new(reply);
         Self::start(move |_| {
             let reply = reply.lock().expect("the reply");
@@ -274,12 +295,12 @@ impl Server {
     }
 
     /// Its base URL.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// Every request so far, whole.
-    pub fn heard(&self) -> Vec<String> {
+    pub(crate) fn heard(&self) -> Vec<String> {
         self.heard.lock().expect("the log").clone()
     }
 }
