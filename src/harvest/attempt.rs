@@ -12,6 +12,7 @@ use super::backoff::Backoff;
 use super::budget::Reservation;
 use super::circuit::Came;
 use super::hosts::Pass;
+use super::outcome::{is_timeout, timed_out};
 use super::run::interrupted;
 use super::stream::Stream;
 use super::trouble;
@@ -103,6 +104,8 @@ impl Stream {
         let started = run.world.clock.now();
         let mut backoff: Option<Backoff> = None;
         let mut attempt = 0;
+        // What this attempt has cost its host's budget for retries.
+        let mut taken = 0;
         loop {
             attempt += 1;
             let mut in_line = Duration::ZERO;
@@ -112,6 +115,7 @@ impl Stream {
             let (trouble, sent) = match outcome {
                 Outcome::Page(answer, page, last) => {
                     run.budget.learn(answer.body.len());
+                    run.hosts.give_back(&request.url, taken);
                     let Answer {
                         status,
                         headers,
@@ -159,10 +163,14 @@ impl Stream {
                 backoff.next()
             };
             // A throttle is paid for by its pause.
-            let unpaid = delay.is_some()
-                && trouble.class != FailureClass::Throttle
-                && !run.hosts.repeat(&request.url, trouble.slow);
-            let delay = delay.filter(|_| !unpaid);
+            let paid = match delay {
+                Some(_) if trouble.class != FailureClass::Throttle => {
+                    run.hosts.repeat(&request.url, trouble.slow)
+                }
+                _ => Some(0),
+            };
+            taken = paid.unwrap_or_default();
+            let delay = delay.filter(|_| paid.is_some());
             let too_long = trouble.told.filter(|told| *told > retry.max_wait);
             let again = match (delay, too_long) {
                 (Some(delay), None) => Some(now + trouble.delay(delay)),
@@ -191,7 +199,7 @@ impl Stream {
                     too_long.map(|t| (t, retry.max_wait)),
                     refused_repeat,
                 );
-                return Err(if unpaid {
+                return Err(if paid.is_none() {
                     trouble::unpaid(failure)
                 } else if said_why {
                     failure
@@ -267,9 +275,7 @@ impl Stream {
             if response.status.is_redirection() {
                 // The body of a redirect is never decoded: it has nothing for us.
                 permit.answered();
-                pass.came(Came::Answer {
-                    repeat: attempt > 1,
-                });
+                pass.came(Came::Answer);
                 match redirect::next_hop(
                     &bare,
                     response.status,
@@ -307,11 +313,11 @@ impl Stream {
             let outcome = match read {
                 Ok(answer) => self.judge(answer, variables, place, attempt),
                 Err(outcome) => {
-                    pass.came(outcome.came(None, attempt));
+                    pass.came(outcome.came(None));
                     return Ok(outcome);
                 }
             };
-            pass.came(outcome.came(Some(status), attempt));
+            pass.came(outcome.came(Some(status)));
             return Ok(outcome);
         }
     }
@@ -345,9 +351,7 @@ impl Stream {
         let run = &self.run;
         let clock = run.world.clock;
         let timeouts = run.plan.source.timeouts;
-        let asked_at = clock.now();
-        let (pass, permit) = self.turn(&wire.url, place).await?;
-        *in_line += clock.now().saturating_duration_since(asked_at);
+        let (pass, permit) = self.turn(&wire.url, place, in_line).await?;
         self.emit(Fact::RequestSent {
             stream: self.name.clone(),
         });
@@ -364,7 +368,7 @@ impl Stream {
             Ok(Err(error)) => self.send_trouble(&error, &asked, place),
             Err(_) => timed_out(format!("no answer within {}", show(patience))),
         };
-        pass.came(outcome.came(None, 1));
+        pass.came(outcome.came(None));
         Ok(Err(outcome))
     }
 
@@ -470,42 +474,4 @@ pub(super) fn transient(message: String, sent: Sent) -> Outcome {
         },
         sent,
     )
-}
-
-fn timed_out(message: String) -> Outcome {
-    Outcome::Trouble(
-        Trouble {
-            class: FailureClass::Transient,
-            message,
-            told: None,
-            slow: true,
-        },
-        Sent::Perhaps,
-    )
-}
-
-fn is_timeout(error: &body::BodyError) -> bool {
-    matches!(error, body::BodyError::Send(error) if error.kind == SendErrorKind::Timeout)
-}
-
-impl Outcome {
-    /// What it says about the host; `status` is that of the answer, if one came whole.
-    fn came(&self, status: Option<StatusCode>, attempt: u32) -> Came {
-        match (self, status) {
-            (Self::Trouble(trouble, _), _) if trouble.class == FailureClass::Throttle => {
-                Came::Throttle
-            }
-            // A rule may ask for a repeat of a success; the host is well all the same.
-            (Self::Trouble(trouble, _), status)
-                if trouble.class == FailureClass::Transient
-                    && status.is_none_or(|status| !status.is_success()) =>
-            {
-                Came::Failure
-            }
-            (Self::Fail(_), None) => Came::Nothing,
-            _ => Came::Answer {
-                repeat: attempt > 1,
-            },
-        }
-    }
 }

@@ -18,22 +18,19 @@ const FIRST_PROBE: Duration = Duration::from_secs(1);
 const PROBE_EVERY: Duration = Duration::from_mins(1);
 
 /// Tokens of a fresh budget, and the most it holds.
-const TOKENS: u32 = 100;
-/// What a retry takes, and what its success gives back.
+const TOKENS: u32 = 500;
+/// What a retry takes; its success gives that back.
 const RETRY: u32 = 5;
 /// What a retry after a time-out takes: the server was busy with it all the while.
 const SLOW_RETRY: u32 = 10;
-/// What a success at the first attempt gives.
+/// What any answer gives.
 const SUCCESS: u32 = 1;
 
 /// What came of a request, as far as its host is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Came {
     /// It was answered: whatever the answer says, the host is well.
-    Answer {
-        /// Whether the request was a repeat.
-        repeat: bool,
-    },
+    Answer,
     /// It was asked to come later; no fault of the host.
     Throttle,
     /// No answer, or one that says the host is not well.
@@ -157,9 +154,8 @@ impl Circuit {
             self.in_flight = self.in_flight.saturating_sub(1);
         }
         match came {
-            Came::Answer { repeat } => {
-                let back = if repeat { RETRY } else { SUCCESS };
-                self.tokens = (self.tokens + back).min(TOKENS);
+            Came::Answer => {
+                self.give_back(SUCCESS);
                 self.failures = 0;
                 self.state = match self.state {
                     State::Closed => State::Closed,
@@ -228,20 +224,22 @@ impl Circuit {
         self.in_flight = 0;
     }
 
-    /// Whether a failed request may be repeated; takes what that costs. While the circuit is open it
-    /// costs nothing: the circuit itself bounds what is sent.
-    pub(super) fn repeat(&mut self, slow: bool) -> bool {
-        if matches!(self.state, State::Open { .. }) {
-            return true;
-        }
-        let cost = if slow { SLOW_RETRY } else { RETRY };
-        match self.tokens.checked_sub(cost) {
-            Some(left) => {
-                self.tokens = left;
-                true
-            }
-            None => false,
-        }
+    /// Takes what the repeat of a failed request costs and says how much that was; `None` if the
+    /// budget does not hold it, and then there is no repeat. While the circuit is open it costs
+    /// nothing: the circuit itself bounds what is sent.
+    pub(super) fn repeat(&mut self, slow: bool) -> Option<u32> {
+        let cost = match self.state {
+            State::Open { .. } => 0,
+            _ if slow => SLOW_RETRY,
+            _ => RETRY,
+        };
+        self.tokens = self.tokens.checked_sub(cost)?;
+        Some(cost)
+    }
+
+    /// What a repeat took comes back, for it was answered.
+    pub(super) fn give_back(&mut self, taken: u32) {
+        self.tokens = self.tokens.saturating_add(taken).min(TOKENS);
     }
 }
 
@@ -253,7 +251,6 @@ mod tests {
     use crate::clock::Clock;
 
     const SEC: Duration = Duration::from_secs(1);
-    const FIRST: Came = Came::Answer { repeat: false };
 
     fn circuit() -> (Circuit, Instant) {
         (Circuit::new(16, 1800 * SEC), Clock::system().now())
@@ -305,7 +302,7 @@ mod tests {
         let mut most = Vec::new();
         while circuit.state != State::Closed {
             for ticket in std::mem::take(&mut flying) {
-                circuit.came(ticket, FIRST, now);
+                circuit.came(ticket, Came::Answer, now);
             }
             while circuit.ask(now) == Ask::Go && flying.len() < 20 {
                 flying.push(circuit.go());
@@ -320,7 +317,11 @@ mod tests {
         let (mut circuit, now) = circuit();
         for n in 0..50 {
             let ticket = circuit.go();
-            let came = if n % 5 == 4 { FIRST } else { Came::Failure };
+            let came = if n % 5 == 4 {
+                Came::Answer
+            } else {
+                Came::Failure
+            };
             circuit.came(ticket, came, now);
             assert_eq!(circuit.ask(now), Ask::Go);
         }
@@ -337,7 +338,7 @@ mod tests {
         );
         circuit.came(early[0], Came::Failure, start + SEC / 2);
         assert_eq!(circuit.ask(start), Ask::Probe(start + SEC));
-        circuit.came(early[1], FIRST, start + SEC / 2);
+        circuit.came(early[1], Came::Answer, start + SEC / 2);
         assert_eq!(circuit.ask(start + SEC / 2), Ask::Go, "it answers");
     }
 
@@ -368,13 +369,13 @@ mod tests {
             circuit.came(*ticket, Came::Throttle, now);
         }
         for ticket in &flying[8..] {
-            circuit.came(*ticket, FIRST, now);
+            circuit.came(*ticket, Came::Answer, now);
         }
         assert_eq!(circuit.ask(now), Ask::Later);
         circuit.came(first, Came::Throttle, now);
         assert_eq!(circuit.state, State::Opening { most: 1 });
         let second = circuit.go();
-        circuit.came(second, FIRST, now);
+        circuit.came(second, Came::Answer, now);
         assert_eq!(circuit.state, State::Opening { most: 2 });
     }
 
@@ -382,19 +383,20 @@ mod tests {
     fn the_budget_ends_and_success_refills_it() {
         let (mut circuit, now) = circuit();
         let mut repeats = 0;
-        while circuit.repeat(false) {
+        while circuit.repeat(false).is_some() {
             repeats += 1;
         }
-        assert_eq!(repeats, 20);
+        assert_eq!(repeats, 100);
         for _ in 0..10 {
             let ticket = circuit.go();
-            circuit.came(ticket, FIRST, now);
+            circuit.came(ticket, Came::Answer, now);
         }
-        assert!(circuit.repeat(true), "ten answers pay for one time-out");
-        assert!(!circuit.repeat(false));
-        let ticket = circuit.go();
-        circuit.came(ticket, Came::Answer { repeat: true }, now);
-        assert!(circuit.repeat(false), "a repeat that helped is free");
+        assert_eq!(circuit.repeat(true), Some(10), "ten answers pay for it");
+        assert_eq!(circuit.repeat(false), None);
+        circuit.give_back(10);
+        assert_eq!(circuit.repeat(true), Some(10), "one that helped is free");
+        open(&mut circuit, now);
+        assert_eq!(circuit.repeat(true), Some(0), "an outage costs nothing");
     }
 
     proptest! {
@@ -416,7 +418,7 @@ mod tests {
                     }
                 } else {
                     let ticket = flying.swap_remove(which % flying.len());
-                    let came = [Came::Failure, Came::Failure, FIRST, Came::Throttle, Came::Nothing];
+                    let came = [Came::Failure, Came::Failure, Came::Answer, Came::Throttle, Came::Nothing];
                     circuit.came(ticket, came[usize::from(what) - 1], now);
                 }
                 if flying.is_empty() {

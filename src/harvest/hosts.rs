@@ -112,9 +112,17 @@ impl Hosts {
         }
     }
 
-    /// Whether a failed request to the host of `url` may be repeated; takes what that costs.
-    pub(super) fn repeat(&self, url: &Url, slow: bool) -> bool {
+    /// Takes what the repeat of a failed request to the host of `url` costs, see
+    /// [`Circuit::repeat`].
+    pub(super) fn repeat(&self, url: &Url, slow: bool) -> Option<u32> {
         self.of(url).circuit().repeat(slow)
+    }
+
+    /// A repeat that took this much was answered.
+    pub(super) fn give_back(&self, url: &Url, taken: u32) {
+        if taken > 0 {
+            self.of(url).circuit().give_back(taken);
+        }
     }
 }
 
@@ -153,11 +161,12 @@ impl Drop for Pass {
 }
 
 impl Stream {
-    /// Waits until the host may be asked, then for a permit.
+    /// Waits until the host may be asked, then for a permit; adds the latter wait to `in_line`.
     pub(super) async fn turn(
         &self,
         url: &Url,
         place: &str,
+        in_line: &mut Duration,
     ) -> Result<(Pass, Permit), Box<Failure>> {
         let run = &self.run;
         loop {
@@ -177,7 +186,9 @@ impl Stream {
                     trouble::never_answered(failure)
                 }
             })?;
+            let asked_at = run.world.clock.now();
             let permit = self.permit().await?;
+            *in_line += run.world.clock.now().saturating_duration_since(asked_at);
             // After a pause, limits let out no crowd by themselves; without any, those that were in
             // the line for a slot must stand in line again.
             if pass.holds(run.plan.source.limits.is_empty()) {

@@ -13,6 +13,7 @@ mod circuit;
 mod commit;
 mod hosts;
 mod names;
+mod outcome;
 mod pages;
 mod partitions;
 mod publish;

@@ -52,9 +52,9 @@ A page is tried again after a connection that fails or breaks, a time-out, or 40
 504, 520 to 529, up to `retry.attempts` times. Two things keep an outage from becoming a storm, each
 per host:
 
-- *A budget for retries.* It holds 100 tokens; a retry takes 5, one after a time-out 10. An answer
-  gives 1 back, and one that a retry brought gives 5 back. When it is empty nothing is repeated: the
-  run ends with exit code 75.
+- *A budget for retries.* It holds 500 tokens; a retry takes 5, one after a time-out 10. An answer
+  gives 1 back, and a retry that helped gives back what it took. When it is empty nothing is repeated:
+  the run ends with exit code 75.
 - *A circuit.* After 5 failures without a good answer between them nothing is sent but one request at
   a time that asks whether the host is back: after 1 s, 2 s, 4 s and so on up to a minute. Pages that
   wait are charged no attempt. When it is back, requests come one, two, three at a time. A host that
