@@ -146,29 +146,29 @@ fn shown(lines: &str) -> String {
     let found = read(&headers, NOW.parse().unwrap());
     let mut shown: Vec<String> = Vec::new();
     for signal in found.signals {
-        let mut line = signal.dialect.to_owned();
+        let mut line = vec![signal.dialect.to_owned()];
         if let Some(scope) = signal.scope {
-            line += &format!(" [{scope}]");
+            line.push(format!("[{scope}]"));
         }
         if let Unit::Named(unit) = signal.unit {
-            line += &format!(" {unit}");
+            line.push(unit);
         }
         if let Some(n) = signal.limit {
-            line += &format!(" limit={n}");
+            line.push(format!("limit={n}"));
         }
         if let Some(n) = signal.remaining {
-            line += &format!(" left={n}");
+            line.push(format!("left={n}"));
         }
         if let Some(n) = signal.used {
-            line += &format!(" used={n}");
+            line.push(format!("used={n}"));
         }
         if let Some(window) = signal.window {
-            line += &format!(" per={}s", window.as_secs_f64());
+            line.push(format!("per={}s", window.as_secs_f64()));
         }
         if let Some(reset) = signal.resets_in {
-            line += &format!(" resets={}s", reset.as_secs_f64());
+            line.push(format!("resets={}s", reset.as_secs_f64()));
         }
-        shown.push(line);
+        shown.push(line.join(" "));
     }
     if found.ignored > 0 {
         shown.push(format!("ignored {}", found.ignored));
