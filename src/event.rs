@@ -150,6 +150,15 @@ pub enum Fact {
         /// The stream.
         stream: Name,
     },
+    /// `limits: auto` came to this; it can be declared from now on.
+    LimitsLearned {
+        /// An entry of `limits`: `7/s`.
+        limit: Name,
+        /// Requests in flight.
+        concurrency: usize,
+        /// How often the API refused.
+        refusals: u64,
+    },
     /// The run ended.
     RunFinished {
         /// Whether everything was published.

@@ -114,7 +114,11 @@ fn draw(estimate: &Estimate, probed: bool, width: usize) -> String {
     let header = ["STREAM", "PARTITIONS", "PAGES OF EACH", "REQUESTS"];
     out.push_str(&table::plain(&header, &rows, width));
     out.push('\n');
-    if estimate.limits.is_empty() {
+    if estimate.auto {
+        out.push_str(
+            "limits: auto: they are found while it runs, so its time is not known ahead\n",
+        );
+    } else if estimate.limits.is_empty() {
         let _ = writeln!(
             out,
             "no limits: nothing but `concurrency: {}` holds the requests",
@@ -296,7 +300,7 @@ fn data(estimate: &Estimate) -> Value {
         "concurrency": estimate.concurrency,
         "streams": streams,
         "limits": limits,
-        "seconds": binding.map_or(0.0, |limit| limit.time.as_secs_f64()),
+        "seconds": (!estimate.auto).then(|| binding.map_or(0.0, |limit| limit.time.as_secs_f64())),
         "unset": estimate.unset,
     })
 }

@@ -73,6 +73,8 @@ pub struct Estimate {
     pub streams: Vec<StreamEstimate>,
     /// Its limits, in the order of the file.
     pub limits: Vec<Forecast>,
+    /// Whether limits are found while asking: nothing can be said of them.
+    pub auto: bool,
     /// Most requests in flight.
     pub concurrency: usize,
     /// Secrets without a value: the count is as if they had one.
@@ -178,6 +180,7 @@ impl Harvest {
             pipeline: self.run.plan.name.clone(),
             streams,
             limits: self.run.limits.forecast(&demand),
+            auto: self.run.plan.source.limits.iter().any(LimitPlan::is_auto),
             concurrency: self.run.plan.source.concurrency.get(),
             unset: self.run.secrets.unset().to_vec(),
         })

@@ -226,6 +226,13 @@ impl Harvest {
             }
             summaries.push(summary);
         }
+        if let Some(learned) = run.limits.learned() {
+            run.world.events.emit(Fact::LimitsLearned {
+                limit: learned.limit.into(),
+                concurrency: learned.concurrency,
+                refusals: learned.refusals,
+            });
+        }
         run.world.events.emit(Fact::RunFinished {
             complete: exit == Exit::Complete,
             exit: exit as u8,

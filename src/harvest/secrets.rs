@@ -307,7 +307,7 @@ mod tests {
         Secrets {
             scrub: scrub_table(&secrets),
             values: secrets,
-            env: BTreeMap::new(),
+            ..Secrets::default()
         }
     }
 
@@ -343,7 +343,7 @@ mod tests {
         let s = Secrets {
             scrub: scrub_table(&secrets),
             values: secrets,
-            env: BTreeMap::new(),
+            ..Secrets::default()
         };
         assert_eq!(s.scrub("x token-long token"), "x [B] [A]");
     }

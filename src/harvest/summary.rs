@@ -22,10 +22,23 @@ pub struct Summary {
     pub retries: BTreeMap<FailureClass, u64>,
     /// Time all requests together waited, by limit or pause.
     pub waited: BTreeMap<Name, Duration>,
+    /// What `limits: auto` came to.
+    pub learned: Option<LearnedLimits>,
     /// From open to end.
     pub took: Duration,
     /// The exit code.
     pub exit: Exit,
+}
+
+/// What `limits: auto` came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LearnedLimits {
+    /// An entry of `limits`: `7/s`.
+    pub limit: Name,
+    /// Requests in flight.
+    pub concurrency: usize,
+    /// How often the API refused.
+    pub refusals: u64,
 }
 
 /// What one stream came to.
@@ -83,6 +96,7 @@ pub struct Tally {
     requests: u64,
     retries: BTreeMap<FailureClass, u64>,
     waited: BTreeMap<Name, Duration>,
+    learned: Option<LearnedLimits>,
 }
 
 #[derive(Debug, Default)]
@@ -120,6 +134,17 @@ impl Tally {
                 };
                 *self.waited.entry(name).or_default() += *took;
             }
+            Fact::LimitsLearned {
+                limit,
+                concurrency,
+                refusals,
+            } => {
+                self.learned = Some(LearnedLimits {
+                    limit: limit.clone(),
+                    concurrency: *concurrency,
+                    refusals: *refusals,
+                });
+            }
             _ => {}
         }
     }
@@ -149,6 +174,7 @@ impl Tally {
             requests: self.requests,
             retries: self.retries,
             waited: self.waited,
+            learned: self.learned,
             took,
             exit,
         }

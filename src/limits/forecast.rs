@@ -58,8 +58,12 @@ pub struct Forecast {
 }
 
 impl Limits {
-    /// What each limit means for a run that asks for `demand`, in the order of the file.
+    /// What each limit means for a run that asks for `demand`, in the order of the file. Nothing
+    /// can be said of one that is yet to be found.
     pub fn forecast(&self, demand: &Demand) -> Vec<Forecast> {
+        if self.shared.auto.is_some() {
+            return Vec::new();
+        }
         let now = self.shared.clock.calendar();
         let rules = self.shared.rules.iter().enumerate().skip(1);
         rules

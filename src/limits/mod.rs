@@ -7,11 +7,13 @@
 //! - `rule`: a limit in numbers
 //! - `budget`: the law, over `log` (permits of a window), `cell` (spacing, buckets), `calendar`
 //!   (quotas of a day or month), `jitter` (how far round trips can be trusted)
+//! - `auto`: the search for a limit that nobody told
 //! - `forecast`: how long a run will take at its limits
 //! - `gate`: the decision over all budgets, and who may overtake whom
 //!
 //! This file is the door: who asked first goes first, and it is the one place that waits.
 
+mod auto;
 mod budget;
 mod calendar;
 mod cell;
@@ -33,11 +35,13 @@ use crate::clock::{Clock, Instant};
 use crate::event::{Name, Wait};
 use crate::plan::limit::LimitPlan;
 
+use self::auto::Auto;
 use self::gate::{Gate, Refusal};
 use self::moment::{Moment, Now, nanos};
 use self::rule::Rule;
 use self::scope::{Key, Scopes};
 
+pub use self::auto::Learned;
 pub use self::forecast::{Demand, Forecast};
 pub use self::scope::{Asked, Needs, NoTurn};
 
@@ -57,6 +61,8 @@ struct Shared {
     /// Those who need the same budgets wait in order of arrival (tokio's mutex is fair).
     lines: Mutex<HashMap<Vec<Key>, Line>>,
     gate: Mutex<Gate>,
+    /// The search for a limit that nobody told.
+    auto: Option<Mutex<Auto>>,
 }
 
 type Line = Arc<tokio::sync::Mutex<()>>;
@@ -97,7 +103,11 @@ impl Limits {
             lines: Mutex::default(),
             gate: Mutex::new(Gate::new(Arc::clone(&rules))),
             rules,
+            auto: Auto::wanted(plans, concurrency),
         });
+        if let Some(auto) = &shared.auto {
+            shared.paced(auto);
+        }
         Self { shared }
     }
 
@@ -165,6 +175,7 @@ impl Limits {
     pub fn pause(&self, needs: &Needs, until: Instant, told: &str) {
         let shared = &self.shared;
         let (now, until) = (shared.now().at, shared.moment(until));
+        shared.searched(|auto| auto.refused(now, until));
         shared.gate().pause(needs, now, until, &Name::from(told));
     }
 
@@ -274,6 +285,9 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let shared = &self.shared;
         let now = shared.now().at;
+        if self.actual.is_some() {
+            shared.searched(|auto| auto.answered(now));
+        }
         let mut gate = shared.gate();
         let Some(actual) = &self.actual else {
             gate.abandoned(&self.needs, self.sent, now);

@@ -71,6 +71,24 @@ impl Rule {
         }
     }
 
+    /// One call a period, as long as nobody knows better.
+    pub(super) fn paced(period: u64) -> Self {
+        const SECOND: u64 = 1_000_000_000;
+        Self {
+            wait: Wait::Limit {
+                limit: "auto".into(),
+            },
+            unit: None,
+            // Only the pace holds anything.
+            capacity: u64::MAX / 4,
+            window: SECOND,
+            strict: false,
+            kind: Kind::Window(Some(Pace::new(1, period, LATENESS.div_ceil(period.max(1))))),
+            cell: CALL,
+            cells: 1,
+        }
+    }
+
     /// The numbers of a limit.
     pub(super) fn new(plan: &LimitPlan) -> Self {
         let window = nanos(plan.window).max(1);
@@ -90,6 +108,7 @@ impl Rule {
             Counting::Calendar(unit, zone) => {
                 (Kind::Calendar(*unit, zone.clone(), usual()), per_window)
             }
+            Counting::Auto => return Self::paced(window),
             Counting::Bucket(size) => {
                 // The reserve is a share of the bucket too.
                 let size = (u64::from(size.get()) * kept / calls).max(1) * CALL;

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::event::FailureClass;
 use crate::failure::{Exit, Failure};
-use crate::harvest::summary::{StreamSummary, Summary};
+use crate::harvest::summary::{LearnedLimits, StreamSummary, Summary};
 
 use super::clean::clean;
 use super::failure;
@@ -37,6 +37,9 @@ pub fn draw(summary: &Summary) -> String {
             waits.join(", ")
         );
     }
+    if let Some(learned) = &summary.learned {
+        out.push_str(&found(learned));
+    }
     for stream in &summary.streams {
         // That a stream was stopped is no error: the first line has said it.
         if let Some(failure) = stream.failure.as_ref().filter(|failure| !stopped(failure)) {
@@ -44,6 +47,21 @@ pub fn draw(summary: &Summary) -> String {
         }
     }
     out
+}
+
+/// What `limits: auto` came to, to be copied into the file.
+fn found(learned: &LearnedLimits) -> String {
+    let refused = match learned.refusals {
+        0 => "the API refused nothing up to".to_owned(),
+        1 => "the API refused once; it goes along with".to_owned(),
+        n => format!("the API refused {} times; it goes along with", thousands(n)),
+    };
+    format!(
+        "  limits    {refused} this, which can stand in the place of `limits: auto`:\n\
+         \n    limits: [{}]\n    concurrency: {}\n\n",
+        clean(&learned.limit),
+        learned.concurrency
+    )
 }
 
 fn verdict(exit: Exit, took: &str) -> String {
@@ -183,6 +201,7 @@ mod tests {
                 ("429 with Retry-After: 2".into(), Duration::from_secs(2)),
             ]
             .into(),
+            learned: None,
             took: Duration::from_millis(24_300),
             exit: Exit::Complete,
         };
@@ -194,6 +213,16 @@ mod tests {
           requests  1,204 (5 failed attempts: 3 transient, 2 throttled)
           waited    2s for 429 with Retry-After: 2, 2min 5s for 50/s (all requests together)
         ");
+    }
+
+    #[test]
+    fn what_was_learned_can_be_copied() {
+        let learned = LearnedLimits {
+            limit: "7/s".into(),
+            concurrency: 4,
+            refusals: 3,
+        };
+        insta::assert_snapshot!(found(&learned), @"");
     }
 
     #[test]
@@ -219,6 +248,7 @@ mod tests {
             requests: 125,
             retries: [(FailureClass::Fatal, 1)].into(),
             waited: [].into(),
+            learned: None,
             took: Duration::from_secs(3),
             exit: Exit::Failed,
         };
