@@ -9,6 +9,9 @@ use serde::Serialize;
 use crate::event::{Fact, FailureClass, Name, Wait};
 use crate::failure::{Exit, Failure};
 
+/// Waits are told by name up to here.
+const MOST_WAITS: usize = 100;
+
 /// What a run came to.
 #[derive(Debug)]
 pub struct Summary {
@@ -127,7 +130,11 @@ impl Tally {
             Fact::AttemptFailed { class, .. } => *self.retries.entry(*class).or_default() += 1,
             Fact::WaitEnded { why, took, .. } => {
                 let name = match why {
-                    Wait::Limit { limit } => limit.clone(),
+                    // Not every budget of a limit that has thousands is worth a name.
+                    Wait::Limit { limit, scope } if self.waited.len() < MOST_WAITS => {
+                        Wait::limit(limit, scope.as_deref()).into()
+                    }
+                    Wait::Limit { limit, .. } => limit.clone(),
                     Wait::Concurrency => return,
                     Wait::Pause { .. } => "pauses the server asked for".into(),
                     Wait::Backoff { .. } => "backoff before retries".into(),

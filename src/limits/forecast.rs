@@ -76,7 +76,7 @@ impl Limits {
                     .fold(0_u64, |sum, one| sum.saturating_add(*one));
                 Forecast {
                     limit: match &rule.wait {
-                        Wait::Limit { limit } => limit.clone(),
+                        Wait::Limit { limit, .. } => limit.clone(),
                         _ => Name::default(),
                     },
                     unit: rule.unit.clone(),

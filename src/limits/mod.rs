@@ -155,7 +155,7 @@ impl Limits {
                     actual: None,
                 };
             };
-            let turn = shared.turn(refusal);
+            let turn = shared.scoped(ticket, shared.turn(refusal));
             let until = turn.until;
             if report
                 .current
@@ -200,6 +200,15 @@ impl Shared {
             at: self.moment(self.clock.now()),
             calendar: self.clock.calendar(),
         }
+    }
+
+    /// A wait for a limit, with the scope of the budget that binds.
+    fn scoped(&self, ticket: u64, mut turn: Turn) -> Turn {
+        if let Wait::Limit { scope, .. } = &mut turn.why {
+            let key = self.gate().binding(ticket);
+            *scope = key.and_then(|key| self.scopes.label(&key));
+        }
+        turn
     }
 
     fn turn(&self, refusal: Refusal) -> Turn {

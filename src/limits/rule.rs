@@ -77,6 +77,7 @@ impl Rule {
         Self {
             wait: Wait::Limit {
                 limit: "auto".into(),
+                scope: None,
             },
             unit: None,
             // Only the pace holds anything.
@@ -118,6 +119,7 @@ impl Rule {
         Self {
             wait: Wait::Limit {
                 limit: plan.written.as_str().into(),
+                scope: None,
             },
             unit: plan.unit.as_deref().map(Into::into),
             capacity,

@@ -11,6 +11,9 @@ use super::failure;
 use super::show::{self, duration, plural, size, thousands};
 use super::style::{BAD, GOOD, NAME, NOTE, paint};
 
+/// So many waits are named, the longest.
+const LONGEST_WAITS: usize = 5;
+
 /// Draws it, with styles and a last newline.
 pub fn draw(summary: &Summary) -> String {
     let mut out = format!(
@@ -26,11 +29,16 @@ pub fn draw(summary: &Summary) -> String {
         retries(summary)
     );
     if !summary.waited.is_empty() {
-        let waits: Vec<String> = summary
-            .waited
-            .iter()
-            .map(|(limit, time)| format!("{} for {}", duration(*time), clean(limit)))
+        let mut waits: Vec<_> = summary.waited.iter().collect();
+        waits.sort_by_key(|(_, time)| std::cmp::Reverse(**time));
+        let more = waits.len().saturating_sub(LONGEST_WAITS);
+        let shown = waits.iter().take(LONGEST_WAITS);
+        let mut waits: Vec<String> = shown
+            .map(|(limit, time)| format!("{} for {}", duration(**time), clean(limit)))
             .collect();
+        if more > 0 {
+            waits.push(format!("less for {} more", thousands(more as u64)));
+        }
         let _ = writeln!(
             out,
             "  waited    {} (all requests together)",
@@ -211,7 +219,7 @@ mod tests {
           articles  12,397    124  data/demo/articles.csv (1.2 MB), 3 repeats dropped
           events    12,397    124  data/demo/events.csv (1.2 MB), 3 repeats dropped
           requests  1,204 (5 failed attempts: 3 transient, 2 throttled)
-          waited    2s for 429 with Retry-After: 2, 2min 5s for 50/s (all requests together)
+          waited    2min 5s for 50/s, 2s for 429 with Retry-After: 2 (all requests together)
         ");
     }
 
@@ -222,7 +230,12 @@ mod tests {
             concurrency: 4,
             refusals: 3,
         };
-        insta::assert_snapshot!(found(&learned), @"");
+        insta::assert_snapshot!(found(&learned), @r"
+          limits    the API refused 3 times; it goes along with this, which can stand in the place of `limits: auto`:
+
+            limits: [7/s]
+            concurrency: 4
+        ");
     }
 
     #[test]
