@@ -187,20 +187,16 @@ fn notes(estimate: &Estimate, probed: bool) -> Vec<String> {
 /// One limit as cells.
 fn row(limit: &Forecast, known: Known) -> Vec<String> {
     let unit = limit.unit.as_deref().unwrap_or("call");
-    let mut needs = sure(known).to_owned();
+    let plain = limit.unit.is_none() && limit.most.round() as u64 != 1;
+    let mut needs = format!(
+        "{}{} {unit}{}",
+        sure(known),
+        number(limit.most),
+        if plain { "s" } else { "" }
+    );
     if limit.budgets > 1 {
-        let _ = write!(
-            needs,
-            "{} in {} budgets, {} in one",
-            number(limit.needs),
-            thousands(limit.budgets as u64),
-            number(limit.most)
-        );
-    } else {
-        needs.push_str(&number(limit.needs));
+        let _ = write!(needs, ", {} budgets", thousands(limit.budgets as u64));
     }
-    let plain = limit.unit.is_none() && limit.needs.round() as u64 != 1;
-    let _ = write!(needs, " {unit}{}", if plain { "s" } else { "" });
     let time = if limit.time.is_zero() {
         "no wait".to_owned()
     } else {
@@ -227,9 +223,8 @@ fn left(limit: &Forecast, known: Known) -> String {
         sure(known)
     };
     format!(
-        "{most}{} of {} ({}% used)",
+        "{most}{} ({}% used)",
         number(limit.allows - limit.most),
-        number(limit.allows),
         (windows * 100.0).ceil()
     )
 }

@@ -10,6 +10,7 @@ mod guards;
 mod manners;
 mod order;
 mod paging;
+mod plan;
 mod real;
 mod retries;
 mod scene;
