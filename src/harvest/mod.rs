@@ -15,6 +15,7 @@ mod partitions;
 mod publish;
 mod rows;
 mod run;
+mod spread;
 mod stream;
 mod targets;
 mod trouble;
