@@ -547,6 +547,23 @@ fn a_short_page_between_pages_side_by_side_is_no_success() {
     );
 }
 
+/// What `check` lets a rule name is there when the rule is judged.
+#[test]
+fn a_stop_sees_the_environment() {
+    let yaml = pipeline(8, "", "{ page: { to: page, total: n } }").replace(
+        "    pages",
+        "    stop: env.GLEANER_TEST_STOP == 'yes'\n    pages",
+    );
+    for (value, requests) in [("yes", 1), ("no", 10)] {
+        let listing = Listing::new(truth(100).data, Paging::page_total("n")).size(10);
+        let ran = Scene::new(&yaml, serve(listing))
+            .file(".env", &format!("GLEANER_TEST_STOP={value}\n"))
+            .run()
+            .complete();
+        assert_eq!(ran.requests(), requests, "{value}");
+    }
+}
+
 // ---- keys ------------------------------------------------------------------------------------
 
 #[test]
