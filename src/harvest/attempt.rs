@@ -21,7 +21,7 @@ use crate::fetch::origin::Refusal;
 use crate::fetch::redirect::{self, Hop};
 use crate::fetch::transport::{Request, Response, SendError, SendErrorKind};
 use crate::fetch::{agent, body};
-use crate::limits::{Permit, Turn as LimitTurn};
+use crate::limits::{self, Needs, Permit};
 use crate::plan::duration::show;
 use crate::plan::request::Rendered;
 use crate::records::select::Page;
@@ -57,6 +57,15 @@ pub(super) struct Answer {
     pub(super) body: Bytes,
     pub(super) url: Url,
     pub(super) took: Duration,
+}
+
+/// What an attempt went out under.
+#[derive(Default)]
+pub(super) struct Under {
+    /// The limits of its last request: what a throttle holds.
+    needs: Option<Needs>,
+    /// How long it waited for its turns.
+    in_line: Duration,
 }
 
 /// What one attempt came to.
@@ -103,9 +112,9 @@ impl Stream {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let mut in_line = Duration::ZERO;
+            let mut under = Under::default();
             let outcome = self
-                .attempt(request, variables, place, attempt, &mut in_line)
+                .attempt(request, variables, place, attempt, &mut under)
                 .await?;
             let (trouble, sent) = match outcome {
                 Outcome::Page(answer, page, last) => {
@@ -136,7 +145,7 @@ impl Stream {
             };
             // The page's time runs from its first failure; a wait for a turn is not its fault.
             if let Some(begun) = &mut backoff {
-                begun.excuse(in_line);
+                begun.excuse(under.in_line);
             }
             let backoff = backoff.get_or_insert_with(|| {
                 Backoff::new(
@@ -190,9 +199,9 @@ impl Stream {
                     trouble::never_answered(failure)
                 });
             };
-            if trouble.class == FailureClass::Throttle {
+            if let (FailureClass::Throttle, Some(needs)) = (trouble.class, &under.needs) {
                 // The whole scope is held, once; this task then waits for its turn like the rest.
-                run.limits.pause(again, &trouble.message);
+                run.limits.pause(needs, again, &trouble.message);
             } else {
                 self.wait_until(again, trouble.class).await?;
             }
@@ -227,7 +236,7 @@ impl Stream {
         variables: &[(String, Value)],
         place: &str,
         attempt: u32,
-        in_line: &mut Duration,
+        under: &mut Under,
     ) -> Result<Outcome, Box<Failure>> {
         let mut bare = Request {
             method: request.method.clone(),
@@ -236,10 +245,11 @@ impl Stream {
             body: request.body.clone(),
         };
         agent::fill(&mut bare.headers, &self.run.agent);
+        let cost = self.cost(variables, place)?;
         let mut hops = 0;
         loop {
-            let wire = match self.admit(&mut bare) {
-                Ok(wire) => wire,
+            let (wire, credential) = match self.admit(&mut bare) {
+                Ok(admitted) => admitted,
                 Err(why) => {
                     let message = format!("the address is refused: {why}");
                     let hint = why.hint();
@@ -250,13 +260,25 @@ impl Stream {
                     )));
                 }
             };
-            let (response, sent_at, permit) = match self.exchange(wire, place, in_line).await? {
+            let needs = self.run.limits.needs(&limits::Asked {
+                method: &bare.method,
+                url: &bare.url,
+                credential,
+                variables,
+                cost: &cost,
+            });
+            let needs = match needs {
+                Ok(needs) => under.needs.insert(needs).clone(),
+                Err(why) => return Ok(Outcome::Fail(trouble::no_turn(&why, place))),
+            };
+            let exchanged = self.exchange(wire, place, &needs, &mut under.in_line);
+            let (response, sent_at, permit) = match exchanged.await? {
                 Ok(exchanged) => exchanged,
                 Err(outcome) => return Ok(outcome),
             };
             if response.status.is_redirection() {
                 // The body of a redirect is never decoded: it has nothing for us.
-                permit.answered();
+                permit.answered(Vec::new());
                 match redirect::next_hop(
                     &bare,
                     response.status,
@@ -287,8 +309,9 @@ impl Stream {
                     }
                 }
             }
+            let asked = (variables, place, attempt);
             return match self
-                .read(response, sent_at, permit, bare.url, place)
+                .read(response, sent_at, permit, bare.url, asked)
                 .await?
             {
                 Ok(answer) => Ok(self.judge(answer, variables, place, attempt)),
@@ -299,7 +322,7 @@ impl Stream {
 
     /// What goes on the wire for a request: with credentials where its origin may see them, and
     /// otherwise without anything that may hold a secret. `Err` says why nothing goes.
-    fn admit(&self, bare: &mut Request) -> Result<Request, Refusal> {
+    fn admit(&self, bare: &mut Request) -> Result<(Request, bool), Refusal> {
         let judgement = self.run.policy.judge(&bare.url);
         judgement.admit(bare)?;
         if !judgement.credentials() && self.run.secrets.is_in(bare.url.as_str()) {
@@ -309,7 +332,8 @@ impl Stream {
         }
         let mut wire = bare.clone();
         self.run.credentials.apply(&judgement, &mut wire);
-        Ok(wire)
+        let credential = judgement.credentials() && !self.run.credentials.is_empty();
+        Ok((wire, credential))
     }
 
     /// Sends one request under a permit; the permit stays out until the answer is read.
@@ -317,17 +341,15 @@ impl Stream {
         &self,
         wire: Request,
         place: &str,
+        needs: &Needs,
         in_line: &mut Duration,
     ) -> Result<Result<(Response, Instant, Permit), Outcome>, Box<Failure>> {
-        let asked = Asked {
-            request: format!("{} {}", wire.method, self.run.show_url(&wire.url)),
-            origin: wire.url.origin().ascii_serialization(),
-        };
+        let (method, url) = (wire.method.clone(), wire.url.clone());
         let run = &self.run;
         let clock = run.world.clock;
         let timeouts = run.plan.source.timeouts;
         let asked_at = clock.now();
-        let permit = self.permit().await?;
+        let mut permit = self.permit(needs).await?;
         *in_line += clock.now().saturating_duration_since(asked_at);
         self.emit(Fact::RequestSent {
             stream: self.name.clone(),
@@ -339,10 +361,17 @@ impl Stream {
             .await?;
         Ok(match head {
             Ok(Ok(response)) => {
+                permit.received();
                 run.mark_reached();
                 Ok((response, sent_at, permit))
             }
-            Ok(Err(error)) => Err(self.send_trouble(&error, &asked, place)),
+            Ok(Err(error)) => {
+                let asked = Asked {
+                    request: format!("{method} {}", self.run.show_url(&url)),
+                    origin: url.origin().ascii_serialization(),
+                };
+                Err(self.send_trouble(&error, &asked, place))
+            }
             Err(_) => Err(transient(
                 format!("no answer within {}", show(patience)),
                 Sent::Perhaps,
@@ -357,7 +386,7 @@ impl Stream {
         sent_at: Instant,
         permit: Permit,
         url: Url,
-        place: &str,
+        (variables, place, attempt): (&[(String, Value)], &str, u32),
     ) -> Result<Result<Answer, Outcome>, Box<Failure>> {
         let run = &self.run;
         let clock = run.world.clock;
@@ -375,7 +404,10 @@ impl Stream {
             &watch,
         );
         let read = run.until_stopped(read).await?;
-        permit.answered();
+        permit.answered(match &read {
+            Ok(body) => self.spent(response.status, &response.headers, body, variables, attempt),
+            Err(_) => Vec::new(),
+        });
         let took = clock.now().saturating_duration_since(sent_at);
         Ok(match read {
             Ok(body) => Ok(Answer {
@@ -390,37 +422,6 @@ impl Stream {
                 Err(message) => transient(message, Sent::Perhaps),
             }),
         })
-    }
-
-    /// Waits for a permit, telling what it waits for.
-    async fn permit(&self) -> Result<Permit, Box<Failure>> {
-        let clock = self.run.world.clock;
-        let id = self.run.wait_id();
-        let silent = |turn: &LimitTurn| turn.why == Wait::Concurrency;
-        let taken = self.run.limits.permit(
-            |turn| {
-                if !silent(turn) {
-                    let until = turn.until.map(|at| clock.calendar_at(at));
-                    self.emit(Fact::WaitBegan {
-                        stream: self.name.clone(),
-                        id,
-                        why: turn.why.clone(),
-                        until,
-                    });
-                }
-            },
-            |turn, took| {
-                if !silent(turn) {
-                    self.emit(Fact::WaitEnded {
-                        stream: self.name.clone(),
-                        id,
-                        why: turn.why.clone(),
-                        took,
-                    });
-                }
-            },
-        );
-        self.run.until_stopped(taken).await
     }
 
     fn send_trouble(&self, error: &SendError, asked: &Asked, place: &str) -> Outcome {

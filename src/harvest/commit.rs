@@ -286,8 +286,8 @@ mod tests {
             committer.commit(empty(page, room)).await.expect("a writer");
         }
         drop(committer);
-        let committed = writer.await.expect("no panic").expect("a disk");
-        assert_eq!(committed.index.rows().len(), 2);
+        let written = writer.await.expect("no panic").expect("a disk");
+        assert_eq!(written.index.rows().len(), 2);
     }
 
     #[tokio::test]

@@ -9,6 +9,8 @@ mod answer;
 mod attempt;
 mod budget;
 mod commit;
+mod computed;
+mod key;
 mod names;
 mod pages;
 mod partitions;
@@ -19,6 +21,7 @@ mod spread;
 mod stream;
 mod targets;
 mod trouble;
+mod turn;
 mod verdict;
 mod walk;
 

@@ -9,9 +9,10 @@ use http::HeaderMap;
 
 use super::attempt::Fetched;
 use super::commit::{Committer, Staged};
+use super::key::Novelty;
 use super::partitions::Partition;
 use super::run::interrupted;
-use super::spread::{ShortPage, Spread};
+use super::spread::Spread;
 use super::stream::Stream;
 use super::trouble;
 use super::walk::{self, Next, PageFacts, Walk, WalkFault};
@@ -55,6 +56,7 @@ impl Stream {
         let in_turn = self.pages_in_turn();
         let mut walk = Walk::new(&self.plan().paging, size, in_turn);
         let mut seen = HashSet::new();
+        let mut novelty = Novelty::new(self.plan(), &self.run.names);
         let mut request = base
             .page(&walk.first(self.start_token(&partition)?))
             .map_err(|e| self.unrendered(&e.message))?;
@@ -68,6 +70,14 @@ impl Stream {
             }
             let fetched = self.fetch(&request, &partition.variables, &place).await?;
             let url = fetched.url.clone();
+            if let Some(novelty) = &mut novelty
+                && !novelty
+                    .judge(fetched.page.records(), &partition)
+                    .map_err(|e| self.unrendered(&e.message))?
+            {
+                let fault = WalkFault::Loop("three pages brought no new key".to_owned());
+                return Err(trouble::walk(&fault, &place, &self.show(&request)));
+            }
             let (digest, next) = self
                 .step(&mut walk, fetched, &partition, &committer, page, size)
                 .await
@@ -104,12 +114,7 @@ impl Stream {
                     page += u32::try_from(count).unwrap_or(u32::MAX);
                     records += last.records;
                     total = self.told_total(&last.digest).or(total);
-                    short = last.short.map(|short| ShortPage {
-                        first: digest.count,
-                        total: walk::total(&self.plan().paging, &last.digest.wanted)
-                            .or_else(|| walk::total(&self.plan().paging, &digest.wanted)),
-                        ..short
-                    });
+                    short = last.short;
                     walk.spread_to(spread.position(count - 1), count - 1);
                     let place = self.place(&partition, page - 1);
                     if last.digest.ended {
@@ -145,10 +150,10 @@ impl Stream {
             .map_err(|e| self.unrendered(&e.message))?;
         }
         if !self.has_enough() {
-            self.judge_total(&partition, records, total)?;
             if let Some(short) = &short {
-                self.judge_short(&partition, records, short)?;
+                self.judge_short(&partition, short, records, total)?;
             }
+            self.judge_total(&partition, records, total)?;
         }
         if !known_ahead {
             self.expect_pages(u64::from(page));
@@ -160,11 +165,15 @@ impl Stream {
         Ok(())
     }
 
-    /// Whether pages must be asked for one after the other: something may end the walk early.
+    /// Whether pages must be asked for one after the other.
     fn pages_in_turn(&self) -> bool {
+        self.run.options.limit_records.is_some() || self.ends_early()
+    }
+
+    /// Whether the pipeline may end a walk before its last page.
+    fn ends_early(&self) -> bool {
         let plan = self.plan();
-        self.run.options.limit_records.is_some()
-            || plan.stop.is_some()
+        plan.stop.is_some()
             || plan
                 .responses
                 .iter()
@@ -269,33 +278,45 @@ impl Stream {
             .map_err(|_| StepFault::Failure(interrupted()))
     }
 
+    /// How many records a page tells of: at `expect.total`, else where the paging reads it.
     fn told_total(&self, digest: &Digest) -> Option<u64> {
-        walk::whole(digest.wanted.get(self.expect_total?)?.as_deref())
+        match self.expect_total {
+            Some(at) => walk::whole(digest.wanted.get(at)?.as_deref()),
+            None => walk::total(&self.plan().paging, &digest.wanted),
+        }
     }
 
-    /// `expect.total`: a partition that holds less than the API says is not complete.
+    /// A partition that holds less than the API says is not complete: `expect.total` makes that a
+    /// failure; without it, it is told, unless the walk was meant to end early.
     fn judge_total(
         &self,
         partition: &Partition,
         records: u64,
         total: Option<u64>,
     ) -> Result<(), Box<Failure>> {
-        if self.expect_total.is_none() {
+        let Some(total) = total.filter(|total| records < *total) else {
             return Ok(());
-        }
+        };
         let label = partition.label();
         let of = if label.is_empty() {
             String::new()
         } else {
             format!(" of {label}")
         };
-        match total {
-            Some(total) if records < total => Err(self.held(&format!(
-                "{}{of}: the API tells of {total} records, but its pages held {records}",
-                self.name
-            ))),
-            _ => Ok(()),
+        let short = format!("the API tells of {total} records, but its pages held {records}");
+        if self.expect_total.is_some() {
+            return Err(self.held(&format!("{}{of}: {short}", self.name)));
         }
+        if !self.ends_early() {
+            self.emit(Fact::Noticed {
+                stream: self.name.clone(),
+                message: self
+                    .run
+                    .secrets
+                    .scrub(&format!("{short}{of}; `expect.total` would hold them back")),
+            });
+        }
+        Ok(())
     }
 }
 

@@ -109,7 +109,7 @@ impl Run {
                 hint: None,
             })
         })?;
-        let limits = Limits::new(world.clock, &counted, plan.source.concurrency.get());
+        let limits = Limits::new(world.clock, &base, &counted, plan.source.concurrency.get());
         let policy = Policy::new(&base, &plan.source.allow_origins);
         Ok(Self {
             plan,

@@ -13,6 +13,7 @@ use super::stream::Stream;
 use super::trouble;
 use super::walk::WalkFault;
 use crate::failure::Failure;
+use crate::plan::paging::Paging;
 use crate::plan::request::{Param, Rendered, Slot, Turn};
 
 /// Pages whose addresses are known ahead.
@@ -41,14 +42,12 @@ pub(super) struct SpreadEnd {
     pub(super) short: Option<ShortPage>,
 }
 
-/// A page in the middle of a spread that held fewer records than the first: what an offset passed
-/// over there was never asked for.
+/// A page in the middle of a spread by offset that held fewer records than the first: what the
+/// next offset passed over was never asked for.
 pub(super) struct ShortPage {
     pub(super) page: u32,
     pub(super) count: u64,
     pub(super) first: u64,
-    /// How many records the partition has, as its pages tell.
-    pub(super) total: Option<u64>,
 }
 
 impl Stream {
@@ -62,9 +61,10 @@ impl Stream {
         first: &Digest,
     ) -> Result<SpreadEnd, Box<Failure>> {
         let width = self.run.plan.source.concurrency.get();
-        let mut tasks: JoinSet<Result<(u64, Digest, String), Box<Failure>>> = JoinSet::new();
+        let mut tasks: JoinSet<Result<(u64, Digest, Rendered), Box<Failure>>> = JoinSet::new();
         let (mut started, mut records, mut end) = (0, 0, None);
         let mut short: Option<ShortPage> = None;
+        let by_offset = matches!(self.plan().paging, Paging::Offset { .. });
         let mut contents = HashSet::from([first.content]);
         loop {
             while started < spread.count && tasks.len() < width {
@@ -97,13 +97,14 @@ impl Stream {
                 return Err(trouble::walk(
                     &fault,
                     &self.place(partition, page),
-                    &request,
+                    &self.show(&request),
                 ));
             }
             records += digest.count;
             if at + 1 == spread.count {
                 end = Some(digest);
-            } else if digest.count < first.count
+            } else if by_offset
+                && (1..first.count).contains(&digest.count)
                 && !digest.ended
                 && short.as_ref().is_none_or(|known| page < known.page)
             {
@@ -111,7 +112,6 @@ impl Stream {
                     page,
                     count: digest.count,
                     first: first.count,
-                    total: None,
                 });
             }
         }
@@ -138,16 +138,15 @@ impl Stream {
         committer: Committer,
         page: u32,
         at: u64,
-    ) -> Result<(u64, Digest, String), Box<Failure>> {
+    ) -> Result<(u64, Digest, Rendered), Box<Failure>> {
         let request = base.page(&turn).map_err(|e| self.unrendered(&e.message))?;
         let place = self.place(&partition, page);
         let fetched = self.fetch(&request, &partition.variables, &place).await?;
         let digest = self.digest(&fetched, None);
-        let shown = self.show(&request);
         self.hand_on(fetched, &partition, &committer, page)
             .await
-            .map_err(|fault| fault.into_failure(&place, &shown))?;
-        Ok((at, digest, shown))
+            .map_err(|fault| fault.into_failure(&place, &self.show(&request)))?;
+        Ok((at, digest, request))
     }
 
     /// Pages side by side are asked for as if all were alike. One that was not is no loss where
@@ -155,10 +154,11 @@ impl Stream {
     pub(super) fn judge_short(
         &self,
         partition: &Partition,
-        records: u64,
         short: &ShortPage,
+        records: u64,
+        total: Option<u64>,
     ) -> Result<(), Box<Failure>> {
-        let Some(total) = short.total.filter(|total| records < *total) else {
+        let Some(total) = total.filter(|total| records < *total) else {
             return Ok(());
         };
         let place = self.place(partition, short.page);

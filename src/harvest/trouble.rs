@@ -12,6 +12,7 @@ use crate::event::FailureClass;
 use crate::failure::{Exit, Failure};
 use crate::fetch::body::BodyError;
 use crate::fetch::transport::{SendError, SendErrorKind};
+use crate::limits::NoTurn;
 use crate::plan::RecordsPlan;
 use crate::plan::duration::show;
 use crate::plan::language::LanguageProblem;
@@ -126,6 +127,18 @@ pub(super) fn unsendable(error: &SendError, asked: &Asked, place: &str) -> Box<F
     };
     let causes = vec![error.message.clone(), format!("asked {}", asked.request)];
     failed(at(place, &what), causes, Some(hint))
+}
+
+/// A request that the limits never allow.
+pub(super) fn no_turn(why: &NoTurn, place: &str) -> Box<Failure> {
+    let hint = match why {
+        NoTurn::Uncovered { .. } => {
+            "add a limit for it under `source.limits`: one without `routes` covers everything"
+        }
+        NoTurn::TooCostly { .. } => "ask for less at once, or look whether the limit is right",
+        NoTurn::BadCost { .. } => "look at the stream's `cost`",
+    };
+    failed(at(place, &why.to_string()), Vec::new(), Some(hint))
 }
 
 /// A URL of another origin.

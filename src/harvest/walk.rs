@@ -102,6 +102,8 @@ pub(super) struct Walk<'a> {
     contents: HashSet<u64>,
     repeats: u32,
     pages: u64,
+    /// How many pages there are by what the first one said.
+    end: Option<u64>,
     /// Never hands out several pages at once.
     in_turn: bool,
     /// Several pages were handed out at once.
@@ -123,6 +125,7 @@ impl<'a> Walk<'a> {
             contents: HashSet::new(),
             repeats: 0,
             pages: 0,
+            end: None,
             in_turn,
             spread: false,
         }
@@ -188,10 +191,10 @@ impl<'a> Walk<'a> {
                     (Some(last), _) => {
                         Some(last.saturating_sub(u64::try_from(self.position).unwrap_or(0)))
                     }
-                    (None, Some(total)) => {
-                        Some(total.div_ceil(self.held.max(1)).saturating_sub(self.pages))
+                    (None, Some(total)) if self.held > 0 => {
+                        Some(total.div_ceil(self.held).saturating_sub(self.pages))
                     }
-                    (None, None) => None,
+                    _ => None,
                 };
                 Ok(self.after_number(to, 1, more, page.count, size_kept))
             }
@@ -232,7 +235,12 @@ impl<'a> Walk<'a> {
         count: u64,
         size_kept: bool,
     ) -> Next {
-        if count == 0 {
+        if self.pages == 1 {
+            self.end = more.map(|more| more.saturating_add(1));
+        }
+        // An empty page is the last, unless the first page told of more: then those are asked for,
+        // as they are side by side.
+        if count == 0 && (step == 0 || self.end.is_none_or(|end| self.pages >= end)) {
             return Next::End;
         }
         let Some(following) = self.position.checked_add(step) else {

@@ -1,259 +1,231 @@
-//! The decision: may the next request go at this instant, and if not, what holds it.
+//! The decision: may this request go now, and if not, what holds it.
 //!
-//! Pure: it is told the time and never waits. Slots, pause and all limits are judged in one
-//! step, and taken all or none, so nothing is ever held while something else is waited for.
+//! Pure: it is told the time and never waits. All budgets of a request are judged in one step,
+//! and taken all or none, so nothing is ever held while something else is waited for.
+//!
+//! Requests that need the same budgets stand in one line, and each line's head is known here. A
+//! head may overtake earlier heads that wait for something else. It may not take what an earlier
+//! one waited for, unless that will be back before the earlier one can go at all: so no line
+//! starves between two budgets, and none stands still for a budget that it does not need.
 
-use crate::clock::Instant;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::budget::{Budget, Held};
+use super::jitter::Jitter;
+use super::log::Answer;
+use super::moment::{Moment, Now};
+use super::rule::Rule;
+use super::scope::{Key, Needs};
 use crate::event::{Name, Wait};
-use crate::plan::limit::LimitPlan;
 
-use super::Turn;
-use super::cell::Spacer;
-use super::log::{Answer, Log};
+/// Budgets above which idle ones are looked for.
+const MANY: usize = 1024;
+
+/// Most time that what was taken is out before its answer, when reckoning whether it will be
+/// back in time for somebody else.
+const FLIGHT: u64 = 1_000_000_000;
 
 /// Everything that may hold a request of one source.
 #[derive(Debug)]
 pub(super) struct Gate {
-    slots: usize,
-    in_flight: usize,
-    pause: Option<Pause>,
-    limits: Vec<Limit>,
+    pub(super) rules: Arc<[Rule]>,
+    budgets: HashMap<Key, Budget>,
+    pub(super) jitter: Jitter,
+    /// First come first.
+    heads: Vec<Head>,
+    tickets: u64,
+    sweep_at: usize,
 }
 
+/// One that is next in its line.
 #[derive(Debug)]
-struct Pause {
-    until: Instant,
-    told: Name,
+struct Head {
+    ticket: u64,
+    needs: Needs,
+    /// What it has waited for.
+    claims: Vec<Key>,
+    /// What it waits for now, and until when if that is known.
+    binding: Option<(Key, Option<Moment>)>,
+    wake: Arc<Notify>,
 }
 
-#[derive(Debug)]
-struct Limit {
-    written: Name,
-    log: Log,
-    spacer: Option<Spacer>,
+/// What a request waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) why: Wait,
+    pub(super) until: Option<Moment>,
 }
 
 impl Gate {
-    /// An open gate: `plans` are the limits, `slots` the most requests in flight.
-    pub(super) fn new(plans: &[LimitPlan], slots: usize, now: Instant) -> Self {
-        let limits = plans
-            .iter()
-            .map(|plan| Limit {
-                written: Name::from(plan.written.as_str()),
-                log: Log::new(plan.calls, plan.window),
-                spacer: Spacer::new(plan, now),
-            })
-            .collect();
+    /// An open gate. The first rule is the slots.
+    pub(super) fn new(rules: Arc<[Rule]>) -> Self {
         Self {
-            slots: slots.max(1),
-            in_flight: 0,
-            pause: None,
-            limits,
+            rules,
+            budgets: HashMap::new(),
+            jitter: Jitter::default(),
+            heads: Vec::new(),
+            tickets: 0,
+            sweep_at: MANY,
         }
     }
 
-    /// Takes a slot and a permit of every limit; or takes nothing and says what binds, which is
-    /// what ends last.
-    pub(super) fn take(&mut self, now: Instant) -> Result<(), Turn> {
-        let mut binding = Binding::default();
-        if self.in_flight >= self.slots {
-            binding.held(Answer::Unknown(now), || Wait::Concurrency);
-        }
-        if let Some(pause) = self.pause.as_ref().filter(|pause| pause.until > now) {
-            binding.held(Answer::NotBefore(pause.until), || Wait::Pause {
-                told: pause.told.clone(),
-            });
-        }
-        for limit in &mut self.limits {
-            let spacing = match &limit.spacer {
-                Some(spacer) => spacer.ask(now),
-                None => Answer::Now,
-            };
-            for answer in [limit.log.ask(now), spacing] {
-                binding.held(answer, || Wait::Limit {
-                    limit: limit.written.clone(),
+    /// A number for one that arrives.
+    pub(super) fn ticket(&mut self) -> u64 {
+        self.tickets += 1;
+        self.tickets
+    }
+
+    /// One has become the head of its line.
+    pub(super) fn arrive(&mut self, ticket: u64, needs: &Needs) -> Arc<Notify> {
+        let wake = Arc::new(Notify::new());
+        let place = self.heads.partition_point(|head| head.ticket < ticket);
+        let head = Head {
+            ticket,
+            needs: needs.clone(),
+            claims: Vec::new(),
+            binding: None,
+            wake: Arc::clone(&wake),
+        };
+        self.heads.insert(place, head);
+        wake
+    }
+
+    /// A head is gone, with a permit or without.
+    pub(super) fn leave(&mut self, ticket: u64, now: Moment) {
+        self.heads.retain(|head| head.ticket != ticket);
+        self.wake(now);
+    }
+
+    /// Takes all that a head needs; or takes nothing and says what binds, which is what ends last.
+    pub(super) fn take(&mut self, ticket: u64, now: Now) -> Result<(), Refusal> {
+        let Some(at) = self.heads.iter().position(|head| head.ticket == ticket) else {
+            return Ok(());
+        };
+        let (earlier, rest) = self.heads.split_at_mut(at);
+        let asker = &mut rest[0];
+        let mut binding: Option<(Answer, Wait, Key)> = None;
+        let mut staged = Vec::with_capacity(asker.needs.parts.len());
+        for (key, amount) in &asker.needs.parts {
+            let rule = &self.rules[key.0];
+            let budget = self.budgets.entry(Arc::clone(key)).or_default();
+            let mut answer = budget.ask(rule, now, *amount, &self.jitter);
+            let is_claimed = |other: &Head| other.holds(key, rule, now.at);
+            if answer.is_ok() && earlier.iter().any(is_claimed) {
+                answer = Err(Held {
+                    until: Answer::Unknown(now.at),
+                    why: rule.wait.clone(),
                 });
             }
-        }
-        if let Some((_, turn)) = binding.0 {
-            return Err(turn);
-        }
-        self.in_flight += 1;
-        for limit in &mut self.limits {
-            limit.log.take();
-            if let Some(spacer) = &limit.spacer {
-                spacer.keep();
+            match answer {
+                Ok(next) => staged.push(next),
+                Err(held) => {
+                    let later = |(other, _, _): &(Answer, Wait, Key)| {
+                        held.until.earliest() > other.earliest()
+                    };
+                    if binding.as_ref().is_none_or(later) {
+                        binding = Some((held.until, held.why, Arc::clone(key)));
+                    }
+                }
             }
         }
-        Ok(())
+        let Some((answer, why, key)) = binding else {
+            for ((key, amount), staged) in asker.needs.parts.iter().zip(staged) {
+                if let Some(budget) = self.budgets.get_mut(key) {
+                    budget.take(&self.rules[key.0], now, *amount, staged);
+                }
+            }
+            return Ok(());
+        };
+        let until = match answer {
+            Answer::NotBefore(at) => Some(at),
+            Answer::Now | Answer::Unknown(_) => None,
+        };
+        if !asker.claims.contains(&key) {
+            asker.claims.push(Arc::clone(&key));
+        }
+        asker.binding = Some((key, until));
+        Err(Refusal { why, until })
     }
 
-    /// The answer to a request was received at `now`.
-    pub(super) fn answered(&mut self, now: Instant) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        for limit in &mut self.limits {
-            limit.log.answered(now);
+    /// The answer to a request was received, and each budget hears what it cost. `trip` is its
+    /// round trip.
+    pub(super) fn answered(
+        &mut self,
+        parts: &[(Key, u64, u64)],
+        sent: Moment,
+        received: Moment,
+        now: Moment,
+    ) {
+        for (key, reserved, actual) in parts {
+            let rule = &self.rules[key.0];
+            let budget = self.budgets.entry(Arc::clone(key)).or_default();
+            budget.answered(rule, sent, received, (*reserved, *actual), &self.jitter);
         }
+        self.jitter.learn(received.since(sent));
+        self.sweep(now);
+        self.wake(now);
     }
 
     /// A request was given up at `now`, its fate unknown.
-    pub(super) fn abandoned(&mut self, now: Instant) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        for limit in &mut self.limits {
-            limit.log.abandoned(now);
+    pub(super) fn abandoned(&mut self, needs: &Needs, sent: Moment, now: Moment) {
+        for (key, amount) in &needs.parts {
+            let rule = &self.rules[key.0];
+            let budget = self.budgets.entry(Arc::clone(key)).or_default();
+            budget.abandoned(rule, sent, now, *amount, &self.jitter);
+        }
+        self.wake(now);
+    }
+
+    /// Holds every request that needs a limit of `needs`, or all where there are no limits.
+    pub(super) fn pause(&mut self, needs: &Needs, now: Moment, until: Moment, told: &Name) {
+        let limits = usize::from(needs.parts.len() > 1);
+        for (key, _) in &needs.parts[limits..] {
+            let rule = &self.rules[key.0];
+            let budget = self.budgets.entry(Arc::clone(key)).or_default();
+            budget.pause(rule, now, until, told);
+        }
+        self.wake(now);
+    }
+
+    /// Wakes every head that is not behind an earlier one.
+    fn wake(&self, now: Moment) {
+        for (at, head) in self.heads.iter().enumerate() {
+            let blocked = head.needs.parts.iter().any(|(key, _)| {
+                let rule = &self.rules[key.0];
+                self.heads[..at]
+                    .iter()
+                    .any(|other| other.holds(key, rule, now))
+            });
+            if !blocked {
+                head.wake.notify_one();
+            }
         }
     }
 
-    /// Holds everything until `until`, unless it is held longer already. The pause uses up what
-    /// the spacing would allow at once, so that those who waited go one by one.
-    pub(super) fn pause(&mut self, now: Instant, until: Instant, told: &str) {
-        let held_until = self.pause.as_ref().map_or(now, |pause| pause.until);
-        if until <= held_until.max(now) {
-            return;
-        }
-        self.pause = Some(Pause {
-            until,
-            told: Name::from(told),
-        });
-        for spacer in self.limits.iter().filter_map(|l| l.spacer.as_ref()) {
-            spacer.drain(now, until);
+    #[cfg(test)]
+    pub(super) fn budgets(&self) -> usize {
+        self.budgets.len()
+    }
+
+    /// Forgets budgets that are as good as new, now and then.
+    fn sweep(&mut self, now: Moment) {
+        if self.budgets.len() > self.sweep_at {
+            self.budgets.retain(|_, budget| !budget.is_idle(now));
+            self.sweep_at = MANY.max(2 * self.budgets.len());
         }
     }
 }
 
-/// What holds a request longest, as far as asked.
-#[derive(Default)]
-struct Binding(Option<(Instant, Turn)>);
-
-impl Binding {
-    /// Hears one more answer; of two that end together the first one stays.
-    fn held(&mut self, answer: Answer, why: impl FnOnce() -> Wait) {
-        let until = match answer {
-            Answer::Now => return,
-            Answer::NotBefore(at) => Some(at),
-            Answer::Unknown(_) => None,
+impl Head {
+    /// Whether nobody behind it may take from a budget.
+    fn holds(&self, key: &Key, rule: &Rule, now: Moment) -> bool {
+        let spared = |(binding, until): &(Key, Option<Moment>)| {
+            let back = now.plus(rule.window).plus(FLIGHT);
+            binding != key && until.is_some_and(|until| until >= back)
         };
-        let Some(earliest) = answer.earliest() else {
-            return;
-        };
-        if self.0.as_ref().is_none_or(|(other, _)| *other < earliest) {
-            self.0 = Some((earliest, Turn { why: why(), until }));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::clock::Clock;
-    use crate::limits::tests::plan;
-    use crate::plan::limit::Spacing;
-
-    const SEC: Duration = Duration::from_secs(1);
-
-    fn limit(written: &str) -> Wait {
-        Wait::Limit {
-            limit: written.into(),
-        }
-    }
-
-    fn refusal(gate: &mut Gate, now: Instant) -> (Wait, Option<Instant>) {
-        let turn = gate.take(now).expect_err("it is held");
-        (turn.why, turn.until)
-    }
-
-    #[test]
-    fn all_or_none() {
-        let now = Clock::system().now();
-        let plans = [
-            plan(100, SEC * 60, Spacing::Even),
-            plan(2, SEC, Spacing::Burst),
-            plan(1, SEC * 10, Spacing::Burst),
-        ];
-        let mut gate = Gate::new(&plans, 8, now);
-        gate.take(now).unwrap();
-        gate.answered(now);
-        // Refused ever so often by the last of three, nothing of the others is used up.
-        for _ in 0..200 {
-            let (why, until) = refusal(&mut gate, now + SEC);
-            assert_eq!(
-                (why, until),
-                (limit(&plans[2].written), Some(now + SEC * 10))
-            );
-        }
-        assert_eq!(gate.in_flight, 0);
-        let later = now + SEC * 10;
-        assert_eq!(gate.limits[0].log.ask(later), Answer::Now);
-        gate.take(later).unwrap();
-        gate.answered(later);
-        assert_eq!(gate.limits[1].log.ask(later), Answer::Now);
-        assert_eq!(
-            gate.limits[0].spacer.as_ref().unwrap().ask(later),
-            Answer::NotBefore(later + SEC * 60 / 100)
-        );
-    }
-
-    #[test]
-    fn what_ends_last_binds() {
-        let now = Clock::system().now();
-        let plans = [
-            plan(1, SEC, Spacing::Burst),
-            plan(10, SEC * 60, Spacing::Even),
-        ];
-        let mut gate = Gate::new(&plans, 1, now);
-        gate.take(now).unwrap();
-        // The spacing ends in 6 s, known; the unanswered one is a second away at the earliest.
-        assert_eq!(
-            refusal(&mut gate, now),
-            (limit(&plans[1].written), Some(now + SEC * 6))
-        );
-        assert_eq!(
-            refusal(&mut gate, now + SEC * 6),
-            (limit(&plans[0].written), None)
-        );
-        gate.answered(now + SEC * 6);
-        assert_eq!(
-            refusal(&mut gate, now + SEC * 6),
-            (limit(&plans[0].written), Some(now + SEC * 7))
-        );
-        let until = now + SEC * 8;
-        gate.pause(now + SEC * 6, until, "503");
-        let told = Wait::Pause { told: "503".into() };
-        assert_eq!(refusal(&mut gate, now + SEC * 6), (told, Some(until)));
-        gate.take(until).unwrap();
-    }
-
-    #[test]
-    fn slots_alone_are_concurrency() {
-        let now = Clock::system().now();
-        let mut gate = Gate::new(&[], 2, now);
-        gate.take(now).unwrap();
-        gate.take(now).unwrap();
-        assert_eq!(refusal(&mut gate, now), (Wait::Concurrency, None));
-        gate.abandoned(now);
-        gate.take(now).unwrap();
-    }
-
-    #[test]
-    fn pauses_never_shrink() {
-        let now = Clock::system().now();
-        let mut gate = Gate::new(&[], 2, now);
-        gate.pause(now, now + SEC * 30, "429 with Retry-After: 30");
-        gate.pause(now, now + SEC * 10, "429 with Retry-After: 10");
-        let (why, until) = refusal(&mut gate, now + SEC * 29);
-        let told = "429 with Retry-After: 30".into();
-        assert_eq!((why, until), (Wait::Pause { told }, Some(now + SEC * 30)));
-        gate.pause(now + SEC * 29, now + SEC * 40, "again");
-        assert_eq!(
-            refusal(&mut gate, now + SEC * 30).1,
-            Some(now + SEC * 40),
-            "a later one prolongs it"
-        );
-        gate.take(now + SEC * 40).unwrap();
-        // One in the past changes nothing.
-        gate.pause(now + SEC * 50, now + SEC * 45, "late");
-        gate.take(now + SEC * 50).unwrap();
+        self.claims.contains(key) && !self.binding.as_ref().is_some_and(spared)
     }
 }

@@ -1,28 +1,42 @@
-//! Whose turn: permits, windows, pauses.
+//! Whose turn: permits, windows, scopes, pauses.
 //!
-//! Every request of a run passes [`Limits::permit`]. All limits of the source must agree, in one
+//! Every request of a run passes [`Limits::permit`]. All limits that cover it must agree, in one
 //! step: all or none. See the design, section 5.
 //!
-//! - `log`: the law of one limit, N permits
-//! - `cell`: spacing inside its window, added to the law
-//! - `gate`: the decision over slots, pause and all limits
+//! - `scope`: which budgets a request needs
+//! - `rule`: a limit in numbers
+//! - `budget`: the law, over `log` (permits of a window), `cell` (spacing, buckets), `calendar`
+//!   (quotas of a day or month), `jitter` (how far round trips can be trusted)
+//! - `gate`: the decision over all budgets, and who may overtake whom
 //!
 //! This file is the door: who asked first goes first, and it is the one place that waits.
 
+mod budget;
+mod calendar;
 mod cell;
 mod gate;
+mod jitter;
 mod log;
+mod moment;
+mod rule;
+mod scope;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use url::Url;
 
 use crate::clock::{Clock, Instant};
-use crate::event::Wait;
+use crate::event::{Name, Wait};
 use crate::plan::limit::LimitPlan;
 
-use self::gate::Gate;
+use self::gate::{Gate, Refusal};
+use self::moment::{Moment, Now, nanos};
+use self::rule::Rule;
+use self::scope::{Key, Scopes};
+
+pub use self::scope::{Asked, Needs, NoTurn};
 
 /// The limits of one source. Clones share them.
 #[derive(Debug, Clone)]
@@ -33,12 +47,16 @@ pub struct Limits {
 #[derive(Debug)]
 struct Shared {
     clock: Clock,
-    /// Held by whoever is next; the others wait in order of arrival (tokio's mutex is fair).
-    line: tokio::sync::Mutex<()>,
+    /// The beginning of time.
+    origin: Instant,
+    rules: Arc<[Rule]>,
+    scopes: Scopes,
+    /// Those who need the same budgets wait in order of arrival (tokio's mutex is fair).
+    lines: Mutex<HashMap<Vec<Key>, Line>>,
     gate: Mutex<Gate>,
-    /// Tells the one at the head of the line that the gate has changed.
-    changed: Notify,
 }
+
+type Line = Arc<tokio::sync::Mutex<()>>;
 
 /// Leave to send one request; it occupies a slot among those in flight until it is gone.
 ///
@@ -48,7 +66,11 @@ struct Shared {
 #[derive(Debug)]
 pub struct Permit {
     shared: Arc<Shared>,
-    answered: bool,
+    needs: Needs,
+    sent: Moment,
+    received: Option<Moment>,
+    /// What the answer told of its cost; `None` until it was answered.
+    actual: Option<Vec<(Name, f64)>>,
 }
 
 /// A wait that a request is about to begin.
@@ -56,50 +78,71 @@ pub struct Permit {
 pub struct Turn {
     /// What is waited for.
     pub why: Wait,
-    /// When it ends at the earliest; `None` while that depends on unanswered requests.
+    /// When it ends at the earliest; `None` while that depends on other requests.
     pub until: Option<Instant>,
 }
 
 impl Limits {
-    /// Limits of one source: `plans` already reduced to those that count (`if: auth`).
-    pub fn new(clock: Clock, plans: &[LimitPlan], concurrency: usize) -> Self {
+    /// Limits of the source at `base`: `plans` already reduced to those that count (`if: auth`).
+    pub fn new(clock: Clock, base: &Url, plans: &[LimitPlan], concurrency: usize) -> Self {
+        let slots = std::iter::once(Rule::slots(concurrency));
+        let rules: Arc<[Rule]> = slots.chain(plans.iter().map(Rule::new)).collect();
         let shared = Arc::new(Shared {
             clock,
-            line: tokio::sync::Mutex::default(),
-            gate: Mutex::new(Gate::new(plans, concurrency, clock.now())),
-            changed: Notify::new(),
+            origin: clock.now(),
+            scopes: Scopes::new(base, plans),
+            lines: Mutex::default(),
+            gate: Mutex::new(Gate::new(Arc::clone(&rules))),
+            rules,
         });
         Self { shared }
     }
 
-    /// Waits for a turn, first come first served, and takes everything it needs in one step.
+    /// What a request needs for its turn.
+    pub fn needs(&self, asked: &Asked<'_>) -> Result<Needs, NoTurn> {
+        self.shared.scopes.needs(&self.shared.rules, asked)
+    }
+
+    /// Waits for a turn, first come first served among those who wait for the same, and takes
+    /// everything it needs in one step.
     ///
-    /// Only the one at the head of the line reports: `began` hears each wait it begins (what
-    /// binds, [`Wait::Concurrency`] too), `ended` the same wait and how long it took. So times
-    /// of different waits never overlap and may be added up. A wait whose reason or end changes
-    /// is ended and begun anew. Dropping the future ends the wait and takes nothing.
+    /// Only the first of those who need the same budgets reports: `began` hears each wait it
+    /// begins (what binds, [`Wait::Concurrency`] too), `ended` the same wait and how long it
+    /// took. A wait whose reason or end changes is ended and begun anew. Dropping the future ends
+    /// the wait and takes nothing.
     pub async fn permit(
         &self,
+        needs: &Needs,
         mut began: impl FnMut(&Turn),
         ended: impl FnMut(&Turn, Duration),
     ) -> Permit {
         let shared = &self.shared;
-        // Dropped after `report`, so that a wait has ended before the next one begins.
-        let _head = shared.line.lock().await;
+        let ticket = shared.gate().ticket();
+        let place = Place::new(shared, needs);
+        let _head = place.line.lock().await;
+        let head = Head {
+            shared,
+            ticket,
+            wake: shared.gate().arrive(ticket, needs),
+        };
+        // Dropped first, so that a wait has ended before the next one begins.
         let mut report = Report {
             clock: shared.clock,
             current: None,
             ended,
         };
         loop {
-            let now = shared.clock.now();
-            let taken = shared.gate().take(now);
-            let Err(turn) = taken else {
+            let now = shared.now();
+            let Err(refusal) = shared.gate().take(ticket, now) else {
                 return Permit {
                     shared: Arc::clone(shared),
-                    answered: false,
+                    needs: needs.clone(),
+                    sent: now.at,
+                    received: None,
+                    actual: None,
                 };
             };
+            let turn = shared.turn(refusal);
             let until = turn.until;
             if report
                 .current
@@ -108,17 +151,23 @@ impl Limits {
             {
                 report.end();
                 began(&turn);
-                report.current = Some((turn, now));
+                report.current = Some((turn, shared.clock.now()));
             }
-            shared.wait(until).await;
+            head.wait(until).await;
         }
     }
 
-    /// Holds every request until `until` (never shortens a pause), because the server said `told`.
-    pub fn pause(&self, until: Instant, told: &str) {
-        let now = self.shared.clock.now();
-        self.shared.gate().pause(now, until, told);
-        self.shared.changed.notify_one();
+    /// Holds every request that needs a limit of `needs` until `until` (never shortens a pause),
+    /// because the server said `told`.
+    pub fn pause(&self, needs: &Needs, until: Instant, told: &str) {
+        let shared = &self.shared;
+        let (now, until) = (shared.now().at, shared.moment(until));
+        shared.gate().pause(needs, now, until, &Name::from(told));
+    }
+
+    /// J, the bound of the network's jitter that permits are reckoned with now.
+    pub fn margin(&self) -> Duration {
+        Duration::from_nanos(self.shared.gate().jitter.margin())
     }
 }
 
@@ -128,35 +177,118 @@ impl Shared {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until `until` or until the gate has changed, whichever is first.
+    fn moment(&self, at: Instant) -> Moment {
+        Moment(nanos(at.saturating_duration_since(self.origin)))
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            at: self.moment(self.clock.now()),
+            calendar: self.clock.calendar(),
+        }
+    }
+
+    fn turn(&self, refusal: Refusal) -> Turn {
+        let instant = |at: Moment| {
+            // Beyond what the clock can tell is as good as unknown.
+            self.origin.checked_add(Duration::from_nanos(at.0))
+        };
+        Turn {
+            why: refusal.why,
+            until: refusal.until.and_then(instant),
+        }
+    }
+}
+
+/// A place in the line of those who need the same budgets.
+struct Place<'a> {
+    shared: &'a Shared,
+    keys: Vec<Key>,
+    line: Line,
+}
+
+impl<'a> Place<'a> {
+    fn new(shared: &'a Shared, needs: &Needs) -> Self {
+        let keys: Vec<Key> = needs.parts.iter().map(|(key, _)| Arc::clone(key)).collect();
+        let mut lines = shared.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = Arc::clone(lines.entry(keys.clone()).or_default());
+        drop(lines);
+        Self { shared, keys, line }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let lines = &self.shared.lines;
+        let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+        // The map's own and ours: nobody else stands in it.
+        if Arc::strong_count(&self.line) == 2 {
+            lines.remove(&self.keys);
+        }
+    }
+}
+
+/// Being the first of a line.
+struct Head<'a> {
+    shared: &'a Shared,
+    ticket: u64,
+    wake: Arc<tokio::sync::Notify>,
+}
+
+impl Head<'_> {
+    /// Waits until `until` or until something has changed, whichever is first.
     async fn wait(&self, until: Option<Instant>) {
-        let changed = self.changed.notified();
+        let changed = self.wake.notified();
         match until {
             // Either end is a reason to ask the gate again.
-            Some(until) => (self.clock.timeout_at(until, changed).await).unwrap_or_default(),
+            Some(until) => (self.shared.clock.timeout_at(until, changed).await).unwrap_or_default(),
             None => changed.await,
         }
     }
 }
 
+impl Drop for Head<'_> {
+    fn drop(&mut self) {
+        let now = self.shared.now().at;
+        self.shared.gate().leave(self.ticket, now);
+    }
+}
+
 impl Permit {
-    /// The answer arrived whole (or failed after its headers): the permit returns a window later.
-    pub fn answered(mut self) {
-        self.answered = true;
+    /// The head of the answer arrived now: the request has reached the server before.
+    pub fn received(&mut self) {
+        self.received = Some(self.shared.now().at);
+    }
+
+    /// The answer arrived whole (or failed after its headers) and told what it cost, as far as
+    /// `actual` says; the rest cost what was reserved.
+    pub fn answered(mut self, actual: Vec<(Name, f64)>) {
+        self.actual = Some(actual);
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let now = self.shared.clock.now();
-        let mut gate = self.shared.gate();
-        if self.answered {
-            gate.answered(now);
-        } else {
-            gate.abandoned(now);
-        }
-        drop(gate);
-        self.shared.changed.notify_one();
+        let shared = &self.shared;
+        let now = shared.now().at;
+        let mut gate = shared.gate();
+        let Some(actual) = &self.actual else {
+            gate.abandoned(&self.needs, self.sent, now);
+            return;
+        };
+        let parts: Vec<(Key, u64, u64)> = self
+            .needs
+            .parts
+            .iter()
+            .map(|(key, reserved)| {
+                let unit = shared.rules[key.0].unit.as_ref();
+                let told = unit.and_then(|unit| actual.iter().find(|(name, _)| name == unit));
+                let actual = told.and_then(|(_, cost)| scope::thousandths(*cost));
+                (Arc::clone(key), *reserved, actual.unwrap_or(*reserved))
+            })
+            .collect();
+        let received = self.received.unwrap_or(now);
+        gate.answered(&parts, self.sent, received, now);
     }
 }
 

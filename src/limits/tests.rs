@@ -1,10 +1,12 @@
 //! Limits as a whole, in paused time, against a server that audits its arrivals.
 
+mod policies;
+
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::plan::limit::{LimitWhen, Spacing};
+use crate::plan::limit::Spacing;
 
 const MS: Duration = Duration::from_millis(1);
 const SEC: Duration = Duration::from_secs(1);
@@ -14,10 +16,37 @@ pub(super) fn plan(calls: u32, window: Duration, spacing: Spacing) -> LimitPlan 
     LimitPlan {
         calls: NonZeroU32::new(calls).expect("a limit allows something"),
         window,
-        when: LimitWhen::Always,
         spacing,
         written: format!("{calls}/{window:?}"),
+        ..LimitPlan::parse("1/s").expect("a limit")
     }
+}
+
+/// Limits of `https://api.test/v1`.
+fn limits(clock: Clock, plans: &[LimitPlan], slots: usize) -> Limits {
+    let base = Url::parse("https://api.test/v1").expect("a URL");
+    Limits::new(clock, &base, plans, slots)
+}
+
+/// What a GET of `path` needs, with a variable and a cost.
+fn needs_of(
+    limits: &Limits,
+    path: &str,
+    repo: &str,
+    cost: &[(Name, f64)],
+) -> Result<Needs, NoTurn> {
+    let url = Url::parse("https://api.test/v1").and_then(|url| url.join(path));
+    limits.needs(&Asked {
+        method: &http::Method::GET,
+        url: &url.expect("a URL"),
+        credential: true,
+        variables: &[("repo".to_owned(), minijinja::Value::from(repo))],
+        cost,
+    })
+}
+
+fn needs(limits: &Limits) -> Needs {
+    needs_of(limits, "/v1/items", "", &[]).expect("a limit covers it")
 }
 
 /// How the network and the server behave.
@@ -31,7 +60,8 @@ struct Weather {
 
 /// A permit; one that never comes fails the test instead of hanging it.
 async fn turn(limits: &Limits) -> Permit {
-    let permit = limits.permit(|_| {}, |_, _| {});
+    let needs = needs(limits);
+    let permit = limits.permit(&needs, |_| {}, |_, _| {});
     let patience = Duration::from_hours(24);
     let permit = limits.shared.clock.timeout(patience, permit).await;
     permit.expect("a turn comes within a day")
@@ -65,7 +95,7 @@ async fn drive(limits: &Limits, workers: usize, requests: usize, weather: Weathe
                     clock.sleep_until(sent + there).await;
                     arrived.lock().unwrap().push(clock.now());
                     clock.sleep_until(clock.now() + back).await;
-                    permit.answered();
+                    permit.answered(Vec::new());
                 }
             }
         });
@@ -105,7 +135,7 @@ async fn no_window_is_ever_exceeded() {
         for spacing in [Spacing::Usual, Spacing::Even, Spacing::Burst] {
             for weather in [CALM, ROUGH] {
                 let plan = plan(calls, window, spacing);
-                let limits = Limits::new(clock, std::slice::from_ref(&plan), 16);
+                let limits = self::limits(clock, std::slice::from_ref(&plan), 16);
                 let requests = 3 * calls as usize + 20;
                 let arrived = drive(&limits, 24, requests, weather).await;
                 assert_eq!(arrived.len(), requests);
@@ -123,7 +153,7 @@ async fn several_limits_hold_at_once() {
         plan(60, 60 * SEC, Spacing::Usual),
         plan(200, 600 * SEC, Spacing::Usual),
     ];
-    let limits = Limits::new(clock, &plans, 8);
+    let limits = self::limits(clock, &plans, 8);
     let start = clock.now();
     let arrived = drive(&limits, 16, 450, ROUGH).await;
     for plan in &plans {
@@ -139,7 +169,7 @@ async fn several_limits_hold_at_once() {
 async fn a_steady_limit_is_used() {
     let clock = Clock::system();
     let plan = plan(10, SEC, Spacing::Usual);
-    let limits = Limits::new(clock, std::slice::from_ref(&plan), 8);
+    let limits = self::limits(clock, std::slice::from_ref(&plan), 8);
     let start = clock.now();
     let arrived = drive(&limits, 16, 1000, CALM).await;
     let rate = arrived.len() as f64 / (clock.now() - start).as_secs_f64();
@@ -152,7 +182,7 @@ async fn a_steady_limit_is_used() {
 #[tokio::test(start_paused = true)]
 async fn first_come_first_served() {
     let clock = Clock::system();
-    let limits = Limits::new(clock, &[plan(10, SEC, Spacing::Usual)], 8);
+    let limits = self::limits(clock, &[plan(10, SEC, Spacing::Usual)], 8);
     let order = Arc::new(Mutex::new(Vec::new()));
     let mut tasks = tokio::task::JoinSet::new();
     for i in 0..50 {
@@ -165,7 +195,7 @@ async fn first_come_first_served() {
             clock
                 .sleep_until(clock.now() + MS * (400 * ((i * 7) % 5)))
                 .await;
-            permit.answered();
+            permit.answered(Vec::new());
         });
     }
     tasks.join_all().await;
@@ -175,24 +205,31 @@ async fn first_come_first_served() {
 #[tokio::test(start_paused = true)]
 async fn a_pause_holds_everyone_and_lets_them_go_one_by_one() {
     let clock = Clock::system();
-    let limits = Limits::new(clock, &[plan(40, 4 * SEC, Spacing::Usual)], 8);
+    let limits = self::limits(clock, &[plan(40, 4 * SEC, Spacing::Usual)], 8);
     let start = clock.now();
     let until = start + 30 * SEC;
-    limits.pause(start + 20 * SEC, "503 with Retry-After: 20");
+    limits.pause(
+        &needs(&limits),
+        start + 20 * SEC,
+        "503 with Retry-After: 20",
+    );
     let heard = Arc::new(Mutex::new(Vec::new()));
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..6 {
         let (limits, heard) = (limits.clone(), heard.clone());
         tasks.spawn(async move {
             let ended = |turn: &Turn, took| heard.lock().unwrap().push((turn.clone(), took));
-            limits.permit(|_| {}, ended).await.answered();
+            limits
+                .permit(&needs(&limits), |_| {}, ended)
+                .await
+                .answered(Vec::new());
             clock.now()
         });
     }
     // Prolonged while they wait; a shorter one after it changes nothing.
     clock.sleep_until(start + 10 * SEC).await;
-    limits.pause(until, "429 with Retry-After: 20");
-    limits.pause(start + 11 * SEC, "429 with Retry-After: 1");
+    limits.pause(&needs(&limits), until, "429 with Retry-After: 20");
+    limits.pause(&needs(&limits), start + 11 * SEC, "429 with Retry-After: 1");
     let mut went = tasks.join_all().await;
     went.sort_unstable();
     let expected: Vec<_> = (0..6).map(|i| until + MS * 100 * i).collect();
@@ -210,14 +247,19 @@ async fn a_pause_holds_everyone_and_lets_them_go_one_by_one() {
 #[tokio::test(start_paused = true)]
 async fn dropping_a_wait_takes_nothing() {
     let clock = Clock::system();
-    let limits = Limits::new(clock, &[plan(2, 10 * SEC, Spacing::Burst)], 1);
+    let limits = self::limits(clock, &[plan(2, 10 * SEC, Spacing::Burst)], 1);
     let start = clock.now();
     let first = turn(&limits).await;
     // One gives up at the head (waiting for the slot), one in the line behind it.
     let (mut began, mut ended) = (Vec::new(), Vec::new());
     {
-        let head = limits.permit(|t| began.push(t.clone()), |t, d| ended.push((t.clone(), d)));
-        let behind = limits.permit(|_| {}, |_, _| {});
+        let needs = needs(&limits);
+        let head = limits.permit(
+            &needs,
+            |t| began.push(t.clone()),
+            |t, d| ended.push((t.clone(), d)),
+        );
+        let behind = limits.permit(&needs, |_| {}, |_, _| {});
         let both = async { tokio::join!(head, behind) };
         assert!(clock.timeout(SEC, both).await.is_err());
     }
@@ -227,28 +269,29 @@ async fn dropping_a_wait_takes_nothing() {
     };
     assert_eq!(began, std::slice::from_ref(&slot));
     assert_eq!(ended, [(slot, SEC)], "a wait that began ends");
-    first.answered();
-    turn(&limits).await.answered();
+    first.answered(Vec::new());
+    turn(&limits).await.answered(Vec::new());
     // Both permits are used; one gives up waiting for the window.
-    let third = limits.permit(|_| {}, |_, _| {});
+    let needs = needs(&limits);
+    let third = limits.permit(&needs, |_| {}, |_, _| {});
     assert!(clock.timeout(5 * SEC, third).await.is_err());
     // Nothing was lost: the two permits are back a window after their receipts.
-    turn(&limits).await.answered();
+    turn(&limits).await.answered(Vec::new());
     assert_eq!(clock.now() - start, 11 * SEC);
     let last = turn(&limits).await;
     assert_eq!(clock.now() - start, 11 * SEC);
     drop(last);
     // Given up: back a window and the margin later, while the one before is back sooner.
-    turn(&limits).await.answered();
+    turn(&limits).await.answered(Vec::new());
     assert_eq!(clock.now() - start, 21 * SEC);
-    turn(&limits).await.answered();
+    turn(&limits).await.answered(Vec::new());
     assert_eq!(clock.now() - start, 22 * SEC);
 }
 
 #[tokio::test(start_paused = true)]
 async fn concurrency_is_bounded_and_used() {
     let clock = Clock::system();
-    let limits = Limits::new(clock, &[], 4);
+    let limits = self::limits(clock, &[], 4);
     let (flying, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let start = clock.now();
     let mut tasks = tokio::task::JoinSet::new();
@@ -256,7 +299,8 @@ async fn concurrency_is_bounded_and_used() {
         let (limits, flying, most) = (limits.clone(), flying.clone(), most.clone());
         tasks.spawn(async move {
             let only_slots = |turn: &Turn| assert_eq!(turn.why, Wait::Concurrency);
-            let permit = limits.permit(only_slots, |_, _| {});
+            let needs = needs(&limits);
+            let permit = limits.permit(&needs, only_slots, |_, _| {});
             let permit = clock.timeout(SEC * 60, permit).await.expect("a slot");
             most.fetch_max(
                 flying.fetch_add(1, Ordering::Relaxed) + 1,
@@ -264,7 +308,7 @@ async fn concurrency_is_bounded_and_used() {
             );
             clock.sleep_until(clock.now() + 100 * MS).await;
             flying.fetch_sub(1, Ordering::Relaxed);
-            permit.answered();
+            permit.answered(Vec::new());
         });
     }
     tasks.join_all().await;
@@ -275,18 +319,19 @@ async fn concurrency_is_bounded_and_used() {
 #[tokio::test(start_paused = true)]
 async fn unanswered_requests_hold_a_limit_without_a_known_end() {
     let clock = Clock::system();
-    let limits = Limits::new(clock, &[plan(1, 3 * SEC, Spacing::Usual)], 8);
+    let limits = self::limits(clock, &[plan(1, 3 * SEC, Spacing::Usual)], 8);
     let start = clock.now();
     let slow = turn(&limits).await;
     tokio::spawn(async move {
         clock.sleep_until(start + 5 * SEC).await;
-        slow.answered();
+        slow.answered(Vec::new());
     });
     let mut began = Vec::new();
     let mut ended = Vec::new();
-    let next = limits.permit(|t| began.push(t.until), |_, took| ended.push(took));
+    let needs = needs(&limits);
+    let next = limits.permit(&needs, |t| began.push(t.until), |_, took| ended.push(took));
     let next = clock.timeout(SEC * 60, next).await.expect("a turn");
-    next.answered();
+    next.answered(Vec::new());
     assert_eq!(began, [None, Some(start + 8 * SEC)]);
     assert_eq!(ended, [5 * SEC, 3 * SEC]);
     assert_eq!(clock.now() - start, 8 * SEC);

@@ -4,6 +4,7 @@
 //! pipeline language; `names` holds what they share: templates, the names they may use, and
 //! what was found wrong.
 
+mod limits;
 mod names;
 mod pages;
 mod partitions;
@@ -77,6 +78,9 @@ pub fn compile(written: &Written, overrides: &Overrides) -> Result<Plan, Compile
     let given_sinks = sink::given(&mut judge, overrides, spec.streams.0.len())?;
     let source = source::source(&mut judge, &spec.source);
     let streams = stream::streams(&mut judge, spec, overrides.sinks.is_empty());
+    limits::units(&mut judge, spec);
+    limits::names(&mut judge, spec);
+    limits::uncovered(&mut judge, spec, source.as_ref());
     if overrides.sinks.is_empty() {
         sink::shared(&mut judge, spec);
     }

@@ -1,22 +1,37 @@
-//! What an API allows: so many calls per window.
+//! What an API allows: so many calls, or units of a cost, per window.
 
 use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use globset::GlobMatcher;
+use jiff::tz::TimeZone;
+
 use super::duration;
 
 /// One entry of `limits`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct LimitPlan {
-    /// Most calls in any window.
+    /// Most calls, or units, in any window.
     pub calls: NonZeroU32,
+    /// What is counted, if not calls: `weight` of `600 weight/min`.
+    pub unit: Option<String>,
     /// The window's length.
     pub window: Duration,
     /// Which requests it counts.
     pub when: LimitWhen,
+    /// Which of them, by method and path; empty is all.
+    pub routes: Vec<Route>,
+    /// The names whose values have a budget each; `None` is origin and credential.
+    pub per: Option<Vec<Per>>,
+    /// How the API counts.
+    pub counting: Counting,
     /// How calls are spaced inside the window.
     pub spacing: Spacing,
+    /// Calls, or units, that are left to others.
+    pub reserve: u32,
+    /// Whether only receipts count, whatever the round trips look like.
+    pub strict: bool,
     /// As written, for messages: `80/min`.
     pub written: String,
 }
@@ -30,6 +45,52 @@ pub enum LimitWhen {
     Auth,
     /// Only when none is (`if: not auth`).
     NoAuth,
+}
+
+/// Selects requests: a glob over the path, for one method or all.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The method; `None` is any.
+    pub method: Option<http::Method>,
+    /// Matches the path, or what follows the path of the source's URL.
+    pub path: GlobMatcher,
+}
+
+/// A name that tells budgets of one limit apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Per {
+    /// The host that is asked.
+    Host,
+    /// Whether the source's credential is sent.
+    Credential,
+    /// A variable of `for`.
+    Variable(String),
+}
+
+/// How the API counts.
+#[derive(Debug, Clone)]
+pub enum Counting {
+    /// In any window, wherever it begins.
+    Window,
+    /// A bucket of this size that leaks at the limit's rate.
+    Bucket(NonZeroU32),
+    /// In the zone's own minutes, hours, days or months.
+    Calendar(CalendarUnit, TimeZone),
+    /// Estimates a sliding window from two fixed ones.
+    Counter,
+}
+
+/// A window of the calendar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CalendarUnit {
+    /// From one full minute to the next.
+    Minute,
+    /// From one full hour to the next.
+    Hour,
+    /// From one midnight to the next.
+    Day,
+    /// From the first of a month to the next.
+    Month,
 }
 
 /// How calls are spaced inside the window.
@@ -55,7 +116,7 @@ impl LimitPlan {
         let Some((calls, window)) = written.split_once('/') else {
             return Err(format!("`{written}` is not a limit; {FORM}"));
         };
-        let calls = parse_calls(calls.trim())?;
+        let (calls, unit) = parse_calls(calls.trim())?;
         let window = window.trim();
         // `80/min` means one of the unit.
         let window = if window.starts_with(|c: char| c.is_alphabetic()) {
@@ -71,16 +132,22 @@ impl LimitPlan {
         }
         Ok(Self {
             calls,
+            unit,
             window,
             when: LimitWhen::Always,
+            routes: Vec::new(),
+            per: None,
+            counting: Counting::Window,
             spacing: Spacing::Usual,
+            reserve: 0,
+            strict: false,
             written: written.to_owned(),
         })
     }
 }
 
 /// Reads what stands before the slash.
-fn parse_calls(calls: &str) -> Result<NonZeroU32, String> {
+fn parse_calls(calls: &str) -> Result<(NonZeroU32, Option<String>), String> {
     let end = calls
         .find(|c: char| !c.is_ascii_digit() && c != '_')
         .unwrap_or(calls.len());
@@ -89,19 +156,45 @@ fn parse_calls(calls: &str) -> Result<NonZeroU32, String> {
     if number.is_empty() || unit.starts_with(['.', ',']) || unit.starts_with('-') {
         return Err(format!("`{calls}` is not a whole number of calls; {FORM}"));
     }
-    if !matches!(unit, "" | "call" | "calls" | "request" | "requests") {
-        return Err(format!(
-            "a limit counted in `{unit}` is not supported by this version, which counts calls; {FORM}"
-        ));
-    }
+    let unit = match unit {
+        "" | "call" | "calls" | "request" | "requests" => None,
+        _ if unit.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') => Some(unit.to_owned()),
+        _ => {
+            return Err(format!(
+                "`{unit}` is not the name of a unit: letters, digits and `_`; {FORM}"
+            ));
+        }
+    };
     let number: u32 = number.replace('_', "").parse().map_err(|_| {
         format!(
             "`{number}` is not a number of calls up to {}; {FORM}",
             u32::MAX
         )
     })?;
-    NonZeroU32::new(number)
-        .ok_or_else(|| "a limit of 0 calls allows nothing; leave the stream out instead".to_owned())
+    let number = NonZeroU32::new(number).ok_or_else(|| {
+        "a limit of 0 calls allows nothing; leave the stream out instead".to_owned()
+    })?;
+    Ok((number, unit))
+}
+
+impl CalendarUnit {
+    /// The unit that a window is exactly one of.
+    pub fn of(window: Duration) -> Option<Self> {
+        [Self::Minute, Self::Hour, Self::Day, Self::Month]
+            .into_iter()
+            .find(|unit| unit.length() == window)
+    }
+
+    /// Its usual length.
+    pub fn length(self) -> Duration {
+        const DAY: u64 = 24 * 3600;
+        Duration::from_secs(match self {
+            Self::Minute => 60,
+            Self::Hour => 3600,
+            Self::Day => DAY,
+            Self::Month => 30 * DAY,
+        })
+    }
 }
 
 impl fmt::Display for LimitPlan {
@@ -133,7 +226,10 @@ mod tests {
                 (limit.when, limit.spacing),
                 (LimitWhen::Always, Spacing::Usual)
             );
+            assert_eq!(limit.unit, None);
         }
+        let limit = LimitPlan::parse("6_000 weight/min").unwrap();
+        assert_eq!(limit.unit.as_deref(), Some("weight"));
     }
 
     #[test]
@@ -148,11 +244,7 @@ mod tests {
             ("many/s", "whole number"),
             ("1.5/s", "whole number"),
             ("-1/s", "whole number"),
-            (
-                "600 weight/min",
-                "`weight` is not supported by this version",
-            ),
-            ("5000 points/h", "not supported by this version"),
+            ("600 we-ight/min", "not the name of a unit"),
             ("99999999999/h", "number of calls"),
         ] {
             let problem = LimitPlan::parse(written).unwrap_err();

@@ -12,6 +12,7 @@ mod guard;
 pub mod json;
 pub mod language;
 pub mod limit;
+pub mod measure;
 mod names;
 pub mod paging;
 pub mod partition;
@@ -27,6 +28,7 @@ use globset::GlobMatcher;
 
 use self::language::{Expr, Template};
 use self::limit::LimitPlan;
+use self::measure::Measure;
 use self::paging::Paging;
 use self::partition::Generator;
 use self::path::Path;
@@ -152,6 +154,8 @@ pub struct StreamPlan {
     pub request: RequestPlan,
     /// How the next page is found.
     pub paging: Paging,
+    /// What a request costs, in the units of limits; a unit that is not named costs 1.
+    pub cost: Vec<CostPlan>,
     /// Ends the paging of a partition early; judged only when another page is known.
     pub stop: Option<Expr>,
     /// What answers mean where the built-in verdicts do not fit; first match wins.
@@ -166,6 +170,17 @@ pub struct StreamPlan {
     pub expect: ExpectPlan,
     /// Where records go.
     pub sinks: Vec<SinkPlan>,
+}
+
+/// What a request costs in one unit.
+#[derive(Debug)]
+pub struct CostPlan {
+    /// The unit, as limits name it.
+    pub unit: String,
+    /// What it may cost: reserved before it is sent.
+    pub at_most: Measure,
+    /// What it cost, as its answer tells; the difference comes back or is charged.
+    pub actual: Option<Measure>,
 }
 
 /// Where the records are in a page.

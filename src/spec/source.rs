@@ -81,15 +81,29 @@ pub type LimitSpec = At<ScalarOr<String, LongLimitSpec>>;
 /// One limit with conditions.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-not-yet" = ["per", "routes", "burst", "calendar", "counter", "reserve", "shared_as", "signals", "strict"]))]
+#[schemars(extend("x-not-yet" = ["shared_as", "signals"]))]
 pub struct LongLimitSpec {
-    /// Calls per time: `5000/h`, `1/3s`.
+    /// Calls, or units of a cost, per time: `5000/h`, `1/3s`, `600 weight/min`.
     pub limit: At<String>,
     /// Counts only requests with a credential, or only those without.
     #[serde(rename = "if")]
     pub when: Option<At<LimitWhenSpec>>,
     /// `true`: evenly from the first call; `false`: as fast as asked until used up.
     pub spread: Option<bool>,
+    /// Which requests it counts: globs over the path, a method may stand before it.
+    pub routes: Option<At<ScalarOr<String, Vec<At<String>>>>>,
+    /// A budget for each value of these: `host`, `credential`, variables of `for`.
+    pub per: Option<At<ScalarOr<String, Vec<At<String>>>>>,
+    /// The API's bucket: so many at once, then the rate of `limit`.
+    pub burst: Option<At<u64>>,
+    /// The API counts in this zone's own minutes, hours, days or months.
+    pub calendar: Option<At<String>>,
+    /// `true`: the API estimates a sliding window from two fixed ones.
+    pub counter: Option<At<bool>>,
+    /// What is left to others: `10%`, or a number.
+    pub reserve: Option<At<String>>,
+    /// `true`: count from receipts only, whatever the network does.
+    pub strict: Option<bool>,
 }
 
 /// Which requests a limit counts.

@@ -16,7 +16,7 @@ use super::tree::Tree;
 /// One kind of record.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-not-yet" = ["cursor", "cost", "format", "transform", "conditional"]))]
+#[schemars(extend("x-not-yet" = ["cursor", "format", "transform", "conditional"]))]
 pub struct StreamSpec {
     /// Variables and what they run over; several make a product.
     #[serde(rename = "for")]
@@ -33,6 +33,8 @@ pub struct StreamSpec {
     pub body: Option<At<BodySpec>>,
     /// `true`: a repeat would act or cost twice.
     pub once: Option<bool>,
+    /// What a request costs in the units of limits: `{weight: 2}`, `{tokens: {at_most: …, actual: …}}`.
+    pub cost: Option<Table<At<ScalarOr<String, CostSpec>>>>,
     /// Where the records are: a path, or `{optional: PATH}`; default the root.
     pub records: Option<At<ScalarOr<String, RecordsSpec>>>,
     /// How the next page is found.
@@ -88,6 +90,16 @@ pub enum BodySpec {
     Form(Table<Tree>),
     /// Text.
     Text(At<String>),
+}
+
+/// What a request costs, at most and in fact.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CostSpec {
+    /// Reserved before it is sent: a number, an expression or a template.
+    pub at_most: At<String>,
+    /// What the answer tells; the difference comes back or is charged.
+    pub actual: Option<At<String>>,
 }
 
 /// Records that may be missing.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use gleaner::event::Fact;
 use gleaner::failure::Exit;
 use gleaner::sim::{Dataset, Listing, Paging, Route, Rules, SimReply, SimRequest};
 
@@ -17,13 +18,10 @@ streams:
   a:
     get: /a
     records: data
-{}
+    {}
 sink: {{ ndjson: out/a.ndjson }}
 ",
-        stream
-            .lines()
-            .map(|line| format!("    {line}\n"))
-            .collect::<String>()
+        stream.replace('\n', "\n    ")
     )
 }
 
@@ -201,6 +199,11 @@ fn fewer_records_than_the_api_tells_of_are_held() {
         let ran = refused(&stream, custom(answer), Exit::Held);
         says(&ran, "tells of 5 records, but its pages held 3");
     }
+    // Without `expect.total` they are published, and the shortfall is told.
+    let yaml = pipeline("pages: { page: { to: page, total: total } }");
+    let ran = Scene::new(&yaml, custom(answer)).run().complete();
+    let told = |fact: &Fact| matches!(fact, Fact::Noticed { message, .. } if message.contains("5 records, but its pages held 3"));
+    assert_eq!(ran.facts(told), 1);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod errors;
 mod fixture;
 mod guards;
 mod manners;
+mod order;
 mod paging;
 mod real;
 mod retries;

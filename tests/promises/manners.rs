@@ -54,10 +54,10 @@ const WINDOWS: [(&str, Duration); 8] = [
     ("s", Duration::from_secs(1)),
     ("2500ms", Duration::from_millis(2500)),
     ("10s", Duration::from_secs(10)),
-    ("min", Duration::from_secs(60)),
-    ("7min", Duration::from_secs(420)),
-    ("15min", Duration::from_secs(900)),
-    ("h", Duration::from_secs(3600)),
+    ("min", Duration::from_mins(1)),
+    ("7min", Duration::from_mins(7)),
+    ("15min", Duration::from_mins(15)),
+    ("h", Duration::from_hours(1)),
 ];
 
 #[test]

@@ -11,20 +11,20 @@ use gleaner::sim::{
 
 use super::fixture::{Ran, Scene, run};
 
-const MS: Duration = Duration::from_millis(1);
+pub(crate) const MS: Duration = Duration::from_millis(1);
 
 // ---- a hundred thousand ----------------------------------------------------------------------
 
 const MANY: usize = 100_000;
 
 /// Records whose values are lost by careless programs, and what CSV makes of them.
-struct Truth {
-    data: Arc<Dataset>,
-    ndjson: String,
+pub(crate) struct Truth {
+    pub(crate) data: Arc<Dataset>,
+    pub(crate) ndjson: String,
     csv: String,
 }
 
-fn truth(count: usize) -> Truth {
+pub(crate) fn truth(count: usize) -> Truth {
     let mut texts = Vec::with_capacity(count);
     let mut ndjson = String::new();
     let mut csv = "id,big,price,user.name\r\n".to_owned();
@@ -54,7 +54,7 @@ fn truth(count: usize) -> Truth {
 static HUNDRED_THOUSAND: LazyLock<Truth> = LazyLock::new(|| truth(MANY));
 
 /// A pipeline with one stream `a` at `/a`, both sinks.
-fn pipeline(concurrency: usize, query: &str, pages: &str) -> String {
+pub(crate) fn pipeline(concurrency: usize, query: &str, pages: &str) -> String {
     format!(
         "source: {{ url: https://api.test, limits: none, concurrency: {concurrency} }}
 streams:
@@ -72,14 +72,14 @@ fn listing(paging: Paging) -> Listing {
     Listing::new(HUNDRED_THOUSAND.data.clone(), paging)
 }
 
-fn serve(listing: Listing) -> Rules {
+pub(crate) fn serve(listing: Listing) -> Rules {
     Rules {
         routes: vec![Route::list("/a", listing)],
         ..Rules::default()
     }
 }
 
-fn compare(ran: &Ran, truth: &Truth, what: &str) {
+pub(crate) fn compare(ran: &Ran, truth: &Truth, what: &str) {
     for (path, wanted) in [("out/a.ndjson", &truth.ndjson), ("out/a.csv", &truth.csv)] {
         let got = ran.text(path);
         if got != *wanted {
@@ -136,12 +136,6 @@ fn page_numbers_side_by_side() {
         "{ page: { to: page, size: per_page, total: meta.total } }",
         listing(Paging::page_total("meta.total")),
         100,
-    );
-    complete(
-        "per_page: 999",
-        "{ page: { to: page, last: pages } }",
-        listing(Paging::page_last("pages")),
-        101,
     );
 }
 
@@ -352,6 +346,134 @@ fn a_short_first_page_is_not_taken_for_a_small_server() {
     }
 }
 
+#[test]
+fn an_empty_page_among_others_is_not_the_end_where_the_end_is_known() {
+    for empty in [1_usize, 3] {
+        let answer = move |request: &SimRequest| {
+            let page: usize = request
+                .param("page")
+                .expect("a page")
+                .parse()
+                .expect("a number");
+            let data = match page {
+                _ if page == empty => String::new(),
+                1..=5 => format!(r#"{{"id":{page}}},{{"id":-{page}}}"#),
+                _ => String::new(),
+            };
+            // It tells of one page more than was asked for, for ever; the first answer counts.
+            let last = (page + 1).max(5);
+            SimReply::json(200, format!(r#"{{"data":[{data}],"last":{last}}}"#))
+        };
+        let rules = Rules {
+            routes: vec![Route::custom("/a", Arc::new(answer))],
+            ..Rules::default()
+        };
+        let side_by_side = pipeline(8, "", "{ page: { to: page, last: last } }");
+        let in_turn = side_by_side.replace("    pages", "    stop: last.id == 77\n    pages");
+        for yaml in [side_by_side, in_turn] {
+            let ran = run(&yaml, rules.clone()).complete();
+            assert_eq!(ran.lines("out/a.ndjson").len(), 8, "page {empty} is empty");
+            assert!(ran.requests() <= 6, "{}", ran.requests());
+        }
+    }
+}
+
+#[test]
+fn any_style_any_size_any_weather() {
+    let styles = [
+        (
+            "per_page",
+            "{ page: { to: page, size: per_page } }",
+            Paging::page(),
+        ),
+        ("per_page", "{ page: { to: page } }", Paging::page()),
+        (
+            "per_page",
+            "{ page: { to: page, size: per_page, total: n } }",
+            Paging::page_total("n"),
+        ),
+        (
+            "per_page",
+            "{ page: { to: page, total: n } }",
+            Paging::page_total("n"),
+        ),
+        (
+            "per_page",
+            "{ page: { to: page, last: n } }",
+            Paging::page_last("n"),
+        ),
+        (
+            "limit",
+            "{ offset: { to: offset, size: limit } }",
+            Paging::offset(),
+        ),
+        ("limit", "{ offset: { to: offset } }", Paging::offset()),
+        (
+            "limit",
+            "{ offset: { to: offset, size: limit, total: n } }",
+            Paging::offset_total("n"),
+        ),
+        (
+            "limit",
+            "{ offset: { to: offset, total: n } }",
+            Paging::offset_total("n"),
+        ),
+        (
+            "limit",
+            "{ token: { from: next_cursor, to: cursor } }",
+            Paging::token(End::Absent),
+        ),
+        (
+            "limit",
+            "{ token: { from: next_cursor, to: cursor } }",
+            Paging::token(End::Empty),
+        ),
+        (
+            "limit",
+            "{ next: next }",
+            Paging::next_url(false, End::Null),
+        ),
+        ("per_page", "link", Paging::link()),
+        (
+            "limit",
+            "{ keyset: { field: id, to: after, size: limit } }",
+            Paging::keyset(),
+        ),
+        (
+            "limit",
+            "{ keyset: { field: id, to: after } }",
+            Paging::keyset(),
+        ),
+    ];
+    for seed in 0..150 {
+        let mut dice = fastrand::Rng::with_seed(seed);
+        let (param, pages, paging) = styles[dice.usize(..styles.len())].clone();
+        let truth = truth(dice.usize(1..80));
+        let mut listing = Listing::new(truth.data.clone(), paging);
+        let asked = dice.usize(1..30);
+        listing.max_size = if dice.bool() { 1000 } else { dice.usize(1..30) };
+        let rules = Rules {
+            latency: Latency::Between(Duration::ZERO, dice.u32(0..2000) * MS, seed),
+            faults: vec![
+                FaultRule::every(dice.u64(3..20), Fault::status(500)),
+                FaultRule::every(dice.u64(3..20), Fault::TruncatedBody),
+                FaultRule::every(dice.u64(3..20), Fault::status_retry_after(429, "3")),
+            ],
+            gzip: dice.bool(),
+            ..serve(listing)
+        };
+        let concurrency = dice.usize(1..20);
+        let yaml = pipeline(concurrency, &format!("{param}: {asked}"), pages)
+            .replace("limits: none", "limits: none, retry: { attempts: 50 }");
+        let ran = run(&yaml, rules).complete();
+        compare(
+            &ran,
+            &truth,
+            &format!("seed {seed}: {pages}, {asked} asked"),
+        );
+    }
+}
+
 // ---- other places ----------------------------------------------------------------------------
 
 #[test]
@@ -408,107 +530,6 @@ fn numbers_stay_as_they_were_spelled() {
     );
 }
 
-// ---- partitions ------------------------------------------------------------------------------
-
-/// Partitions of different sizes under `/x/{kind}/{n}`, each record naming its own.
-fn partitioned() -> Rules {
-    let answer = |request: &SimRequest| {
-        let (kind, n) = (
-            request.param("kind").expect("kind"),
-            request.param("n").expect("n"),
-        );
-        let page: usize = request
-            .param("page")
-            .map_or(1, |text| text.parse().expect("a number"));
-        let count = (kind.len() * 7 + n.parse::<usize>().expect("a number") * 13) % 31;
-        if count == 5 {
-            return SimReply::error(404, "nothing here");
-        }
-        let from = ((page - 1) * 4).min(count);
-        let records: Vec<String> = (from..(from + 4).min(count))
-            .map(|at| format!(r#"{{"at":{at}}}"#))
-            .collect();
-        SimReply::json(
-            200,
-            format!(r#"{{"data":[{}],"n":{count}}}"#, records.join(",")),
-        )
-    };
-    Rules {
-        routes: vec![Route::custom("/x/{kind}/{n}", Arc::new(answer))],
-        latency: Latency::Between(MS, 700 * MS, 9),
-        ..Rules::default()
-    }
-}
-
-const PARTITIONS: &str = r#"
-source: { url: https://api.test, limits: none, concurrency: WIDTH }
-streams:
-  a:
-    for:
-      kind: [b, a, ccc, dddd]
-      n: { range: [1, 20] }
-    get: /x/{{ kind }}/{{ n }}
-    query: { per_page: 4 }
-    records: data
-    pages: { page: { to: page, size: per_page, total: n } }
-    responses: [ { if: status == 404, then: skip } ]
-    columns: { kind: "{{ kind }}", n: "{{ n }}", at: }
-sink: [ { ndjson: out/a.ndjson }, { csv: out/a.csv } ]
-"#;
-
-#[test]
-fn partitions_stand_in_the_order_of_the_file() {
-    let mut wanted = "kind,n,at\r\n".to_owned();
-    for kind in ["b", "a", "ccc", "dddd"] {
-        for n in 1..=20 {
-            let count = (kind.len() * 7 + n * 13) % 31;
-            for at in 0..if count == 5 { 0 } else { count } {
-                write!(wanted, "{kind},{n},{at}\r\n").expect("to a string");
-            }
-        }
-    }
-    let mut outputs = Vec::new();
-    for width in ["1", "16"] {
-        let ran = run(&PARTITIONS.replace("WIDTH", width), partitioned()).complete();
-        assert_eq!(ran.text("out/a.csv"), wanted, "width {width}");
-        assert_eq!(ran.stream("a").partitions, 80);
-        outputs.push(ran.text("out/a.ndjson"));
-    }
-    assert_eq!(outputs[0], outputs[1]);
-    assert!(outputs[0].starts_with("{\"kind\":\"b\",\"n\":1,\"at\":0}\n"));
-}
-
-#[test]
-fn a_list_from_a_file_is_walked_in_its_order() {
-    let yaml = PARTITIONS
-        .replace("{ range: [1, 20] }", "{ file: in/ids.csv, column: id }")
-        .replace("[b, a, ccc, dddd]", "[a]")
-        .replace("WIDTH", "4");
-    let ran = Scene::new(&yaml, partitioned())
-        .file("in/ids.csv", "name,id\nx,8\ny,2\nz,4\n")
-        .run()
-        .complete();
-    let mut ns: Vec<String> = ran
-        .lines("out/a.csv")
-        .iter()
-        .skip(1)
-        .map(|line| line.split(',').nth(1).expect("n").to_owned())
-        .collect();
-    ns.dedup();
-    assert_eq!(ns, ["8", "2", "4"]);
-}
-
-#[test]
-fn stop_ends_the_paging_and_keeps_the_page() {
-    let truth = truth(100);
-    let listing = Listing::new(truth.data.clone(), Paging::page_total("n")).size(10);
-    let yaml = pipeline(8, "", "{ page: { to: page, total: n } }")
-        .replace("    pages", "    stop: last.id >= 25\n    pages");
-    let ran = run(&yaml, serve(listing)).complete();
-    assert_eq!(ran.lines("out/a.ndjson").len(), 30);
-    assert_eq!(ran.requests(), 3);
-}
-
 /// An API that caps a page by its size in bytes: what an offset passes over is never asked for.
 #[test]
 fn a_short_page_between_pages_side_by_side_is_no_success() {
@@ -545,136 +566,4 @@ fn a_short_page_between_pages_side_by_side_is_no_success() {
         run(&yaml, rules(10)).complete().lines("out/a.ndjson").len(),
         95
     );
-}
-
-/// What `check` lets a rule name is there when the rule is judged.
-#[test]
-fn a_stop_sees_the_environment() {
-    let yaml = pipeline(8, "", "{ page: { to: page, total: n } }").replace(
-        "    pages",
-        "    stop: env.GLEANER_TEST_STOP == 'yes'\n    pages",
-    );
-    for (value, requests) in [("yes", 1), ("no", 10)] {
-        let listing = Listing::new(truth(100).data, Paging::page_total("n")).size(10);
-        let ran = Scene::new(&yaml, serve(listing))
-            .file(".env", &format!("GLEANER_TEST_STOP={value}\n"))
-            .run()
-            .complete();
-        assert_eq!(ran.requests(), requests, "{value}");
-    }
-}
-
-// ---- keys ------------------------------------------------------------------------------------
-
-#[test]
-fn of_records_with_one_key_the_later_stands_in_the_place_of_the_first() {
-    let texts = [
-        r#"{"id":1,"v":"a"}"#,
-        r#"{"id":2,"v":"b"}"#,
-        r#"{"id":3,"v":"c"}"#,
-        r#"{"id":1,"v":"d"}"#,
-        r#"{"id":4,"v":"e"}"#,
-        r#"{"id":1,"v":"f"}"#,
-        r#"{"id":3,"v":"g"}"#,
-        r#"{"id":"1","v":"text is another key"}"#,
-    ];
-    for concurrency in [1, 8] {
-        let rules = Rules {
-            latency: Latency::Between(MS, 900 * MS, 4),
-            ..serve(Listing::new(Dataset::from_texts(texts), Paging::page_total("n")).size(2))
-        };
-        let yaml = pipeline(concurrency, "", "{ page: { to: page, total: n } }")
-            .replace("    pages", "    key: id\n    pages");
-        let ran = run(&yaml, rules).complete();
-        assert_eq!(
-            ran.lines("out/a.ndjson"),
-            [texts[5], texts[1], texts[6], texts[4], texts[7]]
-        );
-        assert_eq!(ran.stream("a").repeats, 3);
-        assert_eq!(ran.stream("a").files[0].rows, 5);
-    }
-}
-
-#[test]
-fn a_later_record_brings_the_variables_of_its_own_partition() {
-    // Record 1 is found under both tags; what counts is found under the second, as its second.
-    let answer = |request: &SimRequest| {
-        SimReply::json(
-            200,
-            match request.param("tag").as_deref() {
-                Some("x") => r#"{"data":[{"id":1,"v":"old"},{"id":2,"v":"b"}]}"#,
-                _ => r#"{"data":[{"id":3,"v":"c"},{"id":1,"v":"new"}]}"#,
-            },
-        )
-    };
-    let rules = Rules {
-        routes: vec![Route::custom("/{tag}", Arc::new(answer))],
-        ..Rules::default()
-    };
-    let yaml = r#"
-source: { url: https://api.test, limits: none }
-streams:
-  a:
-    for: { tag: [x, y] }
-    get: /{{ tag }}
-    pages: none
-    records: data
-    key: id
-sink: { csv: out/a.csv }
-"#;
-    let ran = run(yaml, rules.clone()).complete();
-    assert_eq!(
-        ran.text("out/a.csv"),
-        "tag,id,v\r\ny,1,new\r\nx,2,b\r\ny,3,c\r\n"
-    );
-    let columns =
-        "    key: id\n    columns: { id: , v: , tag: \"{{ tag }}\", at: \"{{ index }}\" }";
-    let ran = run(&yaml.replace("    key: id", columns), rules).complete();
-    assert_eq!(
-        ran.text("out/a.csv"),
-        "id,v,tag,at\r\n1,new,y,1\r\n2,b,x,1\r\n3,c,y,0\r\n"
-    );
-}
-
-// ---- a few records only ----------------------------------------------------------------------
-
-#[test]
-fn a_record_limit_writes_beside_and_asks_for_no_more_than_needed() {
-    let truth = truth(1000);
-    for (query, pages, paging) in [
-        (
-            "",
-            "{ page: { to: page, total: n } }",
-            Paging::page_total("n"),
-        ),
-        (
-            "",
-            "{ token: { from: next_cursor, to: cursor } }",
-            Paging::token(End::Null),
-        ),
-    ] {
-        let listing = Listing::new(truth.data.clone(), paging).size(10);
-        let yaml = pipeline(8, query, pages).replace(
-            "    pages",
-            "    expect: { min_records: 500, total: n }\n    pages",
-        );
-        let ran = Scene::new(&yaml, serve(listing))
-            .file("out/a.csv", "old")
-            .limit_records(25)
-            .run()
-            .complete();
-        assert_eq!(ran.requests(), 3);
-        assert_eq!(ran.text("out/a.csv"), "old", "the target stays");
-        let wanted: Vec<&str> = truth.ndjson.lines().take(25).collect();
-        assert_eq!(ran.lines("out/a.sample.ndjson"), wanted);
-        assert!(ran.path("out/a.sample.csv").exists());
-        assert!(!ran.path("out/a.ndjson").exists());
-    }
-    // Partitions come one by one as well.
-    let ran = Scene::new(&PARTITIONS.replace("WIDTH", "16"), partitioned())
-        .limit_records(9)
-        .run()
-        .complete();
-    assert_eq!(ran.lines("out/a.sample.ndjson").len(), 9);
-    assert_eq!(ran.requests(), 3, "{:?}", ran.targets());
 }

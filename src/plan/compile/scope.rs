@@ -35,6 +35,10 @@ impl Scope {
     pub(super) fn partitions() -> Self {
         Self::new("`for`", &["vars", "env", "contact", "run"])
     }
+    /// `cost`: what is reckoned before a request, never from a secret.
+    pub(super) fn cost() -> Self {
+        Self::new("`cost`", &["vars", "contact", "run"])
+    }
     /// `stop` and `responses`.
     pub(super) fn answer() -> Self {
         let names = [

@@ -7,16 +7,15 @@ use std::time::Duration;
 use globset::GlobBuilder;
 use url::Url;
 
+use super::limits;
 use super::names::Judge;
 use super::scope::Scope;
 use crate::plan::language::Template;
-use crate::plan::limit::{LimitPlan, LimitWhen, Spacing};
+use crate::plan::limit::LimitPlan;
 use crate::plan::{AuthPlan, OriginRule, RetryPlan, SourcePlan, TimeoutPlan};
 use crate::spec::at::At;
 use crate::spec::choice::ScalarOr;
-use crate::spec::source::{
-    AuthSpec, LimitSpec, LimitWhenSpec, OriginSpec, RetrySpec, SourceSpec, TimeoutSpec,
-};
+use crate::spec::source::{AuthSpec, OriginSpec, RetrySpec, SourceSpec, TimeoutSpec};
 
 /// The source, or nothing where a mistake was noted.
 pub(super) fn source(judge: &mut Judge<'_>, spec: &SourceSpec) -> Option<SourcePlan> {
@@ -38,7 +37,9 @@ pub(super) fn source(judge: &mut Judge<'_>, spec: &SourceSpec) -> Option<SourceP
                     hint,
                 );
             }
-            all.iter().filter_map(|one| limit(judge, one)).collect()
+            all.iter()
+                .filter_map(|one| limits::limit(judge, one))
+                .collect()
         }
         Some(ScalarOr::Short(_)) | None => Vec::new(),
     };
@@ -46,7 +47,7 @@ pub(super) fn source(judge: &mut Judge<'_>, spec: &SourceSpec) -> Option<SourceP
     if let Some(written) = &spec.limits
         && matches!(&written.value, ScalarOr::Long(all) if all.len() == limits.len())
     {
-        covered(judge, &limits, auth.as_ref(), &written.span);
+        limits::covered(judge, &limits, auth.as_ref(), &written.span);
     }
     let concurrency = spec
         .concurrency
@@ -165,74 +166,6 @@ pub(super) fn headers(
         })
         .collect();
     all.into_iter().collect()
-}
-
-fn limit(judge: &mut Judge<'_>, spec: &LimitSpec) -> Option<LimitPlan> {
-    let (written, span, when, spacing) = match &spec.value {
-        ScalarOr::Short(short) => (short, &spec.span, LimitWhen::Always, Spacing::Usual),
-        ScalarOr::Long(long) => {
-            let when = match long.when.as_deref() {
-                None => LimitWhen::Always,
-                Some(LimitWhenSpec::Auth) => LimitWhen::Auth,
-                Some(LimitWhenSpec::NotAuth) => LimitWhen::NoAuth,
-            };
-            let spacing = match long.spread {
-                None => Spacing::Usual,
-                Some(true) => Spacing::Even,
-                Some(false) => Spacing::Burst,
-            };
-            (&long.limit.value, &long.limit.span, when, spacing)
-        }
-    };
-    if let Some(unit) = unit(written) {
-        let message =
-            format!("limits in `{unit}` are not supported by this version of gleaner yet");
-        judge.wrong("not-yet", span, message, "");
-        return None;
-    }
-    match LimitPlan::parse(written) {
-        Ok(plan) => Some(LimitPlan {
-            when,
-            spacing,
-            ..plan
-        }),
-        Err(message) => {
-            let hint = if message.contains("`5000/h`") {
-                ""
-            } else {
-                "write calls per time: `5000/h`, `80/min`, `1/3s`"
-            };
-            judge.wrong("bad-limit", span, message, hint);
-            None
-        }
-    }
-}
-
-/// A request that no limit counts would be sent without any.
-fn covered(
-    judge: &mut Judge<'_>,
-    limits: &[LimitPlan],
-    auth: Option<&AuthPlan>,
-    span: &Range<usize>,
-) {
-    let (never, sent) = match auth {
-        None => return,
-        Some(AuthPlan::None) => (LimitWhen::Auth, "without a credential"),
-        Some(_) => (LimitWhen::NoAuth, "with a credential"),
-    };
-    if !limits.is_empty() && limits.iter().all(|limit| limit.when == never) {
-        let message = format!("no limit counts requests {sent}, and this source sends such");
-        let hint = "add a limit for them, or one without `if`";
-        judge.wrong("no-limits", span, message, hint);
-    }
-}
-
-/// The unit of `5000 points/h`.
-fn unit(written: &str) -> Option<&str> {
-    let (left, _) = written.split_once('/')?;
-    let (number, unit) = left.trim().split_once(' ')?;
-    let is_unit = unit.chars().all(|c| c.is_ascii_alphabetic() || c == '_');
-    (number.chars().all(|c| c.is_ascii_digit()) && is_unit && unit != "calls").then_some(unit)
 }
 
 fn retry(judge: &mut Judge<'_>, spec: &RetrySpec) -> RetryPlan {

@@ -2,7 +2,7 @@
 
 use super::names::Judge;
 use super::scope::Scope;
-use super::{pages, partitions, request, sink};
+use super::{limits, pages, partitions, request, sink};
 use crate::plan::language::Template;
 use crate::plan::path::{Path, Step};
 use crate::plan::{
@@ -67,6 +67,7 @@ fn stream(
     let request = request::request(judge, spec, name, &merged, &see(Scope::request()));
     let paging = pages::pages(judge, spec, &merged);
     let answer = see(Scope::answer());
+    let cost = limits::cost(judge, &merged, &see(Scope::cost()), &answer);
     let stop = merged.stop.as_ref().map(|stop| judge.expr(stop, &answer));
     let own = merged.responses.iter().flatten();
     let rules = own.chain(spec.source.responses.iter().flatten());
@@ -82,6 +83,7 @@ fn stream(
         partitions: partitions?,
         request: request?,
         paging: paging?,
+        cost: cost?,
         stop: match stop {
             None => None,
             Some(stop) => Some(stop?),
@@ -114,6 +116,7 @@ pub(super) fn merged(defaults: Option<&StreamSpec>, stream: &StreamSpec) -> Stre
         headers: tables(base.headers.as_ref(), stream.headers.as_ref()),
         body: stream.body.clone().or_else(|| base.body.clone()),
         once: stream.once.or(base.once),
+        cost: tables(base.cost.as_ref(), stream.cost.as_ref()),
         records: stream.records.clone().or_else(|| base.records.clone()),
         pages: stream.pages.clone().or_else(|| base.pages.clone()),
         stop: stream.stop.clone().or_else(|| base.stop.clone()),
