@@ -28,7 +28,7 @@ const ALIASES: [(&str, &[&str]); 7] = [
 ];
 
 /// Far above every use, and far below what a clock cannot add to its time.
-const LONGEST: Duration = Duration::from_secs(1_000 * 365 * 86_400);
+const LONGEST: Duration = Duration::from_hours(1_000 * 365 * 24);
 
 /// Reads `10s`, `1.5h`, `500ms`, `15min`, `1d`, `1h 30min`; `mo` is 30 days and `y` 365 here.
 ///
