@@ -153,13 +153,6 @@ impl Page {
         self.lines.lines()
     }
 
-    /// Keeps only the first `count` records.
-    pub fn truncate(&mut self, count: usize) {
-        self.ends.truncate(count);
-        let end = self.ends.last().map_or(0, |end| *end as usize);
-        self.lines.truncate(end);
-    }
-
     /// Adds a record, on one line whatever its layout.
     #[inline]
     fn push(&mut self, value: &str, one_line: bool) {
@@ -540,15 +533,6 @@ mod tests {
     fn records_that_come_twice_are_an_error() {
         let error = select("a", &[], r#"{"a":[{"x":1}],"a":[{"x":2}]}"#).unwrap_err();
         assert!(matches!(error, SelectError::Twice { .. }));
-    }
-
-    #[test]
-    fn truncating_keeps_whole_records() {
-        let mut page = select("$", &[], r#"[{"a":1},{"a":2},{"a":3}]"#).unwrap();
-        page.truncate(2);
-        assert_eq!(page.lines, "{\"a\":1}\n{\"a\":2}\n");
-        page.truncate(0);
-        assert_eq!((page.lines.as_str(), page.last()), ("", None));
     }
 
     fn any_json() -> impl Strategy<Value = Value> {
