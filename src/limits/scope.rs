@@ -9,7 +9,7 @@ use url::Url;
 use super::budget::CALL;
 use super::rule::Rule;
 use crate::event::{Name, Wait};
-use crate::plan::limit::{LimitPlan, Per, Route};
+use crate::plan::limit::{Counting, LimitPlan, Per, Route};
 
 /// A budget: its rule, and the values that it is for.
 pub(super) type Key = Arc<(usize, Box<[String]>)>;
@@ -131,6 +131,41 @@ impl Scopes {
         };
         limit.routes.is_empty() || limit.routes.iter().any(fits)
     }
+}
+
+/// What identifies the budgets of each rule to all processes: how it counts and what, but not how
+/// much, so that a limit that is changed in the file remembers what was used. Rule 0 is the slots,
+/// which are a run's own.
+pub(super) fn identities(base: &Url, plans: &[LimitPlan]) -> Vec<Option<String>> {
+    let mut known: Vec<Option<String>> = vec![None];
+    for plan in plans {
+        let counting = match &plan.counting {
+            Counting::Window => "window".to_owned(),
+            Counting::Counter => "counter".to_owned(),
+            Counting::Bucket(_) => "bucket".to_owned(),
+            Counting::Calendar(unit, zone) => {
+                format!("{unit:?} {}", zone.iana_name().unwrap_or_default())
+            }
+        };
+        let routes: Vec<_> = plan
+            .routes
+            .iter()
+            .map(|route| (&route.method, route.path.glob().glob()))
+            .collect();
+        let mut identity = format!(
+            "{}\0{counting}\0{:?}\0{:?}\0{routes:?}\0{:?}",
+            base.origin().ascii_serialization(),
+            plan.unit,
+            plan.window,
+            plan.per,
+        );
+        // Two limits that count alike in one file are still two.
+        while known.iter().flatten().any(|other| *other == identity) {
+            identity.push_str("\0again");
+        }
+        known.push(Some(identity));
+    }
+    known
 }
 
 /// The values that tell the budgets of a limit apart.
