@@ -15,11 +15,11 @@ use tokio::sync::Notify;
 
 use super::budget::Held;
 use super::jitter::Jitter;
+use super::library::{Entry, Fact, Library};
 use super::log::Answer;
 use super::moment::{Moment, Now};
 use super::rule::Rule;
 use super::scope::{Key, Needs};
-use super::shelf::{Entry, Fact, Shelf};
 use crate::event::{Name, Wait};
 
 /// Budgets above which idle ones are looked for.
@@ -35,7 +35,7 @@ pub(super) struct Gate {
     pub(super) rules: Arc<[Rule]>,
     budgets: HashMap<Key, Entry>,
     /// Where budgets are shared with other processes, if they are.
-    shelf: Option<Shelf>,
+    library: Option<Library>,
     /// What the user should know.
     pub(super) told: Vec<String>,
     pub(super) jitter: Jitter,
@@ -70,11 +70,11 @@ pub(super) struct Refusal {
 
 impl Gate {
     /// An open gate. The first rule is the slots.
-    pub(super) fn new(rules: Arc<[Rule]>, shelf: Option<Shelf>) -> Self {
+    pub(super) fn new(rules: Arc<[Rule]>, library: Option<Library>) -> Self {
         Self {
             rules,
             budgets: HashMap::new(),
-            shelf,
+            library,
             told: Vec::new(),
             jitter: Jitter::default(),
             heads: Vec::new(),
@@ -196,28 +196,28 @@ impl Gate {
 
     fn begin(&mut self, key: &Key, now: Now) -> bool {
         let rule = &self.rules[key.0];
-        let (shelf, told) = (self.shelf.as_ref(), &mut self.told);
+        let (library, told) = (self.library.as_ref(), &mut self.told);
         let entry = match self.budgets.entry(Arc::clone(key)) {
             hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            hash_map::Entry::Vacant(place) => place.insert(Entry::new(key, rule, shelf, told)),
+            hash_map::Entry::Vacant(place) => place.insert(Entry::new(key, rule, library, told)),
         };
-        entry.begin(rule, shelf, now, &self.jitter, told)
+        entry.begin(rule, library, now, &self.jitter, told)
     }
 
     fn end(&mut self, key: &Key, now: Now) {
         if let Some(entry) = self.budgets.get_mut(key) {
-            let (shelf, told) = (self.shelf.as_ref(), &mut self.told);
-            entry.end(&self.rules[key.0], shelf, now, told);
+            let (library, told) = (self.library.as_ref(), &mut self.told);
+            entry.end(&self.rules[key.0], library, now, told);
         }
     }
 
     /// Something happened to a budget. If others are at its file, it is written next time.
     fn happened(&mut self, key: &Key, fact: Fact, now: Now) {
         let rule = &self.rules[key.0];
-        let (shelf, told) = (self.shelf.as_ref(), &mut self.told);
+        let (library, told) = (self.library.as_ref(), &mut self.told);
         self.budgets
             .entry(Arc::clone(key))
-            .or_insert_with(|| Entry::new(key, rule, shelf, told))
+            .or_insert_with(|| Entry::new(key, rule, library, told))
             .note(fact);
         if self.begin(key, now) {
             self.end(key, now);
@@ -279,8 +279,8 @@ impl Gate {
                 all_written &= begun;
             }
         }
-        if let (true, Some(shelf)) = (all_written, &self.shelf) {
-            shelf.book.retire();
+        if let (true, Some(library)) = (all_written, &self.library) {
+            library.book.retire();
         }
     }
 

@@ -7,6 +7,8 @@
 //! - `rule`: a limit in numbers
 //! - `budget`: the law, over `log` (permits of a window), `cell` (spacing, buckets), `calendar`
 //!   (quotas of a day or month), `jitter` (how far round trips can be trusted)
+//! - `book`, `sheet`, `library`: budgets that processes share and that outlive them, one file each,
+//!   and how they are kept in step with memory
 //! - `gate`: the decision over all budgets, and who may overtake whom
 //!
 //! This file is the door: who asked first goes first, and it is the one place that waits.
@@ -17,12 +19,12 @@ mod calendar;
 mod cell;
 mod gate;
 mod jitter;
+mod library;
 mod log;
 mod moment;
 mod rule;
 mod scope;
 mod sheet;
-mod shelf;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,10 +37,10 @@ use crate::event::{Name, Wait};
 use crate::plan::limit::LimitPlan;
 
 use self::gate::{Gate, Refusal};
+use self::library::Library;
 use self::moment::{Moment, Now, nanos};
 use self::rule::Rule;
 use self::scope::{Key, Scopes};
-use self::shelf::Shelf;
 
 pub use self::book::{Book, BookProblem};
 pub use self::scope::{Asked, Needs, NoTurn};
@@ -106,12 +108,12 @@ impl Limits {
         book: Book,
         credential: String,
     ) -> Self {
-        let shelf = Shelf {
+        let library = Library {
             book,
             names: scope::identities(base, plans),
             credential,
         };
-        Self::open(clock, base, plans, concurrency, Some(shelf))
+        Self::open(clock, base, plans, concurrency, Some(library))
     }
 
     fn open(
@@ -119,16 +121,16 @@ impl Limits {
         base: &Url,
         plans: &[LimitPlan],
         concurrency: usize,
-        shelf: Option<Shelf>,
+        library: Option<Library>,
     ) -> Self {
         let slots = std::iter::once(Rule::slots(concurrency));
         let rules: Arc<[Rule]> = slots.chain(plans.iter().map(Rule::new)).collect();
         let shared = Arc::new(Shared {
             clock,
-            origin: shelf.is_none().then(|| clock.now()),
+            origin: library.is_none().then(|| clock.now()),
             scopes: Scopes::new(base, plans),
             lines: Mutex::default(),
-            gate: Mutex::new(Gate::new(Arc::clone(&rules), shelf)),
+            gate: Mutex::new(Gate::new(Arc::clone(&rules), library)),
             rules,
         });
         Self { shared }
@@ -180,7 +182,7 @@ impl Limits {
                 };
             };
             if refusal.is_busy {
-                head.wait(shared.look_again(None)).await;
+                head.wait(Some(shared.look_again(None))).await;
                 continue;
             }
             let is_shared = refusal.is_shared;
@@ -194,7 +196,7 @@ impl Limits {
                 told = Some(refusal);
             }
             let until = if is_shared {
-                shared.look_again(until)
+                Some(shared.look_again(until))
             } else {
                 until
             };
@@ -228,13 +230,11 @@ impl Shared {
     }
 
     fn moment(&self, at: Instant) -> Moment {
-        match self.origin {
-            Some(origin) => Moment(nanos(at.saturating_duration_since(origin))),
-            None => {
-                let ahead = nanos(at.saturating_duration_since(self.clock.now()));
-                self.now().at.plus(ahead)
-            }
+        if let Some(origin) = self.origin {
+            return Moment(nanos(at.saturating_duration_since(origin)));
         }
+        let ahead = nanos(at.saturating_duration_since(self.clock.now()));
+        self.now().at.plus(ahead)
     }
 
     fn now(&self) -> Now {
@@ -250,12 +250,12 @@ impl Shared {
 
     fn turn(&self, refusal: &Refusal) -> Turn {
         // Beyond what the clock can tell is as good as unknown.
-        let instant = |at: Moment| match self.origin {
-            Some(origin) => origin.checked_add(Duration::from_nanos(at.0)),
-            None => {
-                let ahead = Duration::from_nanos(at.since(self.now().at));
-                self.clock.now().checked_add(ahead)
+        let instant = |at: Moment| {
+            if let Some(origin) = self.origin {
+                return origin.checked_add(Duration::from_nanos(at.0));
             }
+            let ahead = Duration::from_nanos(at.since(self.now().at));
+            self.clock.now().checked_add(ahead)
         };
         Turn {
             why: refusal.why.clone(),
@@ -267,13 +267,13 @@ impl Shared {
 impl Shared {
     /// When to ask again for what other processes use too: they tell nobody when they are done.
     /// Random, so that none of them always comes first.
-    fn look_again(&self, until: Option<Instant>) -> Option<Instant> {
+    fn look_again(&self, until: Option<Instant>) -> Instant {
         let soon = Duration::from_micros(fastrand::u64(500..4000));
         let now = self.clock.now();
-        Some(match until {
+        match until {
             Some(until) => (until + soon / 2).min(now + LONGEST_NAP),
             None => now + soon,
-        })
+        }
     }
 }
 

@@ -73,6 +73,7 @@ pub(super) struct Scopes {
 #[derive(Debug)]
 struct Limit {
     routes: Vec<Route>,
+    /// `None` is origin and credential.
     per: Option<Vec<Per>>,
 }
 
@@ -83,7 +84,11 @@ impl Scopes {
             .iter()
             .map(|plan| Limit {
                 routes: plan.routes.clone(),
-                per: plan.per.clone(),
+                // Pipelines that share a limit share it whoever asks, unless they say otherwise.
+                per: plan
+                    .per
+                    .clone()
+                    .or_else(|| plan.shared_as.as_ref().map(|_| Vec::new())),
             })
             .collect();
         Self {
@@ -152,12 +157,13 @@ pub(super) fn identities(base: &Url, plans: &[LimitPlan]) -> Vec<Option<String>>
             .iter()
             .map(|route| (&route.method, route.path.glob().glob()))
             .collect();
+        let owner = match &plan.shared_as {
+            Some(name) => format!("shared as {name}"),
+            None => base.origin().ascii_serialization(),
+        };
         let mut identity = format!(
-            "{}\0{counting}\0{:?}\0{:?}\0{routes:?}\0{:?}",
-            base.origin().ascii_serialization(),
-            plan.unit,
-            plan.window,
-            plan.per,
+            "{owner}\0{counting}\0{:?}\0{:?}\0{routes:?}\0{:?}",
+            plan.unit, plan.window, plan.per,
         );
         // Two limits that count alike in one file are still two.
         while known.iter().flatten().any(|other| *other == identity) {

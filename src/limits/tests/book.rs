@@ -71,18 +71,35 @@ async fn a_restart_grants_nothing_and_another_credential_has_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn pipelines_join_a_limit_by_its_name() {
+    let (clock, folder) = (clock(), tempfile::tempdir().unwrap());
+    let shared = LimitPlan {
+        shared_as: Some("archive".to_owned()),
+        ..plan(1, 60 * SEC, Spacing::Burst)
+    };
+    let one = process(clock, folder.path(), std::slice::from_ref(&shared), "token");
+    turn(&one).await.answered(Vec::new());
+    let base = Url::parse("https://other.test").unwrap();
+    let book = Book::open(folder.path()).unwrap();
+    let other = Limits::booked(clock, &base, &[shared], 16, book, "other".to_owned());
+    let (permit, took) = policies::waits(&other, &needs(&other)).await;
+    permit.answered(Vec::new());
+    assert!(took >= 60 * SEC && took < 61 * SEC, "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_dead_process_had_out_is_given_up_when_it_is_found_dead() {
     let (clock, folder) = (clock(), tempfile::tempdir().unwrap());
     let plans = [plan(1, 60 * SEC, Spacing::Burst)];
     let base = Url::parse("https://api.test/v1").unwrap();
     let living = process(clock, folder.path(), &plans, "");
     let needs = needs(&living);
-    let shelf = Shelf {
+    let library = Library {
         book: Book::open(folder.path()).unwrap(),
         names: identities(&base, &plans),
         credential: String::new(),
     };
-    let mut gate = Gate::new(Arc::clone(&living.shared.rules), Some(shelf));
+    let mut gate = Gate::new(Arc::clone(&living.shared.rules), Some(library));
     let ticket = gate.ticket();
     gate.arrive(ticket, &needs);
     gate.take(ticket, living.shared.now()).expect("it is free");

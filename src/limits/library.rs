@@ -19,7 +19,7 @@ const LONG: u64 = 3600 * SECOND;
 
 /// The book, and how the budgets of one source are named in it.
 #[derive(Debug)]
-pub(super) struct Shelf {
+pub(super) struct Library {
     pub(super) book: Book,
     /// What identifies each rule; `None` is kept in memory.
     pub(super) names: Vec<Option<String>>,
@@ -27,7 +27,7 @@ pub(super) struct Shelf {
     pub(super) credential: String,
 }
 
-impl Shelf {
+impl Library {
     /// What a budget is known by to all who share it.
     fn identity(&self, key: &Key) -> Option<String> {
         let mut identity = self.names.get(key.0)?.clone()?;
@@ -85,10 +85,10 @@ impl Entry {
     pub(super) fn new(
         key: &Key,
         rule: &Rule,
-        shelf: Option<&Shelf>,
+        library: Option<&Library>,
         told: &mut Vec<String>,
     ) -> Self {
-        let me = shelf.map_or(0, |shelf| shelf.book.me());
+        let me = library.map_or(0, |library| library.book.me());
         let mut entry = Self {
             budget: Budget::of(me),
             sheet: None,
@@ -98,8 +98,8 @@ impl Entry {
             looked: Moment(0),
             synced: Moment(0),
         };
-        if let Some((shelf, identity)) = shelf.and_then(|s| s.identity(key).map(|i| (s, i))) {
-            match shelf.book.sheet(&identity) {
+        if let Some((library, identity)) = library.and_then(|s| s.identity(key).map(|i| (s, i))) {
+            match library.book.sheet(&identity) {
                 Ok(sheet) => entry.sheet = Some(sheet),
                 Err(error) => entry.lose(rule, &error, told),
             }
@@ -116,12 +116,12 @@ impl Entry {
     pub(super) fn begin(
         &mut self,
         rule: &Rule,
-        shelf: Option<&Shelf>,
+        library: Option<&Library>,
         now: Now,
         jitter: &Jitter,
         told: &mut Vec<String>,
     ) -> bool {
-        if let (Some(sheet), Some(shelf)) = (&mut self.sheet, shelf) {
+        if let (Some(sheet), Some(library)) = (&mut self.sheet, library) {
             let loaded = match sheet.try_lock() {
                 Ok(false) => return false,
                 Ok(true) => sheet.load(),
@@ -131,9 +131,9 @@ impl Entry {
                 Ok(Found::Nothing | Found::Known) => {}
                 Ok(Found::State(bytes, written, boot)) => {
                     self.is_contended = true;
-                    let me = shelf.book.me();
+                    let me = library.book.me();
                     let budget = Budget::decode(&bytes, me);
-                    let is_ours = boot == shelf.book.boot();
+                    let is_ours = boot == library.book.boot();
                     self.is_dirty |= !is_ours;
                     self.budget = match budget {
                         Some(budget) if is_ours => budget,
@@ -143,7 +143,7 @@ impl Entry {
                 }
                 Ok(Found::Broken(aside)) => {
                     self.is_dirty = true;
-                    self.budget = Budget::full(shelf.book.me(), rule, now, now.at);
+                    self.budget = Budget::full(library.book.me(), rule, now, now.at);
                     told.push(format!(
                         "the book of the limit {} was unreadable; it is kept in {}, and the limit counts as used up",
                         name(rule),
@@ -156,13 +156,13 @@ impl Entry {
         for fact in std::mem::take(&mut self.pending) {
             self.apply(rule, &fact, jitter);
         }
-        if let Some(shelf) = shelf.filter(|_| now.at.since(self.looked) >= LOOK) {
+        if let Some(library) = library.filter(|_| now.at.since(self.looked) >= LOOK) {
             self.looked = now.at;
             let mut others: Vec<u64> = self.budget.others().collect();
             others.sort_unstable();
             others.dedup();
             for holder in others {
-                if shelf.book.is_dead(holder) {
+                if library.book.is_dead(holder) {
                     self.budget.died(rule, holder, now.at, jitter);
                     self.is_dirty = true;
                 }
@@ -175,16 +175,16 @@ impl Entry {
     pub(super) fn end(
         &mut self,
         rule: &Rule,
-        shelf: Option<&Shelf>,
+        library: Option<&Library>,
         now: Now,
         told: &mut Vec<String>,
     ) {
-        let (Some(sheet), Some(shelf)) = (&mut self.sheet, shelf) else {
+        let (Some(sheet), Some(library)) = (&mut self.sheet, library) else {
             return;
         };
         let is_dirty = std::mem::take(&mut self.is_dirty);
         let written = if is_dirty {
-            sheet.store(&self.budget.encode(), now, shelf.book.boot())
+            sheet.store(&self.budget.encode(), now, library.book.boot())
         } else {
             Ok(())
         };
