@@ -9,7 +9,7 @@ retried: less work than Gleaner does, on purpose, so that the comparison is not 
         --pages 10000 --records data --workers 32 --format ndjson --out out.ndjson
 
 Prints one line of JSON: records, bytes, seconds of wall and of CPU, peak memory.
-Needs aiohttp, orjson and uvloop (benches/bulk/requirements.txt).
+Needs aiohttp and orjson, with --uvloop also uvloop (benches/bulk/requirements.txt).
 """
 
 import argparse
@@ -23,7 +23,6 @@ import time
 
 import aiohttp
 import orjson
-import uvloop
 
 
 def flatten(record, prefix, row):
@@ -108,11 +107,17 @@ def main():
     parser.add_argument("--records", default="", help="path of the array in a page: data.items")
     parser.add_argument("--workers", type=int, default=32)
     parser.add_argument("--format", choices=["ndjson", "csv"], default="ndjson")
+    parser.add_argument("--uvloop", action="store_true", help="with another event loop than Python's")
     parser.add_argument("--out", default=os.devnull)
     arguments = parser.parse_args()
 
     began = time.perf_counter()
-    totals = uvloop.run(run(arguments))
+    if arguments.uvloop:
+        import uvloop
+
+        totals = uvloop.run(run(arguments))
+    else:
+        totals = asyncio.run(run(arguments))
     wall = time.perf_counter() - began
     usage = resource.getrusage(resource.RUSAGE_SELF)
     print(

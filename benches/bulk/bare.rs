@@ -30,6 +30,11 @@ pub(crate) fn main(arguments: &[String]) {
             task.await.expect("a worker");
         }
     });
+    // Gleaner's file is on the disk when it says so; the floor is for the same job.
+    out.lock()
+        .expect("the file")
+        .sync_data()
+        .expect("brought to the disk");
 }
 
 async fn work(url: http::Uri, next: Arc<AtomicUsize>, pages: usize, out: Arc<Mutex<File>>) {

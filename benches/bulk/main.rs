@@ -121,8 +121,8 @@ fn compare() {
         println!("{size} a page, {pages} pages");
         let floor = bare(&folder, &url, size, pages);
         floor.print("(a) bare hyper to file", None);
-        let peer_ndjson = aiohttp(&folder, &url, size, pages, "ndjson");
-        let peer_csv = aiohttp(&folder, &url, size, pages, "csv");
+        let peer_ndjson = aiohttp(&folder, &url, size, pages, "ndjson", false);
+        let peer_csv = aiohttp(&folder, &url, size, pages, "csv", false);
         let ndjson = gleaner(&folder, &server.url, size, "ndjson", "bulk", total);
         ndjson.print("gleaner NDJSON", Some(&floor));
         let csv = gleaner(&folder, &server.url, size, "csv", "bulk", total);
@@ -143,6 +143,12 @@ fn compare() {
             100.0,
         );
         if let (Some(peer_ndjson), Some(peer_csv)) = (peer_ndjson, peer_csv) {
+            // Not a bar, but who would tune further would do this next.
+            for format in ["ndjson", "csv"] {
+                if let Some(peer) = aiohttp(&folder, &url, size, pages, format, true) {
+                    peer.print(&format!("aiohttp + uvloop {format}"), Some(&floor));
+                }
+            }
             peer_ndjson.print("(b) aiohttp NDJSON", Some(&floor));
             peer_csv.print("(b) aiohttp CSV", Some(&floor));
             bars.judge(
@@ -207,7 +213,14 @@ fn bare(folder: &Path, url: &str, size: usize, pages: usize) -> Cost {
 }
 
 /// `None` where the Python side is not installed.
-fn aiohttp(folder: &Path, url: &str, size: usize, pages: usize, format: &str) -> Option<Cost> {
+fn aiohttp(
+    folder: &Path,
+    url: &str,
+    size: usize,
+    pages: usize,
+    format: &str,
+    uvloop: bool,
+) -> Option<Cost> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = root.join("target/real/peer/bin/python");
     if !python.exists() {
@@ -230,6 +243,9 @@ fn aiohttp(folder: &Path, url: &str, size: usize, pages: usize, format: &str) ->
         ])
         .arg("--out")
         .arg(folder.join(format!("aiohttp.{format}")));
+    if uvloop {
+        command.arg("--uvloop");
+    }
     Some(run(command))
 }
 

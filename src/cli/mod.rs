@@ -24,6 +24,7 @@ mod state;
 mod table;
 
 use std::io::IsTerminal;
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -117,8 +118,14 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
     }
 }
 
+/// A page is parsed by one thread; more of them than this only wait for the network.
+const MOST_WORKERS: usize = 8;
+
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    // Said here, because tokio would panic over an odd value in its environment variable.
+    let workers = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
     tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers.min(MOST_WORKERS))
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Failed, "cannot start the runtime").caused_by(&error))

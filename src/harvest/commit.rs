@@ -94,8 +94,9 @@ async fn write(
     let mut open = true;
     while open {
         let mut group = Vec::new();
-        // What is held occupies the budget, and the page it waits for may be waiting for that.
-        let patience = (order.bytes > 0).then(|| clock.now() + HELD_TIME);
+        // What is held occupies the budget (a page without records too), and the page it waits
+        // for may be waiting for that.
+        let patience = (!order.held.is_empty()).then(|| clock.now() + HELD_TIME);
         match next(&mut pages, clock, patience).await {
             Ok(Some(page)) => order.take(page, &mut group),
             Ok(None) => open = false,
@@ -258,6 +259,35 @@ mod tests {
         let (order, held) = through(&[(0, 0), (0, 3), (0, 2)]).await;
         assert_eq!(order, [(0, 0), (0, 2), (0, 3)]);
         assert_eq!(held, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_early_page_without_records_gives_its_room_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let clock = Clock::system();
+        let (committer, writer) = Committer::start(
+            Part::create(&folder.path().join("part")).expect("a part"),
+            "items".into(),
+            clock,
+            Events::new(clock, |_| {}),
+        );
+        let budget = Budget::default();
+        budget.learn(usize::MAX);
+        let empty = |page, reservation| Staged {
+            partition: 0,
+            page,
+            lines: Vec::new(),
+            records: 0,
+            _reservation: reservation,
+        };
+        for page in [1, 0] {
+            let room = clock.timeout_at(clock.now() + 10 * HELD_TIME, budget.reserve());
+            let room = room.await.expect("no deadlock").expect("room");
+            committer.commit(empty(page, room)).await.expect("a writer");
+        }
+        drop(committer);
+        let written = writer.await.expect("no panic").expect("a disk");
+        assert_eq!(written.index.rows().len(), 2);
     }
 
     #[tokio::test]

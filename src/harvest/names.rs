@@ -20,6 +20,16 @@ pub(super) struct Names {
 }
 
 impl Names {
+    /// No names at all.
+    #[cfg(test)]
+    pub(super) fn empty() -> Self {
+        Self {
+            request: BTreeMap::new(),
+            output: BTreeMap::new(),
+            contact: None,
+        }
+    }
+
     /// Fixes the names of a run that starts at `started`.
     pub(super) fn new(
         plan: &Plan,

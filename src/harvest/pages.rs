@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::attempt::Fetched;
 use super::commit::{Committer, Staged};
+use super::key::Novelty;
 use super::partitions::Partition;
 use super::run::interrupted;
 use super::stream::Stream;
@@ -54,6 +55,7 @@ impl Stream {
         let in_turn = self.pages_in_turn();
         let mut walk = Walk::new(&self.plan().paging, size, in_turn);
         let mut seen = HashSet::new();
+        let mut novelty = Novelty::new(self.plan(), &self.run.names);
         let mut request = base
             .page(&walk.first(self.start_token(&partition)?))
             .map_err(|e| self.unrendered(&e.message))?;
@@ -67,6 +69,14 @@ impl Stream {
             }
             let fetched = self.fetch(&request, &partition.variables, &place).await?;
             let url = fetched.url.clone();
+            if let Some(novelty) = &mut novelty
+                && !novelty
+                    .judge(fetched.page.records(), &partition)
+                    .map_err(|e| self.unrendered(&e.message))?
+            {
+                let fault = WalkFault::Loop("three pages brought no new key".to_owned());
+                return Err(trouble::walk(&fault, &place, &self.show(&request)));
+            }
             let (digest, next) = self
                 .step(&mut walk, fetched, &partition, &committer, page, size)
                 .await
@@ -273,7 +283,7 @@ impl Stream {
         first: &Digest,
     ) -> Result<SpreadEnd, Box<Failure>> {
         let width = self.run.plan.source.concurrency.get();
-        let mut tasks: JoinSet<Result<(u64, Digest, String), Box<Failure>>> = JoinSet::new();
+        let mut tasks: JoinSet<Result<(u64, Digest, Rendered), Box<Failure>>> = JoinSet::new();
         let (mut started, mut records, mut end) = (0, 0, None);
         let mut contents = HashSet::from([first.content]);
         loop {
@@ -306,7 +316,7 @@ impl Stream {
                 return Err(trouble::walk(
                     &fault,
                     &self.place(partition, spread.page),
-                    &request,
+                    &self.show(&request),
                 ));
             }
             records += digest.count;
@@ -333,16 +343,15 @@ impl Stream {
         committer: Committer,
         page: u32,
         at: u64,
-    ) -> Result<(u64, Digest, String), Box<Failure>> {
+    ) -> Result<(u64, Digest, Rendered), Box<Failure>> {
         let request = base.page(&turn).map_err(|e| self.unrendered(&e.message))?;
         let place = self.place(&partition, page);
         let fetched = self.fetch(&request, &partition.variables, &place).await?;
         let digest = self.digest(&fetched, None);
-        let shown = self.show(&request);
         self.hand_on(fetched, &partition, &committer, page)
             .await
-            .map_err(|fault| fault.into_failure(&place, &shown))?;
-        Ok((at, digest, shown))
+            .map_err(|fault| fault.into_failure(&place, &self.show(&request)))?;
+        Ok((at, digest, request))
     }
 
     /// How many records a page tells of: at `expect.total`, else where the paging reads it.

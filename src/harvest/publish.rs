@@ -3,11 +3,10 @@
 use std::io;
 use std::sync::Arc;
 
-use minijinja::Value;
-
 use super::commit::Committed;
+use super::computed::Computed;
 use super::partitions::Partition;
-use super::rows::{Placed, Repeats, Rows};
+use super::rows::{Repeats, Rows};
 use super::stream::Stream;
 use super::summary::FileSummary;
 use super::targets::Targets;
@@ -133,15 +132,18 @@ fn write_one(
         })
         .collect();
     let written = sink::write::<PublishError>(&sink.format, target, columns, &mut |each| {
-        let mut beside = Beside::default();
+        let mut extras = Extras::default();
+        let mut computed = Computed::new(&rows.run.names, templates.clone());
         let mut stopped = None;
         let read = rows.each_kept(repeats, &mut |placed, partition| {
-            beside.fill(rows, &templates, placed, partition)?;
-            let computed: Vec<&str> = beside.computed.iter().map(String::as_str).collect();
+            let values = computed
+                .of(partition, placed.in_page)
+                .map_err(io::Error::other)?;
+            let values: Vec<&str> = values.iter().map(String::as_str).collect();
             each(Row {
                 json: placed.json,
-                extras: &beside.extras,
-                computed: &computed,
+                extras: extras.of(partition),
+                computed: &values,
             })
             .map_err(|error| {
                 stopped = Some(error);
@@ -160,52 +162,26 @@ fn write_one(
     })
 }
 
-/// What stands beside the records: kept from record to record where it is the same.
+/// The scalar `for` variables of the latest partition.
 #[derive(Default)]
-struct Beside {
+struct Extras {
     partition: Option<u32>,
-    extras: Vec<Extra>,
-    computed: Vec<String>,
+    all: Vec<Extra>,
 }
 
-impl Beside {
-    fn fill(
-        &mut self,
-        rows: &Rows<'_>,
-        templates: &[&Template],
-        placed: Placed<'_>,
-        partition: &Partition,
-    ) -> io::Result<()> {
-        let fresh = self.partition != Some(partition.ordinal);
-        if fresh {
+impl Extras {
+    fn of(&mut self, partition: &Partition) -> &[Extra] {
+        if self.partition != Some(partition.ordinal) {
             self.partition = Some(partition.ordinal);
-            self.extras = partition
-                .scalars()
+            let scalars = partition.scalars();
+            self.all = scalars
                 .map(|(name, json)| Extra {
                     name: name.to_owned(),
                     json,
                 })
                 .collect();
         }
-        // Only `index` differs inside a partition.
-        if fresh
-            || templates.iter().any(|t| {
-                t.names()
-                    .iter()
-                    .any(|name| name.path.first().is_some_and(|root| root == "index"))
-            })
-        {
-            let mut more = partition.variables.clone();
-            more.push(("index".to_owned(), Value::from(placed.in_page)));
-            let names = rows.run.names.output(&more);
-            self.computed.clear();
-            for template in templates {
-                let value = template.value(&names).map_err(io::Error::other)?;
-                self.computed
-                    .push(serde_json::to_string(&value).map_err(io::Error::other)?);
-            }
-        }
-        Ok(())
+        &self.all
     }
 }
 

@@ -1,16 +1,13 @@
 //! A stream's committed records in canonical order, repeats by key left out.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
+use std::sync::Arc;
 
-use minijinja::Value;
-
+use super::key::Key;
 use super::partitions::{Partition, Source};
 use super::run::Run;
-use crate::json;
-use crate::plan::path::{Path, Step};
-use crate::plan::{ColumnFrom, StreamPlan};
+use crate::plan::StreamPlan;
 use crate::store::index::Index;
 use crate::store::part::Part;
 
@@ -44,10 +41,20 @@ pub(super) struct Placed<'a> {
 /// first.
 #[derive(Debug, Default)]
 pub(super) struct Repeats {
-    /// Ordinal of the first → where in the part the last of the same key lies.
-    replaced: HashMap<u64, (u64, u32)>,
+    /// Ordinal of the first → the last of the same key.
+    replaced: HashMap<u64, Later>,
     /// Ordinals that are left out.
     dropped: HashSet<u64>,
+}
+
+/// The record that counts of several with one key: with the partition and the place that it came
+/// from, since variables and `index` are values of that record too.
+#[derive(Debug)]
+struct Later {
+    start: u64,
+    len: u32,
+    in_page: u32,
+    partition: Arc<Partition>,
 }
 
 impl Repeats {
@@ -82,11 +89,15 @@ impl Rows<'_> {
             if repeats.dropped.contains(&placed.ordinal) {
                 return Ok(());
             }
-            let Some((start, len)) = repeats.replaced.get(&placed.ordinal) else {
+            let Some(later) = repeats.replaced.get(&placed.ordinal) else {
                 return visit(placed, partition);
             };
-            let json = self.load(*start, *len, &mut other)?;
-            visit(Placed { json, ..placed }, partition)
+            let placed = Placed {
+                ordinal: placed.ordinal,
+                in_page: later.in_page,
+                json: self.load(later.start, later.len, &mut other)?,
+            };
+            visit(placed, &later.partition)
         })
     }
 
@@ -143,20 +154,13 @@ impl Rows<'_> {
     /// different.
     pub(super) fn repeats(&self) -> io::Result<Repeats> {
         let mut repeats = Repeats::default();
-        if self.plan.key.is_empty() {
+        let Some(mut key) = Key::new(self.plan, &self.run.names) else {
             return Ok(repeats);
-        }
-        let parts: Vec<KeyPart<'_>> = self
-            .plan
-            .key
-            .iter()
-            .map(|name| KeyPart::new(name, self.plan))
-            .collect();
+        };
         let mut keys: Vec<(u64, u64, u64)> = Vec::new();
         self.each(&mut |placed, partition| {
-            if let Some((a, b)) = key_hash(&parts, placed.json, partition, || {
-                self.run.names.output(&partition.variables)
-            })? {
+            let hash = key.hash(placed.json, partition, placed.in_page);
+            if let Some((a, b)) = hash.map_err(io::Error::other)? {
                 keys.push((a, b, placed.ordinal));
             }
             Ok(())
@@ -173,11 +177,21 @@ impl Rows<'_> {
         }
         drop(keys);
         if !firsts.is_empty() {
-            self.each_placed(&mut |placed, _, start| {
+            let mut shared: Option<Arc<Partition>> = None;
+            self.each_placed(&mut |placed, partition, start| {
                 if let Some(first) = firsts.get(&placed.ordinal) {
+                    let partition = shared
+                        .take_if(|known| known.ordinal == partition.ordinal)
+                        .unwrap_or_else(|| Arc::new(partition.clone()));
+                    shared = Some(partition.clone());
                     repeats.replaced.insert(
                         *first,
-                        (start, u32::try_from(placed.json.len()).unwrap_or(u32::MAX)),
+                        Later {
+                            start,
+                            len: u32::try_from(placed.json.len()).unwrap_or(u32::MAX),
+                            in_page: placed.in_page,
+                            partition,
+                        },
                     );
                 }
                 Ok(())
@@ -185,68 +199,4 @@ impl Rows<'_> {
         }
         Ok(repeats)
     }
-}
-
-/// Where one part of the key comes from.
-enum KeyPart<'a> {
-    Record(Path),
-    Template(&'a crate::plan::language::Template),
-    Variable(&'a str),
-}
-
-impl<'a> KeyPart<'a> {
-    fn new(name: &'a str, plan: &'a StreamPlan) -> Self {
-        if let Some(columns) = &plan.columns {
-            return match columns
-                .iter()
-                .find(|column| column.name == name)
-                .map(|column| &column.from)
-            {
-                Some(ColumnFrom::Path(path)) => Self::Record(path.clone()),
-                Some(ColumnFrom::Template(template)) => Self::Template(template),
-                None => Self::Record(Path {
-                    steps: vec![Step::Key(name.to_owned())],
-                }),
-            };
-        }
-        if plan.partitions.iter().any(|(variable, _)| variable == name) {
-            return Self::Variable(name);
-        }
-        Self::Record(Path::parse(name).unwrap_or_else(|_| Path {
-            steps: vec![Step::Key(name.to_owned())],
-        }))
-    }
-}
-
-/// 128 bits over the key's values; `None` if the record has none of them.
-fn key_hash(
-    parts: &[KeyPart<'_>],
-    json: &str,
-    partition: &Partition,
-    names: impl Fn() -> Value,
-) -> io::Result<Option<(u64, u64)>> {
-    // Two SipHashes with fixed keys, told apart by what they hash first.
-    let (mut a, mut b) = (DefaultHasher::new(), DefaultHasher::new());
-    1_u8.hash(&mut b);
-    let mut some = false;
-    for part in parts {
-        let text: Option<std::borrow::Cow<'_, str>> = match part {
-            KeyPart::Record(path) => json::get(json, path)
-                .filter(|raw| *raw != "null")
-                .map(Into::into),
-            KeyPart::Template(template) => {
-                Some(template.text(&names()).map_err(io::Error::other)?.into())
-            }
-            KeyPart::Variable(name) => partition
-                .variables
-                .iter()
-                .find(|(n, _)| n == name)
-                .map(|(_, value)| value.to_string().into()),
-        };
-        some |= text.is_some() && matches!(part, KeyPart::Record(_));
-        text.hash(&mut a);
-        text.hash(&mut b);
-    }
-    let any_in_record = parts.iter().any(|part| matches!(part, KeyPart::Record(_)));
-    Ok((some || !any_in_record).then(|| (a.finish(), b.finish())))
 }

@@ -140,6 +140,47 @@ fn of_records_with_one_key_the_later_stands_in_the_place_of_the_first() {
     }
 }
 
+#[test]
+fn a_later_record_brings_the_variables_of_its_own_partition() {
+    // Record 1 is found under both tags; what counts is found under the second, as its second.
+    let answer = |request: &SimRequest| {
+        SimReply::json(
+            200,
+            match request.param("tag").as_deref() {
+                Some("x") => r#"{"data":[{"id":1,"v":"old"},{"id":2,"v":"b"}]}"#,
+                _ => r#"{"data":[{"id":3,"v":"c"},{"id":1,"v":"new"}]}"#,
+            },
+        )
+    };
+    let rules = Rules {
+        routes: vec![Route::custom("/{tag}", Arc::new(answer))],
+        ..Rules::default()
+    };
+    let yaml = r"
+source: { url: https://api.test, limits: none }
+streams:
+  a:
+    for: { tag: [x, y] }
+    get: /{{ tag }}
+    pages: none
+    records: data
+    key: id
+sink: { csv: out/a.csv }
+";
+    let ran = run(yaml, rules.clone()).complete();
+    assert_eq!(
+        ran.text("out/a.csv"),
+        "tag,id,v\r\ny,1,new\r\nx,2,b\r\ny,3,c\r\n"
+    );
+    let columns =
+        "    key: id\n    columns: { id: , v: , tag: \"{{ tag }}\", at: \"{{ index }}\" }";
+    let ran = run(&yaml.replace("    key: id", columns), rules).complete();
+    assert_eq!(
+        ran.text("out/a.csv"),
+        "id,v,tag,at\r\n1,new,y,1\r\n2,b,x,1\r\n3,c,y,0\r\n"
+    );
+}
+
 // ---- a few records only ----------------------------------------------------------------------
 
 #[test]

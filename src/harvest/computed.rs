@@ -1,0 +1,59 @@
+//! Template columns: rendered once a partition, and for each record only where `index` is named.
+
+use minijinja::Value;
+
+use super::names::Names;
+use super::partitions::Partition;
+use crate::plan::language::{LanguageProblem, Template};
+
+/// Templates over the names of a partition, with their latest values.
+#[derive(Debug)]
+pub(super) struct Computed<'a> {
+    names: &'a Names,
+    templates: Vec<&'a Template>,
+    /// Whether one of them names `index`, the only name that differs inside a partition.
+    by_record: bool,
+    partition: Option<u32>,
+    values: Vec<String>,
+}
+
+impl<'a> Computed<'a> {
+    /// Nothing is rendered yet.
+    pub(super) fn new(names: &'a Names, templates: Vec<&'a Template>) -> Self {
+        let names_index = |template: &&Template| {
+            let names = template.names();
+            names
+                .iter()
+                .any(|name| name.path.first().is_some_and(|root| root == "index"))
+        };
+        Self {
+            by_record: templates.iter().any(names_index),
+            names,
+            templates,
+            partition: None,
+            values: Vec::new(),
+        }
+    }
+
+    /// The values for a record as JSON text, in the order of the templates.
+    pub(super) fn of(
+        &mut self,
+        partition: &Partition,
+        in_page: u32,
+    ) -> Result<&[String], LanguageProblem> {
+        let fresh = self.partition != Some(partition.ordinal);
+        if !self.templates.is_empty() && (fresh || self.by_record) {
+            let mut more = partition.variables.clone();
+            more.push(("index".to_owned(), Value::from(in_page)));
+            let names = self.names.output(&more);
+            self.values.clear();
+            for template in &self.templates {
+                let value = template.value(&names)?;
+                self.values
+                    .push(serde_json::to_string(&value).unwrap_or_else(|_| "null".to_owned()));
+            }
+            self.partition = Some(partition.ordinal);
+        }
+        Ok(&self.values)
+    }
+}

@@ -1,0 +1,191 @@
+//! The primary key of a record, as a hash.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::computed::Computed;
+use super::names::Names;
+use super::partitions::Partition;
+use crate::json;
+use crate::plan::language::LanguageProblem;
+use crate::plan::path::{Path, Step};
+use crate::plan::{ColumnFrom, StreamPlan};
+
+/// Records whose last so many keys are remembered by [`Novelty`]; a loop comes back far sooner.
+const REMEMBERED: usize = 16 * 1024;
+/// Pages without a new key that make a loop (design, section 3.3).
+const STALE_PAGES: u32 = 3;
+
+/// How a stream's records are told apart.
+#[derive(Debug)]
+pub(super) struct Key<'a> {
+    parts: Vec<Part<'a>>,
+    computed: Computed<'a>,
+}
+
+/// Where one part of the key comes from.
+#[derive(Debug)]
+enum Part<'a> {
+    Record(Path),
+    /// Which of the computed values.
+    Computed(usize),
+    Variable(&'a str),
+}
+
+impl<'a> Key<'a> {
+    /// The key of a stream; `None` where it has none.
+    pub(super) fn new(plan: &'a StreamPlan, names: &'a Names) -> Option<Self> {
+        let mut templates = Vec::new();
+        let parts: Vec<Part<'a>> = plan
+            .key
+            .iter()
+            .map(|name| {
+                let member = || Path {
+                    steps: vec![Step::Key(name.clone())],
+                };
+                match &plan.columns {
+                    Some(columns) => match columns
+                        .iter()
+                        .find(|column| column.name == *name)
+                        .map(|column| &column.from)
+                    {
+                        Some(ColumnFrom::Path(path)) => Part::Record(path.clone()),
+                        Some(ColumnFrom::Template(template)) => {
+                            templates.push(template);
+                            Part::Computed(templates.len() - 1)
+                        }
+                        None => Part::Record(member()),
+                    },
+                    None if plan.partitions.iter().any(|(variable, _)| variable == name) => {
+                        Part::Variable(name)
+                    }
+                    None => Part::Record(Path::parse(name).unwrap_or_else(|_| member())),
+                }
+            })
+            .collect();
+        (!parts.is_empty()).then(|| Self {
+            parts,
+            computed: Computed::new(names, templates),
+        })
+    }
+
+    /// 128 bits over the key's values; `None` if the record has none of them.
+    pub(super) fn hash(
+        &mut self,
+        record: &str,
+        partition: &Partition,
+        in_page: u32,
+    ) -> Result<Option<(u64, u64)>, LanguageProblem> {
+        let computed = self.computed.of(partition, in_page)?;
+        // Two SipHashes with fixed keys, told apart by what they hash first.
+        let (mut a, mut b) = (DefaultHasher::new(), DefaultHasher::new());
+        1_u8.hash(&mut b);
+        let (mut in_record, mut found) = (false, false);
+        for part in &self.parts {
+            let variable;
+            let text = match part {
+                Part::Record(path) => {
+                    in_record = true;
+                    let value = json::get(record, path).filter(|raw| *raw != "null");
+                    found |= value.is_some();
+                    value
+                }
+                Part::Computed(at) => computed.get(*at).map(String::as_str),
+                Part::Variable(name) => {
+                    variable = partition
+                        .variables
+                        .iter()
+                        .find(|(n, _)| n == name)
+                        .map(|(_, value)| value.to_string());
+                    variable.as_deref()
+                }
+            };
+            text.hash(&mut a);
+            text.hash(&mut b);
+        }
+        Ok((found || !in_record).then(|| (a.finish(), b.finish())))
+    }
+}
+
+/// Notices when a partition's pages stop bringing new keys.
+#[derive(Debug)]
+pub(super) struct Novelty<'a> {
+    key: Key<'a>,
+    /// Keys seen, each at the place its hash gives: a later one takes the place of an earlier.
+    seen: Vec<u64>,
+    stale: u32,
+}
+
+impl<'a> Novelty<'a> {
+    /// Nothing was seen yet; `None` for a stream without a key.
+    pub(super) fn new(plan: &'a StreamPlan, names: &'a Names) -> Option<Self> {
+        Some(Self {
+            key: Key::new(plan, names)?,
+            seen: Vec::new(),
+            stale: 0,
+        })
+    }
+
+    /// Looks at a page's records; false when too many pages in a row had no new key.
+    pub(super) fn judge<'r>(
+        &mut self,
+        records: impl Iterator<Item = &'r str>,
+        partition: &Partition,
+    ) -> Result<bool, LanguageProblem> {
+        self.seen.resize(REMEMBERED, 0);
+        let (mut any, mut new) = (false, false);
+        for (in_page, record) in (0..).zip(records) {
+            // Zero stands for an empty place; one key in 2^64 is taken for another.
+            let Some((hash, _)) = self.key.hash(record, partition, in_page)? else {
+                new = true;
+                continue;
+            };
+            any = true;
+            let place = usize::try_from(hash % REMEMBERED as u64).unwrap_or(0);
+            new |= std::mem::replace(&mut self.seen[place], hash) != hash;
+        }
+        self.stale = if new || !any { 0 } else { self.stale + 1 };
+        Ok(self.stale < STALE_PAGES)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_pages_without_a_new_key_are_a_loop() {
+        let names = Names::empty();
+        let key = Key {
+            parts: vec![Part::Record(Path::parse("id").expect("a path"))],
+            computed: Computed::new(&names, Vec::new()),
+        };
+        let mut novelty = Novelty {
+            key,
+            seen: Vec::new(),
+            stale: 0,
+        };
+        let partition = Partition {
+            ordinal: 0,
+            variables: Vec::new(),
+        };
+        let mut judge = |ids: &[u32]| {
+            let records: Vec<String> = ids
+                .iter()
+                .map(|id| format!("{{\"id\":{id},\"at\":{}}}", ids.len()))
+                .collect();
+            novelty
+                .judge(records.iter().map(String::as_str), &partition)
+                .expect("no template")
+        };
+        assert!(judge(&[1, 2, 3]));
+        assert!(
+            judge(&[3, 2]) && judge(&[1]),
+            "two stale pages can be an overlap"
+        );
+        assert!(judge(&[3, 4]), "a new key starts again");
+        assert!(judge(&[4]) && judge(&[3]));
+        assert!(judge(&[]), "an empty page says nothing");
+        assert!(judge(&[1]) && judge(&[2]));
+        assert!(!judge(&[1, 2]));
+    }
+}
