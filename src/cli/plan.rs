@@ -15,7 +15,7 @@ use crate::report::{self, Manner, Reporter, Verbosity, clean, duration, plural, 
 use super::drive::Drive;
 use super::global::Global;
 use super::rooms::{self, NoPlan, Overrides};
-use super::{out, project, table};
+use super::{out, project, state, table};
 
 /// Windows from here on are quotas: what is left of them is worth knowing.
 const LONG: Duration = Duration::from_hours(1);
@@ -73,7 +73,9 @@ impl PlanArgs {
             colour: out::stderr_colour(),
         }));
         let world = drive.world(rooms::transport(&plan)?, found.root);
-        let options = Options::estimate(self.streams.clone(), self.probe);
+        let mut options = Options::estimate(self.streams.clone(), self.probe);
+        // What is never sent is not entered anywhere.
+        options.limits = self.probe.then(state::limits).flatten();
         let harvest = Harvest::open(plan, world, options).map_err(|failure| *failure)?;
         let estimate = harvest.estimate(self.probe).await.map_err(|f| *f)?;
         let mut exit = Exit::Complete;

@@ -16,6 +16,7 @@ use super::global::Global;
 use super::out;
 use super::project;
 use super::rooms::{self, NoPlan, Overrides};
+use super::state;
 
 /// Fetch every page of a pipeline and publish its files
 ///
@@ -116,6 +117,7 @@ impl RunArgs {
         let options = Options {
             streams: self.streams.clone(),
             limit_records: self.limit_records,
+            limits: state::limits(),
             ..Options::default()
         };
         drive.run(plan, world, options).await

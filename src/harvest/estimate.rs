@@ -139,6 +139,7 @@ impl Options {
             limit_records: None,
             dry: true,
             offline: !probe,
+            limits: None,
         }
     }
 }

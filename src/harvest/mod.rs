@@ -22,6 +22,7 @@ mod partitions;
 mod publish;
 mod rows;
 mod run;
+mod spread;
 mod stream;
 mod targets;
 mod trouble;
@@ -74,6 +75,9 @@ pub struct Options {
     pub dry: bool,
     /// Nothing will be sent, so secrets need no value.
     pub offline: bool,
+    /// The folder of the book in which limits are shared with other processes, and outlive this
+    /// one; without it they hold for this run alone.
+    pub limits: Option<PathBuf>,
 }
 
 /// A run with everything open: consumed by [`Harvest::run`].

@@ -30,6 +30,8 @@ pub struct LimitPlan {
     pub spacing: Spacing,
     /// Calls, or units, that are left to others.
     pub reserve: u32,
+    /// The name under which pipelines share it.
+    pub shared_as: Option<String>,
     /// Whether only receipts count, whatever the round trips look like.
     pub strict: bool,
     /// As written, for messages: `80/min`.
@@ -127,6 +129,7 @@ impl LimitPlan {
             spacing: Spacing::Even,
             reserve: 0,
             strict: false,
+            shared_as: None,
             written: "auto".to_owned(),
         }
     }
@@ -164,6 +167,7 @@ impl LimitPlan {
             counting: Counting::Window,
             spacing: Spacing::Usual,
             reserve: 0,
+            shared_as: None,
             strict: false,
             written: written.to_owned(),
         })
