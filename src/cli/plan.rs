@@ -189,7 +189,7 @@ fn notes(estimate: &Estimate, probed: bool) -> Vec<String> {
 /// One limit as cells.
 fn row(limit: &Forecast, known: Known) -> Vec<String> {
     let unit = limit.unit.as_deref().unwrap_or("call");
-    let plain = limit.unit.is_none() && limit.most.round() as u64 != 1;
+    let plain = limit.unit.is_none() && whole(limit.most.round()) != 1;
     let mut needs = format!(
         "{}{} {unit}{}",
         sure(known),
@@ -216,7 +216,7 @@ fn left(limit: &Forecast, known: Known) -> String {
     if windows > 1.0 {
         return format!(
             "none: it needs {} windows",
-            thousands(windows.ceil() as u64)
+            thousands(whole(windows.ceil()))
         );
     }
     let most = if known == Known::AtLeast {
@@ -245,13 +245,21 @@ fn sure(known: Known) -> &'static str {
 
 /// Costs have fractions, calls have none.
 fn number(amount: f64) -> String {
-    let whole = amount.trunc();
-    let tenths = ((amount - whole) * 10.0).round();
-    if tenths >= 1.0 && tenths < 10.0 {
-        format!("{}.{tenths}", thousands(whole as u64))
+    let tenths = (amount.fract() * 10.0).round();
+    if (1.0..10.0).contains(&tenths) {
+        format!("{}.{tenths}", thousands(whole(amount)))
     } else {
-        thousands(amount.round() as u64)
+        thousands(whole(amount.round()))
     }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a cast from a float saturates, and amounts are not negative"
+)]
+fn whole(amount: f64) -> u64 {
+    amount as u64
 }
 
 /// The estimate for programs.

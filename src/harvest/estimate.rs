@@ -314,12 +314,12 @@ fn is_particular(limit: &LimitPlan) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::Known::{About, AtLeast, Exactly};
     use super::*;
 
     #[test]
     fn counts_are_as_sure_as_their_parts() {
         let of = Count::new;
-        use Known::{About, AtLeast, Exactly};
         for (partitions, pages, requests) in [
             (of(1, Exactly), of(34, Exactly), of(34, Exactly)),
             (of(10, Exactly), of(34, Exactly), of(340, About)),
