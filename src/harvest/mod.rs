@@ -3,7 +3,6 @@
 pub mod backoff;
 pub mod events;
 pub mod secrets;
-pub mod signal;
 pub mod summary;
 
 mod answer;
