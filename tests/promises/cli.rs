@@ -33,6 +33,7 @@ fn help_goes_to_standard_output_and_mistakes_do_not() {
         "run",
         "check",
         "preview",
+        "plan",
         "list",
         "init",
         "demo",

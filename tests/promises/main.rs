@@ -11,6 +11,7 @@ mod guards;
 mod manners;
 mod order;
 mod paging;
+mod plan;
 mod real;
 mod retries;
 mod scene;
