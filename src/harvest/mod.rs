@@ -4,7 +4,6 @@ pub mod backoff;
 pub mod estimate;
 pub mod events;
 pub mod secrets;
-pub mod signal;
 pub mod summary;
 
 mod answer;

@@ -13,6 +13,7 @@ fn gleaner(folder: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_gleaner"))
         .args(args)
         .current_dir(folder)
+        .env("GLEANER_STATE_DIR", folder.join("state"))
         .env_remove("NO_COLOR")
         .env_remove("CLICOLOR_FORCE")
         .output()

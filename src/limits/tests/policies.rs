@@ -215,7 +215,7 @@ fn most(arrived: &[(Duration, &str)], window: Duration, on: impl Fn(&str) -> boo
     let count = |i: usize| {
         times[i..]
             .iter()
-            .take_while(|t| **t - times[i] < window)
+            .take_while(|t| t.saturating_sub(times[i]) < window)
             .count()
     };
     (0..times.len()).map(count).max().unwrap_or(0)
