@@ -10,7 +10,7 @@ const express = require('express');
 const { rateLimit } = require('express-rate-limit');
 
 const [port, log, limit, windowMs, draft] = process.argv.slice(2);
-const TOTAL = 450;
+const TOTAL = 350;
 
 const app = express();
 app.use((request, response, next) => {

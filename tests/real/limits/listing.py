@@ -4,7 +4,7 @@ import socketserver
 import time
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-TOTAL = 450
+TOTAL = 350
 
 
 def page(number, size):
