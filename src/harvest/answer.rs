@@ -114,6 +114,7 @@ impl Stream {
                         class: FailureClass::Suspect,
                         message,
                         told: None,
+                        slow: false,
                     },
                     Sent::Perhaps,
                 )

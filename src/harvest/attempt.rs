@@ -10,9 +10,13 @@ use url::Url;
 
 use super::backoff::Backoff;
 use super::budget::Reservation;
+use super::circuit::Came;
+use super::hosts::Pass;
+use super::outcome::{is_timeout, timed_out};
 use super::run::interrupted;
 use super::stream::Stream;
 use super::trouble;
+use super::turn::{Held, Under};
 use super::verdict::{self, Trouble};
 use crate::clock::Instant;
 use crate::event::{Fact, FailureClass, Wait};
@@ -59,15 +63,6 @@ pub(super) struct Answer {
     pub(super) took: Duration,
 }
 
-/// What an attempt went out under.
-#[derive(Default)]
-pub(super) struct Under {
-    /// The limits of its last request: what a throttle holds.
-    needs: Option<Needs>,
-    /// How long it waited for its turns.
-    in_line: Duration,
-}
-
 /// What one attempt came to.
 pub(super) enum Outcome {
     Page(Answer, Box<Page>, bool),
@@ -110,6 +105,8 @@ impl Stream {
         let started = run.world.clock.now();
         let mut backoff: Option<Backoff> = None;
         let mut attempt = 0;
+        // What this attempt has cost its host's budget for retries.
+        let mut taken = 0;
         loop {
             attempt += 1;
             let mut under = Under::default();
@@ -119,6 +116,7 @@ impl Stream {
             let (trouble, sent) = match outcome {
                 Outcome::Page(answer, page, last) => {
                     run.budget.learn(answer.body.len());
+                    run.hosts.give_back(&request.url, taken);
                     let Answer {
                         status,
                         headers,
@@ -165,6 +163,15 @@ impl Stream {
             } else {
                 backoff.next()
             };
+            // A throttle is paid for by its pause.
+            let paid = match delay {
+                Some(_) if trouble.class != FailureClass::Throttle => {
+                    run.hosts.repeat(&request.url, trouble.slow)
+                }
+                _ => Some(0),
+            };
+            taken = paid.unwrap_or_default();
+            let delay = delay.filter(|_| paid.is_some());
             let too_long = trouble.told.filter(|told| *told > retry.max_wait);
             let again = match (delay, too_long) {
                 (Some(delay), None) => Some(now + trouble.delay(delay)),
@@ -193,7 +200,9 @@ impl Stream {
                     too_long.map(|t| (t, retry.max_wait)),
                     refused_repeat,
                 );
-                return Err(if said_why {
+                return Err(if paid.is_none() {
+                    trouble::unpaid(failure)
+                } else if said_why {
                     failure
                 } else {
                     trouble::never_answered(failure)
@@ -203,6 +212,7 @@ impl Stream {
                 // The whole scope is held, once; this task then waits for its turn like the rest.
                 run.limits.pause(needs, again, &trouble.message);
             } else {
+                under.give_back();
                 self.wait_until(again, trouble.class).await?;
             }
         }
@@ -272,13 +282,14 @@ impl Stream {
                 Err(why) => return Ok(Outcome::Fail(trouble::no_turn(&why, place))),
             };
             let exchanged = self.exchange(wire, place, &needs, &mut under.in_line);
-            let (response, sent_at, permit) = match exchanged.await? {
+            let (response, sent_at, permit, pass) = match exchanged.await? {
                 Ok(exchanged) => exchanged,
                 Err(outcome) => return Ok(outcome),
             };
             if response.status.is_redirection() {
                 // The body of a redirect is never decoded: it has nothing for us.
                 permit.answered(Vec::new());
+                pass.came(Came::Answer);
                 match redirect::next_hop(
                     &bare,
                     response.status,
@@ -309,14 +320,20 @@ impl Stream {
                     }
                 }
             }
+            let status = response.status;
             let asked = (variables, place, attempt);
-            return match self
-                .read(response, sent_at, permit, bare.url, asked)
-                .await?
-            {
-                Ok(answer) => Ok(self.judge(answer, variables, place, attempt)),
-                Err(outcome) => Ok(outcome),
+            let read = self
+                .read(response, sent_at, permit, &mut under.held, bare.url, asked)
+                .await?;
+            let outcome = match read {
+                Ok(answer) => self.judge(answer, variables, place, attempt),
+                Err(outcome) => {
+                    pass.came(outcome.came(None));
+                    return Ok(outcome);
+                }
             };
+            pass.came(outcome.came(Some(status)));
+            return Ok(outcome);
         }
     }
 
@@ -343,14 +360,12 @@ impl Stream {
         place: &str,
         needs: &Needs,
         in_line: &mut Duration,
-    ) -> Result<Result<(Response, Instant, Permit), Outcome>, Box<Failure>> {
+    ) -> Result<Result<(Response, Instant, Permit, Pass), Outcome>, Box<Failure>> {
         let (method, url) = (wire.method.clone(), wire.url.clone());
         let run = &self.run;
         let clock = run.world.clock;
         let timeouts = run.plan.source.timeouts;
-        let asked_at = clock.now();
-        let mut permit = self.permit(needs).await?;
-        *in_line += clock.now().saturating_duration_since(asked_at);
+        let (pass, mut permit) = self.turn(&wire.url, place, needs, in_line).await?;
         self.emit(Fact::RequestSent {
             stream: self.name.clone(),
         });
@@ -359,32 +374,32 @@ impl Stream {
         let head = run
             .until_stopped(clock.timeout_at(sent_at + patience, run.world.transport.send(wire)))
             .await?;
-        Ok(match head {
+        let outcome = match head {
             Ok(Ok(response)) => {
                 permit.received();
                 run.mark_reached();
-                Ok((response, sent_at, permit))
+                return Ok(Ok((response, sent_at, permit, pass)));
             }
             Ok(Err(error)) => {
                 let asked = Asked {
                     request: format!("{method} {}", self.run.show_url(&url)),
                     origin: url.origin().ascii_serialization(),
                 };
-                Err(self.send_trouble(&error, &asked, place))
+                self.send_trouble(&error, &asked, place)
             }
-            Err(_) => Err(transient(
-                format!("no answer within {}", show(patience)),
-                Sent::Perhaps,
-            )),
-        })
+            Err(_) => timed_out(format!("no answer within {}", show(patience))),
+        };
+        pass.came(outcome.came(None));
+        Ok(Err(outcome))
     }
 
-    /// Reads the answer whole and gives the permit back.
+    /// Reads the answer whole; the permit is `held` until the answer is judged.
     async fn read(
         &self,
         mut response: Response,
         sent_at: Instant,
         permit: Permit,
+        held: &mut Option<Held>,
         url: Url,
         (variables, place, attempt): (&[(String, Value)], &str, u32),
     ) -> Result<Result<Answer, Outcome>, Box<Failure>> {
@@ -404,10 +419,11 @@ impl Stream {
             &watch,
         );
         let read = run.until_stopped(read).await?;
-        permit.answered(match &read {
+        let spent = match &read {
             Ok(body) => self.spent(response.status, &response.headers, body, variables, attempt),
             Err(_) => Vec::new(),
-        });
+        };
+        *held = Some((permit, spent));
         let took = clock.now().saturating_duration_since(sent_at);
         Ok(match read {
             Ok(body) => Ok(Answer {
@@ -419,6 +435,7 @@ impl Stream {
             }),
             Err(error) => Err(match trouble::body(&error, place) {
                 Ok(failure) => Outcome::Fail(failure),
+                Err(message) if is_timeout(&error) => timed_out(message),
                 Err(message) => transient(message, Sent::Perhaps),
             }),
         })
@@ -434,7 +451,8 @@ impl Stream {
                 format!("no connection to {}: {}", asked.origin, error.message),
                 Sent::No,
             ),
-            SendErrorKind::Timeout | SendErrorKind::Broken | SendErrorKind::Truncated => {
+            SendErrorKind::Timeout => timed_out(error.message.clone()),
+            SendErrorKind::Broken | SendErrorKind::Truncated => {
                 transient(error.message.clone(), Sent::Perhaps)
             }
         }
@@ -447,6 +465,7 @@ pub(super) fn transient(message: String, sent: Sent) -> Outcome {
             class: FailureClass::Transient,
             message,
             told: None,
+            slow: false,
         },
         sent,
     )

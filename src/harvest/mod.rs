@@ -3,15 +3,19 @@
 pub mod backoff;
 pub mod events;
 pub mod secrets;
+pub mod signal;
 pub mod summary;
 
 mod answer;
 mod attempt;
 mod budget;
+mod circuit;
 mod commit;
 mod computed;
+mod hosts;
 mod key;
 mod names;
+mod outcome;
 mod pages;
 mod partitions;
 mod publish;

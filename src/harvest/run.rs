@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use url::Url;
 
 use super::budget::Budget;
+use super::hosts::Hosts;
 use super::names::Names;
 use super::partitions::Files;
 use super::secrets::Secrets;
@@ -41,6 +42,8 @@ pub(super) struct Run {
     pub(super) base: Url,
     /// Whose turn it is.
     pub(super) limits: Limits,
+    /// How the hosts are.
+    pub(super) hosts: Hosts,
     /// The User-Agent.
     pub(super) agent: http::HeaderValue,
     /// Bytes between network and disk.
@@ -110,6 +113,11 @@ impl Run {
             })
         })?;
         let limits = Limits::new(world.clock, &base, &counted, plan.source.concurrency.get());
+        let hosts = Hosts::new(
+            world.clock,
+            plan.source.concurrency.get(),
+            plan.source.retry.page_deadline,
+        );
         let policy = Policy::new(&base, &plan.source.allow_origins);
         Ok(Self {
             plan,
@@ -122,6 +130,7 @@ impl Run {
             policy,
             base,
             limits,
+            hosts,
             agent,
             budget: Budget::default(),
             files: Files::default(),

@@ -59,7 +59,7 @@ pub(super) fn given_up(
         );
         let hint = format!(
             "run again in {}, or raise `retry.max_wait` under `source`",
-            show(told)
+            show(whole(told))
         );
         return Box::new(Failure {
             exit: Exit::Resumable,
@@ -98,6 +98,43 @@ pub(super) fn given_up(
         causes,
         hint: Some(hint.to_owned()),
     })
+}
+
+/// Up to a whole second, minute or hour: what is shown is rounded down, and who comes at that time
+/// must not come early.
+fn whole(wait: Duration) -> Duration {
+    let step = match wait.as_secs() {
+        0..3_600 => 1,
+        3_600..86_400 => 60,
+        _ => 3_600,
+    };
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    Duration::from_secs(seconds.div_ceil(step) * step)
+}
+
+/// A host has been away for `away`, longer than anybody waits.
+pub(super) fn gone(away: Duration, url: &str, place: &str) -> Box<Failure> {
+    Box::new(Failure {
+        exit: Exit::Resumable,
+        message: at(
+            place,
+            &format!("the server has not answered for {}", show(away)),
+        ),
+        causes: vec![format!("asked {url}")],
+        hint: Some(
+            "run again when it is back, or raise `retry.page_deadline` under `source`".to_owned(),
+        ),
+    })
+}
+
+/// The repeat of a failed request that nobody pays for: too much fails at its host.
+pub(super) fn unpaid(mut failed: Box<Failure>) -> Box<Failure> {
+    failed.exit = Exit::Resumable;
+    failed
+        .causes
+        .push("so many requests failed that the retry budget of the host is spent".to_owned());
+    failed.hint = Some("the server does not answer well; run again later".to_owned());
+    failed
 }
 
 /// A source that gave no sign of life in the whole run: its address may be wrong.

@@ -1,6 +1,8 @@
 //! The turn of a request: what it costs at most, the wait for its permit, and what it cost in fact,
 //! as its answer tells.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use minijinja::Value;
@@ -10,6 +12,35 @@ use super::trouble;
 use crate::event::{Fact, Name, Wait};
 use crate::failure::Failure;
 use crate::limits::{Needs, Permit, Turn};
+
+/// What an attempt went out under.
+#[derive(Default)]
+pub(super) struct Under {
+    /// The limits of its last request: what a throttle holds.
+    pub(super) needs: Option<Needs>,
+    /// How long it waited for its turns.
+    pub(super) in_line: Duration,
+    /// The permit of its last request, answered in full: given back when the answer is judged,
+    /// so that nobody takes it between a refusal and the pause that the refusal brings.
+    pub(super) held: Option<Held>,
+}
+
+/// A permit and what its request cost in fact, by unit.
+pub(super) type Held = (Permit, Vec<(Name, f64)>);
+
+impl Under {
+    pub(super) fn give_back(&mut self) {
+        if let Some((permit, spent)) = self.held.take() {
+            permit.answered(spent);
+        }
+    }
+}
+
+impl Drop for Under {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
 
 impl Stream {
     /// What a request may cost at most, by unit.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use minijinja::Value;
 
 use crate::event::FailureClass;
-use crate::fetch::hint;
+use crate::fetch::signals;
 use crate::plan::language::LanguageProblem;
 use crate::plan::{ResponseRule, Then};
 
@@ -40,17 +40,20 @@ pub(super) struct Trouble {
     pub(super) message: String,
     /// How long the server asked us to wait.
     pub(super) told: Option<Duration>,
+    /// Whether time ran out: it kept the server busy for long.
+    pub(super) slow: bool,
 }
 
-/// The least pause for a throttle that does not say how long.
+/// The least pause for a throttle.
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
 
 impl Trouble {
     /// How long to wait, given the jittered `backoff`: never less than told.
     pub(super) fn delay(&self, backoff: Duration) -> Duration {
         match (self.class, self.told) {
-            (FailureClass::Throttle, Some(told)) => told,
-            (FailureClass::Throttle, None) => backoff.max(LEAST_PAUSE),
+            (FailureClass::Throttle, Some(told)) if told >= LEAST_PAUSE => told,
+            // "Now" from a server that has just refused is not to be taken at its word.
+            (FailureClass::Throttle, _) => backoff.max(LEAST_PAUSE),
             (_, told) => backoff.max(told.unwrap_or_default()),
         }
     }
@@ -78,7 +81,8 @@ pub(super) fn by_rules(
             Then::Retry => Verdict::Trouble(Trouble {
                 class: FailureClass::Transient,
                 message: because(),
-                told: hint::retry_after(headers, now),
+                told: signals::retry_after(headers, now),
+                slow: false,
             }),
             Then::Wait(time) => {
                 let told = time
@@ -88,6 +92,7 @@ pub(super) fn by_rules(
                     class: FailureClass::Throttle,
                     message: because(),
                     told: Some(told),
+                    slow: false,
                 })
             }
             Then::Fail(text) => Verdict::Fail {
@@ -104,19 +109,20 @@ pub(super) fn by_rules(
 
 /// Judges by status and headers (RFC 9110, section 15).
 pub(super) fn by_status(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Verdict {
-    let told = hint::retry_after(headers, now);
+    let told = signals::retry_after(headers, now);
     let trouble = |class, told| {
         Verdict::Trouble(Trouble {
             class,
             message: show(status),
             told,
+            slow: false,
         })
     };
     match status.as_u16() {
         200..=299 => Verdict::Accept,
         429 => trouble(FailureClass::Throttle, told_wait(headers, now)),
         503 | 403 if told.is_some() => trouble(FailureClass::Throttle, told),
-        403 if hint::remaining_zero(headers) => trouble(
+        403 if signals::remaining_zero(headers) => trouble(
             FailureClass::Throttle,
             told_wait(headers, now).or(Some(UNTOLD_WAIT)),
         ),
@@ -131,9 +137,9 @@ pub(super) fn by_status(status: StatusCode, headers: &HeaderMap, now: Timestamp)
 
 /// Retry-After, else the reset that goes with an empty allowance.
 fn told_wait(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    hint::retry_after(headers, now).or_else(|| {
-        hint::remaining_zero(headers)
-            .then(|| hint::reset(headers, now))
+    signals::retry_after(headers, now).or_else(|| {
+        signals::remaining_zero(headers)
+            .then(|| signals::reset(headers, now))
             .flatten()
     })
 }

@@ -385,6 +385,14 @@ fn the_page_of_all_commands_is_up_to_date() {
 }
 
 #[test]
+fn the_page_of_all_headers_is_up_to_date() {
+    up_to_date(
+        "docs/limits.md",
+        &gleaner::fetch::signals::reference::reference(),
+    );
+}
+
+#[test]
 fn the_schema_for_editors_is_up_to_date() {
     let folder = tempfile::tempdir().unwrap();
     let schema = gleaner(folder.path(), &["schema"]);

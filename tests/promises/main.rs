@@ -4,6 +4,7 @@ mod arrows;
 mod cli;
 mod diagnostics;
 mod errors;
+mod feedback;
 mod fixture;
 mod guards;
 mod manners;

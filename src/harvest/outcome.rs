@@ -1,0 +1,47 @@
+//! What the outcome of an attempt says about the host that was asked.
+
+use http::StatusCode;
+
+use super::attempt::{Outcome, Sent};
+use super::circuit::Came;
+use super::verdict::Trouble;
+use crate::event::FailureClass;
+use crate::fetch::body::BodyError;
+use crate::fetch::transport::SendErrorKind;
+
+impl Outcome {
+    /// What it says about the host; `status` is that of the answer, if one came whole.
+    pub(super) fn came(&self, status: Option<StatusCode>) -> Came {
+        let class = match self {
+            Self::Trouble(trouble, _) => Some(trouble.class),
+            Self::Page(..) | Self::Fail(_) => None,
+        };
+        match (class, status) {
+            (Some(FailureClass::Throttle), _) => Came::Throttle,
+            (Some(FailureClass::Transient), None) => Came::Failure,
+            // A rule may ask for a repeat of a success; the host is well all the same.
+            (Some(FailureClass::Transient), Some(status)) if !status.is_success() => Came::Failure,
+            // Refused on this side: a certificate, a header, a cap.
+            (None, None) => Came::Nothing,
+            _ => Came::Answer,
+        }
+    }
+}
+
+/// A trouble that kept the server busy for as long as we wait.
+pub(super) fn timed_out(message: String) -> Outcome {
+    Outcome::Trouble(
+        Trouble {
+            class: FailureClass::Transient,
+            message,
+            told: None,
+            slow: true,
+        },
+        Sent::Perhaps,
+    )
+}
+
+/// Whether a body did not come in time.
+pub(super) fn is_timeout(error: &BodyError) -> bool {
+    matches!(error, BodyError::Send(error) if error.kind == SendErrorKind::Timeout)
+}
