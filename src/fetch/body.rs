@@ -69,15 +69,6 @@ pub async fn read(
         .map_err(|_| BodyError::Decode(format!("unpacking the {encoding} body broke off")))?
 }
 
-/// `bytes` without a UTF-8 byte order mark, which RFC 8259 section 8.1 lets JSON parsers skip.
-pub fn strip_bom(bytes: Bytes) -> Bytes {
-    if bytes.starts_with(b"\xef\xbb\xbf") {
-        bytes.slice(3..)
-    } else {
-        bytes
-    }
-}
-
 /// All bytes as sent. A body that came in one piece is not copied.
 async fn gather(
     declared: Option<u64>,
@@ -411,12 +402,5 @@ mod tests {
             .unwrap_err();
         assert!(problem.to_string().contains("one attempt"), "{problem}");
         assert_eq!(began.elapsed().as_secs(), 35);
-    }
-
-    #[test]
-    fn a_byte_order_mark_goes() {
-        assert_eq!(strip_bom(Bytes::from_static(b"\xef\xbb\xbf{}")), "{}");
-        assert_eq!(strip_bom(Bytes::from_static(b"{}")), "{}");
-        assert_eq!(strip_bom(Bytes::new()), "");
     }
 }

@@ -179,6 +179,6 @@ impl Stream {
                 more.push(("last".to_owned(), view::of_json(last, Numbers::Numeric)));
             }
         }
-        self.run.names.output(&more)
+        self.run.names.answer(&more)
     }
 }

@@ -98,7 +98,7 @@ impl Stream {
     ) -> Result<Fetched, Box<Failure>> {
         let run = &self.run;
         let retry = run.plan.source.retry;
-        let reservation = run
+        let mut reservation = run
             .until_stopped(run.budget.reserve())
             .await?
             .ok_or_else(interrupted)?;
@@ -116,6 +116,7 @@ impl Stream {
             let (trouble, sent) = match outcome {
                 Outcome::Page(answer, page, last) => {
                     run.budget.learn(answer.body.len());
+                    reservation.shrink(answer.body.len());
                     run.hosts.give_back(&request.url, taken);
                     let Answer {
                         status,

@@ -25,7 +25,16 @@ pub(super) struct Budget {
 /// Bytes held for one page; given back when dropped.
 #[derive(Debug)]
 pub(super) struct Reservation {
-    _held: OwnedSemaphorePermit,
+    held: OwnedSemaphorePermit,
+}
+
+impl Reservation {
+    /// The page came and is this large: what was reserved beyond that goes back.
+    pub(super) fn shrink(&mut self, bytes: usize) {
+        let needed = bytes.saturating_mul(COPIES as usize);
+        let excess = self.held.num_permits().saturating_sub(needed);
+        drop(self.held.split(excess));
+    }
 }
 
 impl Default for Budget {
@@ -47,7 +56,7 @@ impl Budget {
             .saturating_mul(COPIES)
             .min(TOTAL);
         let held = self.bytes.clone().acquire_many_owned(want).await.ok()?;
-        Some(Reservation { _held: held })
+        Some(Reservation { held })
     }
 
     /// A page of this size came: what is reserved next time.

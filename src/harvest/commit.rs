@@ -17,12 +17,12 @@ use crate::event::{Fact, Name};
 use crate::store::index::{Index, PageRow};
 use crate::store::part::Part;
 
-/// Most bytes written in one blocking call.
-const GROUP_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes that are worth a blocking call.
+const GROUP_BYTES: usize = 1024 * 1024;
+/// Longest that a page waits for others to be written with, or for one that is late.
+const GROUP_TIME: Duration = Duration::from_millis(200);
 /// Most bytes held back to be written in order; far below the budget, which they occupy.
-const HELD_BYTES: usize = 8 * 1024 * 1024;
-/// Longest that pages are held back for one that is late.
-const HELD_TIME: Duration = Duration::from_millis(200);
+const HELD_BYTES: usize = 4 * 1024 * 1024;
 /// Pages that may wait for the writer; their bytes are bounded by the budget.
 const QUEUE: usize = 64;
 
@@ -94,26 +94,28 @@ async fn write(
     let mut open = true;
     while open {
         let mut group = Vec::new();
+        let mut bytes = 0;
         // What is held occupies the budget (a page without records too), and the page it waits
         // for may be waiting for that.
-        let patience = (!order.held.is_empty()).then(|| clock.now() + HELD_TIME);
-        match next(&mut pages, clock, patience).await {
-            Ok(Some(page)) => order.take(page, &mut group),
-            Ok(None) => open = false,
-            Err(Elapsed) => order.release(&mut group),
+        let mut patience = (!order.held.is_empty()).then(|| clock.now() + GROUP_TIME);
+        let mut late = false;
+        while bytes < GROUP_BYTES && order.bytes <= HELD_BYTES {
+            match next(&mut pages, clock, patience).await {
+                Ok(Some(page)) => bytes += order.take(page, &mut group),
+                Ok(None) => open = false,
+                Err(Elapsed) => late = true,
+            }
+            if late || !open {
+                break;
+            }
+            patience.get_or_insert_with(|| clock.now() + GROUP_TIME);
         }
-        while bytes(&group) < GROUP_BYTES
-            && let Ok(page) = pages.try_recv()
-        {
-            order.take(page, &mut group);
-        }
-        if !open || order.bytes > HELD_BYTES {
-            order.release(&mut group);
+        if late || !open || order.bytes > HELD_BYTES {
+            bytes += order.release(&mut group);
         }
         if group.is_empty() {
             continue;
         }
-        let bytes = bytes(&group) as u64;
         let writer = part.clone();
         let work = tokio::task::spawn_blocking(move || {
             append(
@@ -132,7 +134,7 @@ async fn write(
             stream: stream.clone(),
             pages: rows.len() as u64,
             records,
-            bytes,
+            bytes: bytes as u64,
         });
         for row in rows {
             index.push(row);
@@ -160,10 +162,6 @@ async fn next(
     }
 }
 
-fn bytes(group: &[Staged]) -> usize {
-    group.iter().map(|page| page.lines.len()).sum()
-}
-
 /// Holds early pages of a partition back for a moment, so that a part mostly is in canonical
 /// order: then publish need not copy it.
 #[derive(Debug, Default)]
@@ -175,34 +173,39 @@ struct Order {
 }
 
 impl Order {
-    /// Lets a page through, with those that waited for it, or holds it back.
-    fn take(&mut self, page: Staged, group: &mut Vec<Staged>) {
+    /// Lets a page through, with those that waited for it, or holds it back; gives the bytes let
+    /// through.
+    fn take(&mut self, page: Staged, group: &mut Vec<Staged>) -> usize {
         let place = (page.partition, page.page);
         if place.0 == self.next.0 && place.1 > self.next.1 {
             self.bytes += page.lines.len();
             self.held.insert(place, page);
-            return;
+            return 0;
         }
         if place == self.next {
             self.next.1 += 1;
         } else if place.0 > self.next.0 && place.1 == 0 && self.held.is_empty() {
             self.next = (place.0, 1);
         }
+        let mut through = page.lines.len();
         group.push(page);
         while let Some(page) = self.held.remove(&self.next) {
             self.bytes -= page.lines.len();
             self.next.1 += 1;
+            through += page.lines.len();
             group.push(page);
         }
+        through
     }
 
-    /// Lets everything through: too much waits for one page, or no page will come.
-    fn release(&mut self, group: &mut Vec<Staged>) {
+    /// Lets everything through: too much waits for one page, or no page will come. Gives its
+    /// bytes.
+    fn release(&mut self, group: &mut Vec<Staged>) -> usize {
         if let Some((last, _)) = self.held.last_key_value() {
             self.next = (last.0, last.1 + 1);
         }
         group.extend(std::mem::take(&mut self.held).into_values());
-        self.bytes = 0;
+        std::mem::take(&mut self.bytes)
     }
 }
 
@@ -281,7 +284,7 @@ mod tests {
             _reservation: reservation,
         };
         for page in [1, 0] {
-            let room = clock.timeout_at(clock.now() + 10 * HELD_TIME, budget.reserve());
+            let room = clock.timeout_at(clock.now() + 10 * GROUP_TIME, budget.reserve());
             let room = room.await.expect("no deadlock").expect("room");
             committer.commit(empty(page, room)).await.expect("a writer");
         }

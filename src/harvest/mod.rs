@@ -21,6 +21,7 @@ mod partitions;
 mod publish;
 mod rows;
 mod run;
+mod spread;
 mod stream;
 mod targets;
 mod trouble;

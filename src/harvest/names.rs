@@ -15,6 +15,8 @@ pub(super) struct Names {
     request: BTreeMap<String, Value>,
     /// The same without `secret` and `env`: for what is not sent.
     output: BTreeMap<String, Value>,
+    /// The same without `secret`: for what answers mean.
+    answer: BTreeMap<String, Value>,
     /// `contact`, rendered.
     pub(super) contact: Option<String>,
 }
@@ -26,6 +28,7 @@ impl Names {
         Self {
             request: BTreeMap::new(),
             output: BTreeMap::new(),
+            answer: BTreeMap::new(),
             contact: None,
         }
     }
@@ -55,14 +58,16 @@ impl Names {
             None => None,
             Some(template) => Some(template.text(&merge(&request, &[]))?),
         };
-        request.insert("secret".to_owned(), secrets.secret_values());
         if let Some(contact) = &contact {
             request.insert("contact".to_owned(), Value::from(contact.as_str()));
             output.insert("contact".to_owned(), Value::from(contact.as_str()));
         }
+        let answer = request.clone();
+        request.insert("secret".to_owned(), secrets.secret_values());
         Ok(Self {
             request,
             output,
+            answer,
             contact,
         })
     }
@@ -72,7 +77,12 @@ impl Names {
         merge(&self.request, variables)
     }
 
-    /// What columns, sinks and responses see: everything but secrets and the environment.
+    /// What `responses` and `stop` see: everything but secrets.
+    pub(super) fn answer(&self, more: &[(String, Value)]) -> Value {
+        merge(&self.answer, more)
+    }
+
+    /// What columns and sinks see: everything but secrets and the environment.
     pub(super) fn output(&self, variables: &[(String, Value)]) -> Value {
         merge(&self.output, variables)
     }

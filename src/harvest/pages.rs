@@ -1,17 +1,18 @@
-//! The pages of one partition: in turn, or side by side where their addresses are known ahead.
+//! The pages of one partition in turn; where the addresses of the rest are known ahead, they are
+//! handed to `spread`.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use http::HeaderMap;
-use tokio::task::JoinSet;
 
 use super::attempt::Fetched;
 use super::commit::{Committer, Staged};
 use super::key::Novelty;
 use super::partitions::Partition;
 use super::run::interrupted;
+use super::spread::Spread;
 use super::stream::Stream;
 use super::trouble;
 use super::walk::{self, Next, PageFacts, Walk, WalkFault};
@@ -19,16 +20,16 @@ use crate::event::Fact;
 use crate::failure::Failure;
 use crate::plan::Then;
 use crate::plan::paging::Paging;
-use crate::plan::request::{Param, Rendered, Slot, Turn};
+use crate::plan::request::{Rendered, Slot, Turn};
 
 /// What is kept of a page after it was handed on.
-struct Digest {
-    headers: HeaderMap,
-    wanted: Vec<Option<String>>,
-    count: u64,
-    last_record: Option<String>,
-    content: u64,
-    ended: bool,
+pub(super) struct Digest {
+    pub(super) headers: HeaderMap,
+    pub(super) wanted: Vec<Option<String>>,
+    pub(super) count: u64,
+    pub(super) last_record: Option<String>,
+    pub(super) content: u64,
+    pub(super) ended: bool,
 }
 
 impl Digest {
@@ -60,7 +61,7 @@ impl Stream {
             .page(&walk.first(self.start_token(&partition)?))
             .map_err(|e| self.unrendered(&e.message))?;
         let (mut page, mut records, mut total) = (0_u32, 0_u64, None);
-        let mut known_ahead = false;
+        let (mut known_ahead, mut short) = (false, None);
         loop {
             let place = self.place(&partition, page);
             if !seen.insert(identity(&self.plan().paging, &request)) {
@@ -113,6 +114,7 @@ impl Stream {
                     page += u32::try_from(count).unwrap_or(u32::MAX);
                     records += last.records;
                     total = self.told_total(&last.digest).or(total);
+                    short = last.short;
                     walk.spread_to(spread.position(count - 1), count - 1);
                     let place = self.place(&partition, page - 1);
                     if last.digest.ended {
@@ -148,6 +150,9 @@ impl Stream {
             .map_err(|e| self.unrendered(&e.message))?;
         }
         if !self.has_enough() {
+            if let Some(short) = &short {
+                self.judge_short(&partition, short, records, total)?;
+            }
             self.judge_total(&partition, records, total)?;
         }
         if !known_ahead {
@@ -224,7 +229,7 @@ impl Stream {
         Ok((digest, next))
     }
 
-    fn digest(&self, fetched: &Fetched, size: Option<u64>) -> Digest {
+    pub(super) fn digest(&self, fetched: &Fetched, size: Option<u64>) -> Digest {
         let count = fetched.page.count() as u64;
         if size.is_some_and(|size| count >= size) {
             self.size_kept.store(true, Ordering::Relaxed);
@@ -242,7 +247,7 @@ impl Stream {
         }
     }
 
-    async fn hand_on(
+    pub(super) async fn hand_on(
         &self,
         fetched: Fetched,
         partition: &Partition,
@@ -273,98 +278,12 @@ impl Stream {
             .map_err(|_| StepFault::Failure(interrupted()))
     }
 
-    /// Pages whose addresses are known, side by side; the digest of the last in order.
-    async fn walk_spread(
-        self: Arc<Self>,
-        spread: &Spread,
-        base: &Arc<Rendered>,
-        partition: &Arc<Partition>,
-        committer: &Committer,
-        first: &Digest,
-    ) -> Result<SpreadEnd, Box<Failure>> {
-        let width = self.run.plan.source.concurrency.get();
-        let mut tasks: JoinSet<Result<(u64, Digest, Rendered), Box<Failure>>> = JoinSet::new();
-        let (mut started, mut records, mut end) = (0, 0, None);
-        let mut contents = HashSet::from([first.content]);
-        loop {
-            while started < spread.count && tasks.len() < width {
-                let turn = Turn::With(spread.to.clone(), Param::Number(spread.position(started)));
-                let page = spread.page + u32::try_from(started).unwrap_or(u32::MAX);
-                tasks.spawn(self.clone().fetch_one(
-                    base.clone(),
-                    turn,
-                    partition.clone(),
-                    committer.clone(),
-                    page,
-                    started,
-                ));
-                started += 1;
-            }
-            let Some(done) = tasks.join_next().await else {
-                break;
-            };
-            let (at, digest, request) = match done {
-                Ok(result) => result?,
-                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-            };
-            // The walk judges the last of them itself; single records can be alike by chance.
-            if !contents.insert(digest.content) && digest.count > 1 {
-                let fault = WalkFault::Loop(format!(
-                    "page {} has the same records as another page",
-                    u64::from(spread.page) + at + 1
-                ));
-                return Err(trouble::walk(
-                    &fault,
-                    &self.place(partition, spread.page),
-                    &self.show(&request),
-                ));
-            }
-            records += digest.count;
-            if at + 1 == spread.count {
-                end = Some(digest);
-            }
-        }
-        let digest = end.unwrap_or(Digest {
-            headers: HeaderMap::new(),
-            wanted: Vec::new(),
-            count: 0,
-            last_record: None,
-            content: 0,
-            ended: true,
-        });
-        Ok(SpreadEnd { digest, records })
-    }
-
-    async fn fetch_one(
-        self: Arc<Self>,
-        base: Arc<Rendered>,
-        turn: Turn,
-        partition: Arc<Partition>,
-        committer: Committer,
-        page: u32,
-        at: u64,
-    ) -> Result<(u64, Digest, Rendered), Box<Failure>> {
-        let request = base.page(&turn).map_err(|e| self.unrendered(&e.message))?;
-        let place = self.place(&partition, page);
-        let fetched = self.fetch(&request, &partition.variables, &place).await?;
-        let digest = self.digest(&fetched, None);
-        self.hand_on(fetched, &partition, &committer, page)
-            .await
-            .map_err(|fault| fault.into_failure(&place, &self.show(&request)))?;
-        Ok((at, digest, request))
-    }
-
     /// How many records a page tells of: at `expect.total`, else where the paging reads it.
     fn told_total(&self, digest: &Digest) -> Option<u64> {
-        let at = match (self.expect_total, &self.plan().paging) {
-            (Some(at), _) => at,
-            // The first that is searched for, see `walk::wants`.
-            (None, Paging::Page { total: Some(_), .. } | Paging::Offset { total: Some(_), .. }) => {
-                0
-            }
-            (None, _) => return None,
-        };
-        walk::whole(digest.wanted.get(at)?.as_deref())
+        match self.expect_total {
+            Some(at) => walk::whole(digest.wanted.get(at)?.as_deref()),
+            None => walk::total(&self.plan().paging, &digest.wanted),
+        }
     }
 
     /// A partition that holds less than the API says is not complete: `expect.total` makes that a
@@ -401,37 +320,14 @@ impl Stream {
     }
 }
 
-/// Pages whose addresses are known ahead.
-struct Spread {
-    to: Slot,
-    first: i64,
-    step: i64,
-    count: u64,
-    /// Ordinal of the first of them in the partition.
-    page: u32,
-}
-
-impl Spread {
-    fn position(&self, at: u64) -> i64 {
-        self.first.saturating_add(
-            self.step
-                .saturating_mul(i64::try_from(at).unwrap_or(i64::MAX)),
-        )
-    }
-}
-
-struct SpreadEnd {
-    digest: Digest,
-    records: u64,
-}
-
-enum StepFault {
+/// Why a page leads no further.
+pub(super) enum StepFault {
     Walk(WalkFault),
     Failure(Box<Failure>),
 }
 
 impl StepFault {
-    fn into_failure(self, place: &str, request: &str) -> Box<Failure> {
+    pub(super) fn into_failure(self, place: &str, request: &str) -> Box<Failure> {
         match self {
             Self::Walk(fault) => trouble::walk(&fault, place, request),
             Self::Failure(failure) => failure,

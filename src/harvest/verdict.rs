@@ -59,7 +59,7 @@ impl Trouble {
     }
 }
 
-/// A throttle without a hint, and `wait` without a time, pause the scope for this long (design, 3.3).
+/// An empty allowance without a time, and `wait` without one, pause everything for this long.
 const UNTOLD_WAIT: Duration = Duration::from_mins(1);
 
 /// Judges by the stream's own rules; `None` leaves it to [`by_status`].
@@ -119,6 +119,11 @@ pub(super) fn by_status(status: StatusCode, headers: &HeaderMap, now: Timestamp)
         })
     };
     match status.as_u16() {
+        // They have no body (RFC 9110, sections 15.3.5 and 15.3.6), so no records either.
+        code @ (204 | 205) => Verdict::Fail {
+            message: show(status),
+            hint: advice(code),
+        },
         200..=299 => Verdict::Accept,
         429 => trouble(FailureClass::Throttle, told_wait(headers, now)),
         503 | 403 if told.is_some() => trouble(FailureClass::Throttle, told),
@@ -155,6 +160,7 @@ pub(super) fn show(status: StatusCode) -> String {
 fn advice(code: u16) -> Option<String> {
     Some(
         match code {
+            204 | 205 => "an answer without a body; if the API says \"no rows here\" like this, add `responses: [{ if: status == 204, then: skip }]`",
             401 => "check the credential under `source.auth`: is the secret set, current, and of the right kind?",
             403 => "the credential is known but may not read this; check its scopes, or `contact` if the API wants one",
             404 => "check `get` and its variables; if the API says 404 for \"no rows here\", add `responses: [{ if: status == 404, then: skip }]`",
@@ -195,6 +201,7 @@ mod tests {
     #[test]
     fn every_status_has_a_class() {
         assert_eq!(class(200, &[]), "Accept");
+        assert_eq!(class(204, &[]), "fail");
         assert_eq!(class(429, &[]), "Throttle -1");
         assert_eq!(class(429, &[("retry-after", "30")]), "Throttle 30");
         assert_eq!(
@@ -214,6 +221,22 @@ mod tests {
         for status in [301, 400, 401, 404, 405, 410, 418, 451, 501] {
             assert_eq!(class(status, &[]), "fail", "{status}");
         }
+    }
+
+    #[test]
+    fn a_throttle_waits_as_told_but_never_not_at_all() {
+        let delay = |told: Option<u64>| {
+            let trouble = Trouble {
+                class: FailureClass::Throttle,
+                message: String::new(),
+                told: told.map(Duration::from_secs),
+                slow: false,
+            };
+            trouble.delay(Duration::from_millis(300)).as_secs()
+        };
+        assert_eq!(delay(Some(30)), 30);
+        assert_eq!(delay(Some(0)), 1);
+        assert_eq!(delay(None), 1);
     }
 
     #[test]

@@ -79,6 +79,16 @@ pub(super) fn wants<'a>(paging: &'a Paging, expect_total: Option<&'a Path>) -> V
     wants
 }
 
+/// How many records there are, as the values at [`wants`] tell a paging that counts.
+pub(super) fn total(paging: &Paging, wanted: &[Option<String>]) -> Option<u64> {
+    match paging {
+        Paging::Page { total: Some(_), .. } | Paging::Offset { total: Some(_), .. } => {
+            whole(wanted.first()?.as_deref())
+        }
+        _ => None,
+    }
+}
+
 /// The walk over one partition.
 #[derive(Debug)]
 pub(super) struct Walk<'a> {
@@ -174,7 +184,7 @@ impl<'a> Walk<'a> {
                 to, total, last, ..
             } => {
                 let has_total = usize::from(total.is_some());
-                let total = total.as_ref().and_then(|_| whole(wanted(0)));
+                let total = self::total(self.paging, page.wanted);
                 let last = last.as_ref().and_then(|_| whole(wanted(has_total)));
                 self.held = self.held.max(page.count);
                 let more = match (last, total) {
@@ -188,10 +198,8 @@ impl<'a> Walk<'a> {
                 };
                 Ok(self.after_number(to, 1, more, page.count, size_kept))
             }
-            Paging::Offset {
-                to, total, start, ..
-            } => {
-                let total = total.as_ref().and_then(|_| whole(wanted(0)));
+            Paging::Offset { to, start, .. } => {
+                let total = total(self.paging, page.wanted);
                 self.held = self.held.max(page.count);
                 // In turn the next page begins where this one ended, however much it held. Pages
                 // side by side have to be alike; one that holds less than asked casts doubt on that.

@@ -8,6 +8,7 @@
 
 mod at;
 mod text;
+pub mod valid;
 
 pub use self::at::{each, get, get_all};
 pub use self::text::{minify, plain, push_quoted, quoted, unescape};

@@ -27,6 +27,9 @@ const ALIASES: [(&str, &[&str]); 7] = [
     ("y", &["yr", "yrs", "year", "years", "a"]),
 ];
 
+/// Far above every use, and far below what a clock cannot add to its time.
+const LONGEST: Duration = Duration::from_hours(1_000 * 365 * 24);
+
 /// Reads `10s`, `1.5h`, `500ms`, `15min`, `1d`, `1h 30min`; `mo` is 30 days and `y` 365 here.
 ///
 /// # Errors
@@ -63,7 +66,8 @@ pub fn parse(written: &str) -> Result<Duration, String> {
         sum = part
             .ok()
             .and_then(|part| sum.checked_add(part))
-            .ok_or_else(|| format!("`{}` is too long", written.trim()))?;
+            .filter(|sum| *sum <= LONGEST)
+            .ok_or_else(|| format!("`{}` is too long; 1000y is the most", written.trim()))?;
         rest = after.trim_start();
     }
     Ok(sum)
@@ -183,6 +187,8 @@ mod tests {
             ("1 secnod", "`s`"),
             ("2weeks", "`7d`"),
             ("7", "no unit"),
+            ("1001y", "1000y is the most"),
+            ("9999999999999y", "1000y is the most"),
             ("h", "not a duration"),
             ("1.2.3s", "not a number"),
             ("", "missing"),

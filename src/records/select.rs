@@ -12,9 +12,10 @@ use serde::de::{
 };
 use serde_json::value::RawValue;
 
+use super::fast;
 use super::problem::{self, SelectError};
 use super::wanted::{Node, Wanted};
-use crate::json;
+use crate::json::{self, valid};
 use crate::plan::path::Path;
 
 /// What to take out of every page of a stream; made once.
@@ -57,6 +58,9 @@ impl Selector {
         })?;
         // RFC 8259, section 8.1: a byte order mark may be ignored.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        if let Some(page) = self.fast(text) {
+            return Ok(page);
+        }
         let mut found = self.nothing_yet(text);
         let mut reader = serde_json::Deserializer::from_str(text);
         let walk = Walk {
@@ -94,8 +98,24 @@ impl Selector {
         Ok(found.page)
     }
 
+    /// The usual page: records in an array, every other wanted value in plain sight. Anything
+    /// else, and anything wrong, is `None`: then `serde_json` reads the page.
+    fn fast(&self, text: &str) -> Option<Page> {
+        let mut found = self.nothing_yet(text);
+        let mut walk = fast::Walk {
+            wanted: &self.wanted,
+            text,
+            found: &mut found,
+        };
+        let at = walk.value(self.wanted.root(), valid::space(text.as_bytes(), 0))?;
+        let whole = valid::space(text.as_bytes(), at) == text.len();
+        (whole && found.opened).then_some(found.page)
+    }
+
     fn nothing_yet(&self, text: &str) -> Found {
         Found {
+            // A raw line break in valid JSON is white space: inside strings it must be escaped.
+            one_line: memchr2(b'\n', b'\r', text.as_bytes()).is_none(),
             page: Page {
                 lines: String::with_capacity(text.len()),
                 wants: vec![None; self.wanted.wants],
@@ -133,25 +153,18 @@ impl Page {
         self.lines.lines()
     }
 
-    /// Keeps only the first `count` records.
-    pub fn truncate(&mut self, count: usize) {
-        self.ends.truncate(count);
-        let end = self.ends.last().map_or(0, |end| *end as usize);
-        self.lines.truncate(end);
-    }
-
     /// Adds a record, on one line whatever its layout.
     #[inline]
-    fn push(&mut self, value: &str) {
+    fn push(&mut self, value: &str, one_line: bool) {
         match value.as_bytes().first() {
-            Some(b'{') => self.push_line(value),
+            Some(b'{') => self.push_line(value, one_line),
             Some(b'n') => {
                 self.nulls += 1;
                 return;
             }
             _ => {
                 self.lines.push_str("{\"value\":");
-                self.push_line(value);
+                self.push_line(value, one_line);
                 self.lines.push('}');
             }
         }
@@ -161,22 +174,27 @@ impl Page {
     }
 
     #[inline]
-    fn push_line(&mut self, value: &str) {
-        // A raw line break in valid JSON is white space: inside strings it must be escaped.
-        if memchr2(b'\n', b'\r', value.as_bytes()).is_some() {
-            self.lines.push_str(&json::minify(value));
-        } else {
+    fn push_line(&mut self, value: &str, one_line: bool) {
+        if one_line || memchr2(b'\n', b'\r', value.as_bytes()).is_none() {
             self.lines.push_str(value);
+        } else {
+            self.lines.push_str(&json::minify(value));
         }
     }
 }
 
 /// What the walk has found so far.
 #[derive(Debug, Default)]
-struct Found {
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not a state"
+)]
+pub(super) struct Found {
     page: Page,
+    /// Whether the whole page has no line break, so that no record has one.
+    one_line: bool,
     /// Whether the records' path led somewhere.
-    opened: bool,
+    pub(super) opened: bool,
     /// Whether what is there turned out to be one record, to be read again as a whole.
     reopen: bool,
     /// Whether a member on the way to the records came twice.
@@ -184,18 +202,24 @@ struct Found {
 }
 
 impl Found {
+    /// Adds a record.
+    #[inline]
+    pub(super) fn push(&mut self, value: &str) {
+        self.page.push(value, self.one_line);
+    }
+
     /// Opens the value at the records' path.
     fn open(&mut self, value: &str) {
         self.opened = true;
         match value.as_bytes().first() {
-            Some(b'[') => json::elements(value).for_each(|element| self.page.push(element)),
+            Some(b'[') => json::elements(value).for_each(|element| self.push(element)),
             Some(b'n') | None => {}
-            Some(_) => self.page.push(value),
+            Some(_) => self.push(value),
         }
     }
 
     /// Takes what is wanted out of a value that is known to be valid.
-    fn take(&mut self, wanted: &Wanted, node: &Node, value: &str) {
+    pub(super) fn take(&mut self, wanted: &Wanted, node: &Node, value: &str) {
         for want in &node.wants {
             if let Some(slot) = self.page.wants.get_mut(*want) {
                 *slot = Some(value.to_owned());
@@ -361,7 +385,7 @@ impl<'de> Visitor<'de> for Open<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         self.0.opened = true;
         while let Some(element) = seq.next_element::<&RawValue>()? {
-            self.0.page.push(element.get());
+            self.0.push(element.get());
         }
         Ok(())
     }
@@ -509,15 +533,6 @@ mod tests {
     fn records_that_come_twice_are_an_error() {
         let error = select("a", &[], r#"{"a":[{"x":1}],"a":[{"x":2}]}"#).unwrap_err();
         assert!(matches!(error, SelectError::Twice { .. }));
-    }
-
-    #[test]
-    fn truncating_keeps_whole_records() {
-        let mut page = select("$", &[], r#"[{"a":1},{"a":2},{"a":3}]"#).unwrap();
-        page.truncate(2);
-        assert_eq!(page.lines, "{\"a\":1}\n{\"a\":2}\n");
-        page.truncate(0);
-        assert_eq!((page.lines.as_str(), page.last()), ("", None));
     }
 
     fn any_json() -> impl Strategy<Value = Value> {

@@ -161,8 +161,10 @@ pub(super) fn lasting(event: &Event, verbose: bool, attempts: &mut Throttle) -> 
             bytes,
             took,
         } if verbose => format!(
-            "{}: page {partition}.{page}, {}, {}, {}",
+            "{}: page {} of partition {}, {}, {}, {}",
             clean(stream),
+            page + 1,
+            partition + 1,
             show::plural(*records, "record"),
             show::size(*bytes),
             show::duration(*took)
@@ -286,7 +288,7 @@ mod tests {
     fn a_verbose_run_tells_attempts_and_pages() {
         let told = tell(true, a_run());
         assert_eq!(told.matches("attempt 2 of 6 failed").count(), 8);
-        assert_eq!(told.matches("page 0.").count(), 25);
+        assert_eq!(told.matches(" of partition 1, 100 records").count(), 25);
         assert!(told.contains("not tried again: GET http://api.test/events?limit=200"));
     }
 }

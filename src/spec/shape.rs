@@ -1,7 +1,7 @@
 //! The shape pass: every unknown, doubled, missing or mistyped key of a file at once.
 //!
 //! serde stops at the first mistake, so this walks the spanned tree along the JSON Schema made
-//! from the same types. Only a file without shape mistakes is decoded.
+//! from the same types. What is wrong is left out by `prune`, so that the rest can be decoded.
 
 use std::ops::Range;
 

@@ -223,3 +223,20 @@ fn a_record_limit_writes_beside_and_asks_for_no_more_than_needed() {
     assert_eq!(ran.lines("out/a.sample.ndjson").len(), 9);
     assert_eq!(ran.requests(), 3, "{:?}", ran.targets());
 }
+
+/// What `check` lets a rule name is there when the rule is judged.
+#[test]
+fn a_stop_sees_the_environment() {
+    let yaml = pipeline(8, "", "{ page: { to: page, total: n } }").replace(
+        "    pages",
+        "    stop: env.GLEANER_TEST_STOP == 'yes'\n    pages",
+    );
+    for (value, requests) in [("yes", 1), ("no", 10)] {
+        let listing = Listing::new(truth(100).data, Paging::page_total("n")).size(10);
+        let ran = Scene::new(&yaml, serve(listing))
+            .file(".env", &format!("GLEANER_TEST_STOP={value}\n"))
+            .run()
+            .complete();
+        assert_eq!(ran.requests(), requests, "{value}");
+    }
+}

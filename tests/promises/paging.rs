@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use gleaner::failure::Exit;
 use gleaner::sim::{
     Dataset, End, Fault, FaultRule, Latency, Listing, Paging, Route, Rules, SimReply, SimRequest,
 };
 
-use super::fixture::{Ran, run};
+use super::fixture::{Ran, Scene, run};
 
 pub(crate) const MS: Duration = Duration::from_millis(1);
 
@@ -526,5 +527,43 @@ fn numbers_stay_as_they_were_spelled() {
     assert_eq!(
         ran.text("out/a.csv"),
         "id,price,deep,t\r\n1234567890123456789012345,1.10,9007199254740993,00123\r\n"
+    );
+}
+
+/// An API that caps a page by its size in bytes: what an offset passes over is never asked for.
+#[test]
+fn a_short_page_between_pages_side_by_side_is_no_success() {
+    let rules = |capped: usize| {
+        let answer = move |request: &SimRequest| {
+            let from: usize = request
+                .param("o")
+                .map_or(0, |text| text.parse().expect("a number"));
+            let most = if from == 20 { capped } else { 10 };
+            let ids: Vec<String> = (from..(from + most).min(95))
+                .map(|id| format!(r#"{{"id":{id}}}"#))
+                .collect();
+            SimReply::json(200, format!(r#"{{"data":[{}],"n":95}}"#, ids.join(",")))
+        };
+        Rules {
+            routes: vec![Route::custom("/a", Arc::new(answer))],
+            ..Rules::default()
+        }
+    };
+    let yaml = pipeline(8, "", "{ offset: { to: o, total: n } }");
+    let ran = Scene::new(&yaml, rules(5)).file("out/a.csv", "old").run();
+    assert_eq!(ran.summary.exit, Exit::Held);
+    assert_eq!(ran.text("out/a.csv"), "old");
+    let failure = ran.failure();
+    assert_eq!(
+        failure.message,
+        "a, page 3: it held 5 records where the first page held 10, and all pages together hold 90 of the 95 that the API tells of"
+    );
+    // As the hint says: one after the other, nothing is passed over.
+    let in_turn = pipeline(8, "", "{ offset: { to: o } }");
+    let ran = run(&in_turn, rules(5)).complete();
+    assert_eq!(ran.lines("out/a.ndjson").len(), 95);
+    assert_eq!(
+        run(&yaml, rules(10)).complete().lines("out/a.ndjson").len(),
+        95
     );
 }

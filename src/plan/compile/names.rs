@@ -317,18 +317,22 @@ impl<'a> Judge<'a> {
 
 /// Whether a mistake may only follow from a part that was left out for its shape.
 fn follows(one: &Diagnostic, written: &Written) -> bool {
-    const ABSENCE: [&str; 10] = [
+    const ABSENCE: [&str; 7] = [
         "no-request",
         "no-sink",
         "no-streams",
         "no-limits",
         "unused-var",
-        "bad-for",
-        "empty-for",
         "bad-slot",
-        "bad-range",
         "sink-shared",
     ];
+    // What `for` says stands in one place, so only a shape near it can be to blame.
+    const OF_FOR: [&str; 3] = ["bad-for", "empty-for", "bad-range"];
+    let section = |at: usize| {
+        let begun = written.spec.streams.0.iter();
+        begun.filter(|(name, _)| name.span.start <= at).count()
+    };
+    let is_near = |shape: &Diagnostic| section(shape.span.start) == section(one.span.start);
     // Names of the message are in backticks, so every second piece is one.
     let mut names = one.message.split('`').skip(1).step_by(2);
     // A child stream sees the variables of its parent.
@@ -337,6 +341,7 @@ fn follows(one: &Diagnostic, written: &Written) -> bool {
     let variables = streams.flat_map(|(_, stream)| stream.partitions.iter().flat_map(|all| &all.0));
     let variables: Vec<&str> = variables.map(|(name, _)| name.value.as_str()).collect();
     ABSENCE.contains(&one.code)
+        || OF_FOR.contains(&one.code) && written.mistakes.iter().any(is_near)
         || names.any(|name| written.lost.contains(name) || has_child && variables.contains(&name))
 }
 

@@ -1,0 +1,175 @@
+//! Pages of one partition whose addresses are known ahead, fetched side by side.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use tokio::task::JoinSet;
+
+use super::commit::Committer;
+use super::pages::Digest;
+use super::partitions::Partition;
+use super::stream::Stream;
+use super::trouble;
+use super::walk::WalkFault;
+use crate::failure::Failure;
+use crate::plan::paging::Paging;
+use crate::plan::request::{Param, Rendered, Slot, Turn};
+
+/// Pages whose addresses are known ahead.
+pub(super) struct Spread {
+    pub(super) to: Slot,
+    pub(super) first: i64,
+    pub(super) step: i64,
+    pub(super) count: u64,
+    /// Ordinal of the first of them in the partition.
+    pub(super) page: u32,
+}
+
+impl Spread {
+    pub(super) fn position(&self, at: u64) -> i64 {
+        self.first.saturating_add(
+            self.step
+                .saturating_mul(i64::try_from(at).unwrap_or(i64::MAX)),
+        )
+    }
+}
+
+/// What the pages came to.
+pub(super) struct SpreadEnd {
+    pub(super) digest: Digest,
+    pub(super) records: u64,
+    pub(super) short: Option<ShortPage>,
+}
+
+/// A page in the middle of a spread by offset that held fewer records than the first: what the
+/// next offset passed over was never asked for.
+pub(super) struct ShortPage {
+    pub(super) page: u32,
+    pub(super) count: u64,
+    pub(super) first: u64,
+}
+
+impl Stream {
+    /// Pages whose addresses are known, side by side; the digest of the last in order.
+    pub(super) async fn walk_spread(
+        self: Arc<Self>,
+        spread: &Spread,
+        base: &Arc<Rendered>,
+        partition: &Arc<Partition>,
+        committer: &Committer,
+        first: &Digest,
+    ) -> Result<SpreadEnd, Box<Failure>> {
+        let width = self.run.plan.source.concurrency.get();
+        let mut tasks: JoinSet<Result<(u64, Digest, Rendered), Box<Failure>>> = JoinSet::new();
+        let (mut started, mut records, mut end) = (0, 0, None);
+        let mut short: Option<ShortPage> = None;
+        let by_offset = matches!(self.plan().paging, Paging::Offset { .. });
+        let mut contents = HashSet::from([first.content]);
+        loop {
+            while started < spread.count && tasks.len() < width {
+                let turn = Turn::With(spread.to.clone(), Param::Number(spread.position(started)));
+                let page = spread.page + u32::try_from(started).unwrap_or(u32::MAX);
+                tasks.spawn(self.clone().fetch_one(
+                    base.clone(),
+                    turn,
+                    partition.clone(),
+                    committer.clone(),
+                    page,
+                    started,
+                ));
+                started += 1;
+            }
+            let Some(done) = tasks.join_next().await else {
+                break;
+            };
+            let (at, digest, request) = match done {
+                Ok(result) => result?,
+                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            };
+            let page = spread.page + u32::try_from(at).unwrap_or(u32::MAX);
+            // The walk judges the last of them itself; single records can be alike by chance.
+            if !contents.insert(digest.content) && digest.count > 1 {
+                let fault = WalkFault::Loop(format!(
+                    "page {} has the same records as another page",
+                    u64::from(page) + 1
+                ));
+                return Err(trouble::walk(
+                    &fault,
+                    &self.place(partition, page),
+                    &self.show(&request),
+                ));
+            }
+            records += digest.count;
+            if at + 1 == spread.count {
+                end = Some(digest);
+            } else if by_offset
+                && (1..first.count).contains(&digest.count)
+                && !digest.ended
+                && short.as_ref().is_none_or(|known| page < known.page)
+            {
+                short = Some(ShortPage {
+                    page,
+                    count: digest.count,
+                    first: first.count,
+                });
+            }
+        }
+        let digest = end.unwrap_or(Digest {
+            headers: HeaderMap::new(),
+            wanted: Vec::new(),
+            count: 0,
+            last_record: None,
+            content: 0,
+            ended: true,
+        });
+        Ok(SpreadEnd {
+            digest,
+            records,
+            short,
+        })
+    }
+
+    async fn fetch_one(
+        self: Arc<Self>,
+        base: Arc<Rendered>,
+        turn: Turn,
+        partition: Arc<Partition>,
+        committer: Committer,
+        page: u32,
+        at: u64,
+    ) -> Result<(u64, Digest, Rendered), Box<Failure>> {
+        let request = base.page(&turn).map_err(|e| self.unrendered(&e.message))?;
+        let place = self.place(&partition, page);
+        let fetched = self.fetch(&request, &partition.variables, &place).await?;
+        let digest = self.digest(&fetched, None);
+        self.hand_on(fetched, &partition, &committer, page)
+            .await
+            .map_err(|fault| fault.into_failure(&place, &self.show(&request)))?;
+        Ok((at, digest, request))
+    }
+
+    /// Pages side by side are asked for as if all were alike. One that was not is no loss where
+    /// the sum is right all the same.
+    pub(super) fn judge_short(
+        &self,
+        partition: &Partition,
+        short: &ShortPage,
+        records: u64,
+        total: Option<u64>,
+    ) -> Result<(), Box<Failure>> {
+        let Some(total) = total.filter(|total| records < *total) else {
+            return Ok(());
+        };
+        let place = self.place(partition, short.page);
+        let mut failure = self.held(&format!(
+            "{place}: it held {} records where the first page held {}, and all pages together hold {records} of the {total} that the API tells of",
+            short.count, short.first
+        ));
+        failure.hint = Some(
+            "the old file stays; remove `total` from `pages`: then pages come one after the other, and none is taken to be like the first"
+                .to_owned(),
+        );
+        Err(failure)
+    }
+}
