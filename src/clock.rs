@@ -70,6 +70,19 @@ impl Clock {
             .unwrap_or(Timestamp::MAX)
     }
 
+    /// Time since the machine was started, sleep included: the same for all processes, and not
+    /// moved when the clock is set. Simulated, it goes on from a day.
+    pub fn since_boot(&self) -> Duration {
+        if self.epoch.is_some() {
+            return Duration::from_hours(24) + self.started.elapsed();
+        }
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Duration::new(
+            u64::try_from(time.tv_sec).unwrap_or(0),
+            u32::try_from(time.tv_nsec).unwrap_or(0),
+        )
+    }
+
     /// Waits until `at`; an instant in the past returns at once.
     pub async fn sleep_until(&self, at: Instant) {
         tokio::time::sleep_until(at).await;

@@ -20,6 +20,7 @@ mod rooms;
 mod run;
 mod schema;
 mod signals;
+mod state;
 mod table;
 
 use std::io::IsTerminal;

@@ -14,7 +14,7 @@ use super::drive::Drive;
 use super::global::Global;
 use super::infer::Kind;
 use super::rooms::{self, NoPlan, Overrides};
-use super::{out, project, table};
+use super::{out, project, state, table};
 
 /// Rows shown of each stream.
 const ROWS: usize = 10;
@@ -67,6 +67,7 @@ impl PreviewArgs {
         let options = Options {
             streams: self.streams.clone(),
             dry: true,
+            limits: state::limits(),
             ..Options::default()
         };
         let mut exit = Exit::Complete;

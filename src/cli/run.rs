@@ -16,6 +16,7 @@ use super::global::Global;
 use super::out;
 use super::project;
 use super::rooms::{self, NoPlan, Overrides};
+use super::state;
 
 /// Fetch every page of a pipeline and publish its files
 ///
@@ -117,6 +118,7 @@ impl RunArgs {
             streams: self.streams.clone(),
             limit_records: self.limit_records,
             dry: false,
+            limits: state::limits(),
         };
         drive.run(plan, world, options).await
     }

@@ -105,6 +105,17 @@ impl Credentials {
         self.headers.is_empty() && self.query.is_empty()
     }
 
+    /// All of them as one text, to be hashed: who asks, as the API tells askers apart.
+    pub fn identity(&self) -> String {
+        let headers = self.headers.iter().map(|(name, value)| {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            format!("{name}: {value}\0")
+        });
+        let query = self.query.iter();
+        let query = query.map(|(name, value)| format!("{name}={value}\0"));
+        headers.chain(query).collect()
+    }
+
     /// Puts them on a request, in the place of what it carried under the same names. Only for
     /// origins that [`super::origin::Policy`] lets see them.
     pub fn attach(&self, request: &mut Request) {

@@ -72,6 +72,9 @@ pub struct Options {
     pub limit_records: Option<u64>,
     /// Nothing will be written, so no folder is made.
     pub dry: bool,
+    /// The folder of the book in which limits are shared with other processes, and outlive this
+    /// one; without it they hold for this run alone.
+    pub limits: Option<PathBuf>,
 }
 
 /// A run with everything open: consumed by [`Harvest::run`].

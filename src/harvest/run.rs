@@ -14,7 +14,7 @@ use super::{Options, World};
 use crate::failure::{Exit, Failure};
 use crate::fetch::credentials::{CredentialProblem, Credentials};
 use crate::fetch::origin::Policy;
-use crate::limits::Limits;
+use crate::limits::{Book, BookProblem, Limits};
 use crate::plan::language::{LanguageProblem, Template};
 use crate::plan::limit::{LimitPlan, LimitWhen};
 use crate::plan::{AuthPlan, Plan};
@@ -112,12 +112,16 @@ impl Run {
                 hint: None,
             })
         })?;
-        let limits = Limits::new(world.clock, &base, &counted, plan.source.concurrency.get());
-        let hosts = Hosts::new(
-            world.clock,
-            plan.source.concurrency.get(),
-            plan.source.retry.page_deadline,
-        );
+        let slots = plan.source.concurrency.get();
+        let limits = match &options.limits {
+            Some(folder) if !counted.is_empty() => {
+                let book = Book::open(folder).map_err(|problem| no_book(&problem))?;
+                let identity = credentials.identity();
+                Limits::booked(world.clock, &base, &counted, slots, book, identity)
+            }
+            _ => Limits::new(world.clock, &base, &counted, slots),
+        };
+        let hosts = Hosts::new(world.clock, slots, plan.source.retry.page_deadline);
         let policy = Policy::new(&base, &plan.source.allow_origins);
         Ok(Self {
             plan,
@@ -193,6 +197,18 @@ async fn stopped(stop: &mut tokio::sync::watch::Receiver<bool>) {
         // Nobody is left who could ask.
         std::future::pending::<()>().await;
     }
+}
+
+fn no_book(problem: &BookProblem) -> Box<Failure> {
+    Box::new(Failure {
+        exit: Exit::Disk,
+        message: problem.to_string(),
+        causes: Vec::new(),
+        hint: Some(
+            "limits are shared by all runs of this machine there; make the folder writable, or set GLEANER_STATE_DIR to another one"
+                .to_owned(),
+        ),
+    })
 }
 
 /// A template that failed when the run opened.

@@ -96,7 +96,14 @@ impl Stream {
                 }
             },
         );
-        self.run.until_stopped(taken).await
+        let permit = self.run.until_stopped(taken).await;
+        for message in self.run.limits.notices() {
+            self.emit(Fact::Noticed {
+                stream: self.name.clone(),
+                message,
+            });
+        }
+        permit
     }
 
     /// What it cost in fact, by unit; a unit that the answer does not tell is left out, and then

@@ -19,6 +19,8 @@ pub(super) const CALL: u64 = 1000;
 /// The state of one budget.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Budget {
+    /// Who we are among the holders of permits.
+    me: u64,
     /// Unanswered requests.
     out: Vec<Out>,
     /// Their sum.
@@ -33,6 +35,7 @@ pub(super) struct Budget {
 /// An unanswered request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Out {
+    holder: u64,
     sent: Moment,
     amount: u64,
     /// Whether the pace was charged when it was sent.
@@ -167,6 +170,7 @@ impl Budget {
         self.tat = staged.tat;
         self.out_sum = self.out_sum.saturating_add(amount);
         self.out.push(Out {
+            holder: self.me,
             sent: now.at,
             amount,
             charged: staged.charged,
@@ -177,7 +181,8 @@ impl Budget {
     }
 
     fn is_back(&mut self, sent: Moment, amount: u64) -> bool {
-        let found = |out: &Out| out.sent == sent && out.amount == amount;
+        let me = self.me;
+        let found = |out: &Out| out.holder == me && out.sent == sent && out.amount == amount;
         let Some(at) = self.out.iter().position(found) else {
             return false;
         };
@@ -254,6 +259,11 @@ impl Budget {
         jitter: &Jitter,
     ) {
         self.is_back(sent, amount);
+        self.gone(rule, now, amount, jitter);
+    }
+
+    /// What was sent and never answered may arrive until a margin from now.
+    fn gone(&mut self, rule: &Rule, now: Moment, amount: u64, jitter: &Jitter) {
         let gone = now.plus(jitter.abandoned());
         match &rule.kind {
             Kind::Slots => {}
@@ -278,6 +288,26 @@ impl Budget {
                 let pace = rule.counter(jitter.margin());
                 self.tat = pace.charge(self.tat, gone, rule.in_cells(amount));
             }
+        }
+    }
+
+    /// Others who hold permits.
+    pub(super) fn others(&self) -> impl Iterator<Item = u64> {
+        let me = self.me;
+        self.out
+            .iter()
+            .map(|out| out.holder)
+            .filter(move |holder| *holder != me)
+    }
+
+    /// A holder was found dead at `now`: all it had out is given up.
+    pub(super) fn died(&mut self, rule: &Rule, holder: u64, now: Moment, jitter: &Jitter) {
+        let (dead, rest) = self.out.iter().partition(|out| out.holder == holder);
+        self.out = rest;
+        let dead: Vec<Out> = dead;
+        for out in dead {
+            self.out_sum = self.out_sum.saturating_sub(out.amount);
+            self.gone(rule, now, out.amount, jitter);
         }
     }
 
@@ -313,6 +343,8 @@ impl Budget {
                 .is_none_or(|period| period.is_over(now))
     }
 }
+
+mod stored;
 
 #[cfg(test)]
 mod tests;

@@ -15,13 +15,13 @@ use crate::plan::limit::CalendarUnit;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Period {
     /// The boundary, by the calendar.
-    ends: Timestamp,
+    pub(super) ends: Timestamp,
     /// The boundary, by the clock that cannot be set: both must have passed it.
-    end: Moment,
+    pub(super) end: Moment,
     /// Used in this window, unanswered requests included.
-    used: u64,
+    pub(super) used: u64,
     /// What of it may have arrived in the next window already.
-    both: u64,
+    pub(super) both: u64,
 }
 
 impl Period {

@@ -8,13 +8,14 @@
 //! one waited for, unless that will be back before the earlier one can go at all: so no line
 //! starves between two budgets, and none stands still for a budget that it does not need.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use super::budget::{Budget, Held};
+use super::budget::Held;
 use super::jitter::Jitter;
+use super::library::{Entry, Fact, Library};
 use super::log::Answer;
 use super::moment::{Moment, Now};
 use super::rule::Rule;
@@ -32,7 +33,11 @@ const FLIGHT: u64 = 1_000_000_000;
 #[derive(Debug)]
 pub(super) struct Gate {
     pub(super) rules: Arc<[Rule]>,
-    budgets: HashMap<Key, Budget>,
+    budgets: HashMap<Key, Entry>,
+    /// Where budgets are shared with other processes, if they are.
+    library: Option<Library>,
+    /// What the user should know.
+    pub(super) told: Vec<String>,
     pub(super) jitter: Jitter,
     /// First come first.
     heads: Vec<Head>,
@@ -57,14 +62,20 @@ struct Head {
 pub(super) struct Refusal {
     pub(super) why: Wait,
     pub(super) until: Option<Moment>,
+    /// Other processes may change this at any time.
+    pub(super) is_shared: bool,
+    /// Only because others were at a file that very moment.
+    pub(super) is_busy: bool,
 }
 
 impl Gate {
     /// An open gate. The first rule is the slots.
-    pub(super) fn new(rules: Arc<[Rule]>) -> Self {
+    pub(super) fn new(rules: Arc<[Rule]>, library: Option<Library>) -> Self {
         Self {
             rules,
             budgets: HashMap::new(),
+            library,
+            told: Vec::new(),
             jitter: Jitter::default(),
             heads: Vec::new(),
             tickets: 0,
@@ -104,14 +115,38 @@ impl Gate {
         let Some(at) = self.heads.iter().position(|head| head.ticket == ticket) else {
             return Ok(());
         };
+        let needs = self.heads[at].needs.clone();
+        for (i, (key, _)) in needs.parts.iter().enumerate() {
+            if !self.begin(key, now) {
+                for (key, _) in &needs.parts[..i] {
+                    self.end(key, now);
+                }
+                return Err(Refusal {
+                    why: self.rules[key.0].wait.clone(),
+                    until: None,
+                    is_shared: true,
+                    is_busy: true,
+                });
+            }
+        }
+        let taken = self.decide(at, &needs, now);
+        for (key, _) in &needs.parts {
+            self.end(key, now);
+        }
+        taken
+    }
+
+    /// The decision itself, over budgets that are up to date.
+    fn decide(&mut self, at: usize, needs: &Needs, now: Now) -> Result<(), Refusal> {
         let (earlier, rest) = self.heads.split_at_mut(at);
-        let asker = &mut rest[0];
         let mut binding: Option<(Answer, Wait, Key)> = None;
-        let mut staged = Vec::with_capacity(asker.needs.parts.len());
-        for (key, amount) in &asker.needs.parts {
+        let mut staged = Vec::with_capacity(needs.parts.len());
+        for (key, amount) in &needs.parts {
             let rule = &self.rules[key.0];
-            let budget = self.budgets.entry(Arc::clone(key)).or_default();
-            let mut answer = budget.ask(rule, now, *amount, &self.jitter);
+            let Some(entry) = self.budgets.get_mut(key) else {
+                continue;
+            };
+            let mut answer = entry.budget.ask(rule, now, *amount, &self.jitter);
             let is_claimed = |other: &Head| other.holds(key, rule, now.at);
             if answer.is_ok() && earlier.iter().any(is_claimed) {
                 answer = Err(Held {
@@ -132,9 +167,10 @@ impl Gate {
             }
         }
         let Some((answer, why, key)) = binding else {
-            for ((key, amount), staged) in asker.needs.parts.iter().zip(staged) {
-                if let Some(budget) = self.budgets.get_mut(key) {
-                    budget.take(&self.rules[key.0], now, *amount, staged);
+            for ((key, amount), staged) in needs.parts.iter().zip(staged) {
+                if let Some(entry) = self.budgets.get_mut(key) {
+                    entry.budget.take(&self.rules[key.0], now, *amount, staged);
+                    entry.changed();
                 }
             }
             return Ok(());
@@ -143,51 +179,109 @@ impl Gate {
             Answer::NotBefore(at) => Some(at),
             Answer::Now | Answer::Unknown(_) => None,
         };
-        if !asker.claims.contains(&key) {
-            asker.claims.push(Arc::clone(&key));
+        let is_shared = self.budgets.get(&key).is_some_and(Entry::is_shared);
+        if let Some(asker) = rest.first_mut() {
+            if !asker.claims.contains(&key) {
+                asker.claims.push(Arc::clone(&key));
+            }
+            asker.binding = Some((key, until));
         }
-        asker.binding = Some((key, until));
-        Err(Refusal { why, until })
+        Err(Refusal {
+            why,
+            until,
+            is_shared,
+            is_busy: false,
+        })
     }
 
-    /// The answer to a request was received, and each budget hears what it cost. `trip` is its
-    /// round trip.
+    fn begin(&mut self, key: &Key, now: Now) -> bool {
+        let rule = &self.rules[key.0];
+        let (library, told) = (self.library.as_ref(), &mut self.told);
+        let entry = match self.budgets.entry(Arc::clone(key)) {
+            hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            hash_map::Entry::Vacant(place) => place.insert(Entry::new(key, rule, library, told)),
+        };
+        entry.begin(rule, library, now, &self.jitter, told)
+    }
+
+    fn end(&mut self, key: &Key, now: Now) {
+        if let Some(entry) = self.budgets.get_mut(key) {
+            let (library, told) = (self.library.as_ref(), &mut self.told);
+            entry.end(&self.rules[key.0], library, now, told);
+        }
+    }
+
+    /// Something happened to a budget. If others are at its file, it is written next time.
+    fn happened(&mut self, key: &Key, fact: Fact, now: Now) {
+        let rule = &self.rules[key.0];
+        let (library, told) = (self.library.as_ref(), &mut self.told);
+        self.budgets
+            .entry(Arc::clone(key))
+            .or_insert_with(|| Entry::new(key, rule, library, told))
+            .note(fact);
+        if self.begin(key, now) {
+            self.end(key, now);
+        }
+    }
+
+    /// The answer to a request was received, and each budget hears what it cost.
     pub(super) fn answered(
         &mut self,
         parts: &[(Key, u64, u64)],
         sent: Moment,
         received: Moment,
-        now: Moment,
+        now: Now,
     ) {
-        for (key, reserved, actual) in parts {
-            let rule = &self.rules[key.0];
-            let budget = self.budgets.entry(Arc::clone(key)).or_default();
-            budget.answered(rule, sent, received, (*reserved, *actual), &self.jitter);
+        for &(ref key, reserved, actual) in parts {
+            let fact = Fact::Answered {
+                sent,
+                received,
+                reserved,
+                actual,
+            };
+            self.happened(key, fact, now);
         }
         self.jitter.learn(received.since(sent));
-        self.sweep(now);
-        self.wake(now);
+        self.sweep(now.at);
+        self.wake(now.at);
     }
 
     /// A request was given up at `now`, its fate unknown.
-    pub(super) fn abandoned(&mut self, needs: &Needs, sent: Moment, now: Moment) {
-        for (key, amount) in &needs.parts {
-            let rule = &self.rules[key.0];
-            let budget = self.budgets.entry(Arc::clone(key)).or_default();
-            budget.abandoned(rule, sent, now, *amount, &self.jitter);
+    pub(super) fn abandoned(&mut self, needs: &Needs, sent: Moment, now: Now) {
+        for &(ref key, amount) in &needs.parts {
+            let at = now.at;
+            self.happened(key, Fact::Abandoned { sent, at, amount }, now);
         }
-        self.wake(now);
+        self.wake(now.at);
     }
 
     /// Holds every request that needs a limit of `needs`, or all where there are no limits.
-    pub(super) fn pause(&mut self, needs: &Needs, now: Moment, until: Moment, told: &Name) {
+    pub(super) fn pause(&mut self, needs: &Needs, now: Now, until: Moment, told: &Name) {
         let limits = usize::from(needs.parts.len() > 1);
         for (key, _) in &needs.parts[limits..] {
-            let rule = &self.rules[key.0];
-            let budget = self.budgets.entry(Arc::clone(key)).or_default();
-            budget.pause(rule, now, until, told);
+            let (at, told) = (now.at, told.clone());
+            self.happened(key, Fact::Paused { at, until, told }, now);
         }
-        self.wake(now);
+        self.wake(now.at);
+    }
+
+    /// Writes what others kept us from writing; nobody asks any more.
+    pub(super) fn close(&mut self, now: Now) {
+        let keys: Vec<Key> = self.budgets.keys().cloned().collect();
+        let mut all_written = true;
+        for key in keys {
+            let is_written = |entry: &Entry| entry.is_written();
+            if !self.budgets.get(&key).is_some_and(is_written) {
+                let begun = self.begin(&key, now);
+                if begun {
+                    self.end(&key, now);
+                }
+                all_written &= begun;
+            }
+        }
+        if let (true, Some(library)) = (all_written, &self.library) {
+            library.book.retire();
+        }
     }
 
     /// Wakes every head that is not behind an earlier one.
@@ -213,7 +307,7 @@ impl Gate {
     /// Forgets budgets that are as good as new, now and then.
     fn sweep(&mut self, now: Moment) {
         if self.budgets.len() > self.sweep_at {
-            self.budgets.retain(|_, budget| !budget.is_idle(now));
+            self.budgets.retain(|_, entry| !entry.is_idle(now));
             self.sweep_at = MANY.max(2 * self.budgets.len());
         }
     }

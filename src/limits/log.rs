@@ -96,6 +96,18 @@ impl Log {
         }
     }
 
+    /// What is on its way back, soonest first.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (Moment, u64)> {
+        self.back.iter().copied()
+    }
+
+    /// A log with these entries, soonest first.
+    pub(super) fn of(entries: impl Iterator<Item = (Moment, u64)>) -> Self {
+        let back: VecDeque<_> = entries.collect();
+        let used = back.iter().map(|(_, amount)| amount).sum();
+        Self { back, used }
+    }
+
     /// Whether nothing is on its way back.
     pub(super) fn is_empty(&self, now: Moment) -> bool {
         self.back.back().is_none_or(|(at, _)| *at <= now)

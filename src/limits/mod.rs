@@ -7,19 +7,24 @@
 //! - `rule`: a limit in numbers
 //! - `budget`: the law, over `log` (permits of a window), `cell` (spacing, buckets), `calendar`
 //!   (quotas of a day or month), `jitter` (how far round trips can be trusted)
+//! - `book`, `sheet`, `library`: budgets that processes share and that outlive them, one file each,
+//!   and how they are kept in step with memory
 //! - `gate`: the decision over all budgets, and who may overtake whom
 //!
 //! This file is the door: who asked first goes first, and it is the one place that waits.
 
+mod book;
 mod budget;
 mod calendar;
 mod cell;
 mod gate;
 mod jitter;
+mod library;
 mod log;
 mod moment;
 mod rule;
 mod scope;
+mod sheet;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,10 +37,12 @@ use crate::event::{Name, Wait};
 use crate::plan::limit::LimitPlan;
 
 use self::gate::{Gate, Refusal};
+use self::library::Library;
 use self::moment::{Moment, Now, nanos};
 use self::rule::Rule;
 use self::scope::{Key, Scopes};
 
+pub use self::book::{Book, BookProblem};
 pub use self::scope::{Asked, Needs, NoTurn};
 
 /// The limits of one source. Clones share them.
@@ -47,14 +54,17 @@ pub struct Limits {
 #[derive(Debug)]
 struct Shared {
     clock: Clock,
-    /// The beginning of time.
-    origin: Instant,
+    /// The beginning of time; `None` is the start of the machine, as in the book.
+    origin: Option<Instant>,
     rules: Arc<[Rule]>,
     scopes: Scopes,
     /// Those who need the same budgets wait in order of arrival (tokio's mutex is fair).
     lines: Mutex<HashMap<Vec<Key>, Line>>,
     gate: Mutex<Gate>,
 }
+
+/// Most time between two looks at what other processes use too: some of it may come back early.
+const LONGEST_NAP: Duration = Duration::from_millis(250);
 
 type Line = Arc<tokio::sync::Mutex<()>>;
 
@@ -85,14 +95,42 @@ pub struct Turn {
 impl Limits {
     /// Limits of the source at `base`: `plans` already reduced to those that count (`if: auth`).
     pub fn new(clock: Clock, base: &Url, plans: &[LimitPlan], concurrency: usize) -> Self {
+        Self::open(clock, base, plans, concurrency, None)
+    }
+
+    /// The same, shared with all processes that open the same book, for as long as windows last.
+    /// `credential` tells the budgets of one credential from another's; it is only hashed.
+    pub fn booked(
+        clock: Clock,
+        base: &Url,
+        plans: &[LimitPlan],
+        concurrency: usize,
+        book: Book,
+        credential: String,
+    ) -> Self {
+        let library = Library {
+            book,
+            names: scope::identities(base, plans),
+            credential,
+        };
+        Self::open(clock, base, plans, concurrency, Some(library))
+    }
+
+    fn open(
+        clock: Clock,
+        base: &Url,
+        plans: &[LimitPlan],
+        concurrency: usize,
+        library: Option<Library>,
+    ) -> Self {
         let slots = std::iter::once(Rule::slots(concurrency));
         let rules: Arc<[Rule]> = slots.chain(plans.iter().map(Rule::new)).collect();
         let shared = Arc::new(Shared {
             clock,
-            origin: clock.now(),
+            origin: library.is_none().then(|| clock.now()),
             scopes: Scopes::new(base, plans),
             lines: Mutex::default(),
-            gate: Mutex::new(Gate::new(Arc::clone(&rules))),
+            gate: Mutex::new(Gate::new(Arc::clone(&rules), library)),
             rules,
         });
         Self { shared }
@@ -131,6 +169,7 @@ impl Limits {
             current: None,
             ended,
         };
+        let mut told: Option<Refusal> = None;
         loop {
             let now = shared.now();
             let Err(refusal) = shared.gate().take(ticket, now) else {
@@ -142,17 +181,25 @@ impl Limits {
                     actual: None,
                 };
             };
-            let turn = shared.turn(refusal);
+            if refusal.is_busy {
+                head.wait(Some(shared.look_again(None))).await;
+                continue;
+            }
+            let is_shared = refusal.is_shared;
+            let turn = shared.turn(&refusal);
             let until = turn.until;
-            if report
-                .current
-                .as_ref()
-                .is_none_or(|(other, _)| *other != turn)
-            {
+            // Instants of the book differ from look to look by what a clock takes to be read.
+            if told.as_ref() != Some(&refusal) {
                 report.end();
                 began(&turn);
                 report.current = Some((turn, shared.clock.now()));
+                told = Some(refusal);
             }
+            let until = if is_shared {
+                Some(shared.look_again(until))
+            } else {
+                until
+            };
             head.wait(until).await;
         }
     }
@@ -161,8 +208,13 @@ impl Limits {
     /// because the server said `told`.
     pub fn pause(&self, needs: &Needs, until: Instant, told: &str) {
         let shared = &self.shared;
-        let (now, until) = (shared.now().at, shared.moment(until));
+        let (now, until) = (shared.now(), shared.moment(until));
         shared.gate().pause(needs, now, until, &Name::from(told));
+    }
+
+    /// What the user should know of the book, once.
+    pub fn notices(&self) -> Vec<String> {
+        std::mem::take(&mut self.shared.gate().told)
     }
 
     /// J, the bound of the network's jitter that permits are reckoned with now.
@@ -178,25 +230,57 @@ impl Shared {
     }
 
     fn moment(&self, at: Instant) -> Moment {
-        Moment(nanos(at.saturating_duration_since(self.origin)))
+        if let Some(origin) = self.origin {
+            return Moment(nanos(at.saturating_duration_since(origin)));
+        }
+        let ahead = nanos(at.saturating_duration_since(self.clock.now()));
+        self.now().at.plus(ahead)
     }
 
     fn now(&self) -> Now {
+        let since = match self.origin {
+            Some(origin) => self.clock.now().saturating_duration_since(origin),
+            None => self.clock.since_boot(),
+        };
         Now {
-            at: self.moment(self.clock.now()),
+            at: Moment(nanos(since)),
             calendar: self.clock.calendar(),
         }
     }
 
-    fn turn(&self, refusal: Refusal) -> Turn {
+    fn turn(&self, refusal: &Refusal) -> Turn {
+        // Beyond what the clock can tell is as good as unknown.
         let instant = |at: Moment| {
-            // Beyond what the clock can tell is as good as unknown.
-            self.origin.checked_add(Duration::from_nanos(at.0))
+            if let Some(origin) = self.origin {
+                return origin.checked_add(Duration::from_nanos(at.0));
+            }
+            let ahead = Duration::from_nanos(at.since(self.now().at));
+            self.clock.now().checked_add(ahead)
         };
         Turn {
-            why: refusal.why,
+            why: refusal.why.clone(),
             until: refusal.until.and_then(instant),
         }
+    }
+}
+
+impl Shared {
+    /// When to ask again for what other processes use too: they tell nobody when they are done.
+    /// Random, so that none of them always comes first.
+    fn look_again(&self, until: Option<Instant>) -> Instant {
+        let soon = Duration::from_micros(fastrand::u64(500..4000));
+        let now = self.clock.now();
+        match until {
+            Some(until) => (until + soon / 2).min(now + LONGEST_NAP),
+            None => now + soon,
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let now = self.now();
+        self.gate().close(now);
     }
 }
 
@@ -270,7 +354,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let shared = &self.shared;
-        let now = shared.now().at;
+        let now = shared.now();
         let mut gate = shared.gate();
         let Some(actual) = &self.actual else {
             gate.abandoned(&self.needs, self.sent, now);
@@ -287,7 +371,7 @@ impl Drop for Permit {
                 (Arc::clone(key), *reserved, actual.unwrap_or(*reserved))
             })
             .collect();
-        let received = self.received.unwrap_or(now);
+        let received = self.received.unwrap_or(now.at);
         gate.answered(&parts, self.sent, received, now);
     }
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 pub(super) struct Moment(pub(super) u64);
 
 /// The instant that a decision is made at: all limits judge the same one.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Now {
     pub(super) at: Moment,
     /// What the calendar shows, for quotas that follow it.

@@ -9,7 +9,7 @@ use url::Url;
 use super::budget::CALL;
 use super::rule::Rule;
 use crate::event::{Name, Wait};
-use crate::plan::limit::{LimitPlan, Per, Route};
+use crate::plan::limit::{Counting, LimitPlan, Per, Route};
 
 /// A budget: its rule, and the values that it is for.
 pub(super) type Key = Arc<(usize, Box<[String]>)>;
@@ -73,6 +73,7 @@ pub(super) struct Scopes {
 #[derive(Debug)]
 struct Limit {
     routes: Vec<Route>,
+    /// `None` is origin and credential.
     per: Option<Vec<Per>>,
 }
 
@@ -83,7 +84,11 @@ impl Scopes {
             .iter()
             .map(|plan| Limit {
                 routes: plan.routes.clone(),
-                per: plan.per.clone(),
+                // Pipelines that share a limit share it whoever asks, unless they say otherwise.
+                per: plan
+                    .per
+                    .clone()
+                    .or_else(|| plan.shared_as.as_ref().map(|_| Vec::new())),
             })
             .collect();
         Self {
@@ -131,6 +136,42 @@ impl Scopes {
         };
         limit.routes.is_empty() || limit.routes.iter().any(fits)
     }
+}
+
+/// What identifies the budgets of each rule to all processes: how it counts and what, but not how
+/// much, so that a limit that is changed in the file remembers what was used. Rule 0 is the slots,
+/// which are a run's own.
+pub(super) fn identities(base: &Url, plans: &[LimitPlan]) -> Vec<Option<String>> {
+    let mut known: Vec<Option<String>> = vec![None];
+    for plan in plans {
+        let counting = match &plan.counting {
+            Counting::Window => "window".to_owned(),
+            Counting::Counter => "counter".to_owned(),
+            Counting::Bucket(_) => "bucket".to_owned(),
+            Counting::Calendar(unit, zone) => {
+                format!("{unit:?} {}", zone.iana_name().unwrap_or_default())
+            }
+        };
+        let routes: Vec<_> = plan
+            .routes
+            .iter()
+            .map(|route| (&route.method, route.path.glob().glob()))
+            .collect();
+        let owner = match &plan.shared_as {
+            Some(name) => format!("shared as {name}"),
+            None => base.origin().ascii_serialization(),
+        };
+        let mut identity = format!(
+            "{owner}\0{counting}\0{:?}\0{:?}\0{routes:?}\0{:?}",
+            plan.unit, plan.window, plan.per,
+        );
+        // Two limits that count alike in one file are still two.
+        while known.iter().flatten().any(|other| *other == identity) {
+            identity.push_str("\0again");
+        }
+        known.push(Some(identity));
+    }
+    known
 }
 
 /// The values that tell the budgets of a limit apart.

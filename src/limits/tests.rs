@@ -1,5 +1,6 @@
 //! Limits as a whole, in paused time, against a server that audits its arrivals.
 
+mod book;
 mod policies;
 
 use std::num::NonZeroU32;

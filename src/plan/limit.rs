@@ -30,6 +30,8 @@ pub struct LimitPlan {
     pub spacing: Spacing,
     /// Calls, or units, that are left to others.
     pub reserve: u32,
+    /// The name under which pipelines share it.
+    pub shared_as: Option<String>,
     /// Whether only receipts count, whatever the round trips look like.
     pub strict: bool,
     /// As written, for messages: `80/min`.
@@ -140,6 +142,7 @@ impl LimitPlan {
             counting: Counting::Window,
             spacing: Spacing::Usual,
             reserve: 0,
+            shared_as: None,
             strict: false,
             written: written.to_owned(),
         })

@@ -81,7 +81,7 @@ pub type LimitSpec = At<ScalarOr<String, LongLimitSpec>>;
 /// One limit with conditions.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-not-yet" = ["shared_as", "signals"]))]
+#[schemars(extend("x-not-yet" = ["signals"]))]
 pub struct LongLimitSpec {
     /// Calls, or units of a cost, per time: `5000/h`, `1/3s`, `600 weight/min`.
     pub limit: At<String>,
@@ -102,6 +102,8 @@ pub struct LongLimitSpec {
     pub counter: Option<At<bool>>,
     /// What is left to others: `10%`, or a number.
     pub reserve: Option<At<String>>,
+    /// One budget for all pipelines of this machine that name it so; they declare the same limit.
+    pub shared_as: Option<At<String>>,
     /// `true`: count from receipts only, whatever the network does.
     pub strict: Option<bool>,
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::plan::limit::{CalendarUnit, Counting, Per, Route};
 
 /// How long it takes until `needs` gets a turn.
-async fn waits(limits: &Limits, needs: &Needs) -> (Permit, Duration) {
+pub(super) async fn waits(limits: &Limits, needs: &Needs) -> (Permit, Duration) {
     let clock = limits.shared.clock;
     let start = clock.now();
     let permit = limits.permit(needs, |_| {}, |_, _| {});

@@ -32,6 +32,15 @@ pub(super) fn limit(judge: &mut Judge<'_>, spec: &LimitSpec) -> Option<LimitPlan
             let per = long.per.as_ref().map(|per| self::per(&many(Some(per))));
             let plan = plan?;
             let counting = counting(judge, long, &plan);
+            if let Some(name) = long
+                .shared_as
+                .as_ref()
+                .filter(|name| name.trim().is_empty())
+            {
+                let hint =
+                    "write a name that all pipelines of this API use, as in `shared_as: arxiv`";
+                judge.wrong("bad-name", &name.span, "`shared_as` is empty", hint);
+            }
             let reserve = reserve(judge, long.reserve.as_ref(), &plan);
             let spacing = match long.spread {
                 None => Spacing::Usual,
@@ -49,6 +58,7 @@ pub(super) fn limit(judge: &mut Judge<'_>, spec: &LimitSpec) -> Option<LimitPlan
                 counting: counting?,
                 spacing,
                 reserve: reserve?,
+                shared_as: long.shared_as.as_ref().map(|name| name.value.clone()),
                 strict: long.strict.unwrap_or(false),
                 ..plan
             })

@@ -1,0 +1,172 @@
+//! The book: budgets that all processes of this machine share, and that outlive them.
+//!
+//! One small file per budget ([`super::sheet`]) in a folder of the user's. Its name is a keyed hash, so
+//! that nobody reads a credential from it. A holder of permits keeps the lock of a file of its
+//! own for as long as it lives: when the kernel gives that lock to somebody else, it is dead.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::hash::Hasher;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::sheet::Sheet;
+
+/// Where budgets are kept.
+#[derive(Debug)]
+pub struct Book {
+    folder: PathBuf,
+    key: [u64; 4],
+    boot: u128,
+    /// Who we are among the holders of permits.
+    me: u64,
+    /// Locked as long as we live.
+    _life: File,
+}
+
+/// The book cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("the book of limits in {} cannot be opened: {cause}", folder.display())]
+pub struct BookProblem {
+    /// Its folder.
+    pub folder: PathBuf,
+    cause: io::Error,
+}
+
+impl Book {
+    /// Opens the book in `folder`, which is made if it is missing.
+    pub fn open(folder: &Path) -> Result<Self, BookProblem> {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        let digits = boot.unwrap_or_default().trim().replace('-', "");
+        Self::open_since(folder, u128::from_str_radix(&digits, 16).unwrap_or(0))
+    }
+
+    /// The same, since the machine was started as `boot` says.
+    pub(super) fn open_since(folder: &Path, boot: u128) -> Result<Self, BookProblem> {
+        let open = || {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)?;
+            let key = key(folder)?;
+            let me = random()?[0];
+            let life = private().create_new(true).open(life(folder, me))?;
+            life.lock()?;
+            Ok((key, me, life))
+        };
+        let (key, me, life) = open().map_err(|cause| BookProblem {
+            folder: folder.to_owned(),
+            cause,
+        })?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            key,
+            boot,
+            me,
+            _life: life,
+        })
+    }
+
+    /// Who we are.
+    pub(super) fn me(&self) -> u64 {
+        self.me
+    }
+
+    /// Since which start of the machine its moments count.
+    pub(super) fn boot(&self) -> u128 {
+        self.boot
+    }
+
+    /// The file of a budget.
+    #[expect(
+        deprecated,
+        reason = "SipHash with a key of our own; std's other hashers take none"
+    )]
+    pub(super) fn sheet(&self, identity: &str) -> io::Result<Sheet> {
+        let [a, b, c, d] = self.key;
+        let halves = [(a, b), (c, d)].map(|(one, two)| {
+            let mut hasher = std::hash::SipHasher::new_with_keys(one, two);
+            hasher.write(identity.as_bytes());
+            hasher.finish()
+        });
+        let name = format!("{:016x}{:016x}.budget", halves[0], halves[1]);
+        Sheet::open(self.folder.join(name))
+    }
+
+    /// Whether a holder is dead.
+    pub(super) fn is_dead(&self, holder: u64) -> bool {
+        let path = life(&self.folder, holder);
+        let file = match OpenOptions::new().read(true).open(&path) {
+            Ok(file) => file,
+            Err(error) => return error.kind() == ErrorKind::NotFound,
+        };
+        match file.try_lock() {
+            Ok(()) => {
+                // Best effort: an old one does no harm.
+                let _ = std::fs::remove_file(path);
+                true
+            }
+            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => false,
+        }
+    }
+
+    /// Nothing of ours is out any more.
+    pub(super) fn retire(&self) {
+        // Best effort: whoever looks for us finds the lock free.
+        let _ = std::fs::remove_file(life(&self.folder, self.me));
+    }
+}
+
+fn life(folder: &Path, holder: u64) -> PathBuf {
+    folder.join(format!("{holder:016x}.holder"))
+}
+
+/// Files that only the user can read.
+pub(super) fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    options
+}
+
+fn random() -> io::Result<[u64; 4]> {
+    let mut bytes = [0; 32];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(words(bytes))
+}
+
+fn words(bytes: [u8; 32]) -> [u64; 4] {
+    let mut words = [0; 4];
+    for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+        *word = bytes
+            .iter()
+            .fold(0, |word, byte| word << 8 | u64::from(*byte));
+    }
+    words
+}
+
+/// The key of the hashes, made by whoever comes first.
+fn key(folder: &Path) -> io::Result<[u64; 4]> {
+    let path = folder.join("key");
+    let mut bytes = [0; 32];
+    for _ in 0..2 {
+        match File::open(&path) {
+            Ok(mut file) => {
+                file.read_exact(&mut bytes)?;
+                return Ok(words(bytes));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+        let draft = folder.join(format!("{:016x}.key", words(bytes)[0]));
+        private().create_new(true).open(&draft)?.write_all(&bytes)?;
+        // Of several who come first, one gets the name.
+        let linked = std::fs::hard_link(&draft, &path);
+        std::fs::remove_file(&draft)?;
+        match linked {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+    }
+    Err(io::Error::other("the key appears and disappears"))
+}
