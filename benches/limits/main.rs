@@ -12,6 +12,7 @@
 )]
 #![allow(missing_docs)]
 
+mod book;
 mod ideal;
 mod permit;
 
@@ -20,8 +21,15 @@ use gleaner::plan::limit::LimitPlan;
 use url::Url;
 
 fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some((first, rest)) = arguments[1..].split_first()
+        && first == "holder"
+    {
+        return book::holder(rest);
+    }
     let mut bars = Bars::default();
     permit::measure(&mut bars);
+    book::measure(&mut bars);
     ideal::measure(&mut bars);
     bars.print();
 }
