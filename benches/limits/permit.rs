@@ -37,9 +37,9 @@ pub(crate) fn measure(bars: &mut Bars) {
         nanos.sort_unstable();
         let (p50, p99) = (quantile(&nanos, 0.5), quantile(&nanos, 0.99));
         let count = written.len();
-        println!("  {count} limits: p50 {p50:.0} ns, p99 {p99:.0} ns");
+        println!("  limits: {count}, p50 {p50:.0} ns, p99 {p99:.0} ns");
         bars.judge(
-            &format!("permit in process, {count} limits, p50 in microseconds"),
+            &format!("permit in process, limits: {count}, p50 in microseconds"),
             p50 / 1e3,
             2.0,
         );
