@@ -150,6 +150,15 @@ pub enum Fact {
         /// The stream.
         stream: Name,
     },
+    /// `limits: auto` came to this; it can be declared from now on.
+    LimitsLearned {
+        /// An entry of `limits`: `7/s`.
+        limit: Name,
+        /// Requests in flight.
+        concurrency: usize,
+        /// How often the API refused.
+        refusals: u64,
+    },
     /// The run ended.
     RunFinished {
         /// Whether everything was published.
@@ -167,6 +176,10 @@ pub enum Wait {
     Limit {
         /// The limit.
         limit: Name,
+        /// Which of its budgets, where it has several or covers a part of the API only:
+        /// `/search/**`, `repo=a/b`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        scope: Option<Name>,
     },
     /// A slot among those in flight. Not reported as an event, only counted.
     Concurrency,
@@ -180,6 +193,16 @@ pub enum Wait {
         /// Class of the failure.
         class: FailureClass,
     },
+}
+
+impl Wait {
+    /// A limit and its scope, for people: `30/min (/search/**)`.
+    pub fn limit(limit: &str, scope: Option<&str>) -> String {
+        match scope {
+            None => limit.to_owned(),
+            Some(scope) => format!("{limit} ({scope})"),
+        }
+    }
 }
 
 /// Classes of failed attempts.

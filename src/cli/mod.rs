@@ -13,6 +13,7 @@ mod infer;
 mod init;
 mod list;
 mod out;
+mod plan;
 mod preview;
 mod project;
 mod reference;
@@ -77,6 +78,7 @@ enum Command {
     Run(run::RunArgs),
     Check(check::CheckArgs),
     Preview(preview::PreviewArgs),
+    Plan(plan::PlanArgs),
     List(list::ListArgs),
     Init(init::InitArgs),
     Demo(demo::DemoArgs),
@@ -109,6 +111,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Run(args) => runtime()?.block_on(args.execute(global)),
         Command::Preview(args) => runtime()?.block_on(args.execute(global)),
+        Command::Plan(args) => runtime()?.block_on(args.execute(global)),
         Command::Demo(args) => runtime()?.block_on(args.execute(global)),
         Command::Check(args) => args.execute(global),
         Command::List(_) => list::ListArgs::execute(),

@@ -117,8 +117,8 @@ impl RunArgs {
         let options = Options {
             streams: self.streams.clone(),
             limit_records: self.limit_records,
-            dry: false,
             limits: state::limits(),
+            ..Options::default()
         };
         drive.run(plan, world, options).await
     }

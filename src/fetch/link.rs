@@ -5,6 +5,20 @@ use http::header::LINK;
 
 /// The target of the first link with `rel=next`, as written: it may be relative.
 pub fn next(headers: &HeaderMap) -> Option<String> {
+    target(headers, "next")
+}
+
+/// The number of the last page, where a link with `rel=last` has it as its `page` parameter.
+pub fn last_page(headers: &HeaderMap) -> Option<u64> {
+    let target = target(headers, "last")?;
+    let (_, query) = target.split_once('?')?;
+    let query = query.split('#').next().unwrap_or_default();
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let (_, number) = pairs.into_iter().find(|(name, _)| *name == "page")?;
+    number.parse().ok()
+}
+
+fn target(headers: &HeaderMap, rel: &str) -> Option<String> {
     headers.get_all(LINK).iter().find_map(|value| {
         let text = match std::str::from_utf8(value.as_bytes()) {
             Ok(text) => text.to_owned(),
@@ -12,12 +26,12 @@ pub fn next(headers: &HeaderMap) -> Option<String> {
             // section 5.5 takes such bytes for Latin-1.
             Err(_) => value.as_bytes().iter().map(|&b| char::from(b)).collect(),
         };
-        next_in(&text).map(str::to_owned)
+        target_in(&text, rel).map(str::to_owned)
     })
 }
 
 /// The same for one header value; the algorithm is RFC 8288 appendix B.2.
-fn next_in(value: &str) -> Option<&str> {
+fn target_in<'a>(value: &'a str, rel: &str) -> Option<&'a str> {
     let mut rest = value;
     loop {
         rest = rest.trim_start_matches([' ', '\t', ',']);
@@ -29,9 +43,9 @@ fn next_in(value: &str) -> Option<&str> {
             rest = rest.split_once(',')?.1;
             continue;
         };
-        let (link, after) = parameters(after);
+        let (link, after) = parameters(after, rel);
         rest = after;
-        if link.next && !link.anchored {
+        if link.wanted && !link.anchored {
             return Some(target.trim());
         }
     }
@@ -40,13 +54,14 @@ fn next_in(value: &str) -> Option<&str> {
 /// What the parameters of one link say.
 #[derive(Default)]
 struct Link {
-    next: bool,
+    /// It has the relation that is looked for.
+    wanted: bool,
     /// It speaks about another document than the answer; such links are ignored (section 3.2).
     anchored: bool,
 }
 
 /// Reads `; name=value` until the link ends; returns what stands behind it.
-fn parameters(mut rest: &str) -> (Link, &str) {
+fn parameters<'a>(mut rest: &'a str, wanted: &str) -> (Link, &'a str) {
     let mut link = Link::default();
     let mut has_rel = false;
     loop {
@@ -68,9 +83,9 @@ fn parameters(mut rest: &str) -> (Link, &str) {
         } else if name.eq_ignore_ascii_case("rel") && !has_rel {
             // Only the first `rel` counts (section 3.3).
             has_rel = true;
-            link.next = value
+            link.wanted = value
                 .split_ascii_whitespace()
-                .any(|rel| rel.eq_ignore_ascii_case("next"));
+                .any(|rel| rel.eq_ignore_ascii_case(wanted));
         }
     }
 }
@@ -126,7 +141,24 @@ mod tests {
             ("<p1", None),
             ("", None),
         ] {
-            assert_eq!(next_in(value), expected, "{value}");
+            assert_eq!(target_in(value, "next"), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn tells_the_last_page() {
+        for (value, expected) in [
+            (
+                r#"<https://a.example/x?per_page=100&page=2>; rel="next", <https://a.example/x?per_page=100&page=34>; rel="last""#,
+                Some(34),
+            ),
+            ("<x?page=2>; rel=next", None),
+            ("<x?cursor=abc>; rel=last", None),
+            ("<x?page=7#a>; rel=last", Some(7)),
+            ("<x>; rel=last", None),
+        ] {
+            let headers = HeaderMap::from_iter([(LINK, HeaderValue::from_static(value))]);
+            assert_eq!(last_page(&headers), expected, "{value}");
         }
     }
 
@@ -144,13 +176,13 @@ mod tests {
 
         #[test]
         fn never_panics(value in r#"([<>;,="\\ é]|rel|next|a){0,40}"#) {
-            let _ = next_in(&value);
+            let _ = target_in(&value, "next");
         }
 
         #[test]
         fn finds_what_was_written(target in "[a-z0-9?&=,;/:]{1,20}", before in "[a-z ,;]{0,10}") {
             let value = format!(r#"<x>; title="{before}"; rel=prev, <{target}>; a="{before}"; rel="up next""#);
-            prop_assert_eq!(next_in(&value), Some(target.as_str()));
+            prop_assert_eq!(target_in(&value, "next"), Some(target.as_str()));
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The run: walk, attempt, commit, publish, summary.
 
 pub mod backoff;
+pub mod estimate;
 pub mod events;
 pub mod secrets;
-pub mod signal;
 pub mod summary;
 
 mod answer;
@@ -72,6 +72,8 @@ pub struct Options {
     pub limit_records: Option<u64>,
     /// Nothing will be written, so no folder is made.
     pub dry: bool,
+    /// Nothing will be sent, so secrets need no value.
+    pub offline: bool,
     /// The folder of the book in which limits are shared with other processes, and outlive this
     /// one; without it they hold for this run alone.
     pub limits: Option<PathBuf>,
@@ -226,6 +228,13 @@ impl Harvest {
                 }
             }
             summaries.push(summary);
+        }
+        if let Some(learned) = run.limits.learned() {
+            run.world.events.emit(Fact::LimitsLearned {
+                limit: learned.limit.into(),
+                concurrency: learned.concurrency,
+                refusals: learned.refusals,
+            });
         }
         run.world.events.emit(Fact::RunFinished {
             complete: exit == Exit::Complete,

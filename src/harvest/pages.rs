@@ -33,7 +33,7 @@ pub(super) struct Digest {
 }
 
 impl Digest {
-    fn facts(&self) -> PageFacts<'_> {
+    pub(super) fn facts(&self) -> PageFacts<'_> {
         PageFacts {
             count: self.count,
             wanted: &self.wanted,
@@ -171,7 +171,7 @@ impl Stream {
     }
 
     /// Whether the pipeline may end a walk before its last page.
-    fn ends_early(&self) -> bool {
+    pub(super) fn ends_early(&self) -> bool {
         let plan = self.plan();
         plan.stop.is_some()
             || plan
@@ -279,7 +279,7 @@ impl Stream {
     }
 
     /// How many records a page tells of: at `expect.total`, else where the paging reads it.
-    fn told_total(&self, digest: &Digest) -> Option<u64> {
+    pub(super) fn told_total(&self, digest: &Digest) -> Option<u64> {
         match self.expect_total {
             Some(at) => walk::whole(digest.wanted.get(at)?.as_deref()),
             None => walk::total(&self.plan().paging, &digest.wanted),
@@ -336,7 +336,7 @@ impl StepFault {
 }
 
 /// The page size that the request asks for.
-fn asked_size(paging: &Paging, request: &Rendered) -> Option<u64> {
+pub(super) fn asked_size(paging: &Paging, request: &Rendered) -> Option<u64> {
     let (Paging::Page { size, .. } | Paging::Offset { size, .. } | Paging::Keyset { size, .. }) =
         paging
     else {

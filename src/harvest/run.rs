@@ -65,7 +65,11 @@ impl Run {
         id: String,
         seed: u64,
     ) -> Result<Self, Box<Failure>> {
-        let secrets = Secrets::load(&plan, &world.root)?;
+        let secrets = if options.offline {
+            Secrets::load_or_stand_in(&plan, &world.root)?
+        } else {
+            Secrets::load(&plan, &world.root)?
+        };
         let names = Names::new(&plan, &secrets, world.clock.calendar())
             .map_err(|e| unrendered("source.contact", &e))?;
         let base = base_url(&plan.source.url, &names)?;
@@ -114,7 +118,7 @@ impl Run {
         })?;
         let slots = plan.source.concurrency.get();
         let limits = match &options.limits {
-            Some(folder) if !counted.is_empty() => {
+            Some(folder) if !counted.iter().all(LimitPlan::is_auto) => {
                 let book = Book::open(folder).map_err(|problem| no_book(&problem))?;
                 let identity = credentials.identity();
                 Limits::booked(world.clock, &base, &counted, slots, book, identity)

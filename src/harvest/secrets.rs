@@ -45,6 +45,8 @@ pub struct Secrets {
     env: BTreeMap<String, String>,
     /// What to replace by what, longest first.
     scrub: Vec<(String, String)>,
+    /// Secrets that something else stands for.
+    unset: Vec<String>,
 }
 
 impl std::fmt::Debug for Secrets {
@@ -54,6 +56,31 @@ impl std::fmt::Debug for Secrets {
 }
 
 impl Secrets {
+    /// As [`Secrets::load`], but something stands for secrets that have no value: enough to count
+    /// requests that are never sent.
+    pub(super) fn load_or_stand_in(plan: &Plan, root: &Path) -> Result<Self, Box<Failure>> {
+        let file = read_env_file(&root.join(".env"))?;
+        let mut found = Self::default();
+        let mut missing = Vec::new();
+        find(&plan.secrets, &file, &mut found.values, &mut found.unset);
+        find(&plan.env, &file, &mut found.env, &mut missing);
+        if !missing.is_empty() {
+            return Err(unset(plan, &missing));
+        }
+        found.scrub = scrub_table(&found.values);
+        let stand_ins = found
+            .unset
+            .iter()
+            .map(|name| (name.clone(), "unset".to_owned()));
+        found.values.extend(stand_ins);
+        Ok(found)
+    }
+
+    /// Names of secrets that something else stands for.
+    pub(super) fn unset(&self) -> &[String] {
+        &self.unset
+    }
+
     /// Looks up every name the plan uses; names without a value are all reported at once.
     pub fn load(plan: &Plan, root: &Path) -> Result<Self, Box<Failure>> {
         let file = read_env_file(&root.join(".env"))?;
@@ -62,21 +89,7 @@ impl Secrets {
         find(&plan.secrets, &file, &mut found.values, &mut missing);
         find(&plan.env, &file, &mut found.env, &mut missing);
         if !missing.is_empty() {
-            let names = missing.join(", ");
-            let plural = if missing.len() == 1 { "is" } else { "are" };
-            return Err(Box::new(Failure {
-                exit: Exit::Usage,
-                message: format!(
-                    "{names} {plural} not set, but `{}` needs {}",
-                    plan.name,
-                    if missing.len() == 1 { "it" } else { "them" }
-                ),
-                causes: Vec::new(),
-                hint: Some(format!(
-                    "export {}=… or put it into a file named .env beside the pipelines folder",
-                    missing[0]
-                )),
-            }));
+            return Err(unset(plan, &missing));
         }
         found.scrub = scrub_table(&found.values);
         Ok(found)
@@ -160,6 +173,23 @@ fn lengths(form: &str) -> impl Iterator<Item = usize> {
     (SHORTEST_SCRUBBED..form.len())
         .rev()
         .filter(|len| form.is_char_boundary(*len) && form.is_char_boundary(form.len() - len))
+}
+
+fn unset(plan: &Plan, missing: &[String]) -> Box<Failure> {
+    let (is, it) = match missing {
+        [_] => ("is", "it"),
+        _ => ("are", "them"),
+    };
+    let names = missing.join(", ");
+    let first = missing.first().map(String::as_str).unwrap_or_default();
+    Box::new(Failure {
+        exit: Exit::Usage,
+        message: format!("{names} {is} not set, but `{}` needs {it}", plan.name),
+        causes: Vec::new(),
+        hint: Some(format!(
+            "export {first}=… or put it into a file named .env beside the pipelines folder"
+        )),
+    })
 }
 
 fn find(
@@ -277,7 +307,7 @@ mod tests {
         Secrets {
             scrub: scrub_table(&secrets),
             values: secrets,
-            env: BTreeMap::new(),
+            ..Secrets::default()
         }
     }
 
@@ -313,7 +343,7 @@ mod tests {
         let s = Secrets {
             scrub: scrub_table(&secrets),
             values: secrets,
-            env: BTreeMap::new(),
+            ..Secrets::default()
         };
         assert_eq!(s.scrub("x token-long token"), "x [B] [A]");
     }

@@ -9,6 +9,9 @@ use serde::Serialize;
 use crate::event::{Fact, FailureClass, Name, Wait};
 use crate::failure::{Exit, Failure};
 
+/// Waits are told by name up to here.
+const MOST_WAITS: usize = 100;
+
 /// What a run came to.
 #[derive(Debug)]
 pub struct Summary {
@@ -22,10 +25,23 @@ pub struct Summary {
     pub retries: BTreeMap<FailureClass, u64>,
     /// Time all requests together waited, by limit or pause.
     pub waited: BTreeMap<Name, Duration>,
+    /// What `limits: auto` came to.
+    pub learned: Option<LearnedLimits>,
     /// From open to end.
     pub took: Duration,
     /// The exit code.
     pub exit: Exit,
+}
+
+/// What `limits: auto` came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LearnedLimits {
+    /// An entry of `limits`: `7/s`.
+    pub limit: Name,
+    /// Requests in flight.
+    pub concurrency: usize,
+    /// How often the API refused.
+    pub refusals: u64,
 }
 
 /// What one stream came to.
@@ -83,6 +99,7 @@ pub struct Tally {
     requests: u64,
     retries: BTreeMap<FailureClass, u64>,
     waited: BTreeMap<Name, Duration>,
+    learned: Option<LearnedLimits>,
 }
 
 #[derive(Debug, Default)]
@@ -113,12 +130,27 @@ impl Tally {
             Fact::AttemptFailed { class, .. } => *self.retries.entry(*class).or_default() += 1,
             Fact::WaitEnded { why, took, .. } => {
                 let name = match why {
-                    Wait::Limit { limit } => limit.clone(),
+                    // Not every budget of a limit that has thousands is worth a name.
+                    Wait::Limit { limit, scope } if self.waited.len() < MOST_WAITS => {
+                        Wait::limit(limit, scope.as_deref()).into()
+                    }
+                    Wait::Limit { limit, .. } => limit.clone(),
                     Wait::Concurrency => return,
                     Wait::Pause { .. } => "pauses the server asked for".into(),
                     Wait::Backoff { .. } => "backoff before retries".into(),
                 };
                 *self.waited.entry(name).or_default() += *took;
+            }
+            Fact::LimitsLearned {
+                limit,
+                concurrency,
+                refusals,
+            } => {
+                self.learned = Some(LearnedLimits {
+                    limit: limit.clone(),
+                    concurrency: *concurrency,
+                    refusals: *refusals,
+                });
             }
             _ => {}
         }
@@ -149,6 +181,7 @@ impl Tally {
             requests: self.requests,
             retries: self.retries,
             waited: self.waited,
+            learned: self.learned,
             took,
             exit,
         }

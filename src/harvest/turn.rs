@@ -71,6 +71,17 @@ impl Stream {
     pub(super) async fn permit(&self, needs: &Needs) -> Result<Permit, Box<Failure>> {
         let clock = self.run.world.clock;
         let id = self.run.wait_id();
+        // Values of `for` may come from the environment.
+        let told = |turn: &Turn| match &turn.why {
+            Wait::Limit {
+                limit,
+                scope: Some(scope),
+            } => Wait::Limit {
+                limit: limit.clone(),
+                scope: Some(self.run.secrets.scrub(scope).into()),
+            },
+            why => why.clone(),
+        };
         let silent = |turn: &Turn| turn.why == Wait::Concurrency;
         let taken = self.run.limits.permit(
             needs,
@@ -80,7 +91,7 @@ impl Stream {
                     self.emit(Fact::WaitBegan {
                         stream: self.name.clone(),
                         id,
-                        why: turn.why.clone(),
+                        why: told(turn),
                         until,
                     });
                 }
@@ -90,7 +101,7 @@ impl Stream {
                     self.emit(Fact::WaitEnded {
                         stream: self.name.clone(),
                         id,
-                        why: turn.why.clone(),
+                        why: told(turn),
                         took,
                     });
                 }

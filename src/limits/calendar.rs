@@ -92,7 +92,7 @@ fn until(now: Timestamp, then: Timestamp) -> u64 {
 }
 
 /// The first boundary after `now`.
-fn boundary(unit: CalendarUnit, zone: &TimeZone, now: Timestamp) -> Timestamp {
+pub(super) fn boundary(unit: CalendarUnit, zone: &TimeZone, now: Timestamp) -> Timestamp {
     let local = now.to_zoned(zone.clone());
     let next = match unit {
         CalendarUnit::Minute | CalendarUnit::Hour => {

@@ -89,6 +89,12 @@ impl Gate {
         self.tickets
     }
 
+    /// The budget that a head waits for.
+    pub(super) fn binding(&self, ticket: u64) -> Option<Key> {
+        let head = self.heads.iter().find(|head| head.ticket == ticket)?;
+        head.binding.as_ref().map(|(key, _)| Arc::clone(key))
+    }
+
     /// One has become the head of its line.
     pub(super) fn arrive(&mut self, ticket: u64, needs: &Needs) -> Arc<Notify> {
         let wake = Arc::new(Notify::new());

@@ -254,7 +254,7 @@ impl Entry {
 
 fn name(rule: &Rule) -> Arc<str> {
     match &rule.wait {
-        Wait::Limit { limit } => Arc::clone(limit),
+        Wait::Limit { limit, .. } => Arc::clone(limit),
         _ => Arc::default(),
     }
 }

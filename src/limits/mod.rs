@@ -9,14 +9,18 @@
 //!   (quotas of a day or month), `jitter` (how far round trips can be trusted)
 //! - `book`, `sheet`, `library`: budgets that processes share and that outlive them, one file each,
 //!   and how they are kept in step with memory
+//! - `auto`: the search for a limit that nobody told
+//! - `forecast`: how long a run will take at its limits
 //! - `gate`: the decision over all budgets, and who may overtake whom
 //!
 //! This file is the door: who asked first goes first, and it is the one place that waits.
 
+mod auto;
 mod book;
 mod budget;
 mod calendar;
 mod cell;
+mod forecast;
 mod gate;
 mod jitter;
 mod library;
@@ -36,13 +40,16 @@ use crate::clock::{Clock, Instant};
 use crate::event::{Name, Wait};
 use crate::plan::limit::LimitPlan;
 
+use self::auto::Auto;
 use self::gate::{Gate, Refusal};
 use self::library::Library;
 use self::moment::{Moment, Now, nanos};
 use self::rule::Rule;
 use self::scope::{Key, Scopes};
 
+pub use self::auto::Learned;
 pub use self::book::{Book, BookProblem};
+pub use self::forecast::{Demand, Forecast};
 pub use self::scope::{Asked, Needs, NoTurn};
 
 /// The limits of one source. Clones share them.
@@ -61,6 +68,8 @@ struct Shared {
     /// Those who need the same budgets wait in order of arrival (tokio's mutex is fair).
     lines: Mutex<HashMap<Vec<Key>, Line>>,
     gate: Mutex<Gate>,
+    /// The search for a limit that nobody told.
+    auto: Option<Mutex<Auto>>,
 }
 
 /// Most time between two looks at what other processes use too: some of it may come back early.
@@ -132,7 +141,11 @@ impl Limits {
             lines: Mutex::default(),
             gate: Mutex::new(Gate::new(Arc::clone(&rules), library)),
             rules,
+            auto: Auto::wanted(plans, concurrency),
         });
+        if let Some(auto) = &shared.auto {
+            shared.paced(auto);
+        }
         Self { shared }
     }
 
@@ -186,7 +199,7 @@ impl Limits {
                 continue;
             }
             let is_shared = refusal.is_shared;
-            let turn = shared.turn(&refusal);
+            let turn = shared.scoped(ticket, shared.turn(&refusal));
             let until = turn.until;
             // Instants of the book differ from look to look by what a clock takes to be read.
             if told.as_ref() != Some(&refusal) {
@@ -209,6 +222,7 @@ impl Limits {
     pub fn pause(&self, needs: &Needs, until: Instant, told: &str) {
         let shared = &self.shared;
         let (now, until) = (shared.now(), shared.moment(until));
+        shared.searched(|auto| auto.refused(now.at, until));
         shared.gate().pause(needs, now, until, &Name::from(told));
     }
 
@@ -246,6 +260,15 @@ impl Shared {
             at: Moment(nanos(since)),
             calendar: self.clock.calendar(),
         }
+    }
+
+    /// A wait for a limit, with the scope of the budget that binds.
+    fn scoped(&self, ticket: u64, mut turn: Turn) -> Turn {
+        if let Wait::Limit { scope, .. } = &mut turn.why {
+            let key = self.gate().binding(ticket);
+            *scope = key.and_then(|key| self.scopes.label(&key));
+        }
+        turn
     }
 
     fn turn(&self, refusal: &Refusal) -> Turn {
@@ -355,6 +378,9 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let shared = &self.shared;
         let now = shared.now();
+        if self.actual.is_some() {
+            shared.searched(|auto| auto.answered(now.at));
+        }
         let mut gate = shared.gate();
         let Some(actual) = &self.actual else {
             gate.abandoned(&self.needs, self.sent, now);

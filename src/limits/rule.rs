@@ -71,6 +71,25 @@ impl Rule {
         }
     }
 
+    /// One call a period, as long as nobody knows better.
+    pub(super) fn paced(period: u64) -> Self {
+        const SECOND: u64 = 1_000_000_000;
+        Self {
+            wait: Wait::Limit {
+                limit: "auto".into(),
+                scope: None,
+            },
+            unit: None,
+            // Only the pace holds anything.
+            capacity: u64::MAX / 4,
+            window: SECOND,
+            strict: false,
+            kind: Kind::Window(Some(Pace::new(1, period, LATENESS.div_ceil(period.max(1))))),
+            cell: CALL,
+            cells: 1,
+        }
+    }
+
     /// The numbers of a limit.
     pub(super) fn new(plan: &LimitPlan) -> Self {
         let window = nanos(plan.window).max(1);
@@ -90,6 +109,7 @@ impl Rule {
             Counting::Calendar(unit, zone) => {
                 (Kind::Calendar(*unit, zone.clone(), usual()), per_window)
             }
+            Counting::Auto => return Self::paced(window),
             Counting::Bucket(size) => {
                 // The reserve is a share of the bucket too.
                 let size = (u64::from(size.get()) * kept / calls).max(1) * CALL;
@@ -99,6 +119,7 @@ impl Rule {
         Self {
             wait: Wait::Limit {
                 limit: plan.written.as_str().into(),
+                scope: None,
             },
             unit: plan.unit.as_deref().map(Into::into),
             capacity,
@@ -107,6 +128,14 @@ impl Rule {
             kind,
             cell,
             cells: per_pace,
+        }
+    }
+
+    /// The most that a whole window allows.
+    pub(super) fn per_window(&self) -> u64 {
+        match self.kind {
+            Kind::Bucket => self.cells.saturating_mul(self.cell),
+            _ => self.capacity,
         }
     }
 

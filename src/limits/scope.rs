@@ -11,6 +11,9 @@ use super::rule::Rule;
 use crate::event::{Name, Wait};
 use crate::plan::limit::{Counting, LimitPlan, Per, Route};
 
+/// Longest name of a budget, in characters.
+const LABEL: usize = 80;
+
 /// A budget: its rule, and the values that it is for.
 pub(super) type Key = Arc<(usize, Box<[String]>)>;
 
@@ -109,7 +112,7 @@ impl Scopes {
                 return Err(NoTurn::TooCostly {
                     cost: units(amount),
                     limit: match &rule.wait {
-                        Wait::Limit { limit } => limit.clone(),
+                        Wait::Limit { limit, .. } => limit.clone(),
                         _ => Name::default(),
                     },
                 });
@@ -123,6 +126,26 @@ impl Scopes {
             });
         }
         Ok(Needs { parts })
+    }
+
+    /// What tells a budget from the others of the source, for people: its limit's routes and the
+    /// values that it is for. `None` where a limit has one budget for everything.
+    pub(super) fn label(&self, key: &Key) -> Option<Name> {
+        let limit = self.limits.get(key.0.checked_sub(1)?)?;
+        let route = |route: &Route| {
+            let method = route.method.as_ref().map(|method| format!("{method} "));
+            format!("{}{}", method.unwrap_or_default(), route.path.glob())
+        };
+        let mut parts: Vec<String> = limit.routes.iter().map(route).collect();
+        for (per, value) in limit.per.iter().flatten().zip(&key.1) {
+            match per {
+                Per::Host => parts.push(value.clone()),
+                Per::Credential => {}
+                Per::Variable(name) => parts.push(format!("{name}={value}")),
+            }
+        }
+        let cut = |text: String| -> Name { text.chars().take(LABEL).collect::<String>().into() };
+        (!parts.is_empty()).then(|| cut(parts.join(", ")))
     }
 
     fn selects(&self, limit: &Limit, asked: &Asked<'_>) -> bool {
@@ -145,6 +168,11 @@ pub(super) fn identities(base: &Url, plans: &[LimitPlan]) -> Vec<Option<String>>
     let mut known: Vec<Option<String>> = vec![None];
     for plan in plans {
         let counting = match &plan.counting {
+            // What one run finds is its own.
+            Counting::Auto => {
+                known.push(None);
+                continue;
+            }
             Counting::Window => "window".to_owned(),
             Counting::Counter => "counter".to_owned(),
             Counting::Bucket(_) => "bucket".to_owned(),

@@ -80,6 +80,8 @@ pub enum Counting {
     Calendar(CalendarUnit, TimeZone),
     /// Estimates a sliding window from two fixed ones.
     Counter,
+    /// Nobody knows: found while asking (`limits: auto`).
+    Auto,
 }
 
 /// A window of the calendar.
@@ -109,6 +111,29 @@ pub enum Spacing {
 const FORM: &str = "write calls per time, as in `5000/h`, `80/min` or `1/3s`";
 
 impl LimitPlan {
+    /// Whether its pace is found while asking.
+    pub fn is_auto(&self) -> bool {
+        matches!(self.counting, Counting::Auto)
+    }
+
+    /// `limits: auto`: the pace is found while asking.
+    pub fn auto() -> Self {
+        Self {
+            calls: NonZeroU32::MIN,
+            unit: None,
+            window: Duration::from_secs(1),
+            when: LimitWhen::Always,
+            routes: Vec::new(),
+            per: None,
+            counting: Counting::Auto,
+            spacing: Spacing::Even,
+            reserve: 0,
+            strict: false,
+            shared_as: None,
+            written: "auto".to_owned(),
+        }
+    }
+
     /// Reads the short form `N/[k]TIME`: `5000/h`, `1/3s`, `80/min`.
     ///
     /// # Errors

@@ -35,7 +35,7 @@ pub(super) struct Row {
     first: Option<Timestamp>,
     recent: VecDeque<(Timestamp, u64)>,
     waits: BTreeMap<u64, (Wait, Option<Timestamp>)>,
-    limited: Option<(Name, Timestamp)>,
+    limited: Option<(String, Timestamp)>,
     ended: bool,
 }
 
@@ -71,8 +71,9 @@ impl Board {
             } => {
                 let row = self.row(stream);
                 row.waits.remove(id);
-                if let Wait::Limit { limit } = why {
-                    row.limited = Some((Name::clone(limit), event.at));
+                if let Wait::Limit { limit, scope } = why {
+                    let shown = Wait::limit(limit, scope.as_deref());
+                    row.limited = Some((shown, event.at));
                 }
             }
             Fact::Published { stream, .. } | Fact::StreamFailed { stream, .. } => {
@@ -252,8 +253,13 @@ pub(super) fn wait(why: &Wait, until: Option<Timestamp>, now: Timestamp) -> Opti
     let left = left.map(show::whole_seconds);
     Some(match (why, left) {
         (Wait::Concurrency, _) => return None,
-        (Wait::Limit { limit }, Some(left)) => format!("waiting {left} for {}", clean(limit)),
-        (Wait::Limit { limit }, None) => at_limit(limit),
+        (Wait::Limit { limit, scope }, left) => {
+            let shown = Wait::limit(limit, scope.as_deref());
+            match left {
+                Some(left) => format!("waiting {left} for {}", clean(&shown)),
+                None => at_limit(&shown),
+            }
+        }
         (Wait::Pause { told }, Some(left)) => format!("paused {left}: {}", clean(told)),
         (Wait::Pause { told }, None) => format!("paused: {}", clean(told)),
         (Wait::Backoff { .. }, Some(left)) => format!("retrying in {left}"),
@@ -324,6 +330,7 @@ mod tests {
                 id: 1,
                 why: Wait::Limit {
                     limit: "80/min".into(),
+                    scope: None,
                 },
                 until: Some(at(16_000)),
             },
@@ -361,6 +368,7 @@ mod tests {
                 id: 1,
                 why: Wait::Limit {
                     limit: "80/min".into(),
+                    scope: None,
                 },
                 took: Duration::from_secs(12),
             },

@@ -241,6 +241,7 @@ mod tests {
                 id: 1,
                 why: Wait::Limit {
                     limit: "60/h".into(),
+                    scope: None,
                 },
                 until: Some(Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1826)),
             },

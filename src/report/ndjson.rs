@@ -41,6 +41,7 @@ mod tests {
                 id: 7,
                 why: Wait::Limit {
                     limit: "80/min".into(),
+                    scope: None,
                 },
                 until: Some(Timestamp::UNIX_EPOCH),
             },

@@ -54,7 +54,7 @@ pub(super) fn path(path: &Path) -> String {
 }
 
 /// `350ms`, `4.2s`, `12s`, `2min 5s`, `3h 10min`, `1d 4h`
-pub(super) fn duration(d: Duration) -> String {
+pub fn duration(d: Duration) -> String {
     let millis = d.as_millis();
     if millis < 1000 {
         return format!("{millis}ms");

@@ -4,12 +4,15 @@ use std::fmt::Write;
 
 use crate::event::FailureClass;
 use crate::failure::{Exit, Failure};
-use crate::harvest::summary::{StreamSummary, Summary};
+use crate::harvest::summary::{LearnedLimits, StreamSummary, Summary};
 
 use super::clean::clean;
 use super::failure;
 use super::show::{self, duration, plural, size, thousands};
 use super::style::{BAD, GOOD, NAME, NOTE, paint};
+
+/// So many waits are named, the longest.
+const LONGEST_WAITS: usize = 5;
 
 /// Draws it, with styles and a last newline.
 pub fn draw(summary: &Summary) -> String {
@@ -26,16 +29,24 @@ pub fn draw(summary: &Summary) -> String {
         retries(summary)
     );
     if !summary.waited.is_empty() {
-        let waits: Vec<String> = summary
-            .waited
-            .iter()
-            .map(|(limit, time)| format!("{} for {}", duration(*time), clean(limit)))
+        let mut waits: Vec<_> = summary.waited.iter().collect();
+        waits.sort_by_key(|(_, time)| std::cmp::Reverse(**time));
+        let more = waits.len().saturating_sub(LONGEST_WAITS);
+        let shown = waits.iter().take(LONGEST_WAITS);
+        let mut waits: Vec<String> = shown
+            .map(|(limit, time)| format!("{} for {}", duration(**time), clean(limit)))
             .collect();
+        if more > 0 {
+            waits.push(format!("less for {} more", thousands(more as u64)));
+        }
         let _ = writeln!(
             out,
             "  waited    {} (all requests together)",
             waits.join(", ")
         );
+    }
+    if let Some(learned) = &summary.learned {
+        out.push_str(&found(learned));
     }
     for stream in &summary.streams {
         // That a stream was stopped is no error: the first line has said it.
@@ -44,6 +55,21 @@ pub fn draw(summary: &Summary) -> String {
         }
     }
     out
+}
+
+/// What `limits: auto` came to, to be copied into the file.
+fn found(learned: &LearnedLimits) -> String {
+    let refused = match learned.refusals {
+        0 => "the API refused nothing up to".to_owned(),
+        1 => "the API refused once; it goes along with".to_owned(),
+        n => format!("the API refused {} times; it goes along with", thousands(n)),
+    };
+    format!(
+        "  limits    {refused} this, which can stand in the place of `limits: auto`:\n\
+         \n    limits: [{}]\n    concurrency: {}\n\n",
+        clean(&learned.limit),
+        learned.concurrency
+    )
 }
 
 fn verdict(exit: Exit, took: &str) -> String {
@@ -183,6 +209,7 @@ mod tests {
                 ("429 with Retry-After: 2".into(), Duration::from_secs(2)),
             ]
             .into(),
+            learned: None,
             took: Duration::from_millis(24_300),
             exit: Exit::Complete,
         };
@@ -192,7 +219,22 @@ mod tests {
           articles  12,397    124  data/demo/articles.csv (1.2 MB), 3 repeats dropped
           events    12,397    124  data/demo/events.csv (1.2 MB), 3 repeats dropped
           requests  1,204 (5 failed attempts: 3 transient, 2 throttled)
-          waited    2s for 429 with Retry-After: 2, 2min 5s for 50/s (all requests together)
+          waited    2min 5s for 50/s, 2s for 429 with Retry-After: 2 (all requests together)
+        ");
+    }
+
+    #[test]
+    fn what_was_learned_can_be_copied() {
+        let learned = LearnedLimits {
+            limit: "7/s".into(),
+            concurrency: 4,
+            refusals: 3,
+        };
+        insta::assert_snapshot!(found(&learned), @r"
+          limits    the API refused 3 times; it goes along with this, which can stand in the place of `limits: auto`:
+
+            limits: [7/s]
+            concurrency: 4
         ");
     }
 
@@ -219,6 +261,7 @@ mod tests {
             requests: 125,
             retries: [(FailureClass::Fatal, 1)].into(),
             waited: [].into(),
+            learned: None,
             took: Duration::from_secs(3),
             exit: Exit::Failed,
         };

@@ -23,10 +23,10 @@ pub struct SourceSpec {
     pub headers: Option<Table<At<String>>>,
     /// Parameters of every request.
     pub query: Option<Table<Tree>>,
-    /// What the API allows, as in `[5000/h, 80/min]`; `none` must be said out loud.
+    /// What the API allows, as in `[5000/h, 80/min]`; `auto` finds it; `none` must be said out loud.
     #[schemars(extend("x-missing" = "write what the API's documentation allows, as in `limits: [60/min]`, or `limits: none` if it sets no limit"))]
     #[schemars(required)]
-    pub limits: Option<At<ScalarOr<NoneWord, Vec<LimitSpec>>>>,
+    pub limits: Option<At<ScalarOr<LimitsWord, Vec<LimitSpec>>>>,
     /// Most requests in flight; default 8.
     pub concurrency: Option<At<u64>>,
     /// How failures are tried again.
@@ -39,13 +39,15 @@ pub struct SourceSpec {
     pub responses: Option<Vec<ResponseSpec>>,
 }
 
-/// The word `none`.
+/// A word in the place of limits.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
-pub enum NoneWord {
+pub enum LimitsWord {
     /// Nothing, said out loud.
     None,
+    /// Nothing is known: found by asking a little more until the API refuses.
+    Auto,
 }
 
 /// How to authenticate.

@@ -56,7 +56,7 @@ impl Scene {
             .expect("the program starts")
     }
 
-    fn ends_well(&self, mut child: Child) {
+    fn ends_well(mut child: Child) {
         assert!(child.wait().expect("it ends").success());
     }
 
@@ -83,11 +83,11 @@ fn processes_share_the_limit_and_a_restart_grants_no_burst() {
         .map(|project| scene.start(project))
         .collect();
     for child in children {
-        scene.ends_well(child);
+        Scene::ends_well(child);
     }
     // Anew, in the middle of the window that the others have used up.
     let again = scene.project(25);
-    scene.ends_well(scene.start(&again));
+    Scene::ends_well(scene.start(&again));
     assert_eq!(scene.audit(), (CALLS, 100));
 }
 
@@ -101,7 +101,7 @@ fn a_killed_process_takes_no_more_than_its_share_with_it() {
     }
     child.kill().expect("it was alive");
     child.wait().expect("it is dead");
-    scene.ends_well(scene.start(&other));
+    Scene::ends_well(scene.start(&other));
     let (most, all) = scene.audit();
     assert!(most <= CALLS, "{most} of {all}");
     assert!(all >= 65);
@@ -114,7 +114,7 @@ fn without_limits_the_book_is_never_opened() {
         "source: {{ url: {}, limits: none }}\nstreams: {{ items: {{ get: /items }} }}\nsink: {{ csv: data/items.csv }}\n",
         scene.server.url(),
     ));
-    scene.ends_well(scene.start(&project));
+    Scene::ends_well(scene.start(&project));
     assert_eq!(
         std::fs::read_dir(scene.state.path())
             .expect("a folder")

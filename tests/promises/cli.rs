@@ -13,6 +13,7 @@ fn gleaner(folder: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_gleaner"))
         .args(args)
         .current_dir(folder)
+        .env("GLEANER_STATE_DIR", folder.join("state"))
         .env_remove("NO_COLOR")
         .env_remove("CLICOLOR_FORCE")
         .output()
@@ -32,6 +33,7 @@ fn help_goes_to_standard_output_and_mistakes_do_not() {
         "run",
         "check",
         "preview",
+        "plan",
         "list",
         "init",
         "demo",

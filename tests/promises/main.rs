@@ -12,6 +12,7 @@ mod manners;
 mod order;
 mod paging;
 mod parts;
+mod plan;
 mod real;
 mod real_limits;
 mod retries;

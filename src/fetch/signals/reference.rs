@@ -8,8 +8,8 @@ const HEAD: &str = "\
 # What answers say about limits
 
 The limits you declare are what Gleaner keeps to. What an answer says of them may only make it
-slower: fewer calls are left than it thought, or it is asked to wait. This page says which headers
-are read, and how. It is written by a test from the table that the program reads them by.
+slower: it is asked to wait. This page says which headers are read, and how. It is written by a test
+from the table that the program reads them by.
 
 ## When a request is refused
 
@@ -30,6 +30,9 @@ as if it were not there. Without any of them the wait ends when the exhausted al
 header of the next table says when; and else after a backoff.
 
 ## What is left
+
+What is left decides whether a refusal is a wish to wait (a 403 with nothing left is one), and until
+when. Going slower on good answers, before a refusal comes, is not built yet.
 
 A header is read by the first row that fits; a row with \"only with\" fits where that header is there
 too. Answers that a cache has kept (`Age` above 0) say nothing.

@@ -215,7 +215,7 @@ fn most(arrived: &[(Duration, &str)], window: Duration, on: impl Fn(&str) -> boo
     let count = |i: usize| {
         times[i..]
             .iter()
-            .take_while(|t| **t - times[i] < window)
+            .take_while(|t| t.saturating_sub(times[i]) < window)
             .count()
     };
     (0..times.len()).map(count).max().unwrap_or(0)
@@ -318,4 +318,41 @@ async fn companies_house() {
     let arrived = work(&limits, 8, &[("/v1/a", 1.0)], "", 3600 * SEC).await;
     assert_eq!(most(&arrived, 300 * SEC, |_| true), 600);
     assert!(arrived.len() >= 7128, "{}", arrived.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_name_the_budget() {
+    let search = LimitPlan {
+        routes: route("/search/**"),
+        ..parsed("1/min")
+    };
+    let repo = LimitPlan {
+        per: Some(vec![Per::Variable("repo".to_owned()), Per::Host]),
+        ..parsed("2/h")
+    };
+    let limits = super::limits(Clock::system(), &[search, repo, parsed("3/d")], 8);
+    let mut scopes = Vec::new();
+    for (path, repo) in [
+        ("/v1/search/a", "a"),
+        ("/v1/search/b", "b"),
+        ("/v1/x", "b"),
+        ("/v1/x", "c"),
+    ] {
+        let needs = needs_of(&limits, path, repo, &[]).expect("covered");
+        let permit = limits.permit(
+            &needs,
+            |turn| {
+                if let Wait::Limit { limit, scope } = &turn.why {
+                    scopes.push(Wait::limit(limit, scope.as_deref()));
+                }
+            },
+            |_, _| {},
+        );
+        permit.await.answered(Vec::new());
+    }
+    assert_eq!(scopes, ["1/min (/search/**)", "3/d"]);
+    let needs = needs_of(&limits, "/v1/x", "c", &[]).expect("covered");
+    let first = &needs.parts[1].0;
+    let label = limits.shared.scopes.label(first);
+    assert_eq!(label.as_deref(), Some("repo=c, api.test"));
 }

@@ -15,7 +15,7 @@ use crate::plan::limit::LimitPlan;
 use crate::plan::{AuthPlan, OriginRule, RetryPlan, SourcePlan, TimeoutPlan};
 use crate::spec::at::At;
 use crate::spec::choice::ScalarOr;
-use crate::spec::source::{AuthSpec, OriginSpec, RetrySpec, SourceSpec, TimeoutSpec};
+use crate::spec::source::{AuthSpec, LimitsWord, OriginSpec, RetrySpec, SourceSpec, TimeoutSpec};
 
 /// The source, or nothing where a mistake was noted.
 pub(super) fn source(judge: &mut Judge<'_>, spec: &SourceSpec) -> Option<SourcePlan> {
@@ -41,7 +41,8 @@ pub(super) fn source(judge: &mut Judge<'_>, spec: &SourceSpec) -> Option<SourceP
                 .filter_map(|one| limits::limit(judge, one))
                 .collect()
         }
-        Some(ScalarOr::Short(_)) | None => Vec::new(),
+        Some(ScalarOr::Short(LimitsWord::Auto)) => vec![LimitPlan::auto()],
+        Some(ScalarOr::Short(LimitsWord::None)) | None => Vec::new(),
     };
     // A limit that was wrong may be the one that counts them.
     if let Some(written) = &spec.limits

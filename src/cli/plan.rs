@@ -1,0 +1,311 @@
+//! `gleaner plan`: how many requests a run will send, and how long its limits make it.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::failure::{Exit, Failure};
+use crate::harvest::estimate::{Count, Estimate, Known};
+use crate::harvest::{Harvest, Options};
+use crate::limits::Forecast;
+use crate::report::{self, Manner, Reporter, Verbosity, clean, duration, plural, thousands};
+
+use super::drive::Drive;
+use super::global::Global;
+use super::rooms::{self, NoPlan, Overrides};
+use super::{out, project, state, table};
+
+/// Windows from here on are quotas: what is left of them is worth knowing.
+const LONG: Duration = Duration::from_hours(1);
+
+/// Show how many requests a run needs and how long its limits make it
+///
+/// Works offline and asks for no secret: partitions are counted by walking `for`, pages are
+/// unknown then, and each partition counts with one. --probe asks one page a stream, within the
+/// limits, and reckons with what it says. Every window counts as unused; redirects and repeats
+/// come on top. Writes no file.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct PlanArgs {
+    /// Name or path of a pipeline
+    #[arg(value_name = "NAME|PATH")]
+    pipeline: String,
+
+    /// Set a variable of the pipeline; may be repeated
+    #[arg(long = "var", value_name = "NAME=VALUE", value_parser = super::run::assignment)]
+    vars: Vec<(String, String)>,
+
+    /// Count only this stream; may be repeated
+    #[arg(long = "stream", value_name = "STREAM")]
+    streams: Vec<String>,
+
+    /// Ask one page a stream for how many there are
+    #[arg(long)]
+    probe: bool,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl PlanArgs {
+    pub(super) async fn execute(&self, global: &Global) -> Result<Exit, Failure> {
+        let found = project::find(&self.pipeline)?;
+        let overrides = Overrides {
+            vars: self.vars.clone(),
+            streams: self.streams.clone(),
+            ..Overrides::default()
+        };
+        let plan = match rooms::plan(&found.path, &overrides) {
+            Ok(plan) => plan,
+            Err(NoPlan::Failure(failure)) => return Err(failure),
+            Err(NoPlan::Mistakes(mistakes)) => {
+                out::stderr(&mistakes.draw(out::stderr_colour()));
+                return Ok(Exit::Invalid);
+            }
+        };
+        let drive = Drive::new(Reporter::new(Manner {
+            json: false,
+            verbosity: global.verbosity().min(Verbosity::Usual),
+            terminal: false,
+            colour: out::stderr_colour(),
+        }));
+        let world = drive.world(rooms::transport(&plan)?, found.root);
+        let mut options = Options::estimate(self.streams.clone(), self.probe);
+        // What is never sent is not entered anywhere.
+        options.limits = self.probe.then(state::limits).flatten();
+        let harvest = Harvest::open(plan, world, options).map_err(|failure| *failure)?;
+        let estimate = harvest.estimate(self.probe).await.map_err(|f| *f)?;
+        let mut exit = Exit::Complete;
+        for (stream, failure) in estimate.failures() {
+            out::stderr(&report::draw_stream_failure(stream, failure));
+            exit = exit.worst(failure.exit);
+        }
+        if self.json {
+            out::stdout(&format!("{}\n", data(&estimate)))?;
+        } else {
+            out::stdout(&draw(&estimate, self.probe, table::width()))?;
+        }
+        Ok(drive.stop.exit(exit))
+    }
+}
+
+/// The estimate for people.
+fn draw(estimate: &Estimate, probed: bool, width: usize) -> String {
+    let requests = estimate.requests();
+    let mut out = format!(
+        "{}: {}{}\n\n",
+        clean(&estimate.pipeline),
+        sure(requests.known),
+        plural(requests.number, "request")
+    );
+    let rows: Vec<Vec<String>> = estimate
+        .streams
+        .iter()
+        .map(|stream| {
+            vec![
+                stream.stream.clone(),
+                count(stream.partitions),
+                count(stream.pages),
+                count(stream.requests),
+            ]
+        })
+        .collect();
+    let header = ["STREAM", "PARTITIONS", "PAGES OF EACH", "REQUESTS"];
+    out.push_str(&table::plain(&header, &rows, width));
+    out.push('\n');
+    if estimate.auto {
+        out.push_str(
+            "limits: auto: they are found while it runs, so its time is not known ahead\n",
+        );
+    } else if estimate.limits.is_empty() {
+        let _ = writeln!(
+            out,
+            "no limits: nothing but `concurrency: {}` holds the requests",
+            estimate.concurrency
+        );
+    } else {
+        let limits = estimate.limits.iter();
+        let rows: Vec<Vec<String>> = limits.map(|limit| row(limit, requests.known)).collect();
+        let header = ["LIMIT", "NEEDS", "TIME AT THE LIMIT", "LEFT OF ITS WINDOW"];
+        out.push_str(&table::plain(&header, &rows, width));
+        out.push('\n');
+        match estimate.binding() {
+            Some(limit) => {
+                let _ = writeln!(
+                    out,
+                    "takes {}{} at its limits: {} binds",
+                    sure(requests.known.max(Known::About)),
+                    duration(limit.time),
+                    clean(&limit.limit)
+                );
+            }
+            None => out.push_str("no limit makes these requests wait\n"),
+        }
+    }
+    for note in notes(estimate, probed) {
+        let _ = writeln!(out, "{note}");
+    }
+    out
+}
+
+/// What the reader must know of the numbers.
+fn notes(estimate: &Estimate, probed: bool) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some(took) = estimate.answering() {
+        notes.push(format!(
+            "answers take about {} with {} in flight",
+            duration(took),
+            estimate.concurrency
+        ));
+    }
+    let unknown = |pages: Count| pages.known == Known::AtLeast;
+    let streams = || estimate.streams.iter();
+    if streams().any(|stream| unknown(stream.pages)) {
+        notes.push(if probed {
+            "pages unknown where it says at least: their first page tells no total".to_owned()
+        } else {
+            "pages unknown where it says at least: --probe asks one page a stream".to_owned()
+        });
+    }
+    if probed && streams().any(|stream| stream.pages.known != stream.requests.known) {
+        notes.push("reckoned as if all partitions were like the first".to_owned());
+    }
+    if let Some(stream) = streams().find(|stream| unknown(stream.partitions)) {
+        let most = thousands(stream.partitions.number);
+        notes.push(format!("partitions are counted up to {most}"));
+    }
+    if let [first, rest @ ..] = &estimate.unset[..] {
+        let names = rest.iter().fold(first.clone(), |all, one| all + ", " + one);
+        notes.push(format!(
+            "without a value, reckoned as if it had one: {names}"
+        ));
+    }
+    notes
+}
+
+/// One limit as cells.
+fn row(limit: &Forecast, known: Known) -> Vec<String> {
+    let unit = limit.unit.as_deref().unwrap_or("call");
+    let plain = limit.unit.is_none() && whole(limit.most.round()) != 1;
+    let mut needs = format!(
+        "{}{} {unit}{}",
+        sure(known),
+        number(limit.most),
+        if plain { "s" } else { "" }
+    );
+    if limit.budgets > 1 {
+        let _ = write!(needs, ", {} budgets", thousands(limit.budgets as u64));
+    }
+    let time = if limit.time.is_zero() {
+        "no wait".to_owned()
+    } else {
+        duration(limit.time)
+    };
+    vec![limit.limit.to_string(), needs, time, left(limit, known)]
+}
+
+/// What a long window has left afterwards.
+fn left(limit: &Forecast, known: Known) -> String {
+    if limit.window < LONG || limit.budgets == 0 {
+        return "-".to_owned();
+    }
+    let windows = limit.most / limit.allows;
+    if windows > 1.0 {
+        return format!(
+            "none: it needs {} windows",
+            thousands(whole(windows.ceil()))
+        );
+    }
+    let most = if known == Known::AtLeast {
+        "at most "
+    } else {
+        sure(known)
+    };
+    format!(
+        "{most}{} ({}% used)",
+        number(limit.allows - limit.most),
+        (windows * 100.0).ceil()
+    )
+}
+
+fn count(count: Count) -> String {
+    format!("{}{}", sure(count.known), thousands(count.number))
+}
+
+fn sure(known: Known) -> &'static str {
+    match known {
+        Known::Exactly => "",
+        Known::About => "about ",
+        Known::AtLeast => "at least ",
+    }
+}
+
+/// Costs have fractions, calls have none.
+fn number(amount: f64) -> String {
+    let tenths = (amount.fract() * 10.0).round();
+    if (1.0..10.0).contains(&tenths) {
+        format!("{}.{tenths}", thousands(whole(amount)))
+    } else {
+        thousands(whole(amount.round()))
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a cast from a float saturates, and amounts are not negative"
+)]
+fn whole(amount: f64) -> u64 {
+    amount as u64
+}
+
+/// The estimate for programs.
+fn data(estimate: &Estimate) -> Value {
+    let streams: Vec<Value> = estimate
+        .streams
+        .iter()
+        .map(|stream| {
+            json!({
+                "stream": stream.stream,
+                "partitions": stream.partitions,
+                "pages": stream.pages,
+                "requests": stream.requests,
+                "probed": stream.took.is_some(),
+                "took": stream.took.map(|took| took.as_secs_f64()),
+                "failure": stream.failure.as_ref().map(|failure| &failure.message),
+            })
+        })
+        .collect();
+    let binding = estimate.binding();
+    let limits: Vec<Value> = estimate
+        .limits
+        .iter()
+        .map(|limit| {
+            json!({
+                "limit": limit.limit,
+                "unit": limit.unit,
+                "allows": limit.allows,
+                "window": limit.window.as_secs_f64(),
+                "budgets": limit.budgets,
+                "needs": limit.needs,
+                "most": limit.most,
+                "seconds": limit.time.as_secs_f64(),
+                "binds": binding == Some(limit),
+                "windows": (limit.most / limit.allows).ceil(),
+                "left": (limit.allows - limit.most).max(0.0),
+            })
+        })
+        .collect();
+    json!({
+        "pipeline": estimate.pipeline,
+        "requests": estimate.requests(),
+        "concurrency": estimate.concurrency,
+        "streams": streams,
+        "limits": limits,
+        "seconds": (!estimate.auto).then(|| binding.map_or(0.0, |limit| limit.time.as_secs_f64())),
+        "unset": estimate.unset,
+    })
+}

@@ -1,0 +1,335 @@
+//! What a run will ask and what its limits make of that: counted ahead, offline or after one page
+//! a stream.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::partitions::{Partition, Source};
+use super::stream::Stream;
+use super::walk::{Next, Walk};
+use super::{Harvest, Options, told, trouble};
+use crate::failure::Failure;
+use crate::limits::{Asked, Demand, Forecast};
+use crate::plan::limit::{LimitPlan, Per};
+use crate::plan::paging::Paging;
+
+/// Partitions are counted up to here.
+const MOST_PARTITIONS: u64 = 1_000_000;
+
+/// A number and how far it can be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Count {
+    /// The number.
+    pub number: u64,
+    /// What it is.
+    pub known: Known,
+}
+
+/// How far a number can be trusted; the worst of two holds for their sum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Known {
+    /// Exactly so many.
+    Exactly,
+    /// As many if what was not looked at is like what was.
+    About,
+    /// So many or more.
+    AtLeast,
+}
+
+impl Count {
+    /// A count of which this is known.
+    pub fn new(number: u64, known: Known) -> Self {
+        Self { number, known }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            number: self.number.saturating_add(other.number),
+            known: self.known.max(other.known),
+        }
+    }
+
+    /// So many times each of so many; more than one is only as sure as its likes.
+    fn times(self, pages: Self) -> Self {
+        let alike = match pages.known {
+            Known::Exactly if self.number > 1 => Known::About,
+            known => known,
+        };
+        Self {
+            number: self.number.saturating_mul(pages.number),
+            known: self.known.max(alike),
+        }
+    }
+}
+
+/// What a run will ask, and what its limits make of that.
+#[derive(Debug)]
+pub struct Estimate {
+    /// The pipeline.
+    pub pipeline: String,
+    /// Its streams, in the order of the file.
+    pub streams: Vec<StreamEstimate>,
+    /// Its limits, in the order of the file.
+    pub limits: Vec<Forecast>,
+    /// Whether limits are found while asking: nothing can be said of them.
+    pub auto: bool,
+    /// Most requests in flight.
+    pub concurrency: usize,
+    /// Secrets without a value: the count is as if they had one.
+    pub unset: Vec<String>,
+}
+
+/// What one stream will ask.
+#[derive(Debug)]
+pub struct StreamEstimate {
+    /// Its name.
+    pub stream: String,
+    /// Its partitions.
+    pub partitions: Count,
+    /// Pages of each.
+    pub pages: Count,
+    /// Requests, without redirects and repeats.
+    pub requests: Count,
+    /// How long its first page took, if it was asked.
+    pub took: Option<Duration>,
+    /// Why its first page did not come.
+    pub failure: Option<Failure>,
+}
+
+impl Estimate {
+    /// Requests of all streams.
+    pub fn requests(&self) -> Count {
+        let none = Count::new(0, Known::Exactly);
+        let all = self.streams.iter().map(|stream| stream.requests);
+        all.fold(none, Count::plus)
+    }
+
+    /// The limit that takes the most time, if any takes some.
+    pub fn binding(&self) -> Option<&Forecast> {
+        let some = self.limits.iter().filter(|limit| !limit.time.is_zero());
+        some.max_by_key(|limit| limit.time)
+    }
+
+    /// Time of all answers side by side, if every one is like the first page of its stream.
+    pub fn answering(&self) -> Option<Duration> {
+        let one = |stream: &StreamEstimate| {
+            let took = stream.took?.as_secs_f64() * stream.requests.number as f64;
+            Some(took / self.concurrency as f64)
+        };
+        let all: Vec<f64> = self.streams.iter().filter_map(one).collect();
+        let sum = Duration::try_from_secs_f64(all.iter().sum()).ok()?;
+        (!all.is_empty()).then_some(sum)
+    }
+
+    /// Probes that failed.
+    pub fn failures(&self) -> impl Iterator<Item = (&str, &Failure)> {
+        let streams = self.streams.iter();
+        streams.filter_map(|stream| Some((stream.stream.as_str(), stream.failure.as_ref()?)))
+    }
+}
+
+impl Options {
+    /// For [`Harvest::estimate`]: nothing is written, and without `probe` nothing is sent, so
+    /// that no secret needs a value.
+    pub fn estimate(streams: Vec<String>, probe: bool) -> Self {
+        Self {
+            streams,
+            limit_records: None,
+            dry: true,
+            offline: !probe,
+            limits: None,
+        }
+    }
+}
+
+impl Harvest {
+    /// Counts what the run would ask. `probe` asks one page a stream, within the limits, for how
+    /// many there are.
+    ///
+    /// # Errors
+    /// A partition that cannot be told, or a request that no run could send.
+    pub async fn estimate(self, probe: bool) -> Result<Estimate, Box<Failure>> {
+        let mut demand = Demand::default();
+        let mut streams = Vec::new();
+        for (at, _) in &self.streams {
+            let stream = Stream::new(self.run.clone(), *at);
+            let (mut pages, mut took, mut failure) = (stream.pages_offline(), None, None);
+            if probe {
+                match stream.probe().await {
+                    Ok(probed) => (pages, took) = probed,
+                    Err(problem) => failure = Some(*told(&self.run, &stream.name, problem)),
+                }
+            }
+            let partitions = stream.demand(pages.number, &mut demand);
+            let partitions = partitions.map_err(|e| told(&self.run, &stream.name, e))?;
+            streams.push(StreamEstimate {
+                stream: stream.name.to_string(),
+                partitions,
+                pages,
+                requests: match stream.plan().paging {
+                    // One page each, whatever they hold.
+                    Paging::None { .. } => partitions,
+                    _ => partitions.times(pages),
+                },
+                took,
+                failure,
+            });
+        }
+        Ok(Estimate {
+            pipeline: self.run.plan.name.clone(),
+            streams,
+            limits: self.run.limits.forecast(&demand),
+            auto: self.run.plan.source.limits.iter().any(LimitPlan::is_auto),
+            concurrency: self.run.plan.source.concurrency.get(),
+            unset: self.run.secrets.unset().to_vec(),
+        })
+    }
+}
+
+impl Stream {
+    /// Pages of a partition, as far as the file tells.
+    fn pages_offline(&self) -> Count {
+        match self.plan().paging {
+            Paging::None { .. } => Count::new(1, Known::Exactly),
+            _ => Count::new(1, Known::AtLeast),
+        }
+    }
+
+    /// Adds what the limits have to give for `pages` of every partition, and counts these.
+    fn demand(&self, pages: u64, demand: &mut Demand) -> Result<Count, Box<Failure>> {
+        let run = &self.run;
+        let plan = self.plan();
+        let each = !plan.cost.is_empty() || run.plan.source.limits.iter().any(is_particular);
+        let source = Source::new(&plan.partitions, &run.names, &run.world.root);
+        let mut counted = 0;
+        let mut first = None;
+        for partition in source.walk(&run.files) {
+            let partition = partition.map_err(|e| super::open_failure(&self.name, &e))?;
+            if counted == MOST_PARTITIONS {
+                return self.alike(first.as_ref(), each, pages, counted, demand);
+            }
+            counted += 1;
+            if each {
+                self.add(&partition, pages, demand)?;
+            }
+            first.get_or_insert(partition);
+        }
+        let mut count = self.alike(first.as_ref(), each, pages, counted, demand)?;
+        count.known = Known::Exactly;
+        Ok(count)
+    }
+
+    /// Where all partitions ask for the same, one of them stands for all.
+    fn alike(
+        &self,
+        first: Option<&Partition>,
+        each: bool,
+        pages: u64,
+        counted: u64,
+        demand: &mut Demand,
+    ) -> Result<Count, Box<Failure>> {
+        if let (false, Some(first)) = (each, first) {
+            self.add(first, pages.saturating_mul(counted), demand)?;
+        }
+        Ok(Count::new(counted, Known::AtLeast))
+    }
+
+    fn add(
+        &self,
+        partition: &Partition,
+        times: u64,
+        demand: &mut Demand,
+    ) -> Result<(), Box<Failure>> {
+        let run = &self.run;
+        let request = self.render(partition)?;
+        let place = self.place(partition, 0);
+        let cost = self.cost(&partition.variables, &place)?;
+        let trusted = run.policy.judge(&request.url).credentials();
+        let needs = run.limits.needs(&Asked {
+            method: &request.method,
+            url: &request.url,
+            credential: trusted && !run.credentials.is_empty(),
+            variables: &partition.variables,
+            cost: &cost,
+        });
+        demand.add(&needs.map_err(|why| trouble::no_turn(&why, &place))?, times);
+        Ok(())
+    }
+
+    /// Pages of the first partition, from its first page; and how long that took.
+    async fn probe(&self) -> Result<(Count, Option<Duration>), Box<Failure>> {
+        let run = &self.run;
+        let plan = self.plan();
+        let source = Source::new(&plan.partitions, &run.names, &run.world.root);
+        let Some(partition) = source.walk(&run.files).next() else {
+            return Ok((Count::new(0, Known::Exactly), None));
+        };
+        let partition = partition.map_err(|e| super::open_failure(&self.name, &e))?;
+        let base = self.render(&partition)?;
+        let in_turn = self.ends_early();
+        let mut walk = Walk::new(
+            &plan.paging,
+            super::pages::asked_size(&plan.paging, &base),
+            in_turn,
+        );
+        let turn = walk.first(self.start_token(&partition)?);
+        let request = base.page(&turn).map_err(|e| self.unrendered(&e.message))?;
+        let place = self.place(&partition, 0);
+        let fetched = self.fetch(&request, &partition.variables, &place).await?;
+        let took = fetched.took;
+        let digest = self.digest(&fetched, None);
+        let next = if fetched.last {
+            Next::End
+        } else {
+            let next = walk.after(&digest.facts(), false);
+            next.map_err(|fault| trouble::walk(&fault, &place, &self.show(&request)))?
+        };
+        let records = digest.facts().count;
+        let pages = match next {
+            Next::End => Count::new(1, Known::Exactly),
+            // What ends a walk early cannot be known ahead.
+            _ if in_turn => Count::new(1, Known::AtLeast),
+            Next::Many { count, .. } => Count::new(count.saturating_add(1), Known::Exactly),
+            Next::One(_) | Next::Url(_) => match self.told_total(&digest) {
+                Some(total) if records > 0 => {
+                    Count::new(total.div_ceil(records).max(2), Known::About)
+                }
+                _ => match crate::fetch::link::last_page(&fetched.headers) {
+                    Some(last) => Count::new(last.max(2), Known::About),
+                    None => Count::new(2, Known::AtLeast),
+                },
+            },
+        };
+        Ok((pages, Some(took)))
+    }
+}
+
+/// Whether one partition may need other budgets than the next.
+fn is_particular(limit: &LimitPlan) -> bool {
+    let variable = |per: &Per| matches!(per, Per::Variable(_));
+    !limit.routes.is_empty() || limit.per.iter().flatten().any(variable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Known::{About, AtLeast, Exactly};
+    use super::*;
+
+    #[test]
+    fn counts_are_as_sure_as_their_parts() {
+        let of = Count::new;
+        for (partitions, pages, requests) in [
+            (of(1, Exactly), of(34, Exactly), of(34, Exactly)),
+            (of(10, Exactly), of(34, Exactly), of(340, About)),
+            (of(10, Exactly), of(34, About), of(340, About)),
+            (of(10, Exactly), of(1, AtLeast), of(10, AtLeast)),
+            (of(1_000_000, AtLeast), of(2, About), of(2_000_000, AtLeast)),
+            (of(0, Exactly), of(1, AtLeast), of(0, AtLeast)),
+        ] {
+            assert_eq!(partitions.times(pages), requests);
+        }
+        assert_eq!(of(1, Exactly).plus(of(2, About)), of(3, About));
+    }
+}
