@@ -11,13 +11,8 @@ mod guards;
 mod manners;
 mod order;
 mod paging;
-<<<<<<< HEAD
-mod plan;
-mod parts;
-=======
 mod parts;
 mod plan;
->>>>>>> lang
 mod real;
 mod real_limits;
 mod retries;
