@@ -21,8 +21,9 @@ use crate::store::part::Part;
 const GROUP_BYTES: usize = 1024 * 1024;
 /// Longest that a page waits for others to be written with, or for one that is late.
 const GROUP_TIME: Duration = Duration::from_millis(200);
-/// Most bytes held back to be written in order; far below the budget, which they occupy.
-const HELD_BYTES: usize = 4 * 1024 * 1024;
+/// Most bytes held back to be written in order: what is usually in flight at once, and far below
+/// the budget, which they occupy.
+const HELD_BYTES: usize = 8 * 1024 * 1024;
 /// Pages that may wait for the writer; their bytes are bounded by the budget.
 const QUEUE: usize = 64;
 
