@@ -395,9 +395,9 @@ mod tests {
             let half = end - Duration::from_mins(15);
             let late = server.accepted.iter().filter(|at| **at >= half).count();
             let pace = late as f64 / 900.0;
-            // A window of a minute is overshot before it refuses, and found less closely.
-            let share = if secs == 60 { 0.6 } else { 0.7 };
-            prop_assert!(pace >= share * hidden, "{} of {}", pace, hidden);
+            // Halving and coming back leaves three quarters at best; few calls a window, and long
+            // windows, which are overshot before they refuse, leave less.
+            prop_assert!(pace >= 0.55 * hidden, "{} of {}", pace, hidden);
             let share = server.refusals as f64 / server.accepted.len() as f64;
             prop_assert!(share <= 0.02, "{} of {} refused", server.refusals, server.accepted.len());
             let plan = LimitPlan::parse(&learned.limit).expect("a limit");
