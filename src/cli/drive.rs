@@ -11,10 +11,11 @@ use crate::harvest::events::Events;
 use crate::harvest::summary::Summary;
 use crate::harvest::{Harvest, Options, World};
 use crate::plan::Plan;
-use crate::report::Reporter;
+use crate::report::{Manner, Reporter, Verbosity};
 
+use super::global::Global;
 use super::signals::Stop;
-use super::table;
+use super::{out, table};
 
 /// How often progress is drawn.
 const TICK: Duration = Duration::from_millis(100);
@@ -38,6 +39,17 @@ impl Drive {
             stop: Stop::listen(Arc::clone(&reporter)),
             reporter,
         }
+    }
+
+    /// For commands that send a few requests: plain lines about waits and retries are all the
+    /// progress that needs.
+    pub(super) fn of_few_requests(global: &Global) -> Self {
+        Self::new(Reporter::new(Manner {
+            json: false,
+            verbosity: global.verbosity().min(Verbosity::Usual),
+            terminal: false,
+            colour: out::stderr_colour(),
+        }))
     }
 
     /// The outside, as a run sees it.

@@ -10,11 +10,11 @@ use crate::failure::{Exit, Failure};
 use crate::harvest::estimate::{Count, Estimate, Known};
 use crate::harvest::{Harvest, Options};
 use crate::limits::Forecast;
-use crate::report::{self, Manner, Reporter, Verbosity, clean, duration, plural, thousands};
+use crate::report::{self, clean, duration, plural, thousands};
 
 use super::drive::Drive;
 use super::global::Global;
-use super::rooms::{self, NoPlan, Overrides};
+use super::rooms::{self, Overrides};
 use super::{out, project, state, table};
 
 /// Windows from here on are quotas: what is left of them is worth knowing.
@@ -58,20 +58,10 @@ impl PlanArgs {
             streams: self.streams.clone(),
             ..Overrides::default()
         };
-        let plan = match rooms::plan(&found.path, &overrides) {
-            Ok(plan) => plan,
-            Err(NoPlan::Failure(failure)) => return Err(failure),
-            Err(NoPlan::Mistakes(mistakes)) => {
-                out::stderr(&mistakes.draw(out::stderr_colour()));
-                return Ok(Exit::Invalid);
-            }
+        let Some(plan) = rooms::plan_or_tell(&found.path, &overrides)? else {
+            return Ok(Exit::Invalid);
         };
-        let drive = Drive::new(Reporter::new(Manner {
-            json: false,
-            verbosity: global.verbosity().min(Verbosity::Usual),
-            terminal: false,
-            colour: out::stderr_colour(),
-        }));
+        let drive = Drive::of_few_requests(global);
         let world = drive.world(rooms::transport(&plan)?, found.root);
         let mut options = Options::estimate(self.streams.clone(), self.probe);
         // What is never sent is not entered anywhere.

@@ -8,12 +8,12 @@ use serde_json::value::RawValue;
 
 use crate::failure::{Exit, Failure};
 use crate::harvest::{Harvest, Options, Sample};
-use crate::report::{self, Manner, Reporter, Verbosity, clean, plural};
+use crate::report::{self, clean, plural};
 
 use super::drive::Drive;
 use super::global::Global;
 use super::infer::Kind;
-use super::rooms::{self, NoPlan, Overrides};
+use super::rooms::{self, Overrides};
 use super::{out, project, state, table};
 
 /// Rows shown of each stream.
@@ -48,21 +48,10 @@ impl PreviewArgs {
             streams: self.streams.clone(),
             ..Overrides::default()
         };
-        let plan = match rooms::plan(&found.path, &overrides) {
-            Ok(plan) => plan,
-            Err(NoPlan::Failure(failure)) => return Err(failure),
-            Err(NoPlan::Mistakes(mistakes)) => {
-                out::stderr(&mistakes.draw(out::stderr_colour()));
-                return Ok(Exit::Invalid);
-            }
+        let Some(plan) = rooms::plan_or_tell(&found.path, &overrides)? else {
+            return Ok(Exit::Invalid);
         };
-        // A few requests: plain lines about waits and retries are all the progress needed.
-        let drive = Drive::new(Reporter::new(Manner {
-            json: false,
-            verbosity: global.verbosity().min(Verbosity::Usual),
-            terminal: false,
-            colour: out::stderr_colour(),
-        }));
+        let drive = Drive::of_few_requests(global);
         let world = drive.world(rooms::transport(&plan)?, found.root);
         let options = Options {
             streams: self.streams.clone(),

@@ -13,6 +13,8 @@ use crate::spec::diagnostic::{Diagnostics, SourceText};
 use crate::spec::load::{self, LoadProblem};
 use crate::spec::{self, Written};
 
+use super::out;
+
 pub(super) use crate::plan::compile::Overrides;
 
 /// Why there is no plan.
@@ -22,6 +24,18 @@ pub(super) enum NoPlan {
     Failure(Failure),
     /// The file has mistakes.
     Mistakes(Diagnostics),
+}
+
+/// Reads and checks a pipeline file; its mistakes are shown, and then there is no plan.
+pub(super) fn plan_or_tell(path: &Path, overrides: &Overrides) -> Result<Option<Plan>, Failure> {
+    match plan(path, overrides) {
+        Ok(plan) => Ok(Some(plan)),
+        Err(NoPlan::Failure(failure)) => Err(failure),
+        Err(NoPlan::Mistakes(mistakes)) => {
+            out::stderr(&mistakes.draw(out::stderr_colour()));
+            Ok(None)
+        }
+    }
 }
 
 /// Reads and checks a pipeline file.
