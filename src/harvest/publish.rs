@@ -15,8 +15,10 @@ use crate::failure::{Exit, Failure};
 use crate::plan::ColumnFrom;
 use crate::plan::language::Template;
 use crate::plan::sink::{SinkFormat, SinkPlan};
-use crate::sink::{self, Extra, Row, SinkError, Target};
+use crate::sink::{self, Built, Extra, Row, SinkError, Target};
+use crate::store::StoreError;
 use crate::store::error::disk_hint;
+use crate::store::row::PublishIntent;
 use crate::store::stream::StreamStore;
 
 /// What a stream's publish came to.
@@ -66,7 +68,7 @@ pub(super) async fn publish(
     }
     let worker = stream.clone();
     // Reading, projecting and writing files blocks.
-    let work = tokio::task::spawn_blocking(move || write_all(&worker, &store, &targets));
+    let work = tokio::task::spawn_blocking(move || write_all(&worker, &mut store, &targets));
     let published = match work.await {
         Ok(published) => published?,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
@@ -84,9 +86,44 @@ pub(super) async fn publish(
 
 fn write_all(
     stream: &Stream,
-    store: &StreamStore,
+    store: &mut StreamStore,
     targets: &Targets,
 ) -> Result<Published, Box<Failure>> {
+    store.check().map_err(StoreError::into_failure)?;
+    let (built, repeats) = build_all(stream, store, targets)?;
+    let intents = built.iter().filter_map(|(file, _)| {
+        let target = file.target()?.to_string_lossy().into_owned();
+        Some(PublishIntent {
+            stream: stream.name.clone(),
+            target,
+            size: file.bytes(),
+            crc: file.crc(),
+        })
+    });
+    store
+        .intend(intents.collect())
+        .map_err(StoreError::into_failure)?;
+    let mut files = Vec::new();
+    for ((file, rows), target) in built.into_iter().zip(&targets.0) {
+        files.push(FileSummary {
+            path: target.shown(),
+            rows,
+            bytes: file.bytes(),
+        });
+        file.place().map_err(|e| failure(stream, &e.into()))?;
+    }
+    store.published().map_err(StoreError::into_failure)?;
+    Ok(Published { files, repeats })
+}
+
+/// Builds all files beside their targets; gives them with their rows, and how many records were
+/// left out.
+#[expect(clippy::type_complexity, reason = "used once, right above")]
+fn build_all(
+    stream: &Stream,
+    store: &StreamStore,
+    targets: &Targets,
+) -> Result<(Vec<(Built, u64)>, u64), Box<Failure>> {
     let plan = stream.plan();
     let rows = Rows {
         run: &stream.run,
@@ -99,23 +136,20 @@ fn write_all(
     let repeats = rows.repeats().map_err(|e| failed(e.into()))?;
     let mut files = Vec::new();
     for (at, (sink, target)) in plan.sinks.iter().zip(&targets.0).enumerate() {
-        // The last may take the part itself: nobody reads it again.
+        // One may be the part itself; two outputs must not be one file.
         let last = at + 1 == plan.sinks.len();
-        files.push(write_one(&rows, &repeats, sink, target, last).map_err(failed)?);
+        files.push(build(&rows, &repeats, sink, target, last).map_err(failed)?);
     }
-    Ok(Published {
-        files,
-        repeats: repeats.count(),
-    })
+    Ok((files, repeats.count()))
 }
 
-fn write_one(
+fn build(
     rows: &Rows<'_>,
     repeats: &Repeats,
     sink: &SinkPlan,
     target: &Target,
     last: bool,
-) -> Result<FileSummary, PublishError> {
+) -> Result<(Built, u64), PublishError> {
     let columns = rows.plan.columns.as_deref();
     let as_they_are = sink.format == SinkFormat::Ndjson
         && columns.is_none()
@@ -156,11 +190,7 @@ fn write_one(
             (None, read) => Ok(read?),
         }
     })?;
-    Ok(FileSummary {
-        path: target.shown(),
-        rows: written.rows,
-        bytes: written.bytes,
-    })
+    Ok((written.file, written.rows))
 }
 
 /// The scalar `for` variables of the latest partition.
@@ -187,24 +217,23 @@ impl Extras {
 }
 
 /// Records as they are: ranges of the part, without looking inside.
-fn copy(rows: &Rows<'_>, target: &Target, last: bool) -> Result<FileSummary, PublishError> {
+fn copy(rows: &Rows<'_>, target: &Target, last: bool) -> Result<(Built, u64), PublishError> {
     let mut out = target.open()?;
     // The part was just written and is there: what fails here is the writing.
     let ranges = rows.index.ranges();
     // Pages that came in order make a part that is the file already.
-    let is_whole = ranges.iter().map(|(start, end)| end - start).sum::<u64>() == rows.part.len()
-        && ranges.len() == 1;
-    if !(is_whole && last && out.adopt(rows.part.path())?) {
-        for (start, end) in ranges {
-            out.copy(rows.part.file(), start, end)?;
+    let adopted = match ranges[..] {
+        [whole] if last && whole.end - whole.start == rows.part.len() => {
+            out.adopt(rows.part.path(), whole.crc)?
+        }
+        _ => false,
+    };
+    if !adopted {
+        for range in ranges {
+            out.copy(rows.part.file(), range.start, range.end, range.crc)?;
         }
     }
-    let bytes = out.finish()?;
-    Ok(FileSummary {
-        path: target.shown(),
-        rows: rows.index.records(),
-        bytes,
-    })
+    Ok((out.close()?, rows.index.records()))
 }
 
 fn failure(stream: &Stream, error: &PublishError) -> Box<Failure> {

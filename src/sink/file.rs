@@ -1,6 +1,6 @@
 //! An output file: written beside its target, compressed by its ending, renamed when whole.
 //!
-//! A reader never sees half a file: until [`Out::finish`] the old one stays. Every byte is
+//! A reader never sees half a file: until [`Built::place`] the old one stays. Every byte is
 //! flushed by a call whose failure is seen, never by a drop.
 
 use std::io::{self, BufWriter, Stdout, Write};
@@ -50,10 +50,27 @@ struct Place {
     finished: bool,
 }
 
+/// A whole output that is on the disk beside its target, and not yet in its place; removed when
+/// dropped.
+#[derive(Debug)]
+pub struct Built {
+    /// `None` for standard output, which is in its place already.
+    place: Option<Place>,
+    bytes: u64,
+    crc: u32,
+}
+
 #[derive(Debug)]
 enum Base {
-    File(DiskFile),
+    File(Summed),
     Stdout(Stdout),
+}
+
+/// A file with the checksum of what was written to it.
+#[derive(Debug)]
+struct Summed {
+    file: DiskFile,
+    crc: u32,
 }
 
 enum Stream {
@@ -111,7 +128,7 @@ impl Out {
             target,
             finished: false,
         };
-        let base = BufWriter::with_capacity(BUFFER, Base::File(file));
+        let base = BufWriter::with_capacity(BUFFER, Base::File(Summed { file, crc: 0 }));
         let stream = match compression {
             Compression::None => Stream::Plain(base),
             // No time and no name in the header, so that the same rows give the same bytes.
@@ -131,15 +148,16 @@ impl Out {
     /// Takes a whole file as the content instead of copying it, where that can be: nothing was
     /// written yet, no compression, the same file system, and one that knows second names. The
     /// file keeps its own name too, so that nothing is lost if this output is never finished.
-    pub fn adopt(&mut self, from: &Path) -> Result<bool, SinkError> {
-        self.try_adopt(from).map_err(|e| self.failed(e))
+    /// `crc` is the CRC32C of its bytes.
+    pub fn adopt(&mut self, from: &Path, crc: u32) -> Result<bool, SinkError> {
+        self.try_adopt(from, crc).map_err(|e| self.failed(e))
     }
 
-    fn try_adopt(&mut self, from: &Path) -> io::Result<bool> {
+    fn try_adopt(&mut self, from: &Path, crc: u32) -> io::Result<bool> {
         let (Stream::Plain(out), Some(place)) = (&mut self.stream, &self.place) else {
             return Ok(false);
         };
-        let Base::File(fresh) = out.get_ref() else {
+        let Base::File(Summed { file: fresh, .. }) = out.get_ref() else {
             return Ok(false);
         };
         if !fresh.is_empty().map_err(said)? || !out.buffer().is_empty() {
@@ -157,14 +175,21 @@ impl Out {
         let adopted = place.disk.open(from, Open::Existing).map_err(said)?;
         // The mode that a new file gets here, by umask.
         adopted.permit_as(fresh).map_err(said)?;
-        *out.get_mut() = Base::File(adopted);
+        *out.get_mut() = Base::File(Summed { file: adopted, crc });
         Ok(true)
     }
 
     /// Copies bytes `start..end` of a file; between plain files the kernel does it
-    /// (`copy_file_range`), so that they never pass through this process.
-    pub fn copy(&mut self, from: &DiskFile, start: u64, end: u64) -> Result<(), SinkError> {
-        self.try_copy(from, start, end).map_err(|e| self.failed(e))
+    /// (`copy_file_range`), so that they never pass through this process: `crc` is their CRC32C.
+    pub fn copy(
+        &mut self,
+        from: &DiskFile,
+        start: u64,
+        end: u64,
+        crc: u32,
+    ) -> Result<(), SinkError> {
+        self.try_copy(from, start, end, crc)
+            .map_err(|e| self.failed(e))
     }
 
     fn failed(&self, source: io::Error) -> SinkError {
@@ -175,11 +200,14 @@ impl Out {
         SinkError::new("write", shown, source)
     }
 
-    fn try_copy(&mut self, from: &DiskFile, start: u64, end: u64) -> io::Result<()> {
+    fn try_copy(&mut self, from: &DiskFile, start: u64, end: u64, crc: u32) -> io::Result<()> {
         if let Stream::Plain(out) = &mut self.stream {
             out.flush()?;
-            if let Base::File(file) = out.get_ref() {
-                return file.copy_from(from, start, end).map_err(said);
+            if let Base::File(to) = out.get_mut() {
+                to.file.copy_from(from, start, end).map_err(said)?;
+                let len = usize::try_from(end - start).map_err(io::Error::other)?;
+                to.crc = crc32c::crc32c_combine(to.crc, crc, len);
+                return Ok(());
             }
         }
         let mut bytes = from.range(start, end);
@@ -195,13 +223,20 @@ impl Out {
         }
     }
 
-    /// Brings everything to the disk and the file to its place; returns its size in bytes
-    /// (nothing for standard output).
-    pub fn finish(mut self) -> Result<u64, SinkError> {
+    /// Brings everything to the disk, and the file to its place.
+    pub fn finish(self) -> Result<u64, SinkError> {
+        let built = self.close()?;
+        let bytes = built.bytes;
+        built.place()?;
+        Ok(bytes)
+    }
+
+    /// Brings everything to the disk; the file stays beside its target.
+    pub fn close(mut self) -> Result<Built, SinkError> {
         self.complete().map_err(|e| self.failed(e))
     }
 
-    fn complete(&mut self) -> io::Result<u64> {
+    fn complete(&mut self) -> io::Result<Built> {
         let spent = Stream::Plain(BufWriter::with_capacity(0, Base::Stdout(io::stdout())));
         let base = match std::mem::replace(&mut self.stream, spent) {
             Stream::Plain(base) => base,
@@ -209,17 +244,60 @@ impl Out {
             Stream::Zstd(zstd) => zstd.finish()?,
         };
         let base = base.into_inner().map_err(io::IntoInnerError::into_error)?;
-        let (Base::File(file), Some(place)) = (base, &mut self.place) else {
-            return io::stdout().flush().map(|()| 0);
+        let (bytes, crc) = match base {
+            Base::Stdout(mut stdout) => {
+                stdout.flush()?;
+                (0, 0)
+            }
+            Base::File(Summed { file, crc }) => {
+                file.sync_data().map_err(said)?;
+                (file.len().map_err(said)?, crc)
+            }
         };
-        file.sync_data().map_err(said)?;
-        let size = file.len().map_err(said)?;
-        let disk = &place.disk;
-        disk.rename(&place.beside, &place.target).map_err(said)?;
-        place.finished = true;
+        Ok(Built {
+            place: self.place.take(),
+            bytes,
+            crc,
+        })
+    }
+}
+
+impl Built {
+    /// Size of the file in bytes; 0 for standard output.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// CRC32C of the file.
+    pub fn crc(&self) -> u32 {
+        self.crc
+    }
+
+    /// Where it will be; `None` for standard output.
+    pub fn target(&self) -> Option<&Path> {
+        self.place.as_ref().map(|place| place.target.as_path())
+    }
+
+    /// Brings the file to its place, in one step for whoever looks; durable when this returns.
+    pub fn place(mut self) -> Result<(), SinkError> {
+        let Some(place) = &mut self.place else {
+            return Ok(());
+        };
+        place
+            .put()
+            .map_err(|e| SinkError::new("write", place.target.clone(), e))
+    }
+}
+
+impl Place {
+    fn put(&mut self) -> io::Result<()> {
+        self.disk.rename(&self.beside, &self.target).map_err(said)?;
+        // Where both names were of one file, as after a death in the middle of this, a rename
+        // leaves both (`rename(2)`).
+        self.disk.remove_file(&self.beside).map_err(said)?;
+        self.finished = true;
         // The rename itself is durable only with the folder.
-        disk.sync_folder(folder(&place.target)).map_err(said)?;
-        Ok(size)
+        self.disk.sync_folder(folder(&self.target)).map_err(said)
     }
 }
 
@@ -282,14 +360,18 @@ impl Write for Out {
 impl Write for Base {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::File(file) => file.write(bytes),
+            Self::File(to) => {
+                let written = to.file.write(bytes)?;
+                to.crc = crc32c::crc32c_append(to.crc, &bytes[..written]);
+                Ok(written)
+            }
             Self::Stdout(out) => out.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
-            Self::File(file) => file.flush(),
+            Self::File(to) => to.file.flush(),
             Self::Stdout(out) => out.flush(),
         }
     }

@@ -118,6 +118,7 @@ impl RunFolder {
                 &part_path(&path, ordinal),
                 stream,
                 &told.index,
+                told.is_published,
             )?);
         }
         let folder = Self {
