@@ -11,7 +11,7 @@ use flate2::write::GzEncoder;
 use zstd::stream::write::Encoder as ZstdEncoder;
 
 use super::SinkError;
-use crate::disk::{Access, Disk, DiskError, DiskFile, Found, Open};
+use crate::disk::{self, Access, Disk, DiskError, DiskFile, Found, Open};
 use crate::plan::sink::Compression;
 
 /// Bytes gathered before each write.
@@ -106,24 +106,26 @@ impl Target {
 }
 
 impl Out {
-    fn create(disk: &Disk, path: &Path, compression: Compression) -> io::Result<Self> {
+    fn create(files: &Disk, path: &Path, compression: Compression) -> io::Result<Self> {
         // A link is followed, so that renaming replaces the file and not the link to it.
-        let target = match disk.look(path).map_err(said)? {
+        let target = match files.look(path).map_err(said)? {
             Found::Folder => return Err(io::ErrorKind::IsADirectory.into()),
-            Found::File(_) => disk.resolve(path).map_err(said)?,
+            Found::File(_) => files.resolve(path).map_err(said)?,
             Found::Nothing => path.to_owned(),
         };
         let name = target
             .file_name()
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it names no file"))?;
-        let folder = folder(&target);
-        disk.create_folder(folder, Access::Umask).map_err(said)?;
+        let folder = disk::above(&target);
+        files.create_folder(folder, Access::Umask).map_err(said)?;
         let beside = folder.join(beside_name(&name.to_string_lossy(), std::process::id()));
         // Left by a dead process that had our number.
-        disk.remove_file(&beside).map_err(said)?;
-        let file = disk.open(&beside, Open::New(Access::Umask)).map_err(said)?;
+        files.remove_file(&beside).map_err(said)?;
+        let file = files
+            .open(&beside, Open::New(Access::Umask))
+            .map_err(said)?;
         let place = Place {
-            disk: disk.clone(),
+            disk: files.clone(),
             beside,
             target,
             finished: false,
@@ -297,7 +299,9 @@ impl Place {
         self.disk.remove_file(&self.beside).map_err(said)?;
         self.finished = true;
         // The rename itself is durable only with the folder.
-        self.disk.sync_folder(folder(&self.target)).map_err(said)
+        self.disk
+            .sync_folder(disk::above(&self.target))
+            .map_err(said)
     }
 }
 
@@ -320,14 +324,6 @@ fn cannot_link(error: &io::Error) -> bool {
             | io::ErrorKind::PermissionDenied
             | io::ErrorKind::TooManyLinks
     )
-}
-
-/// The folder of a file.
-fn folder(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
 }
 
 impl Drop for Place {
