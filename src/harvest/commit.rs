@@ -118,7 +118,7 @@ async fn write(
                 &mut writer
                     .lock()
                     .unwrap_or_else(std::sync::PoisonError::into_inner),
-                group,
+                &group,
             )
         });
         match work.await {
@@ -199,7 +199,7 @@ impl Order {
     }
 }
 
-fn commit(store: &mut StreamStore, group: Vec<Staged>) -> Result<(), StoreError> {
+fn commit(store: &mut StreamStore, group: &[Staged]) -> Result<(), StoreError> {
     let pages = group.iter().map(|page| NewPage {
         partition: page.partition,
         page: page.page,

@@ -404,7 +404,7 @@ mod tests {
     fn a_run_without_a_beginning_is_no_run() {
         let disk = begun();
         disk.damage(&runs(Path::new(ROOT)).join("r/ledger"), |bytes| {
-            bytes.truncate(9)
+            bytes.truncate(9);
         });
         assert!(matches!(open(&disk), Err(StoreError::Unbegun { .. })));
     }

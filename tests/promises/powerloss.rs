@@ -48,14 +48,11 @@ struct Seen {
 fn lines(stream: usize, partition: u32, page: u32) -> String {
     // Of different lengths, one without records.
     let records = (partition + 2 * page) % 4;
-    (0..records)
-        .map(|n| {
-            format!(
-                "{{\"id\":\"{stream}-{partition}-{page}-{n}\",\"text\":\"{}\"}}\n",
-                "x".repeat(9 * (n as usize + 1))
-            )
-        })
-        .collect()
+    let line = |n: u32| {
+        let text = "x".repeat(9 * (n as usize + 1));
+        format!("{{\"id\":\"{stream}-{partition}-{page}-{n}\",\"text\":\"{text}\"}}\n")
+    };
+    (0..records).map(line).collect()
 }
 
 fn target_path(stream: usize) -> &'static Path {
