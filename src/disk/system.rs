@@ -171,6 +171,10 @@ impl FileHandle for SystemFile {
         Ok(())
     }
 
+    fn rewrite_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, at)
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data()
     }

@@ -149,8 +149,13 @@ impl Content {
                     };
                     let mut bytes = bytes.clone();
                     for (sector, bytes) in bytes.chunks_mut(SECTOR).enumerate() {
-                        if loss == Data::Zeroed || sector % 2 == 0 {
-                            bytes.fill(0);
+                        if loss == Data::Scattered && sector % 2 == 1 {
+                            continue;
+                        }
+                        // Where something was, that is still there; where nothing was, zeros are.
+                        let at = at + sector * SECTOR;
+                        for (byte, at) in bytes.iter_mut().zip(at..) {
+                            *byte = self.durable.get(at).copied().unwrap_or(0);
                         }
                     }
                     Change::Write(*at, bytes).apply(&mut left);
@@ -290,8 +295,13 @@ impl Platter {
 
     /// Writes at the end of a file.
     pub(super) fn append(&mut self, inode: Inode, bytes: &[u8]) {
+        self.write(inode, self.files[inode].now.len(), bytes);
+    }
+
+    /// Writes at a place in a file.
+    pub(super) fn write(&mut self, inode: Inode, at: usize, bytes: &[u8]) {
         let content = &mut self.files[inode];
-        let change = Change::Write(content.now.len(), bytes.to_vec());
+        let change = Change::Write(at, bytes.to_vec());
         change.apply(&mut content.now);
         content.pending.push(change);
     }

@@ -44,7 +44,9 @@ pub struct Ledger {
 /// What was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
-    /// Where the last good frame ends.
+    /// Where the last good frame begins.
+    pub last: u64,
+    /// Where it ends.
     pub good: u64,
     /// Where the file ends: what lies between was never committed.
     pub len: u64,
@@ -58,6 +60,21 @@ impl Ledger {
             end,
             is_broken: false,
         }
+    }
+
+    /// Goes on with a file that another process left: cuts what was never committed, and makes sure
+    /// of the last frame. The other may have died of a sync that failed; then the system shows
+    /// the frame, has not written it, and would not write it with the next sync either.
+    pub fn resume(file: DiskFile, extent: Extent) -> Result<Self, StoreError> {
+        if extent.len > extent.good {
+            file.set_len(extent.good)?;
+        }
+        let len = usize::try_from(extent.good - extent.last).unwrap_or(usize::MAX);
+        let mut frame = vec![0; len];
+        file.read_exact_at(&mut frame, extent.last)?;
+        file.rewrite_at(&frame, extent.last)?;
+        file.sync_data()?;
+        Ok(Self::new(file, extent.good))
     }
 
     /// Appends rows as one frame and syncs: when it returns they are committed. Says where they
@@ -127,7 +144,7 @@ pub fn read(
 ) -> Result<Extent, StoreError> {
     let len = file.len()?;
     let mut reader = BufReader::with_capacity(256 * 1024, file.range(0, len));
-    let mut good = 0;
+    let (mut last, mut good) = (0, 0);
     let mut rows = Vec::new();
     loop {
         let left = len - good;
@@ -149,7 +166,7 @@ pub fn read(
             visit(parse(text, at, file)?, place)?;
             at += line.len() as u64;
         }
-        good = at;
+        (last, good) = (good, at);
     }
     if let Some(later) = later_frame(file, good, len)? {
         return Err(StoreError::Corrupt {
@@ -158,7 +175,7 @@ pub fn read(
             what: format!("its rows go on at byte {later}"),
         });
     }
-    Ok(Extent { good, len })
+    Ok(Extent { last, good, len })
 }
 
 /// Reads the next frame's rows; false where there is no good one.

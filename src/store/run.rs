@@ -69,14 +69,7 @@ impl RunFolder {
         }
         let mut ledger = Ledger::new(disk.create_private(&path.join("ledger"))?, 0);
         ledger.commit(&[Row::RunStart(start.clone())])?;
-        disk.sync_folder(&path)?;
-        // The folders themselves, up to the root.
-        for folder in path.ancestors().skip(1) {
-            disk.sync_folder(folder)?;
-            if folder == root {
-                break;
-            }
-        }
+        sync_folders(disk, &path, root)?;
         let ledger = Arc::new(Mutex::new(ledger));
         let told = start.streams.iter().map(|_| Told::default()).collect();
         let folder = Self {
@@ -107,10 +100,8 @@ impl RunFolder {
             return Err(StoreError::Unbegun { path: place });
         };
         floor.check(disk, &path)?;
-        if extent.len > extent.good {
-            file.set_len(extent.good)?;
-            file.sync_data()?;
-        }
+        sync_folders(disk, &path, root)?;
+        let ledger = Ledger::resume(file, extent)?;
         let mut parts = Vec::new();
         for ((ordinal, stream), told) in start.streams.iter().enumerate().zip(&history.streams) {
             parts.push(Part::open(
@@ -124,7 +115,7 @@ impl RunFolder {
         let folder = Self {
             disk: disk.clone(),
             path,
-            ledger: Arc::new(Mutex::new(Ledger::new(file, extent.good))),
+            ledger: Arc::new(Mutex::new(ledger)),
         };
         Ok(folder.with(start, history.streams, parts, history.end, floor))
     }
@@ -175,6 +166,18 @@ impl RunFolder {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Brings the names in a run's folder to the disk, and that of the folder and of those above it up
+/// to the root, whoever made them.
+fn sync_folders(disk: &Disk, path: &Path, root: &Path) -> Result<(), DiskError> {
+    for folder in path.ancestors() {
+        disk.sync_folder(folder)?;
+        if folder == root {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Removes a run: the ledger first, so that no half of it is ever taken for a run.

@@ -477,3 +477,52 @@ fn any_call_may_fail_once_or_from_then_on() {
         }
     }
 }
+
+/// After a sync that failed Linux shows to the next process what never reached the disk, and calls
+/// the next sync of it a success.
+#[test]
+fn a_sync_that_failed_is_not_believed_by_the_next_process() {
+    let loss = Loss {
+        data: gleaner::sim::platter::Data::Lost,
+        names: gleaner::sim::platter::Names::Lost,
+    };
+    let fails = |disk: &SimDisk, at: u64, seen: &mut Seen| {
+        disk.set_trouble(Trouble::Once(at, ErrorKind::Other));
+        let ended = process(&disk.door(), seen);
+        let log = disk.log();
+        disk.kill();
+        let called = usize::try_from(at)
+            .ok()
+            .and_then(|at| log.get(at - 1).cloned());
+        called.map(|called| (called, ended.is_ok()))
+    };
+    for at in 1.. {
+        let Some((called, _)) = fails(&project(Lie::None), at, &mut Seen::default()) else {
+            break;
+        };
+        if !called.starts_with("sync") {
+            continue;
+        }
+        for cut in (1..).step_by(3) {
+            let disk = project(Lie::None);
+            let mut seen = Seen::default();
+            fails(&disk, at, &mut seen);
+            disk.set_trouble(Trouble::Power(cut));
+            let _ = process(&disk.door(), &mut seen);
+            let was_cut = disk.operations() >= cut;
+            disk.crash(loss);
+            let mut wrong = seen_from_outside(&disk, &seen);
+            match process(&disk.door(), &mut seen) {
+                Ok(()) => wrong.extend(at_the_end(&disk, &seen)),
+                Err(error) => wrong.push(format!("cannot go on: {error}")),
+            }
+            assert!(
+                wrong.is_empty(),
+                "{at} {called}, then cut at {cut}: {wrong:#?}"
+            );
+            if !was_cut {
+                break;
+            }
+        }
+    }
+}
