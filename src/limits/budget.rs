@@ -5,6 +5,7 @@
 //! trip shows that the request was not held up by more than J; abandoned, at `abandoned + W + J`.
 //! Two users of one permit then arrive at least W apart. `strict` uses receipts only.
 
+use self::told::Told;
 use super::calendar::Period;
 use super::cell::Pace;
 use super::jitter::Jitter;
@@ -29,6 +30,8 @@ pub(super) struct Budget {
     /// The state of its pace.
     tat: Moment,
     period: Option<Period>,
+    /// What the API says is left, while that is less than we would use (or is trusted).
+    told: Option<Told>,
     pause: Option<(Moment, Name)>,
 }
 
@@ -75,9 +78,14 @@ impl Budget {
             tat: self.tat,
             charged: false,
         };
+        let told = self.told(now.at, amount);
+        let trusted = rule.trust && self.told.is_some();
+        let counted = |ours: Answer| {
+            if trusted { told } else { ours.or_later(told) }
+        };
         let log = |budget: &mut Self| {
             let (out, window) = (budget.out_sum, rule.window);
-            budget.log.ask(now.at, rule.capacity, window, out, amount)
+            counted(budget.log.ask(now.at, rule.capacity, window, out, amount))
         };
         let answer = match &rule.kind {
             Kind::Slots if self.out_sum.saturating_add(amount) <= rule.capacity => Answer::Now,
@@ -89,7 +97,7 @@ impl Budget {
                 let out = self.out_sum;
                 let guard = jitter.abandoned();
                 let period = Period::at(&mut self.period, *unit, zone, now, guard, out);
-                let answer = period.ask(rule.capacity, amount, guard);
+                let answer = counted(period.ask(rule.capacity, amount, guard));
                 answer.or_later(self.spaced(rule, *pace, now, amount, &mut staged))
             }
             Kind::Bucket => {
@@ -265,6 +273,7 @@ impl Budget {
     /// What was sent and never answered may arrive until a margin from now.
     fn gone(&mut self, rule: &Rule, now: Moment, amount: u64, jitter: &Jitter) {
         let gone = now.plus(jitter.abandoned());
+        self.unsaid(amount);
         match &rule.kind {
             Kind::Slots => {}
             Kind::Window(_) => {
@@ -336,6 +345,7 @@ impl Budget {
         self.out.is_empty()
             && self.log.is_empty(now)
             && self.tat <= now
+            && self.told.as_ref().is_none_or(|told| told.until <= now)
             && self.pause.as_ref().is_none_or(|(until, _)| *until <= now)
             && self
                 .period
@@ -345,6 +355,9 @@ impl Budget {
 }
 
 mod stored;
+mod told;
+
+pub(super) use self::told::{Exchange, Heard};
 
 #[cfg(test)]
 mod tests;
