@@ -337,7 +337,11 @@ impl Stream {
             if !outcome.is_throttle() {
                 self.heed(under);
             }
-            pass.came(outcome.came(Some(status)));
+            pass.came(match outcome.came(Some(status)) {
+                // What the limits of its scope hold back is no matter of the host: others may ask it.
+                Came::Throttle if !self.run.plan.source.limits.is_empty() => Came::Answer,
+                came => came,
+            });
             return Ok(outcome);
         }
     }

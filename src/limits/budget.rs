@@ -33,7 +33,13 @@ pub(super) struct Budget {
     /// What the API says is left, while that is less than we would use (or is trusted).
     told: Option<Told>,
     pause: Option<(Moment, Name)>,
+    /// So many may be out since the last pause: one, and one more with every answer; 0 is any
+    /// number.
+    opening: u64,
 }
+
+/// As many out since a pause are no crowd any more, however wide the run.
+const OPEN: u64 = 64;
 
 /// An unanswered request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +78,12 @@ impl Budget {
             return Err(Held {
                 until: Answer::NotBefore(*until),
                 why: Wait::Pause { told: told.clone() },
+            });
+        }
+        if self.opening > 0 && self.out_since_pause() >= self.opening {
+            return Err(Held {
+                until: Answer::Unknown(now.at),
+                why: rule.wait.clone(),
             });
         }
         let mut staged = Staged {
@@ -188,6 +200,13 @@ impl Budget {
         }
     }
 
+    /// Those that were sent before it and are still out must not hold up the others.
+    fn out_since_pause(&self) -> u64 {
+        let ended = self.pause.as_ref().map_or(Moment(0), |(until, _)| *until);
+        let since = self.out.iter().filter(|out| out.sent >= ended);
+        since.count() as u64
+    }
+
     fn is_back(&mut self, sent: Moment, amount: u64) -> bool {
         let me = self.me;
         let found = |out: &Out| out.holder == me && out.sent == sent && out.amount == amount;
@@ -208,6 +227,10 @@ impl Budget {
         jitter: &Jitter,
     ) {
         let charged = self.is_back(sent, reserved);
+        let ended = self.pause.as_ref().map_or(Moment(0), |(until, _)| *until);
+        if self.opening > 0 && sent >= ended {
+            self.opening = (self.opening + 1) % OPEN;
+        }
         let on_time = !rule.strict && jitter.on_time(received.since(sent));
         let mut back = received.plus(rule.window);
         if on_time {
@@ -321,13 +344,15 @@ impl Budget {
     }
 
     /// Holds everything until `until`, unless it is held longer already. The pause uses up what
-    /// the spacing would allow at once, so that those who waited go one by one.
+    /// the spacing would allow at once, and one goes first, then more with each answer: those who
+    /// waited come in no crowd.
     pub(super) fn pause(&mut self, rule: &Rule, now: Moment, until: Moment, told: &Name) {
         let held_until = self.pause.as_ref().map_or(now, |(until, _)| *until);
         if until <= held_until.max(now) {
             return;
         }
         self.pause = Some((until, told.clone()));
+        self.opening = 1;
         match &rule.kind {
             Kind::Window(Some(pace)) | Kind::Calendar(_, _, Some(pace)) => {
                 self.tat = pace.drained(self.tat, until);

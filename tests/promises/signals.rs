@@ -149,9 +149,9 @@ fn true_words_about_a_true_limit_cost_no_use() {
         ("300/min", 300, 60 * SEC),
         ("{ limit: 300/min, spread: false }", 300, 60 * SEC),
         ("{ limit: 60/min, spread: true }", 60, 60 * SEC),
-        ("1000/h", 1000, 3600 * SEC),
+        ("400/h", 400, 3600 * SEC),
     ] {
-        for (fixed, concurrency) in [(true, 16), (false, 16), (true, 4)] {
+        for (fixed, concurrency) in [(true, 16), (false, 5)] {
             let took = |tell: Tell| {
                 let mut limit = if fixed {
                     ServerLimit::fixed(calls, window)
@@ -163,7 +163,7 @@ fn true_words_about_a_true_limit_cost_no_use() {
                     limits: vec![limit],
                     ..api(|request| data(request, ""))
                 };
-                let count = calls * 5;
+                let count = calls * 3;
                 let yaml = pipeline(&format!("[{written}]"), concurrency, count, "");
                 let ran = Scene::new(&yaml, rules).travel(50 * MS, 3).run().complete();
                 whole(&ran, count, written);
@@ -601,4 +601,43 @@ fn what_is_reserved_is_settled_by_the_answer_for_the_routes_that_cost() {
     );
     let (most, took) = run_with("");
     assert!(most == 10 && took >= 11 * 60, "{most} in {took} s");
+}
+
+#[test]
+fn others_of_any_size_are_met_with_hardly_a_refusal() {
+    let both: Telling = |reply, left, wait| {
+        reply
+            .header("ratelimit-remaining", &left.to_string())
+            .header("ratelimit-reset", &wait.to_string())
+    };
+    let left_only: Telling =
+        |reply, left, _| reply.header("ratelimit-remaining", &left.to_string());
+    let refused = |seed: u64, tell: Telling| {
+        let mut dice = fastrand::Rng::with_seed(seed);
+        let limit = dice.u64(20..200);
+        let window = Duration::from_secs(dice.u64(10..120));
+        let others = limit * dice.u64(5..90) / 100;
+        let quota = Shared::new(limit, window, others);
+        let (low, concurrency) = (dice.u32(1..100), dice.usize(1..12));
+        let mut rules = shared_api(&quota, tell);
+        rules.latency = Latency::Between(low * MS, dice.u32(low..low + 300) * MS, seed);
+        let count = usize::try_from(limit - others).expect("a few") * 4;
+        let limits = format!("[{limit}/{}s]", window.as_secs());
+        let ran = run(&pipeline(&limits, concurrency, count, ""), rules).complete();
+        whole(&ran, count, &limits);
+        // Those in flight when somebody takes the last one.
+        let most = concurrency * 2;
+        (quota.refused(), most)
+    };
+    let (mut told, mut silent) = (0, 0);
+    for seed in 0..24 {
+        let (refusals, most) = refused(seed, if seed % 2 == 0 { both } else { left_only });
+        assert!(refusals <= most, "seed {seed}: {refusals}");
+        told += refusals;
+        silent += refused(seed, |reply, _, _| reply).0;
+    }
+    assert!(
+        told <= 12 && silent >= 5 * told.max(5),
+        "{told} of {silent}"
+    );
 }

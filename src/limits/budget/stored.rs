@@ -87,6 +87,7 @@ impl Budget {
             Some((until, told)) => (until.0, &told[..told.floor_char_boundary(TOLD)]),
             None => (0, ""),
         };
+        put(self.opening);
         put(until);
         put(told.len() as u64);
         bytes.extend_from_slice(told.as_bytes());
@@ -129,6 +130,7 @@ impl Budget {
                 seen: Moment(take(bytes)?),
             }),
         };
+        let opening = take(bytes)?;
         let until = Moment(take(bytes)?);
         let length = usize::try_from(take(bytes)?).ok()?;
         let told = bytes.split_off(..length)?;
@@ -141,6 +143,7 @@ impl Budget {
             tat,
             period,
             told: heard,
+            opening,
             pause: (until > Moment(0)).then_some((until, told)),
         })
     }
@@ -177,6 +180,7 @@ impl Budget {
             seen: Moment(0),
             ..told
         });
+        budget.opening = self.opening;
         budget.pause = self.pause.map(|(until, told)| (here(until), told));
         budget
     }
