@@ -241,6 +241,12 @@ mod tests {
             0,
             7,
         );
+        budget.told = Some(Told {
+            left: 7000,
+            until: Moment(150 * S),
+            guard: 1000,
+            seen: Moment(101 * S),
+        });
         let bytes = budget.encode();
         let again = Budget::decode(&bytes, 1).unwrap();
         assert_eq!(format!("{again:?}"), format!("{budget:?}"));

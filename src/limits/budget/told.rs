@@ -198,3 +198,206 @@ fn guard(by_others: u64, left: u64, trip: u64, passed: u64) -> u64 {
     let share = u64::try_from(share).unwrap_or(u64::MAX);
     share.saturating_add(CALL).min(CALL.max(left / SHARE))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::moment::Now;
+    use crate::plan::limit::{CalendarUnit, Counting, LimitPlan, SignalsPlan};
+
+    const S: u64 = SECOND;
+
+    fn now(seconds: u64) -> Now {
+        let start: jiff::Timestamp = "2026-11-22T10:00:00Z".parse().unwrap();
+        let passed = jiff::SignedDuration::from_secs(seconds.cast_signed());
+        Now {
+            at: Moment(seconds * S),
+            calendar: start + passed,
+        }
+    }
+
+    fn plan(written: &str) -> LimitPlan {
+        LimitPlan::parse(written).unwrap()
+    }
+
+    /// A budget and its requests, all sent at once and answered a tenth of a second later.
+    struct One {
+        rule: Rule,
+        budget: Budget,
+        jitter: Jitter,
+    }
+
+    impl One {
+        fn new(plan: &LimitPlan) -> Self {
+            Self {
+                rule: Rule::new(plan),
+                budget: Budget::of(1),
+                jitter: Jitter::default(),
+            }
+        }
+
+        fn ask(&mut self, at: u64) -> Option<Answer> {
+            let staged = self.budget.ask(&self.rule, now(at), CALL, &self.jitter);
+            staged.err().map(|held| held.until)
+        }
+
+        fn send(&mut self, at: u64) {
+            let staged = self.budget.ask(&self.rule, now(at), CALL, &self.jitter);
+            self.budget
+                .take(&self.rule, now(at), CALL, staged.expect("it may go"));
+        }
+
+        /// The one that was sent at `at` hears that so much is left.
+        fn hear(&mut self, at: u64, left: Option<u64>, resets_in: Option<u64>) {
+            let (sent, received) = (Moment(at * S), Moment(at * S + S / 10));
+            let cost = (CALL, CALL);
+            self.budget
+                .answered(&self.rule, sent, received, cost, &self.jitter);
+            let exchange = Exchange {
+                sent,
+                received,
+                cost: CALL,
+            };
+            let heard = left.map(|left| Heard {
+                remaining: left * CALL,
+                resets_in: resets_in.map(|wait| wait * S),
+            });
+            self.budget.heard(&self.rule, exchange, heard, &self.jitter);
+        }
+
+        fn left(&self) -> Option<u64> {
+            self.budget.told.map(|told| told.left / CALL)
+        }
+    }
+
+    #[test]
+    fn our_own_use_is_no_news() {
+        let mut one = One::new(&plan("100/h"));
+        for _ in 0..8 {
+            one.send(10);
+        }
+        // Eight are out, and answered out of order: each counts those that arrived before it.
+        for left in [93, 97, 92, 99, 98, 94, 96, 95] {
+            one.hear(10, Some(left), Some(3600));
+            assert_eq!(one.left(), None, "{left}");
+        }
+        // One less can only be somebody else's.
+        one.send(11);
+        one.hear(11, Some(90), Some(3599));
+        assert_eq!(one.left(), Some(90));
+    }
+
+    #[test]
+    fn the_least_that_was_told_counts_less_what_is_out() {
+        let mut one = One::new(&plan("100/h"));
+        for _ in 0..4 {
+            one.send(10);
+        }
+        one.hear(10, Some(5), Some(600));
+        // Three are out, and one is kept back.
+        assert_eq!(one.ask(11), None);
+        one.hear(10, Some(3), Some(600));
+        assert_eq!(
+            (one.left(), one.ask(11)),
+            (Some(3), Some(Answer::NotBefore(Moment(611 * S + S / 10))))
+        );
+        // It arrived before the last one did.
+        one.hear(10, Some(4), Some(600));
+        assert_eq!((one.left(), one.ask(11)), (Some(3), None));
+        // One that does not say is taken to have been counted after.
+        one.hear(10, None, None);
+        assert_eq!(one.left(), Some(2));
+        one.send(12);
+        assert!(one.ask(12).is_some());
+        one.budget
+            .abandoned(&one.rule, Moment(12 * S), Moment(30 * S), CALL, &one.jitter);
+        assert_eq!(one.left(), Some(1));
+        assert!(one.ask(600).is_some());
+    }
+
+    #[test]
+    fn after_the_reset_one_goes_alone_and_its_answer_tells() {
+        let mut one = One::new(&plan("100/h"));
+        one.send(10);
+        one.hear(10, Some(0), Some(600));
+        assert!(one.ask(611).is_some());
+        one.send(612);
+        assert_eq!(one.ask(612), Some(Answer::Unknown(Moment(612 * S))));
+        let again = one.budget.clone();
+        // All is new, and ours.
+        one.hear(612, Some(99), Some(3600));
+        assert_eq!((one.left(), one.ask(613)), (None, None));
+        // Others were faster.
+        one.budget = again.clone();
+        one.hear(612, Some(0), Some(3600));
+        assert!(one.left() == Some(0) && one.ask(613).is_some());
+        // The API says nothing any more.
+        one.budget = again;
+        one.hear(612, None, None);
+        assert_eq!((one.left(), one.ask(613)), (None, None));
+    }
+
+    #[test]
+    fn what_came_back_just_now_is_remembered() {
+        // A permit comes back while the answer that counts it is on its way.
+        let mut one = One::new(&plan("3/10s"));
+        for at in [1, 1, 9] {
+            one.send(at);
+            one.hear(at, None, None);
+        }
+        one.send(12);
+        assert!(one.budget.log.since(Moment(10 * S)) == Some(3 * CALL));
+        one.hear(12, Some(0), Some(1));
+        assert_eq!(one.left(), None);
+    }
+
+    #[test]
+    fn of_a_calendar_quota_what_is_told_of_another_window_is_not_heard() {
+        let counting = Counting::Calendar(CalendarUnit::Hour, jiff::tz::TimeZone::UTC);
+        let mut one = One::new(&LimitPlan {
+            counting,
+            ..plan("100/h")
+        });
+        one.send(1800);
+        one.hear(1800, Some(99), None);
+        assert_eq!(one.left(), None);
+        one.send(1801);
+        // It starts anew in twenty minutes: some other window.
+        one.hear(1801, Some(3), Some(1200));
+        assert_eq!(one.left(), None);
+        one.send(1802);
+        one.hear(1802, Some(40), Some(1798));
+        assert_eq!(one.left(), Some(40));
+        one.send(3599);
+        // The hour is over when its answer is heard.
+        assert_eq!(one.ask(3602), Some(Answer::Unknown(Moment(3602 * S))));
+        one.hear(3599, Some(39), None);
+        assert_eq!(one.ask(3603), None);
+    }
+
+    #[test]
+    fn a_trusted_word_stands_in_the_place_of_the_log() {
+        let signals = SignalsPlan {
+            trust: true,
+            ..SignalsPlan::default()
+        };
+        let mut one = One::new(&LimitPlan {
+            signals,
+            ..plan("2/h")
+        });
+        one.send(10);
+        one.hear(10, Some(50), Some(600));
+        for _ in 0..50 {
+            one.send(11);
+        }
+        assert!(one.ask(11).is_some());
+        for _ in 0..50 {
+            one.hear(11, Some(0), Some(599));
+        }
+        // The log is far above two an hour; the API has counted anew.
+        one.send(613);
+        assert!(one.ask(613).is_some());
+        one.hear(613, Some(99), Some(3600));
+        assert_eq!(one.ask(614), None);
+    }
+}
