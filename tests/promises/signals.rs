@@ -378,14 +378,21 @@ fn github_says_in_the_body_what_is_left_of_its_points() {
             at / 60 % 60,
             at % 60
         );
+        let n = request.param("n").expect("a number");
         let body = format!(
-            r#","rateLimit":{{"limit":500,"remaining":{points},"resetAt":"{reset}","cost":2}}"#
+            r#"{{"data":{{"nodes":[{{"n":{n}}}],"rateLimit":{{"limit":500,"remaining":{points},"resetAt":"{reset}","cost":2}}}}}}"#
         );
-        data(request, &body).header("date", date)
+        SimReply::json(200, body).header("date", date)
     });
-    let limits = "[{ limit: 500 points/h, signals: { remaining: body.rateLimit.remaining, reset: body.rateLimit.resetAt } }]";
-    let more = "    cost: { points: { at_most: 5, actual: body.rateLimit.cost } }\n";
-    let ran = run(&pipeline(limits, 6, 200, more), rules).complete();
+    let limits = "[{ limit: 500 points/h, signals: { remaining: body.data.rateLimit.remaining, reset: body.data.rateLimit.resetAt } }]";
+    let more = "    cost: { points: { at_most: 5, actual: body.data.rateLimit.cost } }\n";
+    let yaml = pipeline(limits, 6, 200, more)
+        .replace(
+            "get: /a/{{ n }}",
+            "post: /a/{{ n }}\n    body: { json: { query: q } }",
+        )
+        .replace("records: data", "records: data.nodes");
+    let ran = run(&yaml, rules).complete();
     whole(&ran, 200, "all");
     assert_eq!(*refused.lock().expect("no panic"), 0);
     // 100 points of the first hour, 300 of the second.
