@@ -52,7 +52,7 @@ pub(super) fn given_up(
     let causes = vec![format!("asked {request}"), tried];
     let message = at(place, &trouble.message);
     if let Some((told, most)) = too_long {
-        return asks_too_much(message, causes, told, most);
+        return asks_too_much(&message, causes, told, most);
     }
     if refused_repeat {
         return failed(
@@ -88,7 +88,7 @@ pub(super) fn given_up(
 
 /// The API asks to wait `told`, and nobody waits longer than `most`.
 pub(super) fn asks_too_much(
-    message: String,
+    message: &str,
     causes: Vec<String>,
     told: Duration,
     most: Duration,

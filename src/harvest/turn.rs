@@ -92,8 +92,8 @@ impl Stream {
         };
         let silent = |turn: &Turn| turn.why == Wait::Concurrency;
         let most = self.run.plan.source.retry.max_wait;
-        let (gives_up, mut given_up) = tokio::sync::oneshot::channel();
-        let mut gives_up = Some(gives_up);
+        let (tells, mut too_long) = tokio::sync::oneshot::channel();
+        let mut tells = Some(tells);
         let taken = self.run.limits.permit(
             needs,
             |turn| {
@@ -102,10 +102,10 @@ impl Stream {
                     .map(|at| at.saturating_duration_since(clock.now()));
                 if let (Wait::Pause { told }, Some(wait)) = (&turn.why, wait)
                     && wait > most
-                    && let Some(gives_up) = gives_up.take()
+                    && let Some(tells) = tells.take()
                 {
                     // Nobody listens only where the wait is over.
-                    let _ = gives_up.send((told.clone(), wait));
+                    let _ = tells.send((told.clone(), wait));
                 }
                 if !silent(turn) {
                     let until = turn.until.map(|at| clock.calendar_at(at));
@@ -131,8 +131,8 @@ impl Stream {
         let taken = async {
             tokio::select! {
                 permit = taken => Ok(permit),
-                Ok((told, wait)) = &mut given_up => {
-                    Err(trouble::asks_too_much(trouble::at(place, &told), Vec::new(), wait, most))
+                Ok((told, wait)) = &mut too_long => {
+                    Err(trouble::asks_too_much(&trouble::at(place, &told), Vec::new(), wait, most))
                 }
             }
         };

@@ -2,7 +2,6 @@
 
 use super::names::Judge;
 use super::scope::Scope;
-use crate::plan::language::Expr;
 use crate::plan::limit::{Left, SignalsPlan};
 use crate::spec::at::At;
 use crate::spec::source::SignalsSpec;
@@ -24,20 +23,15 @@ pub(super) fn signals(judge: &mut Judge<'_>, written: &At<SignalsSpec>) -> Optio
         return None;
     }
     // All of them are judged, so that all mistakes are told at once.
-    let [remaining, used, reset, pause] = all.map(|one| expr(judge, one.as_ref()));
-    let left = match (remaining?, used?) {
-        (Some(remaining), _) => Some(Left::Remaining(remaining)),
-        (None, used) => used.map(Left::Used),
-    };
+    let judged = all.map(|one| one.as_ref().map(|at| judge.expr(at, &Scope::signals())));
+    if judged.iter().any(|one| matches!(one, Some(None))) {
+        return None;
+    }
+    let [remaining, used, reset, pause] = judged.map(Option::flatten);
     Some(SignalsPlan {
-        left,
-        reset: reset?,
-        pause: pause?,
+        left: remaining.map(Left::Remaining).or(used.map(Left::Used)),
+        reset,
+        pause,
         trust,
     })
-}
-
-/// The expression, if one is written; nothing where it is wrong.
-fn expr(judge: &mut Judge<'_>, written: Option<&At<String>>) -> Option<Option<Expr>> {
-    written.map_or(Some(None), |at| judge.expr(at, &Scope::signals()).map(Some))
 }
