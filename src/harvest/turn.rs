@@ -136,7 +136,7 @@ impl Stream {
                 }
             }
         };
-        let permit = self.run.until_stopped(taken).await?;
+        let permit = self.run.until_stopped(taken).await.flatten();
         for message in self.run.limits.notices() {
             self.emit(Fact::Noticed {
                 stream: self.name.clone(),
