@@ -1,5 +1,6 @@
 //! A run's own folder under `.gleaner/runs/`: made, opened again, removed.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -37,6 +38,8 @@ pub struct OpenRun {
 #[derive(Debug, Default)]
 struct Told {
     index: Index,
+    /// Partitions that began again, and how many rows there were before.
+    superseded: HashMap<u32, usize>,
     intents: Vec<PublishIntent>,
     is_published: bool,
 }
@@ -99,6 +102,9 @@ impl RunFolder {
         let Some(start) = history.start else {
             return Err(StoreError::Unbegun { path: place });
         };
+        for told in &mut history.streams {
+            told.index.supersede_all(&told.superseded);
+        }
         floor.check(disk, &path)?;
         sync_folders(disk, &path, root)?;
         let ledger = Ledger::resume(file, extent)?;
@@ -229,7 +235,8 @@ impl History {
                 let told = self
                     .of(&row.stream)
                     .ok_or_else(|| wrong("an unknown stream"))?;
-                told.index.supersede(row.partition);
+                let rows = told.index.rows().len();
+                told.superseded.insert(row.partition, rows);
             }
             Row::PublishIntent(row) => {
                 let told = self
