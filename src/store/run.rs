@@ -446,6 +446,23 @@ mod tests {
     }
 
     #[test]
+    fn a_part_that_became_an_output_is_not_written_any_more() {
+        let disk = begun();
+        let output = Path::new("/p/b.ndjson");
+        disk.door().link(&part(), output).unwrap();
+        let whole = disk.read(output).unwrap();
+        let b = &mut open(&disk).unwrap().streams[1];
+        b.supersede(1).unwrap();
+        // Cut to the pages that are left, and written to.
+        let b = &mut open(&disk).unwrap().streams[1];
+        b.commit(vec![page(1, 0, "{\"n\":7}\n")]).unwrap();
+        assert_eq!(disk.read(output).unwrap(), whole);
+        assert_eq!(disk.read(&part()).unwrap().len(), whole.len());
+        assert!(disk.read(&part()).unwrap().ends_with(b"{\"n\":7}\n"));
+        assert_eq!(disk.files().len(), 4, "{:?}", disk.files().keys());
+    }
+
+    #[test]
     fn room_is_left_on_the_disk() {
         let disk = begun();
         let floor = Floor::new(1 << 20);
