@@ -49,6 +49,19 @@ pub fn runs(root: &Path) -> PathBuf {
     root.join(".gleaner").join("runs")
 }
 
+/// What the run `id` runs, without opening it for work.
+pub fn start(disk: &Disk, root: &Path, id: &str) -> Result<RunStart, StoreError> {
+    let place = runs(root).join(id).join("ledger");
+    match disk.open(&place, Open::Read) {
+        Ok(file) => match ledger::first(&file)? {
+            Some(Row::RunStart(start)) => Ok(start),
+            _ => Err(StoreError::Unbegun { path: place }),
+        },
+        Err(error) if error.is_missing() => Err(StoreError::Unbegun { path: place }),
+        Err(error) => Err(error.into()),
+    }
+}
+
 impl RunFolder {
     /// Makes the folder of run `id` below the project root, with an empty part for each stream,
     /// all of it on the disk when this returns.
