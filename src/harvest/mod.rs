@@ -12,6 +12,7 @@ mod budget;
 mod circuit;
 mod commit;
 mod computed;
+mod digest;
 mod hosts;
 mod key;
 mod names;

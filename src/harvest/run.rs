@@ -1,7 +1,9 @@
 //! What all streams of a run share: the world, rendered auth, limits, budget.
 
 use std::future::Future;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use url::Url;
 
@@ -11,6 +13,7 @@ use super::names::Names;
 use super::partitions::Files;
 use super::secrets::Secrets;
 use super::{Options, World};
+use crate::clock::Instant;
 use crate::failure::{Exit, Failure};
 use crate::fetch::credentials::{CredentialProblem, Credentials};
 use crate::fetch::origin::Policy;
@@ -18,6 +21,9 @@ use crate::limits::{Book, BookProblem, Limits};
 use crate::plan::language::{LanguageProblem, Template};
 use crate::plan::limit::{LimitPlan, LimitWhen};
 use crate::plan::{AuthPlan, Plan};
+
+/// How long answers in flight are waited for when somebody asks to stop.
+const GRACE: Duration = Duration::from_secs(8);
 
 /// What all streams of a run share.
 #[derive(Debug)]
@@ -54,6 +60,8 @@ pub(super) struct Run {
     pub(super) seed: u64,
     waits: AtomicU64,
     reached: AtomicBool,
+    /// Until when what is in flight may end, once somebody asked to stop.
+    grace: OnceLock<Instant>,
 }
 
 impl Run {
@@ -145,6 +153,7 @@ impl Run {
             seed,
             waits: AtomicU64::new(0),
             reached: AtomicBool::new(false),
+            grace: OnceLock::new(),
         })
     }
 
@@ -162,6 +171,27 @@ impl Run {
             biased;
             done = work => Ok(done),
             () = stopped(&mut stop) => Err(interrupted()),
+        }
+    }
+
+    /// `work` that has been sent: asked to stop, it gets a moment to come to its end, for its
+    /// answer has been paid for.
+    pub(super) async fn in_flight<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Box<Failure>> {
+        let clock = self.world.clock;
+        let mut stop = self.world.stop.clone();
+        let over = async {
+            stopped(&mut stop).await;
+            clock
+                .sleep_until(*self.grace.get_or_init(|| clock.now() + GRACE))
+                .await;
+        };
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            () = over => Err(interrupted()),
         }
     }
 
@@ -192,7 +222,7 @@ pub(super) fn interrupted() -> Box<Failure> {
         exit: Exit::Interrupted,
         message: "stopped before it was complete".to_owned(),
         causes: Vec::new(),
-        hint: Some("what was published before is untouched; run again when you like".to_owned()),
+        hint: Some("what was published before is untouched; run again to continue".to_owned()),
     })
 }
 
