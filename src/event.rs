@@ -145,6 +145,11 @@ pub enum Fact {
         /// What.
         message: String,
     },
+    /// Something worth knowing of the run as a whole.
+    RunNoticed {
+        /// What.
+        message: String,
+    },
     /// A stream failed; its target is left as it was.
     StreamFailed {
         /// The stream.

@@ -86,15 +86,6 @@ pub(super) struct Committer {
     queue: mpsc::Sender<Staged>,
 }
 
-/// What a stream's writer leaves.
-#[derive(Debug)]
-pub(super) struct Committed {
-    /// The stream on disk.
-    pub(super) store: StreamStore,
-    /// Where each page of this walk is.
-    pub(super) index: Index,
-}
-
 /// The writer is gone; its task says why.
 #[derive(Debug)]
 pub(super) struct WriterGone;
@@ -115,7 +106,7 @@ impl Committer {
         stream: Name,
         clock: Clock,
         events: Events,
-    ) -> (Self, JoinHandle<Result<Committed, StoreError>>) {
+    ) -> (Self, JoinHandle<Result<StreamStore, StoreError>>) {
         let (queue, pages) = mpsc::channel(QUEUE);
         let writer = Writer {
             store: Arc::new(Mutex::new(store)),
@@ -159,7 +150,7 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(mut self, mut pages: mpsc::Receiver<Staged>) -> Result<Committed, StoreError> {
+    async fn run(mut self, mut pages: mpsc::Receiver<Staged>) -> Result<StreamStore, StoreError> {
         let mut order = Order::default();
         let mut open = true;
         while open {
@@ -208,12 +199,12 @@ impl Writer {
         self.synced().await?;
         self.commit();
         self.synced().await?;
-        let store = Arc::into_inner(self.store)
-            .map(|store| store.into_inner().unwrap_or_else(PoisonError::into_inner));
-        Ok(Committed {
-            store: store.expect("the last blocking call has ended"),
-            index: self.index,
-        })
+        let store = Arc::into_inner(self.store).map(Mutex::into_inner);
+        let mut store = store
+            .expect("the last blocking call has ended")
+            .unwrap_or_else(PoisonError::into_inner);
+        store.walked(self.index);
+        Ok(store)
     }
 
     /// What comes next; nothing new before `until` is [`Came::Late`].
@@ -397,6 +388,10 @@ impl Order {
 mod tests {
     use super::super::budget::Budget;
     use super::*;
+    use crate::disk::Disk;
+    use crate::store::row::{Identity, RunStart};
+    use crate::store::run::RunFolder;
+    use crate::store::space::Floor;
 
     async fn page(place: (u32, u32), lines: Vec<u8>) -> Staged {
         let reservation = Budget::default().reserve().await.expect("room");
@@ -446,29 +441,34 @@ mod tests {
     async fn an_early_page_without_records_gives_its_room_back() {
         let folder = tempfile::tempdir().expect("a folder");
         let clock = Clock::system();
-        let (committer, writer) = Committer::start(
-            Part::create(&folder.path().join("part")).expect("a part"),
-            "items".into(),
-            clock,
-            Events::new(clock, |_| {}),
-        );
+        let disk = Disk::system();
+        let (version, program) = RunStart::versions();
+        let start = RunStart {
+            version,
+            program,
+            pipeline: "p".to_owned(),
+            identity: Identity::default(),
+            started: clock.calendar(),
+            until: clock.calendar(),
+            seed: 0,
+            streams: vec!["items".into()],
+            options: serde_json::Map::new(),
+        };
+        let open = RunFolder::create(&disk, folder.path(), "r", start, &Floor::new(0));
+        let store = open.expect("a run").streams.pop().expect("a stream");
+        let events = Events::new(clock, |_| {});
+        let (committer, writer) = Committer::start(store, "items".into(), clock, events);
         let budget = Budget::default();
         budget.learn(usize::MAX);
-        let empty = |page, reservation| Staged {
-            partition: 0,
-            page,
-            lines: Vec::new(),
-            records: 0,
-            _reservation: reservation,
-        };
         for page in [1, 0] {
             let room = clock.timeout_at(clock.now() + 10 * GROUP_TIME, budget.reserve());
             let room = room.await.expect("no deadlock").expect("room");
-            committer.commit(empty(page, room)).await.expect("a writer");
+            let empty = staged((0, page), Vec::new(), room);
+            committer.commit(empty).await.expect("a writer");
         }
         drop(committer);
         let written = writer.await.expect("no panic").expect("a disk");
-        assert_eq!(written.index.rows().len(), 2);
+        assert_eq!(written.index().rows().len(), 2);
     }
 
     #[tokio::test]

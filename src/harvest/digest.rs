@@ -10,6 +10,9 @@ use crate::fetch::{link, origin};
 use crate::plan::paging::{Paging, TokenFrom};
 use crate::store::{self, row::Facts};
 
+/// The name under which the beginning of a record is written down that has no keyset field.
+const WITHOUT: &str = "without";
+
 /// What the walk asks of a page. Captured texts are raw JSON.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Digest {
@@ -125,12 +128,15 @@ impl Stream {
                 Some(Last::Value(value)) => Some(value.clone()),
                 _ => None,
             },
-            without: match &digest.last {
-                Some(Last::Without(record)) => Some(record.clone()),
-                _ => None,
-            },
-            content: Some(digest.content),
+            content: Some(format!("{:016x}", digest.content)),
             ended: digest.ended,
+            more: match &digest.last {
+                Some(Last::Without(record)) => {
+                    serde_json::Map::from_iter([(WITHOUT.to_owned(), record.as_str().into())])
+                }
+                _ => serde_json::Map::new(),
+            },
+            ..Facts::default()
         }
     }
 }
@@ -141,13 +147,13 @@ impl Digest {
         let facts = &page.facts;
         Some(Self {
             count: u64::from(page.records),
-            content: facts.content?,
+            content: u64::from_str_radix(facts.content.as_ref()?, 16).ok()?,
             ended: facts.ended,
             wanted: facts.wanted.clone(),
             next: facts.next.clone(),
-            last: match (&facts.last, &facts.without) {
+            last: match (&facts.last, facts.more.get(WITHOUT)) {
                 (Some(value), _) => Some(Last::Value(value.clone())),
-                (None, Some(record)) => Some(Last::Without(record.clone())),
+                (None, Some(record)) => Some(Last::Without(record.as_str()?.to_owned())),
                 (None, None) => None,
             },
         })

@@ -136,10 +136,9 @@ impl Options {
     pub fn estimate(streams: Vec<String>, probe: bool) -> Self {
         Self {
             streams,
-            limit_records: None,
             dry: true,
             offline: !probe,
-            limits: None,
+            ..Self::default()
         }
     }
 }

@@ -1,12 +1,12 @@
 //! Publish: a stream's committed records become its files, whole or not at all.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use super::commit::Committed;
 use super::computed::Computed;
 use super::partitions::Partition;
 use super::rows::{Repeats, Rows};
+use super::standing;
 use super::stream::Stream;
 use super::summary::FileSummary;
 use super::targets::Targets;
@@ -17,6 +17,11 @@ use crate::plan::ColumnFrom;
 use crate::plan::language::Template;
 use crate::plan::sink::{SinkFormat, SinkPlan};
 use crate::sink::{self, Extra, Row, SinkError, Target};
+use crate::store::StoreError;
+use crate::store::error::disk_hint;
+use crate::store::row::PublishIntent;
+use crate::store::state::State;
+use crate::store::stream::StreamStore;
 
 /// What a stream's publish came to.
 #[derive(Debug)]
@@ -25,6 +30,8 @@ pub(super) struct Published {
     pub(super) files: Vec<FileSummary>,
     /// Records left out because a later one had the same key.
     pub(super) repeats: u64,
+    /// Whether an earlier attempt did it.
+    pub(super) before: bool,
 }
 
 /// Why a publish failed.
@@ -49,11 +56,12 @@ impl PublishError {
 /// Judges `expect`, then writes every file of the stream.
 pub(super) async fn publish(
     stream: &Arc<Stream>,
-    mut committed: Committed,
+    mut store: StreamStore,
     targets: Targets,
+    state: Option<Arc<Mutex<State>>>,
 ) -> Result<Published, Box<Failure>> {
-    committed.index.sort();
-    let records = committed.index.records();
+    store.sort();
+    let records = store.index().records();
     if stream.run.options.limit_records.is_none()
         && let Some(least) = stream.plan().expect.min_records
         && records < least
@@ -65,7 +73,16 @@ pub(super) async fn publish(
     }
     let worker = stream.clone();
     // Reading, projecting and writing files blocks.
-    let work = tokio::task::spawn_blocking(move || write_all(&worker, &committed, &targets));
+    let work = tokio::task::spawn_blocking(move || {
+        // What an earlier attempt wrote may have been changed since.
+        store.check().map_err(StoreError::into_failure)?;
+        let published = write_all(&worker, &store, &targets)?;
+        if targets.is_files() {
+            let files = placed(&store, &published);
+            standing::published_now(&worker.run, state.as_ref(), &mut store, &files)?;
+        }
+        Ok::<_, Box<Failure>>(published)
+    });
     let published = match work.await {
         Ok(published) => published?,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
@@ -83,29 +100,45 @@ pub(super) async fn publish(
 
 fn write_all(
     stream: &Stream,
-    committed: &Committed,
+    store: &StreamStore,
     targets: &Targets,
 ) -> Result<Published, Box<Failure>> {
     let plan = stream.plan();
     let rows = Rows {
         run: &stream.run,
         plan,
-        part: &committed.part,
-        index: &committed.index,
+        part: store.part(),
+        index: store.index(),
         most: stream.run.options.limit_records.unwrap_or(u64::MAX),
     };
     let failed = |error: PublishError| failure(stream, &error);
     let repeats = rows.repeats().map_err(|e| failed(e.into()))?;
     let mut files = Vec::new();
     for (at, (sink, target)) in plan.sinks.iter().zip(&targets.0).enumerate() {
-        // The last may take the part itself: nobody reads it again.
-        let last = at + 1 == plan.sinks.len();
+        // The last may take the part itself: nobody reads it again, unless what went to standard
+        // output has to be told again.
+        let last = at + 1 == plan.sinks.len() && targets.is_files();
         files.push(write_one(&rows, &repeats, sink, target, last).map_err(failed)?);
     }
     Ok(Published {
         files,
         repeats: repeats.count(),
+        before: false,
     })
+}
+
+/// The files as the state knows them.
+fn placed(store: &StreamStore, published: &Published) -> Vec<(PublishIntent, u64)> {
+    let files = published.files.iter().map(|file| {
+        let intent = PublishIntent {
+            stream: store.name().into(),
+            target: file.path.display().to_string(),
+            size: file.bytes,
+            crc: file.crc,
+        };
+        (intent, file.rows)
+    });
+    files.collect()
 }
 
 fn write_one(
@@ -159,6 +192,7 @@ fn write_one(
         path: target.shown(),
         rows: written.rows,
         bytes: written.bytes,
+        crc: written.crc,
     })
 }
 
@@ -194,16 +228,16 @@ fn copy(rows: &Rows<'_>, target: &Target, last: bool) -> Result<FileSummary, Pub
     let is_whole = ranges.iter().map(|(start, end)| end - start).sum::<u64>() == rows.part.len()
         && ranges.len() == 1;
     if !(is_whole && last && out.adopt(rows.part.path())?) {
-        let part = rows.part.reader().map_err(io::Error::other)?;
         for (start, end) in ranges {
-            out.copy(&part, start, end)?;
+            out.copy(rows.part.file(), start, end)?;
         }
     }
-    let bytes = out.finish()?;
+    let (bytes, crc) = out.finish()?;
     Ok(FileSummary {
         path: target.shown(),
         rows: rows.index.records(),
         bytes,
+        crc: crc.unwrap_or_else(|| rows.index.crc()),
     })
 }
 
@@ -247,25 +281,10 @@ fn failure(stream: &Stream, error: &PublishError) -> Box<Failure> {
 
 /// A file that cannot be made or written.
 pub(super) fn disk_failure(error: &DiskError) -> Box<Failure> {
-    let hint = match error.source.kind() {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "the folder is not writable: change its permissions or the sink's path"
-        }
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "the disk is full: free some space and run again"
-        }
-        io::ErrorKind::NotADirectory
-        | io::ErrorKind::IsADirectory
-        | io::ErrorKind::AlreadyExists => {
-            "a file stands where a folder is needed, or the reverse: change the sink's path"
-        }
-        io::ErrorKind::NotFound => "no file can be made there: change the sink's path",
-        _ => "look at the disk and run again",
-    };
     Box::new(Failure {
         exit: Exit::Disk,
         message: error.to_string(),
         causes: vec![error.source.to_string()],
-        hint: Some(hint.to_owned()),
+        hint: Some(disk_hint(error).to_owned()),
     })
 }

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use url::Url;
 
 use super::budget::Budget;
@@ -36,6 +37,8 @@ pub(super) struct Run {
     pub(super) options: Options,
     /// The run's id: start and a random end.
     pub(super) id: String,
+    /// When its first attempt began: what templates take for now.
+    pub(super) started: Timestamp,
     /// Names that templates see.
     pub(super) names: Names,
     /// For scrubbing.
@@ -64,22 +67,41 @@ pub(super) struct Run {
     grace: OnceLock<Instant>,
 }
 
+/// What is fixed when a run begins, and stays when it goes on.
+#[derive(Debug)]
+pub(super) struct Beginning {
+    pub(super) id: String,
+    pub(super) seed: u64,
+    pub(super) started: Timestamp,
+}
+
+impl Beginning {
+    /// A run that begins now.
+    pub(super) fn at(now: Timestamp) -> Self {
+        let seed = fastrand::u64(..);
+        Self {
+            id: format!("{}-{:04x}", now.strftime("%Y%m%dT%H%M%SZ"), seed & 0xffff),
+            seed,
+            started: now,
+        }
+    }
+}
+
 impl Run {
     /// Renders what is the same for all streams.
     pub(super) fn open(
         plan: Plan,
         world: World,
         options: Options,
-        id: String,
-        seed: u64,
+        Beginning { id, seed, started }: Beginning,
     ) -> Result<Self, Box<Failure>> {
         let secrets = if options.offline {
             Secrets::load_or_stand_in(&plan, &world.root)?
         } else {
             Secrets::load(&plan, &world.root)?
         };
-        let names = Names::new(&plan, &secrets, world.clock.calendar())
-            .map_err(|e| unrendered("source.contact", &e))?;
+        let names =
+            Names::new(&plan, &secrets, started).map_err(|e| unrendered("source.contact", &e))?;
         let base = base_url(&plan.source.url, &names)?;
         let credentials = credentials(&plan.source.auth, &names)?;
         let counted: Vec<LimitPlan> = plan
@@ -140,6 +162,7 @@ impl Run {
             world,
             options,
             id,
+            started,
             names,
             secrets,
             credentials,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::task::JoinSet;
 
-use super::commit::{Committed, Committer};
+use super::commit::Committer;
 use super::digest::Digest;
 use super::partitions::{Partition, Source};
 use super::run::Run;
@@ -138,7 +138,7 @@ impl Stream {
     pub(super) async fn walk(
         self: Arc<Self>,
         store: StreamStore,
-    ) -> Result<Committed, Box<Failure>> {
+    ) -> Result<StreamStore, Box<Failure>> {
         let (committer, writer) = Committer::start(
             store,
             self.name.clone(),

@@ -29,6 +29,8 @@ pub struct Summary {
     pub learned: Option<LearnedLimits>,
     /// What a run that did not end leaves for the next one.
     pub unfinished: Option<Unfinished>,
+    /// Why the end of the run could not be written down, if it could not.
+    pub failure: Option<Failure>,
     /// From open to end.
     pub took: Duration,
     /// The exit code.
@@ -89,6 +91,9 @@ pub struct FileSummary {
     pub rows: u64,
     /// Its size.
     pub bytes: u64,
+    /// CRC32C of all its bytes.
+    #[serde(skip)]
+    pub crc: u32,
 }
 
 impl StreamSummary {
@@ -193,7 +198,6 @@ impl Tally {
         mut self,
         pipeline: String,
         mut streams: Vec<StreamSummary>,
-        unfinished: Option<Unfinished>,
         took: Duration,
         exit: Exit,
     ) -> Summary {
@@ -212,7 +216,8 @@ impl Tally {
             retries: self.retries,
             waited: self.waited,
             learned: self.learned,
-            unfinished,
+            unfinished: None,
+            failure: None,
             took,
             exit,
         }

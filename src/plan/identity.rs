@@ -22,8 +22,8 @@ pub type Field = (String, String);
 const RULES: &str = "responses";
 
 impl Plan {
-    /// What makes it the same plan, in the order of the file.
-    pub fn identity(&self) -> Vec<Field> {
+    /// What makes it the same plan for the streams that are `chosen`, in the order of the file.
+    pub fn identity(&self, chosen: &dyn Fn(&StreamPlan) -> bool) -> Vec<Field> {
         let mut fields = vec![(
             "source.url".to_owned(),
             self.source.url.written().to_owned(),
@@ -35,7 +35,7 @@ impl Plan {
                 fields.push((format!("vars.{name}"), json));
             }
         }
-        for stream in &self.streams {
+        for stream in self.streams.iter().filter(|stream| chosen(stream)) {
             stream.identify(&mut fields);
         }
         fields

@@ -129,6 +129,9 @@ pub(super) fn lasting(event: &Event, verbose: bool, attempts: &mut Throttle) -> 
                 paint(NOTE, &clean(message)),
             )
         }
+        Fact::RunNoticed { message } => {
+            format!("{} {}", paint(NOTE, "note:"), clean(message))
+        }
         Fact::RunContinued { run, began, pages } => format!(
             "continuing run {} of {}: {}",
             clean(run),

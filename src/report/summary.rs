@@ -55,6 +55,9 @@ pub fn draw(summary: &Summary) -> String {
         };
         let _ = writeln!(out, "  kept      run again to continue: {kept}");
     }
+    if let Some(failure) = &summary.failure {
+        out.push_str(&failure::draw(failure));
+    }
     for stream in &summary.streams {
         // That a stream was stopped is no error: the first line has said it.
         if let Some(failure) = stream.failure.as_ref().filter(|failure| !stopped(failure)) {
@@ -198,6 +201,7 @@ mod tests {
                 path: format!("data/demo/{name}.csv").into(),
                 rows: 12_397,
                 bytes: 1_234_567,
+                crc: 0,
             }],
             failure: None,
         }
@@ -221,6 +225,7 @@ mod tests {
             .into(),
             learned: None,
             unfinished: None,
+            failure: None,
             took: Duration::from_millis(24_300),
             exit: Exit::Complete,
         };
@@ -274,6 +279,7 @@ mod tests {
             waited: [].into(),
             learned: None,
             unfinished: None,
+            failure: None,
             took: Duration::from_secs(3),
             exit: Exit::Failed,
         };

@@ -1,0 +1,605 @@
+//! What a run stands on: its locks, its row in the state, and its folder: a new one, or that of
+//! an earlier attempt, with which it goes on.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::run::{Beginning, Run};
+use super::summary::{FileSummary, Summary, Unfinished};
+use super::targets::Targets;
+use super::{Options, World};
+use crate::event::{Fact, Name};
+use crate::failure::{Exit, Failure};
+use crate::plan::identity::may_come_later;
+use crate::plan::partition::Generator;
+use crate::plan::{Plan, StreamPlan};
+use crate::sink::Target;
+use crate::store::StoreError;
+use crate::store::cursors::Publish;
+use crate::store::history::{Counts, RunRecord, Status};
+use crate::store::locks::{self, Lock, LockError};
+use crate::store::row::{Identity, PublishIntent, RunStart};
+use crate::store::run::{OpenRun, RunFolder};
+use crate::store::space::Floor;
+use crate::store::state::{State, StateError};
+use crate::store::stream::StreamStore;
+use crate::store::sweep;
+
+/// An unfinished run is gone on with for so long after it began. Below a day, so that a nightly
+/// run never goes on with that of the night before, whose answers are a day old.
+const RESUME_WITHIN: Duration = Duration::from_hours(20);
+
+/// What was found before a run began.
+#[derive(Debug)]
+pub(super) struct Ground {
+    locks: Vec<Lock>,
+    state: State,
+    /// The run to go on with.
+    unfinished: Option<(RunRecord, OpenRun)>,
+    /// What a person should know.
+    notes: Vec<String>,
+}
+
+/// What a run stands on.
+#[derive(Debug)]
+pub(super) struct Standing {
+    /// `None` for a run that leaves no trace: it is cut short on purpose.
+    state: Option<Arc<Mutex<State>>>,
+    record: RunRecord,
+    folder: RunFolder,
+    /// Streams of the run, those of other attempts included.
+    streams: Vec<Name>,
+    /// Where a run without a trace keeps its folder.
+    temporary: Option<PathBuf>,
+    /// Whether an earlier attempt began it.
+    continued: bool,
+    notes: Vec<String>,
+    _locks: Vec<Lock>,
+}
+
+/// A stream's place on disk, and what an earlier attempt did.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) store: StreamStore,
+    /// Pages of earlier attempts.
+    pub(super) pages: u64,
+    /// The files, if it was published already.
+    pub(super) published: Option<Vec<FileSummary>>,
+}
+
+impl Ground {
+    /// Takes the pipeline's lock and looks for a run to go on with.
+    pub(super) fn look(
+        plan: &Plan,
+        world: &World,
+        options: &Options,
+        now: Timestamp,
+    ) -> Result<Self, Box<Failure>> {
+        let (disk, root) = (&world.disk, &world.root);
+        let lock = locks::pipeline(disk, root, &plan.name, now).map_err(in_the_way)?;
+        let mut ground = Self {
+            locks: vec![lock],
+            state: State::open(disk, root).map_err(StateError::into_failure)?,
+            unfinished: None,
+            notes: Vec::new(),
+        };
+        let runs = ground.state.runs(Some(&plan.name));
+        let runs = runs.map_err(StateError::into_failure)?;
+        for record in runs.into_iter().filter(|run| run.status.is_open()) {
+            if options.fresh {
+                ground.give_up(world, record, Status::Discarded)?;
+            } else if ground.unfinished.is_none() {
+                ground.consider(world, options, record, now)?;
+            }
+        }
+        Ok(ground)
+    }
+
+    /// Goes on with a run, if it can be.
+    fn consider(
+        &mut self,
+        world: &World,
+        options: &Options,
+        record: RunRecord,
+        now: Timestamp,
+    ) -> Result<(), Box<Failure>> {
+        let age = now.duration_since(record.started);
+        if age > SignedDuration::try_from(RESUME_WITHIN).unwrap_or(SignedDuration::MAX) {
+            self.notes.push(format!(
+                "run {} was not finished and is too old to go on with; `gleaner runs discard {}` removes what it keeps",
+                record.id, record.id
+            ));
+            return Ok(());
+        }
+        let floor = Floor::new(options.keep_free);
+        let open = match RunFolder::open(&world.disk, &world.root, &record.id, &floor) {
+            Ok(open) => open,
+            // It ended before anything was kept, or somebody removed the folder.
+            Err(StoreError::Unbegun { .. }) => {
+                return self.give_up(world, record, Status::Discarded);
+            }
+            Err(StoreError::Disk(error)) if error.is_missing() => {
+                return self.give_up(world, record, Status::Discarded);
+            }
+            Err(error) => return Err(error.into_failure()),
+        };
+        if let Some(end) = &open.end {
+            // It was killed between its last word and the state's.
+            let status = if end.exit == Exit::Complete.code() {
+                Status::Complete
+            } else {
+                Status::Failed
+            };
+            drop(open);
+            return self.give_up(world, record, status);
+        }
+        let missing = |name: &String| !open.start.streams.iter().any(|known| **known == **name);
+        if options.streams.iter().any(missing) {
+            self.notes.push(format!(
+                "run {} of other streams was not finished; it stays for later",
+                record.id
+            ));
+            return Ok(());
+        }
+        self.unfinished = Some((record, open));
+        Ok(())
+    }
+
+    fn give_up(
+        &mut self,
+        world: &World,
+        mut record: RunRecord,
+        status: Status,
+    ) -> Result<(), Box<Failure>> {
+        sweep::discard(&world.disk, &world.root, &record.id).map_err(StoreError::into_failure)?;
+        record.status = status;
+        self.state
+            .save_run(&record)
+            .map_err(StateError::into_failure)
+    }
+
+    /// The id, seed and instant of the run to go on with.
+    pub(super) fn unfinished(&self) -> Option<Beginning> {
+        let (record, open) = self.unfinished.as_ref()?;
+        Some(Beginning {
+            id: record.id.clone(),
+            seed: open.start.seed,
+            started: open.start.started,
+        })
+    }
+
+    /// Refuses to go on where the plan asks for something else than it did.
+    pub(super) fn refuse_change(&self, run: &Run) -> Result<(), Box<Failure>> {
+        let Some((record, open)) = &self.unfinished else {
+            return Ok(());
+        };
+        let chosen = |stream: &StreamPlan| {
+            // Without a choice, a stream that came to the file belongs to the run too.
+            run.options.streams.is_empty()
+                || open
+                    .start
+                    .streams
+                    .iter()
+                    .any(|known| **known == *stream.name)
+        };
+        let now = identity(run, &chosen);
+        let before = &open.start.identity;
+        let changed: Vec<String> = before
+            .changed(&now)
+            .into_iter()
+            .filter(|name| before.has(name) || !may_come_later(name))
+            .collect();
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let at = record.started.strftime("%Y-%m-%d %H:%M UTC");
+        let mut failure = Failure::usage(format!(
+            "the unfinished run {} of {at} cannot go on: {} changed since",
+            record.id,
+            listed(&changed)
+        ))
+        .hint("`--fresh` discards what it keeps and starts anew; or take the change back");
+        failure.exit = Exit::Usage;
+        Err(Box::new(failure))
+    }
+
+    /// Makes the run's folder, or goes on with the one that is there. `streams` are those that this
+    /// attempt runs, with their outputs, which it locks.
+    pub(super) fn stand(
+        mut self,
+        run: &Run,
+        streams: &[(usize, Targets)],
+        now: Timestamp,
+    ) -> Result<(Standing, Vec<Kept>), Box<Failure>> {
+        self.locks.extend(lock_targets(run, streams, now)?);
+        let names = names(run, streams);
+        let continued = self.unfinished.is_some();
+        let (record, open) = match self.unfinished {
+            Some((mut record, open)) => {
+                record.status = Status::Running;
+                (record, open)
+            }
+            None => {
+                let start = start(run, names.clone());
+                let hash = start.identity.hash();
+                let mut record = RunRecord::begun(&run.id, &run.plan.name, hash, run.started);
+                record.window_until = Some(start.until.to_string());
+                // The state knows of it first: a folder that nobody knows would stay for ever.
+                self.state
+                    .save_run(&record)
+                    .map_err(StateError::into_failure)?;
+                (record, create(run, &run.world.root, start)?)
+            }
+        };
+        if continued {
+            self.state
+                .save_run(&record)
+                .map_err(StateError::into_failure)?;
+        }
+        let mut kept = Vec::new();
+        let mut stores: Vec<Option<StreamStore>> = open.streams.into_iter().map(Some).collect();
+        for (at, targets) in streams {
+            let name = &run.plan.streams[*at].name;
+            let place = open
+                .start
+                .streams
+                .iter()
+                .position(|known| **known == **name);
+            let Some(mut store) = place.and_then(|place| stores.get_mut(place)?.take()) else {
+                // `refuse_change` has seen to it.
+                return Err(Box::new(Failure::usage(format!(
+                    "{name} is not among the streams of run {}",
+                    record.id
+                ))));
+            };
+            let published = published(&self.state, &record, &store, targets)?;
+            if published.is_none() && store.is_published() {
+                // To another place than now.
+                store.begin_again().map_err(StoreError::into_failure)?;
+            }
+            kept.push(Kept {
+                pages: store.recall().pages(),
+                store,
+                published,
+            });
+        }
+        let standing = Standing {
+            state: Some(Arc::new(Mutex::new(self.state))),
+            record,
+            folder: open.folder,
+            streams: open.start.streams,
+            temporary: None,
+            continued,
+            notes: self.notes,
+            _locks: self.locks,
+        };
+        Ok((standing, kept))
+    }
+}
+
+impl Standing {
+    /// For a run that is cut short on purpose: it leaves no trace but its samples, goes on with
+    /// nothing, and may be made while another runs.
+    pub(super) fn without_trace(
+        run: &Run,
+        streams: &[(usize, Targets)],
+        now: Timestamp,
+    ) -> Result<(Self, Vec<Kept>), Box<Failure>> {
+        let locks = lock_targets(run, streams, now)?;
+        let root = std::env::temp_dir().join(format!("gleaner-{}", run.id));
+        let start = start(run, names(run, streams));
+        let streams = start.streams.clone();
+        let record = RunRecord::begun(&run.id, &run.plan.name, 0, run.started);
+        let open = create(run, &root, start)?;
+        let kept = open.streams.into_iter().map(|store| Kept {
+            store,
+            pages: 0,
+            published: None,
+        });
+        let kept = kept.collect();
+        let standing = Self {
+            state: None,
+            record,
+            folder: open.folder,
+            streams,
+            temporary: Some(root),
+            continued: false,
+            notes: Vec::new(),
+            _locks: locks,
+        };
+        Ok((standing, kept))
+    }
+
+    /// Says how the run begins.
+    pub(super) fn tell(&self, run: &Run, kept: u64) {
+        for note in &self.notes {
+            run.world.events.emit(Fact::RunNoticed {
+                message: run.secrets.scrub(note),
+            });
+        }
+        if self.continued {
+            run.world.events.emit(Fact::RunContinued {
+                run: run.id.as_str().into(),
+                began: self.record.started,
+                pages: kept,
+            });
+        }
+    }
+
+    /// The state, for those who publish.
+    pub(super) fn state(&self) -> Option<Arc<Mutex<State>>> {
+        self.state.clone()
+    }
+
+    /// Writes down how the run ended, and removes what nobody needs any more. `kept` are the
+    /// pages that a next attempt would find.
+    pub(super) fn end(
+        mut self,
+        run: &Run,
+        summary: &Summary,
+        kept: u64,
+    ) -> Result<Option<Unfinished>, Box<Failure>> {
+        if let Some(root) = &self.temporary {
+            // Nothing depends on it: what stays behind is a few private files.
+            let _ = run.world.disk.remove_folder(root);
+            return Ok(None);
+        }
+        let failed = |summary: &&super::summary::StreamSummary| summary.failure.is_some();
+        let failures: Vec<_> = summary.streams.iter().filter(failed).collect();
+        let held = |stream: &&super::summary::StreamSummary| {
+            stream
+                .failure
+                .as_ref()
+                .is_some_and(|f| f.exit == Exit::Held)
+        };
+        let all_here = summary.streams.len() == self.streams.len();
+        let published = summary
+            .streams
+            .iter()
+            .any(|stream| !stream.files.is_empty());
+        let status = if failures.is_empty() && all_here {
+            Status::Complete
+        } else if failures.iter().all(held) && all_here {
+            // What the API gave is here and is not good enough: it must be asked anew.
+            Status::Failed
+        } else if kept == 0 && !published {
+            Status::Failed
+        } else {
+            Status::Resumable
+        };
+        self.sum_up(summary, status, run.world.clock.calendar());
+        if status.is_open() {
+            self.save()?;
+            return Ok((!failures.is_empty() || !all_here).then(|| Unfinished {
+                run: self.record.id,
+                pages: kept,
+            }));
+        }
+        let exit = summary.exit.code();
+        self.folder.end(exit).map_err(StoreError::into_failure)?;
+        self.save()?;
+        if !(status == Status::Complete && run.options.keep_parts) {
+            // Nothing depends on it: the state says that it is over.
+            let _ = self.folder.remove();
+        }
+        if status == Status::Complete {
+            if let Some(mut state) = lock(self.state.as_ref()) {
+                forget_older(run, &mut state, &self.record);
+            }
+        }
+        Ok(None)
+    }
+
+    fn save(&self) -> Result<(), Box<Failure>> {
+        match lock(self.state.as_ref()) {
+            Some(mut state) => state
+                .save_run(&self.record)
+                .map_err(StateError::into_failure),
+            None => Ok(()),
+        }
+    }
+
+    fn sum_up(&mut self, summary: &Summary, status: Status, now: Timestamp) {
+        let seconds = |time: &Duration| serde_json::json!(time.as_secs_f64());
+        let record = &mut self.record;
+        let sum = |of: fn(&super::summary::StreamSummary) -> u64| {
+            summary.streams.iter().map(of).sum::<u64>()
+        };
+        record.status = status;
+        record.ended = Some(now);
+        record.exit = Some(summary.exit.code());
+        record.counts = Counts {
+            pages: sum(|stream| stream.pages),
+            rows: sum(|stream| stream.records),
+            bytes: record.counts.bytes + sum(|stream| stream.bytes),
+            requests: record.counts.requests + summary.requests,
+        };
+        record.retries = serde_json::json!(summary.retries);
+        record.waits = summary
+            .waited
+            .iter()
+            .map(|(name, time)| (name.to_string(), seconds(time)))
+            .collect::<serde_json::Map<_, _>>()
+            .into();
+        let files = summary.streams.iter().flat_map(|stream| &stream.files);
+        record.files = serde_json::json!(files.collect::<Vec<_>>());
+        let failure = summary.streams.iter().find_map(|s| s.failure.as_ref());
+        record.failure = failure.map(|failure| failure.message.clone());
+    }
+}
+
+/// Tells the state and the ledger that a stream's outputs are in their places.
+pub(super) fn published_now(
+    run: &Run,
+    state: Option<&Arc<Mutex<State>>>,
+    store: &mut StreamStore,
+    files: &[(PublishIntent, u64)],
+) -> Result<(), Box<Failure>> {
+    let Some(mut state) = lock(state) else {
+        return Ok(());
+    };
+    let publish = Publish {
+        run: &run.id,
+        pipeline: &run.plan.name,
+        stream: &store.name().to_owned(),
+        at: run.world.clock.calendar(),
+        files,
+        cursors: &[],
+        base: None,
+        validators: &[],
+    };
+    state.publish(&publish).map_err(StateError::into_failure)?;
+    store.published().map_err(StoreError::into_failure)
+}
+
+/// Earlier runs of a pipeline cannot be gone on with once a later one is complete.
+fn forget_older(run: &Run, state: &mut State, record: &RunRecord) {
+    // What fails here is tried again when the next run is complete.
+    let Ok(runs) = state.runs(Some(&record.pipeline)) else {
+        return;
+    };
+    for mut old in runs.into_iter().filter(|old| old.id != record.id) {
+        let gone = sweep::discard(&run.world.disk, &run.world.root, &old.id);
+        if gone.is_ok() && old.status.is_open() {
+            old.status = Status::Discarded;
+            let _ = state.save_run(&old);
+        }
+    }
+}
+
+fn lock(state: Option<&Arc<Mutex<State>>>) -> Option<MutexGuard<'_, State>> {
+    state.map(|state| state.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// The files of a stream that this run has published, if it wrote just what would be written now.
+fn published(
+    state: &State,
+    record: &RunRecord,
+    store: &StreamStore,
+    targets: &Targets,
+) -> Result<Option<Vec<FileSummary>>, Box<Failure>> {
+    let mut files = Vec::new();
+    for target in &targets.0 {
+        // What went to standard output went to somebody else.
+        let Target::File { path, .. } = target else {
+            return Ok(None);
+        };
+        let last = state.last_published(&path.display().to_string());
+        match last.map_err(StateError::into_failure)? {
+            Some(file) if file.run == record.id && file.stream == store.name() => {
+                files.push(FileSummary {
+                    path: path.clone(),
+                    rows: file.rows,
+                    bytes: file.size,
+                    crc: file.crc,
+                });
+            }
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(files))
+}
+
+fn start(run: &Run, streams: Vec<Name>) -> RunStart {
+    let (version, program) = RunStart::versions();
+    let chosen = |stream: &StreamPlan| streams.iter().any(|name| **name == *stream.name);
+    RunStart {
+        version,
+        program,
+        pipeline: run.plan.name.clone(),
+        identity: identity(run, &chosen),
+        started: run.started,
+        until: run.started,
+        seed: run.seed,
+        streams,
+        options: serde_json::Map::new(),
+    }
+}
+
+fn create(run: &Run, root: &Path, start: RunStart) -> Result<OpenRun, Box<Failure>> {
+    let floor = Floor::new(run.options.keep_free);
+    RunFolder::create(&run.world.disk, root, &run.id, start, &floor)
+        .map_err(|error| in_the_way_of_the_folder(error.into_failure()))
+}
+
+fn names(run: &Run, streams: &[(usize, Targets)]) -> Vec<Name> {
+    let names = streams.iter().map(|(at, _)| &run.plan.streams[*at].name);
+    names.map(|name| name.as_str().into()).collect()
+}
+
+/// What must stay the same while a run is unfinished.
+fn identity(run: &Run, chosen: &dyn Fn(&StreamPlan) -> bool) -> Identity {
+    let mut identity = Identity::default();
+    for (name, text) in run.plan.identity(chosen) {
+        identity.add(&name, &[&text]);
+    }
+    for (name, value) in run.secrets.env() {
+        identity.add(&format!("env.{name}"), &[value]);
+    }
+    for stream in run.plan.streams.iter().filter(|stream| chosen(stream)) {
+        for (variable, generator) in &stream.partitions {
+            let Generator::File { path, .. } = generator else {
+                continue;
+            };
+            // A path that takes other variables: the fingerprint of each request holds them.
+            if let Ok(path) = path.text(&run.names.request(&[]))
+                && let Ok(bytes) = std::fs::read(run.world.root.join(&path))
+            {
+                let field = format!("streams.{}.for.{variable}: {path}", stream.name);
+                identity.add(&field, &[&String::from_utf8_lossy(&bytes)]);
+            }
+        }
+    }
+    identity
+}
+
+fn lock_targets(
+    run: &Run,
+    streams: &[(usize, Targets)],
+    now: Timestamp,
+) -> Result<Vec<Lock>, Box<Failure>> {
+    let project = run.world.root.join(".gleaner");
+    let state = run.options.state.as_deref().unwrap_or(&project);
+    let mut held = Vec::new();
+    for target in streams.iter().flat_map(|(_, targets)| &targets.0) {
+        let Target::File { disk, path, .. } = target else {
+            continue;
+        };
+        held.push(locks::target(disk, state, path, now).map_err(LockError::into_failure)?);
+        sweep::strays(disk, path).map_err(|error| StoreError::from(error).into_failure())?;
+    }
+    Ok(held)
+}
+
+fn in_the_way(error: LockError) -> Box<Failure> {
+    in_the_way_of_the_folder(error.into_failure())
+}
+
+/// A failure to keep anything says what is kept.
+fn in_the_way_of_the_folder(mut failure: Box<Failure>) -> Box<Failure> {
+    if failure.exit == Exit::Disk {
+        failure.hint = Some(
+            "what a run fetches is kept in .gleaner/ beside pipelines/ until it is published: it must be a folder that can be written, on a disk with room"
+                .to_owned(),
+        );
+    }
+    failure
+}
+
+/// `a`, `b` and 3 more
+fn listed(names: &[String]) -> String {
+    const SHOWN: usize = 4;
+    let mut text = names
+        .iter()
+        .take(SHOWN)
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    if names.len() > SHOWN {
+        text.push_str(&format!(" and {} more", names.len() - SHOWN));
+    }
+    text
+}
