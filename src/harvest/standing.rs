@@ -1,63 +1,45 @@
-//! What a run stands on: its locks, its row in the state, and its folder: a new one, or that of
-//! an earlier attempt, with which it goes on.
+//! What a run stands on: its locks, its row in the state, and its folder; and how it ends there.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
-use super::run::{Beginning, Run};
+use super::run::Run;
+use super::same;
 use super::summary::{FileSummary, Summary, Unfinished};
 use super::targets::Targets;
-use super::{Options, World};
 use crate::event::{Fact, Name};
 use crate::failure::{Exit, Failure};
-use crate::plan::identity::may_come_later;
-use crate::plan::partition::Generator;
-use crate::plan::{Plan, StreamPlan};
+use crate::plan::StreamPlan;
 use crate::sink::Target;
 use crate::store::StoreError;
 use crate::store::cursors::Publish;
 use crate::store::history::{Counts, RunRecord, Status};
 use crate::store::locks::{self, Lock, LockError};
-use crate::store::row::{Identity, PublishIntent, RunStart};
+use crate::store::row::{PublishIntent, RunStart};
 use crate::store::run::{OpenRun, RunFolder};
 use crate::store::space::Floor;
 use crate::store::state::{State, StateError};
 use crate::store::stream::StreamStore;
 use crate::store::sweep;
 
-/// An unfinished run is gone on with for so long after it began. Below a day, so that a nightly
-/// run never goes on with that of the night before, whose answers are a day old.
-const RESUME_WITHIN: Duration = Duration::from_hours(20);
-
-/// What was found before a run began.
-#[derive(Debug)]
-pub(super) struct Ground {
-    locks: Vec<Lock>,
-    state: State,
-    /// The run to go on with.
-    unfinished: Option<(RunRecord, OpenRun)>,
-    /// What a person should know.
-    notes: Vec<String>,
-}
-
 /// What a run stands on.
 #[derive(Debug)]
 pub(super) struct Standing {
     /// `None` for a run that leaves no trace: it is cut short on purpose.
-    state: Option<Arc<Mutex<State>>>,
-    record: RunRecord,
-    folder: RunFolder,
+    pub(super) state: Option<Arc<Mutex<State>>>,
+    pub(super) record: RunRecord,
+    pub(super) folder: RunFolder,
     /// Streams of the run, those of other attempts included.
-    streams: Vec<Name>,
+    pub(super) streams: Vec<Name>,
     /// Where a run without a trace keeps its folder.
-    temporary: Option<PathBuf>,
+    pub(super) temporary: Option<PathBuf>,
     /// Whether an earlier attempt began it.
-    continued: bool,
-    notes: Vec<String>,
-    _locks: Vec<Lock>,
+    pub(super) continued: bool,
+    pub(super) notes: Vec<String>,
+    pub(super) _locks: Vec<Lock>,
 }
 
 /// A stream's place on disk, and what an earlier attempt did.
@@ -68,216 +50,6 @@ pub(super) struct Kept {
     pub(super) pages: u64,
     /// The files, if it was published already.
     pub(super) published: Option<Vec<FileSummary>>,
-}
-
-impl Ground {
-    /// Takes the pipeline's lock and looks for a run to go on with.
-    pub(super) fn look(
-        plan: &Plan,
-        world: &World,
-        options: &Options,
-        now: Timestamp,
-    ) -> Result<Self, Box<Failure>> {
-        let (disk, root) = (&world.disk, &world.root);
-        let lock = locks::pipeline(disk, root, &plan.name, now).map_err(in_the_way)?;
-        let mut ground = Self {
-            locks: vec![lock],
-            state: State::open(disk, root).map_err(StateError::into_failure)?,
-            unfinished: None,
-            notes: Vec::new(),
-        };
-        let runs = ground.state.runs(Some(&plan.name));
-        let runs = runs.map_err(StateError::into_failure)?;
-        for record in runs.into_iter().filter(|run| run.status.is_open()) {
-            if options.fresh {
-                ground.give_up(world, record, Status::Discarded)?;
-            } else if ground.unfinished.is_none() {
-                ground.consider(world, options, record, now)?;
-            }
-        }
-        Ok(ground)
-    }
-
-    /// Goes on with a run, if it can be.
-    fn consider(
-        &mut self,
-        world: &World,
-        options: &Options,
-        record: RunRecord,
-        now: Timestamp,
-    ) -> Result<(), Box<Failure>> {
-        let age = now.duration_since(record.started);
-        if age > SignedDuration::try_from(RESUME_WITHIN).unwrap_or(SignedDuration::MAX) {
-            self.notes.push(format!(
-                "run {} was not finished and is too old to go on with; `gleaner runs discard {}` removes what it keeps",
-                record.id, record.id
-            ));
-            return Ok(());
-        }
-        let floor = Floor::new(options.keep_free);
-        let open = match RunFolder::open(&world.disk, &world.root, &record.id, &floor) {
-            Ok(open) => open,
-            // It ended before anything was kept, or somebody removed the folder.
-            Err(StoreError::Unbegun { .. }) => {
-                return self.give_up(world, record, Status::Discarded);
-            }
-            Err(StoreError::Disk(error)) if error.is_missing() => {
-                return self.give_up(world, record, Status::Discarded);
-            }
-            Err(error) => return Err(error.into_failure()),
-        };
-        if let Some(end) = &open.end {
-            // It was killed between its last word and the state's.
-            let status = if end.exit == Exit::Complete.code() {
-                Status::Complete
-            } else {
-                Status::Failed
-            };
-            drop(open);
-            return self.give_up(world, record, status);
-        }
-        let missing = |name: &String| !open.start.streams.iter().any(|known| **known == **name);
-        if options.streams.iter().any(missing) {
-            self.notes.push(format!(
-                "run {} of other streams was not finished; it stays for later",
-                record.id
-            ));
-            return Ok(());
-        }
-        self.unfinished = Some((record, open));
-        Ok(())
-    }
-
-    fn give_up(
-        &mut self,
-        world: &World,
-        mut record: RunRecord,
-        status: Status,
-    ) -> Result<(), Box<Failure>> {
-        sweep::discard(&world.disk, &world.root, &record.id).map_err(StoreError::into_failure)?;
-        record.status = status;
-        self.state
-            .save_run(&record)
-            .map_err(StateError::into_failure)
-    }
-
-    /// The id, seed and instant of the run to go on with.
-    pub(super) fn unfinished(&self) -> Option<Beginning> {
-        let (record, open) = self.unfinished.as_ref()?;
-        Some(Beginning {
-            id: record.id.clone(),
-            seed: open.start.seed,
-            started: open.start.started,
-        })
-    }
-
-    /// Refuses to go on where the plan asks for something else than it did.
-    pub(super) fn refuse_change(&self, run: &Run) -> Result<(), Box<Failure>> {
-        let Some((record, open)) = &self.unfinished else {
-            return Ok(());
-        };
-        let chosen = |stream: &StreamPlan| {
-            // Without a choice, a stream that came to the file belongs to the run too.
-            run.options.streams.is_empty()
-                || open
-                    .start
-                    .streams
-                    .iter()
-                    .any(|known| **known == *stream.name)
-        };
-        let now = identity(run, &chosen);
-        let before = &open.start.identity;
-        let changed: Vec<String> = before
-            .changed(&now)
-            .into_iter()
-            .filter(|name| before.has(name) || !may_come_later(name))
-            .collect();
-        if changed.is_empty() {
-            return Ok(());
-        }
-        let at = record.started.strftime("%Y-%m-%d %H:%M UTC");
-        let mut failure = Failure::usage(format!(
-            "the unfinished run {} of {at} cannot go on: {} changed since",
-            record.id,
-            listed(&changed)
-        ))
-        .hint("`--fresh` discards what it keeps and starts anew; or take the change back");
-        failure.exit = Exit::Usage;
-        Err(Box::new(failure))
-    }
-
-    /// Makes the run's folder, or goes on with the one that is there. `streams` are those that this
-    /// attempt runs, with their outputs, which it locks.
-    pub(super) fn stand(
-        mut self,
-        run: &Run,
-        streams: &[(usize, Targets)],
-        now: Timestamp,
-    ) -> Result<(Standing, Vec<Kept>), Box<Failure>> {
-        self.locks.extend(lock_targets(run, streams, now)?);
-        let names = names(run, streams);
-        let continued = self.unfinished.is_some();
-        let (record, open) = match self.unfinished {
-            Some((mut record, open)) => {
-                record.status = Status::Running;
-                (record, open)
-            }
-            None => {
-                let start = start(run, names.clone());
-                let hash = start.identity.hash();
-                let mut record = RunRecord::begun(&run.id, &run.plan.name, hash, run.started);
-                record.window_until = Some(start.until.to_string());
-                // The state knows of it first: a folder that nobody knows would stay for ever.
-                self.state
-                    .save_run(&record)
-                    .map_err(StateError::into_failure)?;
-                (record, create(run, &run.world.root, start)?)
-            }
-        };
-        if continued {
-            self.state
-                .save_run(&record)
-                .map_err(StateError::into_failure)?;
-        }
-        let mut kept = Vec::new();
-        let mut stores: Vec<Option<StreamStore>> = open.streams.into_iter().map(Some).collect();
-        for (at, targets) in streams {
-            let name = &run.plan.streams[*at].name;
-            let place = open
-                .start
-                .streams
-                .iter()
-                .position(|known| **known == **name);
-            let Some(mut store) = place.and_then(|place| stores.get_mut(place)?.take()) else {
-                // `refuse_change` has seen to it.
-                return Err(Box::new(Failure::usage(format!(
-                    "{name} is not among the streams of run {}",
-                    record.id
-                ))));
-            };
-            let published = published(&self.state, &record, &store, targets)?;
-            if published.is_none() && store.is_published() {
-                // To another place than now.
-                store.begin_again().map_err(StoreError::into_failure)?;
-            }
-            kept.push(Kept {
-                pages: store.recall().pages(),
-                store,
-                published,
-            });
-        }
-        let standing = Standing {
-            state: Some(Arc::new(Mutex::new(self.state))),
-            record,
-            folder: open.folder,
-            streams: open.start.streams,
-            temporary: None,
-            continued,
-            notes: self.notes,
-            _locks: self.locks,
-        };
-        Ok((standing, kept))
-    }
 }
 
 impl Standing {
@@ -475,7 +247,7 @@ fn lock(state: Option<&Arc<Mutex<State>>>) -> Option<MutexGuard<'_, State>> {
 }
 
 /// The files of a stream that this run has published, if it wrote just what would be written now.
-fn published(
+pub(super) fn published(
     state: &State,
     record: &RunRecord,
     store: &StreamStore,
@@ -503,14 +275,14 @@ fn published(
     Ok(Some(files))
 }
 
-fn start(run: &Run, streams: Vec<Name>) -> RunStart {
+pub(super) fn start(run: &Run, streams: Vec<Name>) -> RunStart {
     let (version, program) = RunStart::versions();
     let chosen = |stream: &StreamPlan| streams.iter().any(|name| **name == *stream.name);
     RunStart {
         version,
         program,
         pipeline: run.plan.name.clone(),
-        identity: identity(run, &chosen),
+        identity: same::identity(run, &chosen),
         started: run.started,
         until: run.started,
         seed: run.seed,
@@ -519,44 +291,18 @@ fn start(run: &Run, streams: Vec<Name>) -> RunStart {
     }
 }
 
-fn create(run: &Run, root: &Path, start: RunStart) -> Result<OpenRun, Box<Failure>> {
+pub(super) fn create(run: &Run, root: &Path, start: RunStart) -> Result<OpenRun, Box<Failure>> {
     let floor = Floor::new(run.options.keep_free);
     RunFolder::create(&run.world.disk, root, &run.id, start, &floor)
         .map_err(|error| in_the_way_of_the_folder(error.into_failure()))
 }
 
-fn names(run: &Run, streams: &[(usize, Targets)]) -> Vec<Name> {
+pub(super) fn names(run: &Run, streams: &[(usize, Targets)]) -> Vec<Name> {
     let names = streams.iter().map(|(at, _)| &run.plan.streams[*at].name);
     names.map(|name| name.as_str().into()).collect()
 }
 
-/// What must stay the same while a run is unfinished.
-fn identity(run: &Run, chosen: &dyn Fn(&StreamPlan) -> bool) -> Identity {
-    let mut identity = Identity::default();
-    for (name, text) in run.plan.identity(chosen) {
-        identity.add(&name, &[&text]);
-    }
-    for (name, value) in run.secrets.env() {
-        identity.add(&format!("env.{name}"), &[value]);
-    }
-    for stream in run.plan.streams.iter().filter(|stream| chosen(stream)) {
-        for (variable, generator) in &stream.partitions {
-            let Generator::File { path, .. } = generator else {
-                continue;
-            };
-            // A path that takes other variables: the fingerprint of each request holds them.
-            if let Ok(path) = path.text(&run.names.request(&[]))
-                && let Ok(bytes) = std::fs::read(run.world.root.join(&path))
-            {
-                let field = format!("streams.{}.for.{variable}: {path}", stream.name);
-                identity.add(&field, &[&String::from_utf8_lossy(&bytes)]);
-            }
-        }
-    }
-    identity
-}
-
-fn lock_targets(
+pub(super) fn lock_targets(
     run: &Run,
     streams: &[(usize, Targets)],
     now: Timestamp,
@@ -574,7 +320,7 @@ fn lock_targets(
     Ok(held)
 }
 
-fn in_the_way(error: LockError) -> Box<Failure> {
+pub(super) fn in_the_way(error: LockError) -> Box<Failure> {
     in_the_way_of_the_folder(error.into_failure())
 }
 
@@ -587,19 +333,4 @@ fn in_the_way_of_the_folder(mut failure: Box<Failure>) -> Box<Failure> {
         );
     }
     failure
-}
-
-/// `a`, `b` and 3 more
-fn listed(names: &[String]) -> String {
-    const SHOWN: usize = 4;
-    let mut text = names
-        .iter()
-        .take(SHOWN)
-        .map(|name| format!("`{name}`"))
-        .collect::<Vec<_>>()
-        .join(", ");
-    if names.len() > SHOWN {
-        text.push_str(&format!(" and {} more", names.len() - SHOWN));
-    }
-    text
 }

@@ -57,7 +57,7 @@ pub(super) fn path(path: &Path) -> String {
 }
 
 /// A moment for people, in the zone they live in: `14:03`, or with its day where that is another.
-pub fn moment(at: Timestamp, now: Timestamp) -> String {
+pub(super) fn moment(at: Timestamp, now: Timestamp) -> String {
     let zone = TimeZone::system();
     let (at, now) = (at.to_zoned(zone.clone()), now.to_zoned(zone));
     let format = if at.date() == now.date() {

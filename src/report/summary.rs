@@ -49,11 +49,8 @@ pub fn draw(summary: &Summary) -> String {
         out.push_str(&found(learned));
     }
     if let Some(unfinished) = &summary.unfinished {
-        let kept = match unfinished.pages {
-            1 => "1 page is kept".to_owned(),
-            n => format!("{} pages are kept", thousands(n)),
-        };
-        let _ = writeln!(out, "  kept      run again to continue: {kept}");
+        let pages = plural(unfinished.pages, "page");
+        let _ = writeln!(out, "  kept      {pages}; run again to continue");
     }
     if let Some(failure) = &summary.failure {
         out.push_str(&failure::draw(failure));
