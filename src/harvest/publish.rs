@@ -16,7 +16,7 @@ use crate::failure::{Exit, Failure};
 use crate::plan::ColumnFrom;
 use crate::plan::language::Template;
 use crate::plan::sink::{SinkFormat, SinkPlan};
-use crate::sink::{self, Extra, Row, SinkError, Target};
+use crate::sink::{self, Built, Extra, Row, SinkError, Target};
 use crate::store::StoreError;
 use crate::store::error::disk_hint;
 use crate::store::row::PublishIntent;
@@ -74,13 +74,14 @@ pub(super) async fn publish(
     let worker = stream.clone();
     // Reading, projecting and writing files blocks.
     let work = tokio::task::spawn_blocking(move || {
-        // What an earlier attempt wrote may have been changed since.
-        store.check().map_err(StoreError::into_failure)?;
-        let published = write_all(&worker, &store, &targets)?;
-        if targets.is_files() {
-            let files = placed(&store, &published);
-            standing::published_now(&worker.run, state.as_ref(), &mut store, &files)?;
-        }
+        let published = write_all(&worker, &mut store, &targets)?;
+        standing::published_now(
+            &worker.run,
+            state.as_ref(),
+            &mut store,
+            &targets,
+            &published,
+        )?;
         Ok::<_, Box<Failure>>(published)
     });
     let published = match work.await {
@@ -100,9 +101,48 @@ pub(super) async fn publish(
 
 fn write_all(
     stream: &Stream,
-    store: &StreamStore,
+    store: &mut StreamStore,
     targets: &Targets,
 ) -> Result<Published, Box<Failure>> {
+    store.check().map_err(StoreError::into_failure)?;
+    let (built, repeats) = build_all(stream, store, targets)?;
+    let intents = built.iter().filter_map(|(file, _)| {
+        let target = file.target()?.to_string_lossy().into_owned();
+        Some(PublishIntent {
+            stream: stream.name.clone(),
+            target,
+            size: file.bytes(),
+            crc: file.crc(),
+        })
+    });
+    store
+        .intend(intents.collect())
+        .map_err(StoreError::into_failure)?;
+    let mut files = Vec::new();
+    for ((file, rows), target) in built.into_iter().zip(&targets.0) {
+        files.push(FileSummary {
+            path: target.shown(),
+            rows,
+            bytes: file.bytes(),
+            crc: file.crc(),
+        });
+        file.place().map_err(|e| failure(stream, &e.into()))?;
+    }
+    Ok(Published {
+        files,
+        repeats,
+        before: false,
+    })
+}
+
+/// Builds all files beside their targets; gives them with their rows, and how many records were
+/// left out.
+#[expect(clippy::type_complexity, reason = "used once, right above")]
+fn build_all(
+    stream: &Stream,
+    store: &StreamStore,
+    targets: &Targets,
+) -> Result<(Vec<(Built, u64)>, u64), Box<Failure>> {
     let plan = stream.plan();
     let rows = Rows {
         run: &stream.run,
@@ -115,39 +155,21 @@ fn write_all(
     let repeats = rows.repeats().map_err(|e| failed(e.into()))?;
     let mut files = Vec::new();
     for (at, (sink, target)) in plan.sinks.iter().zip(&targets.0).enumerate() {
-        // The last may take the part itself: nobody reads it again, unless what went to standard
-        // output has to be told again.
+        // One may be the part itself; two outputs must not be one file. What went to standard
+        // output may have to be told again, from a part that nobody can have changed.
         let last = at + 1 == plan.sinks.len() && targets.is_files();
-        files.push(write_one(&rows, &repeats, sink, target, last).map_err(failed)?);
+        files.push(build(&rows, &repeats, sink, target, last).map_err(failed)?);
     }
-    Ok(Published {
-        files,
-        repeats: repeats.count(),
-        before: false,
-    })
+    Ok((files, repeats.count()))
 }
 
-/// The files as the state knows them.
-fn placed(store: &StreamStore, published: &Published) -> Vec<(PublishIntent, u64)> {
-    let files = published.files.iter().map(|file| {
-        let intent = PublishIntent {
-            stream: store.name().into(),
-            target: file.path.display().to_string(),
-            size: file.bytes,
-            crc: file.crc,
-        };
-        (intent, file.rows)
-    });
-    files.collect()
-}
-
-fn write_one(
+fn build(
     rows: &Rows<'_>,
     repeats: &Repeats,
     sink: &SinkPlan,
     target: &Target,
     last: bool,
-) -> Result<FileSummary, PublishError> {
+) -> Result<(Built, u64), PublishError> {
     let columns = rows.plan.columns.as_deref();
     let as_they_are = sink.format == SinkFormat::Ndjson
         && columns.is_none()
@@ -188,12 +210,7 @@ fn write_one(
             (None, read) => Ok(read?),
         }
     })?;
-    Ok(FileSummary {
-        path: target.shown(),
-        rows: written.rows,
-        bytes: written.bytes,
-        crc: written.crc,
-    })
+    Ok((written.file, written.rows))
 }
 
 /// The scalar `for` variables of the latest partition.
@@ -220,25 +237,23 @@ impl Extras {
 }
 
 /// Records as they are: ranges of the part, without looking inside.
-fn copy(rows: &Rows<'_>, target: &Target, last: bool) -> Result<FileSummary, PublishError> {
+fn copy(rows: &Rows<'_>, target: &Target, last: bool) -> Result<(Built, u64), PublishError> {
     let mut out = target.open()?;
     // The part was just written and is there: what fails here is the writing.
     let ranges = rows.index.ranges();
     // Pages that came in order make a part that is the file already.
-    let is_whole = ranges.iter().map(|(start, end)| end - start).sum::<u64>() == rows.part.len()
-        && ranges.len() == 1;
-    if !(is_whole && last && out.adopt(rows.part.path())?) {
-        for (start, end) in ranges {
-            out.copy(rows.part.file(), start, end)?;
+    let adopted = match ranges[..] {
+        [whole] if last && whole.end - whole.start == rows.part.len() => {
+            out.adopt(rows.part.path(), whole.crc)?
+        }
+        _ => false,
+    };
+    if !adopted {
+        for range in ranges {
+            out.copy(rows.part.file(), range.start, range.end, range.crc)?;
         }
     }
-    let (bytes, crc) = out.finish()?;
-    Ok(FileSummary {
-        path: target.shown(),
-        rows: rows.index.records(),
-        bytes,
-        crc: crc.unwrap_or_else(|| rows.index.crc()),
-    })
+    Ok((out.close()?, rows.index.records()))
 }
 
 fn failure(stream: &Stream, error: &PublishError) -> Box<Failure> {

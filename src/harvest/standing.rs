@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::publish::Published;
 use super::run::Run;
 use super::same;
 use super::summary::{FileSummary, Summary, Unfinished};
@@ -208,17 +209,29 @@ pub(super) fn published_now(
     run: &Run,
     state: Option<&Arc<Mutex<State>>>,
     store: &mut StreamStore,
-    files: &[(PublishIntent, u64)],
+    targets: &Targets,
+    published: &Published,
 ) -> Result<(), Box<Failure>> {
-    let Some(mut state) = lock(state) else {
+    // What went to standard output has to be told again by a run that goes on.
+    let (Some(mut state), true) = (lock(state), targets.is_files()) else {
         return Ok(());
     };
+    let files = published.files.iter().map(|file| {
+        let intent = PublishIntent {
+            stream: store.name().into(),
+            target: file.path.display().to_string(),
+            size: file.bytes,
+            crc: file.crc,
+        };
+        (intent, file.rows)
+    });
+    let files: Vec<_> = files.collect();
     let publish = Publish {
         run: &run.id,
         pipeline: &run.plan.name,
         stream: &store.name().to_owned(),
         at: run.world.clock.calendar(),
-        files,
+        files: &files,
         cursors: &[],
         base: None,
         validators: &[],

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::disk_hint;
 use super::hash::stable;
-use crate::disk::{Access, Disk, DiskError, DiskFile, Found, Open};
+use crate::disk::{Access, Disk, DiskError, DiskFile, Found, Open, above};
 use crate::failure::{Exit, Failure};
 
 /// Most bytes of a lock file that are read.
@@ -107,11 +107,7 @@ fn canonical(disk: &Disk, target: &Path) -> Result<PathBuf, DiskError> {
     if disk.look(target)? != Found::Nothing {
         return disk.resolve(target);
     }
-    let folder = match target.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let folder = disk.resolve(folder)?;
+    let folder = disk.resolve(above(target))?;
     Ok(match target.file_name() {
         Some(name) => folder.join(name),
         None => folder,

@@ -14,6 +14,7 @@ mod order;
 mod paging;
 mod parts;
 mod plan;
+mod powerloss;
 mod real;
 mod real_limits;
 mod retries;
