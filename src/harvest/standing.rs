@@ -273,8 +273,9 @@ pub(super) fn published(
             return Ok(None);
         };
         let last = state.last_published(&path.display().to_string());
+        let is_there = path.is_file();
         match last.map_err(StateError::into_failure)? {
-            Some(file) if file.run == record.id && file.stream == store.name() => {
+            Some(file) if is_there && file.run == record.id && file.stream == store.name() => {
                 files.push(FileSummary {
                     path: path.clone(),
                     rows: file.rows,
