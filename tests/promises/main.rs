@@ -17,6 +17,7 @@ mod plan;
 mod powerloss;
 mod real;
 mod real_limits;
+mod resume;
 mod retries;
 mod scene;
 mod secrets;
