@@ -125,6 +125,8 @@ pub trait FileHandle: Debug + Send + Sync {
     }
     /// Cuts or fills it to a length.
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Writes again over bytes that are there.
+    fn rewrite_at(&self, bytes: &[u8], at: u64) -> io::Result<()>;
     /// Brings its content and length to the disk.
     fn sync_data(&self) -> io::Result<()>;
     /// Takes the kernel's lock of the file until the handle is dropped; `false` if another holds it.
@@ -336,6 +338,13 @@ impl DiskFile {
     /// Cuts or fills it to a length.
     pub fn set_len(&self, len: u64) -> Result<(), DiskError> {
         self.file.set_len(len).map_err(|e| self.failed("cut", e))
+    }
+
+    /// Writes the same bytes again over those at `at`, so that the next sync brings them to the
+    /// disk even if an earlier one failed.
+    pub fn rewrite_at(&self, bytes: &[u8], at: u64) -> Result<(), DiskError> {
+        let written = self.file.rewrite_at(bytes, at);
+        written.map_err(|e| self.failed("write", e))
     }
 
     /// Brings its content and length to the disk. A failure is final: the system may have

@@ -28,6 +28,7 @@ mod spread;
 mod standing;
 mod stream;
 mod targets;
+mod told;
 mod trouble;
 mod turn;
 mod verdict;
@@ -271,6 +272,10 @@ impl Harvest {
                 concurrency: learned.concurrency,
                 refusals: learned.refusals,
             });
+        }
+        let values = run.ignored_signals();
+        if values > 0 {
+            run.world.events.emit(Fact::SignalsIgnored { values });
         }
         let took = run.world.clock.now().saturating_duration_since(began);
         let tally = std::mem::take(

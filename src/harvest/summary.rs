@@ -31,6 +31,8 @@ pub struct Summary {
     pub unfinished: Option<Unfinished>,
     /// Why the end of the run could not be written down, if it could not.
     pub failure: Option<Failure>,
+    /// Values that answers gave of limits and that made no sense.
+    pub ignored_signals: u64,
     /// From open to end.
     pub took: Duration,
     /// The exit code.
@@ -122,6 +124,7 @@ pub struct Tally {
     retries: BTreeMap<FailureClass, u64>,
     waited: BTreeMap<Name, Duration>,
     learned: Option<LearnedLimits>,
+    ignored_signals: u64,
 }
 
 #[derive(Debug, Default)]
@@ -185,6 +188,7 @@ impl Tally {
                     refusals: *refusals,
                 });
             }
+            Fact::SignalsIgnored { values } => self.ignored_signals += values,
             _ => {}
         }
     }
@@ -218,6 +222,7 @@ impl Tally {
             learned: self.learned,
             unfinished: None,
             failure: None,
+            ignored_signals: self.ignored_signals,
             took,
             exit,
         }

@@ -45,6 +45,13 @@ pub fn draw(summary: &Summary) -> String {
             waits.join(", ")
         );
     }
+    if summary.ignored_signals > 0 {
+        let _ = writeln!(
+            out,
+            "  signals   {} about limits in answers made no sense; ignored",
+            plural(summary.ignored_signals, "value")
+        );
+    }
     if let Some(learned) = &summary.learned {
         out.push_str(&found(learned));
     }
@@ -223,6 +230,7 @@ mod tests {
             learned: None,
             unfinished: None,
             failure: None,
+            ignored_signals: 0,
             took: Duration::from_millis(24_300),
             exit: Exit::Complete,
         };
@@ -277,6 +285,7 @@ mod tests {
             learned: None,
             unfinished: None,
             failure: None,
+            ignored_signals: 0,
             took: Duration::from_secs(3),
             exit: Exit::Failed,
         };

@@ -438,6 +438,13 @@ impl FileHandle for SimFile {
         Ok(())
     }
 
+    fn rewrite_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        let mut inside = self.step(Does::Writes, "write again")?;
+        let at = usize::try_from(at).map_err(io::Error::other)?;
+        inside.platter.write(self.inode, at, bytes);
+        Ok(())
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         match self.step(Does::Writes, "sync") {
             Ok(mut inside) => {

@@ -22,3 +22,4 @@ mod retries;
 mod scene;
 mod secrets;
 mod shipped;
+mod signals;
