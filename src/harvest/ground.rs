@@ -157,22 +157,19 @@ impl Ground {
             .extend(standing::lock_targets(run, streams, now)?);
         let names = standing::names(run, streams);
         let continued = self.unfinished.is_some();
-        let (record, open) = match self.unfinished {
-            Some((mut record, open)) => {
-                record.status = Status::Running;
-                (record, open)
-            }
-            None => {
-                let start = standing::start(run, names.clone());
-                let hash = start.identity.hash();
-                let mut record = RunRecord::begun(&run.id, &run.plan.name, hash, run.started);
-                record.window_until = Some(start.until.to_string());
-                // The state knows of it first: a folder that nobody knows would stay for ever.
-                self.state
-                    .save_run(&record)
-                    .map_err(StateError::into_failure)?;
-                (record, standing::create(run, &run.world.root, start)?)
-            }
+        let (record, open) = if let Some((mut record, open)) = self.unfinished {
+            record.status = Status::Running;
+            (record, open)
+        } else {
+            let start = standing::start(run, names.clone());
+            let hash = start.identity.hash();
+            let mut record = RunRecord::begun(&run.id, &run.plan.name, hash, run.started);
+            record.window_until = Some(start.until.to_string());
+            // The state knows of it first: a folder that nobody knows would stay for ever.
+            self.state
+                .save_run(&record)
+                .map_err(StateError::into_failure)?;
+            (record, standing::create(run, &run.world.root, start)?)
         };
         if continued {
             self.state

@@ -73,6 +73,10 @@ pub struct World {
 }
 
 /// What one run is asked to do differently.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a wish of its own, and any may go with any"
+)]
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Only these streams; empty means all.

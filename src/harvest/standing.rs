@@ -146,7 +146,7 @@ impl Standing {
         self.sum_up(summary, status, run.world.clock.calendar());
         if status.is_open() {
             self.save()?;
-            return Ok((!failures.is_empty() || !all_here).then(|| Unfinished {
+            return Ok((!failures.is_empty() || !all_here).then_some(Unfinished {
                 run: self.record.id,
                 pages: kept,
             }));
@@ -158,10 +158,10 @@ impl Standing {
             // Nothing depends on it: the state says that it is over.
             let _ = self.folder.remove();
         }
-        if status == Status::Complete {
-            if let Some(mut state) = lock(self.state.as_ref()) {
-                forget_older(run, &mut state, &self.record);
-            }
+        if status == Status::Complete
+            && let Some(mut state) = lock(self.state.as_ref())
+        {
+            forget_older(run, &mut state, &self.record);
         }
         Ok(None)
     }
@@ -229,7 +229,7 @@ pub(super) fn published_now(
     let publish = Publish {
         run: &run.id,
         pipeline: &run.plan.name,
-        stream: &store.name().to_owned(),
+        stream: store.name(),
         at: run.world.clock.calendar(),
         files: &files,
         cursors: &[],

@@ -168,8 +168,7 @@ fn a_changed_plan_is_refused_by_name_and_limits_may_change() {
         .replace(
             "sink:",
             "defaults: { responses: [{ if: status == 404, then: skip }] }\nsink:",
-        )
-        .replace("data/items.csv }", "data/items.csv }");
+        );
     project.write("pipelines/items.yaml", &free);
     let said = project.run(&["run", "items"]);
     assert_eq!(said.code, Some(0), "{}", said.shown);
