@@ -220,3 +220,30 @@ fn an_empty_allowance_with_a_reset_is_a_refusal_to_wait_for() {
     assert!(audit.refusals() > 0);
     assert_eq!(audit.calls_after_pause(50 * MS), 0);
 }
+
+#[test]
+fn a_limit_that_nobody_tells_is_found_and_told() {
+    for retry in [RetryForm::Seconds, RetryForm::Silent] {
+        let mut limit = ServerLimit::sliding(40, 10 * SEC);
+        limit.retry = retry;
+        let rules = Rules {
+            limits: vec![limit],
+            latency: Latency::Between(20 * MS, 120 * MS, 6),
+            ..rules()
+        };
+        let count = 3000;
+        let ran = Scene::new(&pipeline("auto", 8, count), rules)
+            .run()
+            .complete();
+        whole(&ran, count, "auto");
+        let audit = ran.api.audit();
+        let refused = audit.refusals() as f64 / count as f64;
+        assert!(refused > 0.0 && refused < 0.02, "{retry:?}: {refused}");
+        let used = count as f64 / ran.summary.took.as_secs_f64() / 4.0;
+        assert!(used >= 0.7, "{retry:?}: {used:.2} of 4/s");
+        let learned = ran.summary.learned.as_ref().expect("it was searched for");
+        let told = gleaner::plan::limit::LimitPlan::parse(&learned.limit).expect("a limit");
+        let told = f64::from(told.calls.get()) / told.window.as_secs_f64() / 4.0;
+        assert!((0.7..=1.0).contains(&told), "{retry:?}: {learned:?}");
+    }
+}
