@@ -19,14 +19,15 @@ use super::super::scene;
 use super::super::way::{Calls, Far, Tells, Way};
 use super::{MS, SEC, pipeline, rules};
 
-/// Thirty in half a second, and forty in a second at a phase of its own.
+/// Thirty in half a second, and forty in a second at a phase of its own; a bucket is looked at
+/// afterwards.
 fn limits() -> Vec<ServerLimit> {
     let mut fixed = ServerLimit::fixed(40, SEC);
     fixed.style = WindowStyle::Fixed { phase: 300 * MS };
     vec![ServerLimit::sliding(30, 500 * MS), fixed]
 }
 
-const DECLARED: &str = "[{ limit: 30/500ms, spread: false }, { limit: 40/s, spread: false }]";
+const DECLARED: &str = "[{ limit: 30/500ms, spread: false }, { limit: 40/s, spread: false }, { limit: 45/s, burst: 28 }]";
 
 fn server(limits: Vec<ServerLimit>) -> Server {
     let api = SimApi::new(Rules {
@@ -53,6 +54,10 @@ fn broken(server: &Server) -> Vec<String> {
         if sliding.max(fixed) > limit.requests {
             broken.push(format!("{sliding}, {fixed} in {:?}", limit.window));
         }
+    }
+    let held = audit.max_in_bucket(45, SEC);
+    if held > 28.0 + 1e-6 {
+        broken.push(format!("{held} in the bucket"));
     }
     broken
 }
