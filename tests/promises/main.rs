@@ -19,4 +19,5 @@ mod retries;
 mod scene;
 mod secrets;
 mod shipped;
+mod signals;
 mod way;
