@@ -23,3 +23,4 @@ mod scene;
 mod secrets;
 mod shipped;
 mod signals;
+mod way;
