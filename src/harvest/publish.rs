@@ -1,11 +1,12 @@
 //! Publish: a stream's committed records become its files, whole or not at all.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::computed::Computed;
 use super::partitions::Partition;
 use super::rows::{Repeats, Rows};
+use super::standing;
 use super::stream::Stream;
 use super::summary::FileSummary;
 use super::targets::Targets;
@@ -19,6 +20,7 @@ use crate::sink::{self, Built, Extra, Row, SinkError, Target};
 use crate::store::StoreError;
 use crate::store::error::disk_hint;
 use crate::store::row::PublishIntent;
+use crate::store::state::State;
 use crate::store::stream::StreamStore;
 
 /// What a stream's publish came to.
@@ -28,6 +30,8 @@ pub(super) struct Published {
     pub(super) files: Vec<FileSummary>,
     /// Records left out because a later one had the same key.
     pub(super) repeats: u64,
+    /// Whether an earlier attempt did it.
+    pub(super) before: bool,
 }
 
 /// Why a publish failed.
@@ -54,6 +58,7 @@ pub(super) async fn publish(
     stream: &Arc<Stream>,
     mut store: StreamStore,
     targets: Targets,
+    state: Option<Arc<Mutex<State>>>,
 ) -> Result<Published, Box<Failure>> {
     store.sort();
     let records = store.index().records();
@@ -68,7 +73,17 @@ pub(super) async fn publish(
     }
     let worker = stream.clone();
     // Reading, projecting and writing files blocks.
-    let work = tokio::task::spawn_blocking(move || write_all(&worker, &mut store, &targets));
+    let work = tokio::task::spawn_blocking(move || {
+        let published = write_all(&worker, &mut store, &targets)?;
+        standing::published_now(
+            &worker.run,
+            state.as_ref(),
+            &mut store,
+            &targets,
+            &published,
+        )?;
+        Ok::<_, Box<Failure>>(published)
+    });
     let published = match work.await {
         Ok(published) => published?,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
@@ -109,11 +124,15 @@ fn write_all(
             path: target.shown(),
             rows,
             bytes: file.bytes(),
+            crc: file.crc(),
         });
         file.place().map_err(|e| failure(stream, &e.into()))?;
     }
-    store.published().map_err(StoreError::into_failure)?;
-    Ok(Published { files, repeats })
+    Ok(Published {
+        files,
+        repeats,
+        before: false,
+    })
 }
 
 /// Builds all files beside their targets; gives them with their rows, and how many records were
@@ -136,8 +155,9 @@ fn build_all(
     let repeats = rows.repeats().map_err(|e| failed(e.into()))?;
     let mut files = Vec::new();
     for (at, (sink, target)) in plan.sinks.iter().zip(&targets.0).enumerate() {
-        // One may be the part itself; two outputs must not be one file.
-        let last = at + 1 == plan.sinks.len();
+        // One may be the part itself; two outputs must not be one file. What went to standard
+        // output may have to be told again, from a part that nobody can have changed.
+        let last = at + 1 == plan.sinks.len() && targets.is_files();
         files.push(build(&rows, &repeats, sink, target, last).map_err(failed)?);
     }
     Ok((files, repeats.count()))

@@ -160,6 +160,7 @@ impl RunFolder {
                 floor: floor.clone(),
                 intents: told.intents,
                 is_published: told.is_published,
+                appended: Default::default(),
             });
         OpenRun {
             streams: streams.collect(),
@@ -250,6 +251,8 @@ impl History {
                     .ok_or_else(|| wrong("an unknown stream"))?;
                 let rows = told.index.rows().len();
                 told.superseded.insert(row.partition, rows);
+                // What was published of it has to be made again.
+                told.is_published = false;
             }
             Row::PublishIntent(row) => {
                 let told = self
@@ -375,7 +378,7 @@ mod tests {
         assert_eq!(b.index().records(), 3);
         let last = b.index().rows()[2];
         assert_eq!(
-            b.page(&last).unwrap().facts.next.as_deref(),
+            b.recall().page(&last).unwrap().facts.next.as_deref(),
             Some("after 0")
         );
         b.check().unwrap();
