@@ -23,20 +23,20 @@ pub fn discard(disk: &Disk, root: &Path, id: &str) -> Result<(), StoreError> {
     Ok(run::remove(disk, &runs(root).join(id))?)
 }
 
-/// Removes the folders of runs of a pipeline that nobody will go on with, and says which: those
-/// of which `is_open` says no, and those that died at birth more than a day ago. What cannot be
+/// Removes the folders of runs of a pipeline that nobody will go on with, since the state does not
+/// know of them, and says which; also those that died at birth more than a day ago. What cannot be
 /// read stays. Hold the pipeline's lock.
-pub fn finished(
+pub fn unknown(
     disk: &Disk,
     root: &Path,
     pipeline: &str,
     now: Timestamp,
-    is_open: &dyn Fn(&str) -> bool,
+    is_known: &dyn Fn(&str) -> bool,
 ) -> Result<Vec<String>, StoreError> {
     let mut removed = Vec::new();
     for id in run_folders(disk, root)? {
         let is_over = match run::start(disk, root, &id) {
-            Ok(start) => start.pipeline == pipeline && !is_open(&id),
+            Ok(start) => start.pipeline == pipeline && !is_known(&id),
             // It may be at birth right now, of a pipeline that is not ours.
             Err(StoreError::Unbegun { .. }) => {
                 begun(&id).is_some_and(|at| now.duration_since(at) > DAY)
@@ -161,8 +161,8 @@ mod tests {
                 .unwrap();
         }
         let now = "2026-11-22T02:31:00Z".parse().unwrap();
-        let is_open = |id: &str| id.ends_with("0002");
-        let swept = finished(&disk, root, "ours", now, &is_open).unwrap();
+        let is_known = |id: &str| id.ends_with("0002");
+        let swept = unknown(&disk, root, "ours", now, &is_known).unwrap();
         assert_eq!(swept, [ids[5], ids[0]]);
         assert_eq!(run_folders(&disk, root).unwrap(), ids[1..5]);
     }
