@@ -11,6 +11,7 @@ use super::run::Run;
 use super::same;
 use super::summary::{FileSummary, Summary, Unfinished};
 use super::targets::Targets;
+use crate::disk::Found;
 use crate::event::{Fact, Name};
 use crate::failure::{Exit, Failure};
 use crate::plan::StreamPlan;

@@ -15,6 +15,7 @@ mod paging;
 mod parts;
 mod plan;
 mod powerloss;
+mod poweroff;
 mod real;
 mod real_limits;
 mod resume;
