@@ -11,6 +11,7 @@ mod drive;
 mod global;
 mod infer;
 mod init;
+mod limits;
 mod list;
 mod out;
 mod plan;
@@ -79,6 +80,7 @@ enum Command {
     Check(check::CheckArgs),
     Preview(preview::PreviewArgs),
     Plan(plan::PlanArgs),
+    Limits(limits::LimitsArgs),
     List(list::ListArgs),
     Init(init::InitArgs),
     Demo(demo::DemoArgs),
@@ -114,6 +116,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Plan(args) => runtime()?.block_on(args.execute(global)),
         Command::Demo(args) => runtime()?.block_on(args.execute(global)),
         Command::Check(args) => args.execute(global),
+        Command::Limits(args) => args.execute(),
         Command::List(_) => list::ListArgs::execute(),
         Command::Init(args) => args.execute(global),
         Command::Schema(_) => schema::SchemaArgs::execute(),

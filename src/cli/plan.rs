@@ -234,7 +234,7 @@ fn sure(known: Known) -> &'static str {
 }
 
 /// Costs have fractions, calls have none.
-fn number(amount: f64) -> String {
+pub(super) fn number(amount: f64) -> String {
     let tenths = (amount.fract() * 10.0).round();
     if (1.0..10.0).contains(&tenths) {
         format!("{}.{tenths}", thousands(whole(amount)))

@@ -14,7 +14,7 @@ use super::{Options, World};
 use crate::failure::{Exit, Failure};
 use crate::fetch::credentials::{CredentialProblem, Credentials};
 use crate::fetch::origin::Policy;
-use crate::limits::{Book, BookProblem, Limits};
+use crate::limits::{Asker, Book, BookProblem, Limits, Scrub};
 use crate::plan::language::{LanguageProblem, Template};
 use crate::plan::limit::{LimitPlan, LimitWhen};
 use crate::plan::{AuthPlan, Plan};
@@ -120,8 +120,13 @@ impl Run {
         let limits = match &options.limits {
             Some(folder) if !counted.iter().all(LimitPlan::is_auto) => {
                 let book = Book::open(folder).map_err(|problem| no_book(&problem))?;
-                let identity = credentials.identity();
-                Limits::booked(world.clock, &base, &counted, slots, book, identity)
+                let known = secrets.clone();
+                let asker = Asker {
+                    pipeline: plan.name.clone(),
+                    credential: credentials.identity(),
+                    scrub: Scrub::new(move |text| known.scrub(text)),
+                };
+                Limits::booked(world.clock, &base, &counted, slots, book, asker)
             }
             _ => Limits::new(world.clock, &base, &counted, slots),
         };

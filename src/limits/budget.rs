@@ -10,6 +10,7 @@ use super::cell::Pace;
 use super::jitter::Jitter;
 use super::log::{Answer, Log};
 use super::moment::{Moment, Now};
+use super::queue::Queue;
 use super::rule::{Kind, Rule};
 use crate::event::{Name, Wait};
 
@@ -30,6 +31,8 @@ pub(super) struct Budget {
     tat: Moment,
     period: Option<Period>,
     pause: Option<(Moment, Name)>,
+    /// The processes that wait for it.
+    queue: Queue,
 }
 
 /// An unanswered request.
@@ -168,6 +171,7 @@ impl Budget {
     /// A request goes, as staged by the [`Budget::ask`] just before.
     pub(super) fn take(&mut self, rule: &Rule, now: Now, amount: u64, staged: Staged) {
         self.tat = staged.tat;
+        self.queue.served(self.me);
         self.out_sum = self.out_sum.saturating_add(amount);
         self.out.push(Out {
             holder: self.me,
@@ -291,6 +295,12 @@ impl Budget {
         }
     }
 
+    /// So many of our requests wait for it, the first of them until `until` if that is known. Gives
+    /// whether that is news to others.
+    pub(super) fn waits(&mut self, now: Moment, until: Option<Moment>, count: u64) -> bool {
+        self.queue.waits(self.me, now, until, count)
+    }
+
     /// Others who hold permits.
     pub(super) fn others(&self) -> impl Iterator<Item = u64> {
         let me = self.me;
@@ -344,6 +354,7 @@ impl Budget {
     }
 }
 
+mod look;
 mod stored;
 
 #[cfg(test)]

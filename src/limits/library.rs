@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::book::Book;
 use super::budget::Budget;
 use super::jitter::Jitter;
+use super::label::{Label, Labels};
 use super::moment::{Moment, Now};
 use super::rule::Rule;
 use super::scope::Key;
@@ -14,6 +15,8 @@ use crate::event::{Name, Wait};
 const SECOND: u64 = 1_000_000_000;
 /// Time between two looks whether those who hold permits are alive.
 const LOOK: u64 = SECOND / 4;
+/// Time between two looks at its label.
+const LABEL: u64 = 300 * SECOND;
 /// Quotas of longer windows are brought to the disk, at most once a second.
 const LONG: u64 = 3600 * SECOND;
 
@@ -25,11 +28,13 @@ pub(super) struct Library {
     pub(super) names: Vec<Option<String>>,
     /// The source's credential.
     pub(super) credential: String,
+    /// What people call them.
+    pub(super) labels: Labels,
 }
 
 impl Library {
     /// What a budget is known by to all who share it.
-    fn identity(&self, key: &Key) -> Option<String> {
+    pub(super) fn identity(&self, key: &Key) -> Option<String> {
         let mut identity = self.names.get(key.0)?.clone()?;
         for value in &key.1 {
             identity.push('\0');
@@ -48,6 +53,9 @@ impl Library {
 pub(super) struct Entry {
     pub(super) budget: Budget,
     sheet: Option<Sheet>,
+    /// What people call it.
+    label: Option<Label>,
+    labelled: Option<Moment>,
     /// What could not be written yet, because others were at the file.
     pending: Vec<Fact>,
     is_dirty: bool,
@@ -92,6 +100,8 @@ impl Entry {
         let mut entry = Self {
             budget: Budget::of(me),
             sheet: None,
+            label: library.and_then(|library| library.labels.of(key)),
+            labelled: None,
             pending: Vec::new(),
             is_dirty: false,
             is_contended: false,
@@ -188,7 +198,21 @@ impl Entry {
         } else {
             Ok(())
         };
-        let done = written.and_then(|()| sheet.unlock());
+        let is_due = self.labelled.is_none_or(|at| now.at.since(at) >= LABEL);
+        let labelled = match &self.label {
+            Some(label) if is_dirty && is_due => {
+                self.labelled = Some(now.at);
+                sheet.label().and_then(|old| {
+                    let old = old.as_deref().and_then(Label::decode);
+                    match label.over(old, now.calendar) {
+                        Some(label) => sheet.set_label(&label.encode()),
+                        None => Ok(()),
+                    }
+                })
+            }
+            _ => Ok(()),
+        };
+        let done = written.and(labelled).and_then(|()| sheet.unlock());
         let is_due = rule.window > LONG && now.at.since(self.synced) >= SECOND;
         if let (true, true, Ok(file), Ok(runtime)) = (
             is_dirty,
@@ -212,6 +236,13 @@ impl Entry {
 
     pub(super) fn changed(&mut self) {
         self.is_dirty = true;
+    }
+
+    /// So many of our requests wait for it; others hear of it.
+    pub(super) fn waits(&mut self, now: Moment, until: Option<Moment>, count: u64) {
+        if self.is_shared() {
+            self.is_dirty |= self.budget.waits(now, until, count);
+        }
     }
 
     fn apply(&mut self, rule: &Rule, fact: &Fact, jitter: &Jitter) {

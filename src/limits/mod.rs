@@ -9,6 +9,7 @@
 //!   (quotas of a day or month), `jitter` (how far round trips can be trusted)
 //! - `book`, `sheet`, `library`: budgets that processes share and that outlive them, one file each,
 //!   and how they are kept in step with memory
+//! - `label`, `queue`, `shelf`: what people call a budget, who waits for it, and all of them at once
 //! - `auto`: the search for a limit that nobody told
 //! - `forecast`: how long a run will take at its limits
 //! - `gate`: the decision over all budgets, and who may overtake whom
@@ -23,12 +24,15 @@ mod cell;
 mod forecast;
 mod gate;
 mod jitter;
+mod label;
 mod library;
 mod log;
 mod moment;
+mod queue;
 mod rule;
 mod scope;
 mod sheet;
+mod shelf;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,6 +46,7 @@ use crate::plan::limit::LimitPlan;
 
 use self::auto::Auto;
 use self::gate::{Gate, Refusal};
+use self::label::Labels;
 use self::library::Library;
 use self::moment::{Moment, Now, nanos};
 use self::rule::Rule;
@@ -50,7 +55,9 @@ use self::scope::{Key, Scopes};
 pub use self::auto::Learned;
 pub use self::book::{Book, BookProblem};
 pub use self::forecast::{Demand, Forecast};
+pub use self::label::Scrub;
 pub use self::scope::{Asked, Needs, NoTurn};
+pub use self::shelf::{Known, KnownLimit, Member, Next, Shelf};
 
 /// The limits of one source. Clones share them.
 #[derive(Debug, Clone)]
@@ -70,6 +77,17 @@ struct Shared {
     gate: Mutex<Gate>,
     /// The search for a limit that nobody told.
     auto: Option<Mutex<Auto>>,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Default)]
+pub struct Asker {
+    /// The pipeline, for people who look into the book.
+    pub pipeline: String,
+    /// Tells the budgets of one credential from another's; it is only hashed.
+    pub credential: String,
+    /// Takes secrets out of what is written into the book.
+    pub scrub: Scrub,
 }
 
 /// Most time between two looks at what other processes use too: some of it may come back early.
@@ -108,19 +126,20 @@ impl Limits {
     }
 
     /// The same, shared with all processes that open the same book, for as long as windows last.
-    /// `credential` tells the budgets of one credential from another's; it is only hashed.
     pub fn booked(
         clock: Clock,
         base: &Url,
         plans: &[LimitPlan],
         concurrency: usize,
-        book: Book,
-        credential: String,
+        mut book: Book,
+        asker: Asker,
     ) -> Self {
+        book.introduce(&asker.pipeline);
         let library = Library {
             book,
             names: scope::identities(base, plans),
-            credential,
+            labels: Labels::new(base, plans, &asker.pipeline, asker.scrub),
+            credential: asker.credential,
         };
         Self::open(clock, base, plans, concurrency, Some(library))
     }
@@ -185,7 +204,7 @@ impl Limits {
         let mut told: Option<Refusal> = None;
         loop {
             let now = shared.now();
-            let Err(refusal) = shared.gate().take(ticket, now) else {
+            let Err(refusal) = shared.gate().take(ticket, place.len(), now) else {
                 return Permit {
                     shared: Arc::clone(shared),
                     needs: needs.clone(),
@@ -321,6 +340,11 @@ impl<'a> Place<'a> {
         let line = Arc::clone(lines.entry(keys.clone()).or_default());
         drop(lines);
         Self { shared, keys, line }
+    }
+
+    /// How many stand in the line: all who hold it but the map.
+    fn len(&self) -> u64 {
+        (Arc::strong_count(&self.line) as u64).saturating_sub(1)
     }
 }
 

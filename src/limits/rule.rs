@@ -144,6 +144,11 @@ impl Rule {
         amount.div_ceil(self.cell)
     }
 
+    /// The amount of so many cells.
+    pub(super) fn of_cells(&self, cells: u64) -> u64 {
+        cells.saturating_mul(self.cell)
+    }
+
     /// The pace of a bucket whose size is reduced by what `margin` of delays may add, and whether
     /// charging what is sent, instead of what is received, is sound with it.
     pub(super) fn bucket(&self, margin: u64) -> (Pace, bool) {

@@ -132,10 +132,6 @@ impl Scopes {
     /// values that it is for. `None` where a limit has one budget for everything.
     pub(super) fn label(&self, key: &Key) -> Option<Name> {
         let limit = self.limits.get(key.0.checked_sub(1)?)?;
-        let route = |route: &Route| {
-            let method = route.method.as_ref().map(|method| format!("{method} "));
-            format!("{}{}", method.unwrap_or_default(), route.path.glob())
-        };
         let mut parts: Vec<String> = limit.routes.iter().map(route).collect();
         for (per, value) in limit.per.iter().flatten().zip(&key.1) {
             match per {
@@ -159,6 +155,12 @@ impl Scopes {
         };
         limit.routes.is_empty() || limit.routes.iter().any(fits)
     }
+}
+
+/// A route as it is written: `GET /search/**`.
+pub(super) fn route(route: &Route) -> String {
+    let method = route.method.as_ref().map(|method| format!("{method} "));
+    format!("{}{}", method.unwrap_or_default(), route.path.glob())
 }
 
 /// What identifies the budgets of each rule to all processes: how it counts and what, but not how

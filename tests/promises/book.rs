@@ -122,3 +122,54 @@ fn without_limits_the_book_is_never_opened() {
         0
     );
 }
+
+#[test]
+fn limits_are_listed_with_what_is_used_and_who_holds_them() {
+    let scene = Scene::new();
+    let project = scene.project(3);
+    let state = scene.state.path().to_str().expect("a path").to_owned();
+    let known = |args: &[&str]| project.run_with(args, &[("GLEANER_STATE_DIR", &state)]);
+    let none = known(&["limits"]);
+    assert_eq!((none.code, none.stdout.as_str()), (Some(0), ""));
+    assert!(
+        none.stderr.contains("nothing is known yet"),
+        "{}",
+        none.stderr
+    );
+    assert_eq!(std::fs::read_dir(&state).expect("a folder").count(), 0);
+    Scene::ends_well(scene.start(&project));
+    let told = known(&["limits", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&told.stdout).expect("one object");
+    let budgets = told["budgets"].as_array().expect("a list");
+    assert_eq!(budgets.len(), 1);
+    let limit = &budgets[0]["limit"];
+    assert_eq!(limit["limit"], format!("{CALLS}/{}ms", WINDOW.as_millis()));
+    assert_eq!(limit["origin"], scene.server.url());
+    assert!(limit["pipelines"]["items"].is_string());
+    assert_eq!(budgets[0]["holding"].as_array().map(Vec::len), Some(0));
+    let shown = known(&["limits"]);
+    let first = shown.stdout.lines().nth(1).expect("a row");
+    assert!(first.starts_with("20/500ms"), "{}", shown.stdout);
+    assert!(shown.stdout.contains("by items"), "{}", shown.stdout);
+    // One that is alive is named by its number.
+    let long = scene.project(100_000);
+    let mut child = scene.start(&long);
+    let is_there = || {
+        let told = known(&["limits", "--json"]);
+        let told: serde_json::Value = serde_json::from_str(&told.stdout).expect("one object");
+        let held = told["budgets"][0]["waiting"]
+            .as_array()
+            .expect("a list")
+            .clone();
+        held.iter()
+            .any(|one| one["pid"] == child.id() && one["pipeline"] == "items")
+    };
+    while !is_there() {
+        std::thread::yield_now();
+    }
+    child.kill().expect("it was alive");
+    child.wait().expect("it is dead");
+    let told = known(&["limits", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&told.stdout).expect("one object");
+    assert_eq!(told["budgets"][0]["waiting"], serde_json::json!([]));
+}

@@ -13,7 +13,15 @@ fn clock() -> Clock {
 fn process(clock: Clock, folder: &std::path::Path, plans: &[LimitPlan], who: &str) -> Limits {
     let base = Url::parse("https://api.test/v1").expect("a URL");
     let book = Book::open(folder).expect("a book");
-    Limits::booked(clock, &base, plans, 16, book, who.to_owned())
+    Limits::booked(clock, &base, plans, 16, book, asker(who))
+}
+
+fn asker(credential: &str) -> Asker {
+    Asker {
+        pipeline: "items".to_owned(),
+        credential: credential.to_owned(),
+        scrub: Scrub::default(),
+    }
 }
 
 fn files(folder: &std::path::Path, ending: &str) -> usize {
@@ -81,7 +89,7 @@ async fn pipelines_join_a_limit_by_its_name() {
     turn(&one).await.answered(Vec::new());
     let base = Url::parse("https://other.test").unwrap();
     let book = Book::open(folder.path()).unwrap();
-    let other = Limits::booked(clock, &base, &[shared], 16, book, "other".to_owned());
+    let other = Limits::booked(clock, &base, &[shared], 16, book, asker("other"));
     let (permit, took) = policies::waits(&other, &needs(&other)).await;
     permit.answered(Vec::new());
     assert!(took >= 60 * SEC && took < 61 * SEC, "{took:?}");
@@ -97,12 +105,14 @@ async fn what_a_dead_process_had_out_is_given_up_when_it_is_found_dead() {
     let library = Library {
         book: Book::open(folder.path()).unwrap(),
         names: identities(&base, &plans),
+        labels: Labels::new(&base, &plans, "items", Scrub::default()),
         credential: String::new(),
     };
     let mut gate = Gate::new(Arc::clone(&living.shared.rules), Some(library));
     let ticket = gate.ticket();
     gate.arrive(ticket, &needs);
-    gate.take(ticket, living.shared.now()).expect("it is free");
+    gate.take(ticket, 1, living.shared.now())
+        .expect("it is free");
     // Held by one who lives.
     let wait = living.permit(&needs, |_| {}, |_, _| {});
     assert!(clock.timeout(300 * SEC, wait).await.is_err());
@@ -169,4 +179,141 @@ fn nobody_else_can_read_it() {
     };
     assert_eq!(name(&folder).len(), 1);
     assert_ne!(name(&folder), name(&outer.path().join("other")));
+}
+
+/// The one budget of the book, as one sees it who only looks.
+fn shelf(clock: Clock, folder: &std::path::Path) -> Known {
+    let shelf = Shelf::open(folder).unwrap().expect("a book");
+    let mut all = shelf.budgets(&clock).unwrap();
+    assert_eq!(all.len(), 1, "{all:?}");
+    all.remove(0)
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_looks_sees_what_is_used_by_whom_and_until_when() {
+    let (clock, folder) = (clock(), tempfile::tempdir().unwrap());
+    assert!(Shelf::open(folder.path()).unwrap().is_none());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    let plans = [plan(3, 60 * SEC, Spacing::Burst)];
+    let one = process(clock, folder.path(), &plans, "t0ken");
+    turn(&one).await.answered(Vec::new());
+    let out = turn(&one).await;
+    let last = turn(&one).await;
+    let bytes = || {
+        let files = std::fs::read_dir(folder.path()).unwrap();
+        let mut all: Vec<_> = files
+            .map(|file| file.unwrap().path())
+            .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+            .collect();
+        all.sort();
+        all
+    };
+    let before = bytes();
+    let known = shelf(clock, folder.path());
+    assert_eq!(bytes(), before, "looking changes nothing");
+    let limit = known.limit.expect("a label");
+    assert_eq!(
+        (limit.limit.as_str(), limit.used, limit.allows),
+        ("3/60s", 3.0, 3.0)
+    );
+    assert_eq!(limit.origin.as_deref(), Some("https://api.test"));
+    assert!(limit.credential);
+    assert_eq!(limit.pipelines[0].0, "items");
+    assert_eq!(limit.next, Next::At(clock.calendar() + 60 * SEC));
+    let me = Member {
+        pid: Some(std::process::id()),
+        pipeline: Some("items".to_owned()),
+        amount: 2.0,
+    };
+    assert_eq!(
+        (known.holding, known.waiting),
+        (vec![me.clone()], Vec::new())
+    );
+    for (path, bytes) in before {
+        let is_told = bytes.windows(5).any(|part| part == b"t0ken");
+        assert!(!is_told, "{}", path.display());
+    }
+    // Two wait, and say so; what they waited for is told until they are served.
+    out.answered(Vec::new());
+    let needs = needs(&one);
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..2 {
+        let (one, needs) = (one.clone(), needs.clone());
+        waiting.spawn(async move { one.permit(&needs, |_| {}, |_, _| {}).await });
+    }
+    clock.sleep_until(clock.now() + SEC).await;
+    let known = shelf(clock, folder.path());
+    let two = Member { amount: 2.0, ..me };
+    assert_eq!(known.waiting, vec![two]);
+    one.pause(&needs, clock.now() + 300 * SEC, "429: slow down");
+    let known = shelf(clock, folder.path());
+    let (until, told) = known.paused.expect("a pause");
+    assert_eq!(
+        (until, told.as_str()),
+        (clock.calendar() + 300 * SEC, "429: slow down")
+    );
+    waiting.shutdown().await;
+    last.answered(Vec::new());
+    drop(one);
+    clock.sleep_until(clock.now() + 400 * SEC).await;
+    let known = shelf(clock, folder.path());
+    assert_eq!(
+        (known.paused, known.waiting, known.holding),
+        (None, vec![], vec![])
+    );
+    let limit = known.limit.expect("a label");
+    assert_eq!(
+        (limit.used, limit.next, limit.whole),
+        (0.0, Next::Now, None)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn labels_say_what_budgets_are_for_and_hide_secrets() {
+    let (clock, folder) = (clock(), tempfile::tempdir().unwrap());
+    let plan = LimitPlan {
+        per: Some(vec![crate::plan::limit::Per::Variable("repo".to_owned())]),
+        ..plan(3, 60 * SEC, Spacing::Burst)
+    };
+    let base = Url::parse("https://api.test/v1").unwrap();
+    let book = Book::open(folder.path()).unwrap();
+    let asker = Asker {
+        scrub: Scrub::new(|text| text.replace("s3cret", "[secret]")),
+        ..asker("s3cret")
+    };
+    let limits = Limits::booked(clock, &base, &[plan], 16, book, asker);
+    let needs = needs_of(&limits, "/v1/x", "a/s3cret", &[]).unwrap();
+    limits
+        .permit(&needs, |_| {}, |_, _| {})
+        .await
+        .answered(Vec::new());
+    let limit = shelf(clock, folder.path()).limit.expect("a label");
+    assert_eq!(limit.scope, [("repo".to_owned(), "a/[secret]".to_owned())]);
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        assert!(!bytes.windows(6).any(|part| part == b"s3cret"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_without_a_label_is_shown_and_named_when_it_is_used() {
+    let (clock, folder) = (clock(), tempfile::tempdir().unwrap());
+    let plans = [plan(3, 60 * SEC, Spacing::Burst)];
+    turn(&process(clock, folder.path(), &plans, ""))
+        .await
+        .answered(Vec::new());
+    let file = shelf(clock, folder.path()).file;
+    let path = folder.path().join(&file);
+    let sheet = std::fs::read(&path).unwrap();
+    // As it was written before there were labels.
+    std::fs::write(&path, &sheet[..2 * 64 * 1024]).unwrap();
+    let known = shelf(clock, folder.path());
+    assert!(known.limit.is_none() && !known.is_broken && known.written.is_some());
+    turn(&process(clock, folder.path(), &plans, ""))
+        .await
+        .answered(Vec::new());
+    let limit = shelf(clock, folder.path()).limit.expect("a label");
+    assert_eq!(limit.used, 2.0);
+    std::fs::write(&path, vec![7; 200_000]).unwrap();
+    assert!(shelf(clock, folder.path()).is_broken);
 }
