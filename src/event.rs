@@ -187,6 +187,9 @@ pub enum Wait {
     Pause {
         /// What it said: `429 with Retry-After: 30`.
         told: Name,
+        /// Which budget it holds, where it is not all of the API: `/search/**`, `repo=a/b`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        scope: Option<Name>,
     },
     /// The delay before a retry.
     Backoff {

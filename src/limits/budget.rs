@@ -71,7 +71,10 @@ impl Budget {
         if let Some((until, told)) = self.pause.as_ref().filter(|(until, _)| *until > now.at) {
             return Err(Held {
                 until: Answer::NotBefore(*until),
-                why: Wait::Pause { told: told.clone() },
+                why: Wait::Pause {
+                    told: told.clone(),
+                    scope: None,
+                },
             });
         }
         let mut staged = Staged {

@@ -281,9 +281,9 @@ impl Shared {
         }
     }
 
-    /// A wait for a limit, with the scope of the budget that binds.
+    /// A wait for a limit or a pause, with the scope of the budget that binds.
     fn scoped(&self, ticket: u64, mut turn: Turn) -> Turn {
-        if let Wait::Limit { scope, .. } = &mut turn.why {
+        if let Wait::Limit { scope, .. } | Wait::Pause { scope, .. } = &mut turn.why {
             let key = self.gate().binding(ticket);
             *scope = key.and_then(|key| self.scopes.label(&key));
         }

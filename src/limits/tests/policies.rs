@@ -356,3 +356,28 @@ async fn waits_name_the_budget() {
     let label = limits.shared.scopes.label(first);
     assert_eq!(label.as_deref(), Some("repo=c, api.test"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_names_the_budget_that_it_holds_and_holds_no_other() {
+    let clock = Clock::system();
+    let plan = LimitPlan {
+        per: Some(vec![Per::Variable("repo".to_owned())]),
+        ..plan(100, SEC, Spacing::Burst)
+    };
+    let limits = super::limits(clock, &[plan], 4);
+    let of = |repo| needs_of(&limits, "/v1/items", repo, &[]).unwrap();
+    limits.pause(&of("a/b"), clock.now() + 60 * SEC, "429");
+    let mut why = Vec::new();
+    for (repo, waits) in [("c/d", Duration::ZERO), ("a/b", 60 * SEC)] {
+        let start = clock.now();
+        let needs = of(repo);
+        let permit = limits.permit(&needs, |turn| why.push(turn.why.clone()), |_, _| {});
+        permit.await.answered(Vec::new());
+        assert_eq!(clock.now() - start, waits, "{repo}");
+    }
+    let pause = Wait::Pause {
+        told: "429".into(),
+        scope: Some("repo=a/b".into()),
+    };
+    assert_eq!(why, [pause]);
+}
