@@ -150,6 +150,12 @@ pub enum Fact {
         /// The stream.
         stream: Name,
     },
+    /// Limits held requests up; this margin was in use at the end.
+    MarginUsed {
+        /// J: by how much the network's delays differ, which permits rest beyond their window.
+        #[serde(serialize_with = "seconds")]
+        margin: Duration,
+    },
     /// `limits: auto` came to this; it can be declared from now on.
     LimitsLearned {
         /// An entry of `limits`: `7/s`.

@@ -302,3 +302,14 @@ fn waits_name_limit_and_scope() {
     };
     assert!(ran.facts(scoped) > 0);
 }
+
+#[test]
+fn the_margin_is_told_where_a_limit_held_requests_up() {
+    for (limits, is_bound) in [("[20/min]", true), ("[1000/min]", false), ("none", false)] {
+        let ran = run(&numbers(limits, 60), answering()).complete();
+        let margin = ran.summary.margin;
+        assert_eq!(margin.is_some(), is_bound, "{limits}: {margin:?}");
+        let told = |fact: &Fact| matches!(fact, Fact::MarginUsed { margin: used } if Some(*used) == margin);
+        assert_eq!(ran.facts(told), usize::from(is_bound), "{limits}");
+    }
+}
