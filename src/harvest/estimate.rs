@@ -1,16 +1,18 @@
 //! What a run will ask and what its limits make of that: counted ahead, offline or after one page
 //! a stream.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::partitions::{Partition, Source};
+use super::run::no_book;
 use super::stream::Stream;
 use super::walk::{Next, Walk};
 use super::{Harvest, Options, told, trouble};
 use crate::failure::Failure;
-use crate::limits::{Asked, Demand, Forecast};
+use crate::limits::{Asked, Demand, Forecast, Shelf, Used};
 use crate::plan::limit::{LimitPlan, Per};
 use crate::plan::paging::Paging;
 
@@ -133,13 +135,14 @@ impl Estimate {
 impl Options {
     /// For [`Harvest::estimate`]: nothing is written, and without `probe` nothing is sent, so
     /// that no secret needs a value.
-    pub fn estimate(streams: Vec<String>, probe: bool) -> Self {
+    /// What is used of the limits is read from the book in the folder `limits`.
+    pub fn estimate(streams: Vec<String>, probe: bool, limits: Option<PathBuf>) -> Self {
         Self {
             streams,
             limit_records: None,
             dry: true,
             offline: !probe,
-            limits: None,
+            limits,
         }
     }
 }
@@ -180,11 +183,28 @@ impl Harvest {
         Ok(Estimate {
             pipeline: self.run.plan.name.clone(),
             streams,
-            limits: self.run.limits.forecast(&demand),
+            limits: self.forecast(&demand)?,
             auto: self.run.plan.source.limits.iter().any(LimitPlan::is_auto),
             concurrency: self.run.plan.source.concurrency.get(),
             unset: self.run.secrets.unset().to_vec(),
         })
+    }
+}
+
+impl Harvest {
+    /// What the limits make of that, after what the book says is used by now.
+    fn forecast(&self, demand: &Demand) -> Result<Vec<Forecast>, Box<Failure>> {
+        let run = &self.run;
+        let folder = run.options.limits.as_deref();
+        let shelf = folder.map(Shelf::open).transpose();
+        let shelf = shelf.map_err(|problem| no_book(&problem))?.flatten();
+        let credential = run.credentials.identity();
+        let used = shelf.as_ref().map(|shelf| Used {
+            shelf,
+            credential: &credential,
+        });
+        let forecast = run.limits.forecast(demand, used.as_ref());
+        forecast.map_err(|problem| no_book(&problem))
     }
 }
 

@@ -118,7 +118,8 @@ impl Run {
         })?;
         let slots = plan.source.concurrency.get();
         let limits = match &options.limits {
-            Some(folder) if !counted.iter().all(LimitPlan::is_auto) => {
+            // What is never sent is not entered anywhere.
+            Some(folder) if !options.offline && !counted.iter().all(LimitPlan::is_auto) => {
                 let book = Book::open(folder).map_err(|problem| no_book(&problem))?;
                 let known = secrets.clone();
                 let asker = Asker {
@@ -208,7 +209,8 @@ async fn stopped(stop: &mut tokio::sync::watch::Receiver<bool>) {
     }
 }
 
-fn no_book(problem: &BookProblem) -> Box<Failure> {
+/// The book of limits cannot be used.
+pub(super) fn no_book(problem: &BookProblem) -> Box<Failure> {
     Box::new(Failure {
         exit: Exit::Disk,
         message: problem.to_string(),

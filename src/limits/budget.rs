@@ -357,7 +357,7 @@ impl Budget {
     }
 }
 
-mod look;
+pub(super) mod look;
 mod stored;
 
 #[cfg(test)]

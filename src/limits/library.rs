@@ -8,7 +8,7 @@ use super::jitter::Jitter;
 use super::label::{Label, Labels};
 use super::moment::{Moment, Now};
 use super::rule::Rule;
-use super::scope::Key;
+use super::scope::{self, Key};
 use super::sheet::{Found, Sheet};
 use crate::event::{Name, Wait};
 
@@ -33,18 +33,8 @@ pub(super) struct Library {
 }
 
 impl Library {
-    /// What a budget is known by to all who share it.
-    pub(super) fn identity(&self, key: &Key) -> Option<String> {
-        let mut identity = self.names.get(key.0)?.clone()?;
-        for value in &key.1 {
-            identity.push('\0');
-            identity.push_str(value);
-            if value == "credential" {
-                identity.push('\0');
-                identity.push_str(&self.credential);
-            }
-        }
-        Some(identity)
+    fn identity(&self, key: &Key) -> Option<String> {
+        scope::identity(&self.names, &self.credential, key)
     }
 }
 

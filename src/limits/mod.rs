@@ -54,7 +54,7 @@ use self::scope::{Key, Scopes};
 
 pub use self::auto::Learned;
 pub use self::book::{Book, BookProblem};
-pub use self::forecast::{Demand, Forecast};
+pub use self::forecast::{Demand, Forecast, Used};
 pub use self::label::Scrub;
 pub use self::scope::{Asked, Needs, NoTurn};
 pub use self::shelf::{Known, KnownLimit, Member, Next, Shelf};
@@ -72,6 +72,8 @@ struct Shared {
     origin: Option<Instant>,
     rules: Arc<[Rule]>,
     scopes: Scopes,
+    /// What identifies the rules to all processes.
+    names: Vec<Option<String>>,
     /// Those who need the same budgets wait in order of arrival (tokio's mutex is fair).
     lines: Mutex<HashMap<Vec<Key>, Line>>,
     gate: Mutex<Gate>,
@@ -157,6 +159,7 @@ impl Limits {
             clock,
             origin: library.is_none().then(|| clock.now()),
             scopes: Scopes::new(base, plans),
+            names: scope::identities(base, plans),
             lines: Mutex::default(),
             gate: Mutex::new(Gate::new(Arc::clone(&rules), library)),
             rules,

@@ -204,6 +204,20 @@ pub(super) fn identities(base: &Url, plans: &[LimitPlan]) -> Vec<Option<String>>
     known
 }
 
+/// What a budget is known by to all who share it; `names` are the [`identities`].
+pub(super) fn identity(names: &[Option<String>], credential: &str, key: &Key) -> Option<String> {
+    let mut identity = names.get(key.0)?.clone()?;
+    for value in &key.1 {
+        identity.push('\0');
+        identity.push_str(value);
+        if value == "credential" {
+            identity.push('\0');
+            identity.push_str(credential);
+        }
+    }
+    Some(identity)
+}
+
 /// The values that tell the budgets of a limit apart.
 fn values(limit: &Limit, asked: &Asked<'_>) -> Box<[String]> {
     let origin = || asked.url.origin().ascii_serialization();

@@ -1,6 +1,8 @@
 //! The book as one sees it who only looks: every budget that is known on this machine. Nothing is
 //! locked, made or written.
 
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,6 +10,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::book::{self, BookProblem};
+use super::budget::look::Look;
 use super::budget::{Budget, CALL};
 use super::jitter::Jitter;
 use super::label::Label;
@@ -142,6 +145,35 @@ impl Shelf {
         Ok(all)
     }
 
+    /// Names of its files.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub(super) fn files(&self) -> Result<HashSet<OsString>, BookProblem> {
+        let entries = std::fs::read_dir(&self.folder).and_then(|entries| {
+            let names = entries.map(|entry| entry.map(|entry| entry.file_name()));
+            names.collect()
+        });
+        entries.map_err(|cause| BookProblem::new(&self.folder, cause))
+    }
+
+    /// How the budget with this identity looks, if it is among `files`.
+    pub(super) fn look(
+        &self,
+        files: &HashSet<OsString>,
+        identity: &str,
+        rule: &Rule,
+        now: Now,
+    ) -> Option<Look> {
+        let name = book::name(self.key, identity);
+        let file = files.get(OsStr::new(&name))?;
+        let peeked = sheet::peek(&self.folder.join(file)).ok()?;
+        let budget = self.budget(&peeked, rule, now);
+        // What cannot be read counts as used up, as for one who is about to use it.
+        let mut budget = budget.unwrap_or_else(|| Budget::full(0, rule, now, now.at));
+        Some(budget.look(rule, now))
+    }
+
     fn known(&self, path: &Path, peeked: Peeked, now: Now) -> Known {
         let file = path.file_name().unwrap_or_default();
         let label = peeked.label.as_deref().and_then(Label::decode);
@@ -229,7 +261,7 @@ impl Shelf {
     }
 }
 
-fn now(clock: &Clock) -> Now {
+pub(super) fn now(clock: &Clock) -> Now {
     Now {
         at: Moment(nanos(clock.since_boot())),
         calendar: clock.calendar(),

@@ -22,6 +22,10 @@ pub(in crate::limits) struct Look {
     pub(in crate::limits) paused: Option<(Moment, Name)>,
     /// Unanswered, by holder.
     pub(in crate::limits) out: Vec<(u64, u64)>,
+    /// What is used comes back then, soonest first, unanswered requests as if they were answered now.
+    pub(in crate::limits) back: Vec<(Moment, u64)>,
+    /// The state of its pace.
+    pub(in crate::limits) tat: Moment,
     /// Who waits.
     pub(in crate::limits) waiting: Vec<Waiting>,
 }
@@ -35,17 +39,19 @@ impl Budget {
             Ok(_) => Answer::Now,
             Err(held) => held.until,
         };
+        let mut back: Vec<(Moment, u64)> = self.log.entries().collect();
+        back.retain(|(at, _)| *at > now.at);
+        back.push((now.at.plus(rule.window), self.out_sum));
+        back.sort_unstable();
+        let mut tat = self.tat;
         let under_way = if self.out.is_empty() { 0 } else { rule.window };
         let mut whole = now.at.plus(under_way);
         let used = match &rule.kind {
             Kind::Slots => self.out_sum,
             Kind::Window(_) | Kind::Counter => {
-                whole = self
-                    .log
-                    .entries()
-                    .fold(whole, |whole, (at, _)| whole.max(at));
-                let used = self.log.entries().filter(|(at, _)| *at > now.at);
-                self.out_sum + used.map(|(_, amount)| amount).sum::<u64>()
+                let used = back.iter().filter(|(_, amount)| *amount > 0);
+                whole = used.fold(whole, |whole, (at, _)| whole.max(*at));
+                back.iter().map(|(_, amount)| amount).sum()
             }
             Kind::Calendar(unit, zone, _) => {
                 let guard = jitter.abandoned();
@@ -59,7 +65,7 @@ impl Budget {
                 let (pace, _) = rule.bucket(0);
                 let charged = self.out.iter().filter(|out| !out.charged);
                 let held: u64 = charged.map(|out| out.amount).sum();
-                let tat = pace.charge(self.tat, now.at, rule.in_cells(held));
+                tat = pace.charge(self.tat, now.at, rule.in_cells(held));
                 whole = whole.max(tat);
                 let cells = tat.since(now.at).div_ceil(pace.period);
                 rule.of_cells(cells).min(rule.capacity)
@@ -82,6 +88,8 @@ impl Budget {
             whole,
             paused,
             out,
+            back,
+            tat,
             waiting: self.queue.lately(now.at).collect(),
         }
     }
