@@ -184,6 +184,10 @@ fn row(limit: &Forecast, known: Known) -> Vec<String> {
         number(limit.most),
         if plain { "s" } else { "" }
     );
+    if limit.window.is_zero() {
+        // However many they are, they go one after the other.
+        "-".clone_into(&mut needs);
+    }
     if limit.budgets > 1 {
         let _ = write!(needs, ", {} budgets", thousands(limit.budgets as u64));
     }
@@ -277,6 +281,8 @@ fn data(estimate: &Estimate) -> Value {
         .limits
         .iter()
         .map(|limit| {
+            // What is in flight has no window.
+            let windowed = |number: f64| (!limit.window.is_zero()).then_some(number);
             json!({
                 "limit": limit.limit,
                 "unit": limit.unit,
@@ -289,8 +295,8 @@ fn data(estimate: &Estimate) -> Value {
                 "binds": binding == Some(limit),
                 "used": limit.used,
                 "left_now": (limit.allows - limit.used).max(0.0),
-                "windows": (limit.fullest / limit.allows).ceil(),
-                "left": (limit.allows - limit.fullest).max(0.0),
+                "windows": windowed((limit.fullest / limit.allows).ceil()),
+                "left": windowed((limit.allows - limit.fullest).max(0.0)),
             })
         })
         .collect();

@@ -13,7 +13,7 @@ use super::walk::{Next, Walk};
 use super::{Harvest, Options, told, trouble};
 use crate::failure::Failure;
 use crate::limits::{Asked, Demand, Forecast, Shelf, Used};
-use crate::plan::limit::{LimitPlan, Per};
+use crate::plan::limit::{Counting, LimitPlan, Per};
 use crate::plan::paging::Paging;
 
 /// Partitions are counted up to here.
@@ -185,13 +185,26 @@ impl Harvest {
             streams,
             limits: self.forecast(&demand)?,
             auto: self.run.plan.source.limits.iter().any(LimitPlan::is_auto),
-            concurrency: self.run.plan.source.concurrency.get(),
+            concurrency: self.in_flight(),
             unset: self.run.secrets.unset().to_vec(),
         })
     }
 }
 
 impl Harvest {
+    /// Most requests in flight.
+    fn in_flight(&self) -> usize {
+        let source = &self.run.plan.source;
+        let whole = |limit: &&LimitPlan| {
+            matches!(limit.counting, Counting::InFlight) && limit.routes.is_empty()
+        };
+        let limits = source.limits.iter().filter(whole);
+        let most = limits.map(|limit| limit.calls.get().saturating_sub(limit.reserve).max(1));
+        let most = most.filter_map(|most| usize::try_from(most).ok()).min();
+        let own = source.concurrency.get();
+        most.map_or(own, |most| most.min(own))
+    }
+
     /// What the limits make of that, after what the book says is used by now.
     fn forecast(&self, demand: &Demand) -> Result<Vec<Forecast>, Box<Failure>> {
         let run = &self.run;

@@ -88,6 +88,12 @@ impl Budget {
         let answer = match &rule.kind {
             Kind::Slots if self.out_sum.saturating_add(amount) <= rule.capacity => Answer::Now,
             Kind::Slots => Answer::Unknown(now.at),
+            Kind::Flight => {
+                let before = self.queue.before(self.me, now.at).saturating_mul(CALL);
+                let out = self.out_sum.saturating_add(before);
+                self.log
+                    .ask(now.at, rule.capacity, rule.window, out, amount)
+            }
             Kind::Window(pace) => {
                 log(self).or_later(self.spaced(rule, *pace, now, amount, &mut staged))
             }
@@ -213,7 +219,7 @@ impl Budget {
             back = back.min(sent.plus(rule.window).plus(jitter.margin()));
         }
         match &rule.kind {
-            Kind::Slots => {}
+            Kind::Slots | Kind::Flight => {}
             Kind::Window(pace) => {
                 self.log
                     .comes_back(back, actual, rule.capacity, rule.window);
@@ -274,6 +280,11 @@ impl Budget {
         let gone = now.plus(jitter.abandoned());
         match &rule.kind {
             Kind::Slots => {}
+            // The server may be busy with it for a while more.
+            Kind::Flight => {
+                self.log
+                    .comes_back(gone, amount, rule.capacity, rule.window);
+            }
             Kind::Window(_) => {
                 let back = gone.plus(rule.window);
                 self.log

@@ -165,7 +165,8 @@ impl Rule {
             })
         };
         let time = match &self.kind {
-            Kind::Slots => 0,
+            // What is in flight is back with its answer: that takes no time of the limit's.
+            Kind::Slots | Kind::Flight => 0,
             Kind::Window(pace) => self.windows(amount, look, now).max(paced(*pace)),
             Kind::Calendar(unit, zone, pace) => {
                 let used = look.map_or(0, |look| look.used.min(self.capacity));

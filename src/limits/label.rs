@@ -87,6 +87,7 @@ enum Counted {
     Bucket { size: NonZeroU32 },
     Calendar { unit: Unit, zone: String },
     Counter,
+    InFlight,
 }
 
 /// [`CalendarUnit`], as it is written.
@@ -130,6 +131,7 @@ impl Label {
                     Counting::Calendar(unit, TimeZone::get(zone).ok()?)
                 }
                 Counted::Counter => Counting::Counter,
+                Counted::InFlight => Counting::InFlight,
             },
             spacing: match self.spread {
                 None => Spacing::Usual,
@@ -187,6 +189,7 @@ impl Labels {
                 Counting::Window => Counted::Window,
                 Counting::Bucket(size) => Counted::Bucket { size: *size },
                 Counting::Counter => Counted::Counter,
+                Counting::InFlight => Counted::InFlight,
                 Counting::Calendar(unit, zone) => Counted::Calendar {
                     unit: match unit {
                         CalendarUnit::Minute => Unit::Minute,
@@ -281,6 +284,7 @@ mod tests {
             Counting::Window,
             Counting::Bucket(40.try_into().expect("some")),
             Counting::Counter,
+            Counting::InFlight,
             Counting::Calendar(CalendarUnit::Day, zone),
         ] {
             let plan = LimitPlan {

@@ -43,8 +43,11 @@ pub(super) struct Rule {
 /// How a limit is kept.
 #[derive(Debug, Clone)]
 pub(super) enum Kind {
-    /// Requests in flight: comes back with the answer.
+    /// Requests in flight of one process: comes back with the answer.
     Slots,
+    /// Requests in flight of all processes: comes back with the answer, in order of arrival among
+    /// those who wait.
+    Flight,
     /// The log of permits, spaced or not.
     Window(Option<Pace>),
     /// A bucket, of which the capacity is the size.
@@ -109,6 +112,7 @@ impl Rule {
             Counting::Calendar(unit, zone) => {
                 (Kind::Calendar(*unit, zone.clone(), usual()), per_window)
             }
+            Counting::InFlight => (Kind::Flight, per_window),
             Counting::Auto => return Self::paced(window),
             Counting::Bucket(size) => {
                 // The reserve is a share of the bucket too.

@@ -175,6 +175,7 @@ pub(super) fn identities(base: &Url, plans: &[LimitPlan]) -> Vec<Option<String>>
                 known.push(None);
                 continue;
             }
+            Counting::InFlight => "in flight".to_owned(),
             Counting::Window => "window".to_owned(),
             Counting::Counter => "counter".to_owned(),
             Counting::Bucket(_) => "bucket".to_owned(),

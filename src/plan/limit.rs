@@ -16,7 +16,7 @@ pub struct LimitPlan {
     pub calls: NonZeroU32,
     /// What is counted, if not calls: `weight` of `600 weight/min`.
     pub unit: Option<String>,
-    /// The window's length.
+    /// The window's length; zero where requests in flight are counted.
     pub window: Duration,
     /// Which requests it counts.
     pub when: LimitWhen,
@@ -80,6 +80,8 @@ pub enum Counting {
     Calendar(CalendarUnit, TimeZone),
     /// Estimates a sliding window from two fixed ones.
     Counter,
+    /// Requests in flight: those that are sent and not answered yet.
+    InFlight,
     /// Nobody knows: found while asking (`limits: auto`).
     Auto,
 }
@@ -134,12 +136,29 @@ impl LimitPlan {
         }
     }
 
-    /// Reads the short form `N/[k]TIME`: `5000/h`, `1/3s`, `80/min`.
+    /// Reads the short form `N/[k]TIME`: `5000/h`, `1/3s`, `80/min`; or `N in flight`.
     ///
     /// # Errors
     /// A sentence that shows the form.
     pub fn parse(written: &str) -> Result<Self, String> {
         let written = written.trim();
+        if let Some(number) = written.strip_suffix("in flight") {
+            let (calls, unit) = parse_calls(number.trim())?;
+            if unit.is_some() {
+                return Err(format!(
+                    "`{written}` is not a limit; write requests in flight as in `1 in flight`"
+                ));
+            }
+            return Ok(Self {
+                calls,
+                unit: None,
+                window: Duration::ZERO,
+                counting: Counting::InFlight,
+                spacing: Spacing::Usual,
+                written: written.to_owned(),
+                ..Self::auto()
+            });
+        }
         let Some((calls, window)) = written.split_once('/') else {
             return Err(format!("`{written}` is not a limit; {FORM}"));
         };
@@ -256,6 +275,9 @@ mod tests {
             );
             assert_eq!(limit.unit, None);
         }
+        let limit = LimitPlan::parse("100 in flight").unwrap();
+        assert_eq!((limit.calls.get(), limit.window), (100, Duration::ZERO));
+        assert!(matches!(limit.counting, Counting::InFlight));
         let limit = LimitPlan::parse("6_000 weight/min").unwrap();
         assert_eq!(limit.unit.as_deref(), Some("weight"));
     }
@@ -268,6 +290,9 @@ mod tests {
             ("80/minute", "did you mean `min`"),
             ("80/", "missing"),
             ("0/s", "0 calls"),
+            ("0 in flight", "0 calls"),
+            ("5 tokens in flight", "`1 in flight`"),
+            ("in flight", "whole number"),
             ("1/0s", "empty"),
             ("many/s", "whole number"),
             ("1.5/s", "whole number"),

@@ -2,6 +2,7 @@
 //! never exceed the limit together. The server stamps each arrival before it answers.
 
 use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -172,4 +173,52 @@ fn limits_are_listed_with_what_is_used_and_who_holds_them() {
     let told = known(&["limits", "--json"]);
     let told: serde_json::Value = serde_json::from_str(&told.stdout).expect("one object");
     assert_eq!(told["budgets"][0]["waiting"], serde_json::json!([]));
+}
+
+#[test]
+fn processes_share_what_may_be_in_flight_even_when_one_is_killed() {
+    const MOST: usize = 2;
+    const EACH: usize = 40;
+    let clock = Clock::system();
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (flying, seen) = (Arc::clone(&now), Arc::clone(&most));
+    let server = Server::start(move |_| {
+        let others = flying.fetch_add(1, Ordering::SeqCst);
+        seen.fetch_max(others + 1, Ordering::SeqCst);
+        let done = clock.now() + Duration::from_millis(10);
+        while clock.now() < done {
+            std::thread::yield_now();
+        }
+        flying.fetch_sub(1, Ordering::SeqCst);
+        Reply::json(r#"[{"id":1}]"#)
+    });
+    let scene = Scene {
+        server,
+        arrived: Arc::default(),
+        state: tempfile::tempdir().expect("a folder"),
+    };
+    let project = |requests: usize| {
+        Project::new(&format!(
+            "source: {{ url: {}, concurrency: 6, limits: [{MOST} in flight] }}\nstreams:\n  items:\n    for: {{ n: {{ range: [1, {requests}] }} }}\n    get: /items/{{{{ n }}}}\nsink: {{ csv: data/items.csv }}\n",
+            scene.server.url(),
+        ))
+    };
+    let projects: Vec<_> = (0..2).map(|_| project(EACH)).collect();
+    let doomed = project(100_000);
+    let mut killed = scene.start(&doomed);
+    let heard = || scene.server.heard().len();
+    while heard() < 10 {
+        std::thread::yield_now();
+    }
+    let children: Vec<_> = projects.iter().map(|one| scene.start(one)).collect();
+    while heard() < 40 {
+        std::thread::yield_now();
+    }
+    killed.kill().expect("it was alive");
+    killed.wait().expect("it is dead");
+    for child in children {
+        Scene::ends_well(child);
+    }
+    assert_eq!(most.load(Ordering::SeqCst), MOST);
+    assert!(heard() >= 2 * EACH + 10);
 }

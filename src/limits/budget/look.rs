@@ -48,7 +48,7 @@ impl Budget {
         let mut whole = now.at.plus(under_way);
         let used = match &rule.kind {
             Kind::Slots => self.out_sum,
-            Kind::Window(_) | Kind::Counter => {
+            Kind::Window(_) | Kind::Counter | Kind::Flight => {
                 let used = back.iter().filter(|(_, amount)| *amount > 0);
                 whole = used.fold(whole, |whole, (at, _)| whole.max(*at));
                 back.iter().map(|(_, amount)| amount).sum()

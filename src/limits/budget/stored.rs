@@ -36,7 +36,8 @@ impl Budget {
             return budget;
         }
         match &rule.kind {
-            Kind::Slots => {}
+            // Nobody's requests outlive the machine's start.
+            Kind::Slots | Kind::Flight => {}
             Kind::Window(_) | Kind::Counter => {
                 let back = from.plus(rule.window);
                 budget

@@ -317,3 +317,100 @@ async fn a_budget_without_a_label_is_shown_and_named_when_it_is_used() {
     std::fs::write(&path, vec![7; 200_000]).unwrap();
     assert!(shelf(clock, folder.path()).is_broken);
 }
+
+/// Works through `requests`, each `took` long, with 4 tasks; gives when each was in flight.
+async fn work(limits: Limits, requests: usize, took: Duration) -> Vec<(Instant, Instant)> {
+    let clock = limits.shared.clock;
+    let left = Arc::new(AtomicUsize::new(requests));
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let (limits, left) = (limits.clone(), left.clone());
+        tasks.spawn(async move {
+            let mut flights = Vec::new();
+            while left
+                .try_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
+                .is_ok()
+            {
+                let permit = turn(&limits).await;
+                let sent = clock.now();
+                clock.sleep_until(sent + took).await;
+                flights.push((sent, clock.now()));
+                permit.answered(Vec::new());
+            }
+            flights
+        });
+    }
+    tasks.join_all().await.into_iter().flatten().collect()
+}
+
+fn in_flight(flights: &[(Instant, Instant)]) -> usize {
+    let at = |moment: Instant| {
+        let up = |(from, to): &&(Instant, Instant)| *from <= moment && moment < *to;
+        flights.iter().filter(up).count()
+    };
+    flights.iter().map(|(from, _)| at(*from)).max().unwrap_or(0)
+}
+
+#[tokio::test(start_paused = true)]
+async fn processes_share_what_may_be_in_flight_and_none_starves() {
+    for most in [1, 3] {
+        let (clock, folder) = (clock(), tempfile::tempdir().unwrap());
+        let plans = [LimitPlan::parse(&format!("{most} in flight")).unwrap()];
+        let start = clock.now();
+        let open = || process(clock, folder.path(), &plans, "token");
+        let (one, other, third) = tokio::join!(
+            work(open(), 60, 100 * MS),
+            work(open(), 60, 100 * MS),
+            work(open(), 60, 100 * MS),
+        );
+        let took = clock.now() - start;
+        let all = [&one[..], &other[..], &third[..]].concat();
+        assert_eq!((all.len(), in_flight(&all)), (180, most));
+        // Who waits looks again every four milliseconds at most.
+        let ideal = 180 * 100 * MS / u32::try_from(most).unwrap();
+        assert!(took < ideal.mul_f64(1.06), "{took:?} instead of {ideal:?}");
+        // Nobody is done before the others are nearly so too.
+        for each in [one, other, third] {
+            let end = each.iter().map(|(_, to)| *to).max().unwrap();
+            assert!(
+                end - start > took.mul_f64(0.95),
+                "{most}: {:?} of {took:?}",
+                end - start
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_process_had_in_flight_is_free_soon() {
+    let (clock, folder) = (clock(), tempfile::tempdir().unwrap());
+    let plans = [LimitPlan::parse("1 in flight").unwrap()];
+    let base = Url::parse("https://api.test/v1").unwrap();
+    let living = process(clock, folder.path(), &plans, "");
+    let needs = needs(&living);
+    let library = Library {
+        book: Book::open(folder.path()).unwrap(),
+        names: identities(&base, &plans),
+        credential: String::new(),
+        labels: Labels::new(&base, &plans, "items", Scrub::default()),
+    };
+    let mut gate = Gate::new(Arc::clone(&living.shared.rules), Some(library));
+    let ticket = gate.ticket();
+    gate.arrive(ticket, &needs);
+    gate.take(ticket, 1, living.shared.now())
+        .expect("it is free");
+    let wait = living.permit(&needs, |_| {}, |_, _| {});
+    assert!(clock.timeout(300 * SEC, wait).await.is_err());
+    drop(gate);
+    let (permit, took) = policies::waits(&living, &needs).await;
+    // A time-out says nothing of when the server is done with it.
+    let known = Duration::from_nanos(ABANDONED);
+    assert!(took >= known && took < known + SEC, "{took:?}");
+    drop(permit);
+    let (permit, took) = policies::waits(&living, &needs).await;
+    assert!(took >= known && took < known + MS * 10, "{took:?}");
+    permit.answered(Vec::new());
+    let (permit, took) = policies::waits(&living, &needs).await;
+    permit.answered(Vec::new());
+    assert_eq!(took, Duration::ZERO);
+}
