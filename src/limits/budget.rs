@@ -275,6 +275,29 @@ impl Budget {
         self.gone(rule, now, amount, jitter);
     }
 
+    /// The request of the permit that was taken at `taken` was never sent: it costs nothing.
+    pub(super) fn unsent(&mut self, rule: &Rule, taken: Moment, now: Moment, amount: u64) {
+        let charged = self.is_back(taken, amount);
+        if let (Kind::Calendar(..), Some(period)) = (&rule.kind, &mut self.period) {
+            period.settle((amount, 0));
+        }
+        // A pause has used up the pace since, so that those who wait for its end go one by one.
+        let is_paused = self.pause.as_ref().is_some_and(|(until, _)| *until > now);
+        if !charged || is_paused {
+            return;
+        }
+        let pace = match &rule.kind {
+            Kind::Window(pace) | Kind::Calendar(_, _, pace) => *pace,
+            Kind::Bucket => Some(rule.bucket(0).0),
+            // No more than was charged, whatever the margin was then.
+            Kind::Counter => Some(rule.counter(0)),
+            Kind::Slots | Kind::Flight => None,
+        };
+        if let Some(pace) = pace {
+            self.tat = pace.refund(self.tat, rule.in_cells(amount));
+        }
+    }
+
     /// What was sent and never answered may arrive until a margin from now.
     fn gone(&mut self, rule: &Rule, now: Moment, amount: u64, jitter: &Jitter) {
         let gone = now.plus(jitter.abandoned());

@@ -275,6 +275,15 @@ impl Gate {
         self.wake(now.at);
     }
 
+    /// A permit that was taken at `taken` comes back: nothing was sent.
+    pub(super) fn unsent(&mut self, needs: &Needs, taken: Moment, now: Now) {
+        for &(ref key, amount) in &needs.parts {
+            let at = now.at;
+            self.happened(key, Fact::Unsent { taken, at, amount }, now);
+        }
+        self.wake(now.at);
+    }
+
     /// Holds every request that needs a limit of `needs`, or all where there are no limits.
     pub(super) fn pause(&mut self, needs: &Needs, now: Now, until: Moment, told: &Name) {
         let limits = usize::from(needs.parts.len() > 1);

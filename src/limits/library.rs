@@ -71,6 +71,12 @@ pub(super) enum Fact {
         at: Moment,
         amount: u64,
     },
+    /// A permit came back without having been used.
+    Unsent {
+        taken: Moment,
+        at: Moment,
+        amount: u64,
+    },
     /// The server asked for patience.
     Paused {
         at: Moment,
@@ -249,6 +255,9 @@ impl Entry {
             }
             Fact::Abandoned { sent, at, amount } => {
                 self.budget.abandoned(rule, *sent, *at, *amount, jitter);
+            }
+            Fact::Unsent { taken, at, amount } => {
+                self.budget.unsent(rule, *taken, *at, *amount);
             }
             Fact::Paused { at, until, told } => self.budget.pause(rule, *at, *until, told),
         }

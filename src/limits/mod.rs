@@ -99,7 +99,7 @@ type Line = Arc<tokio::sync::Mutex<()>>;
 
 /// Leave to send one request; it occupies a slot among those in flight until it is gone.
 ///
-/// Tell it when the request was answered. Dropping it means "given up, fate unknown": the server
+/// Tell it when the request was answered, or that it was not sent at all. Dropping it means "given up, fate unknown": the server
 /// may have counted the request, or may yet do so.
 #[must_use = "a permit that is dropped counts as a request whose fate is unknown"]
 #[derive(Debug)]
@@ -108,6 +108,7 @@ pub struct Permit {
     needs: Needs,
     sent: Moment,
     received: Option<Moment>,
+    is_unsent: bool,
     /// What the answer told of its cost; `None` until it was answered.
     actual: Option<Vec<(Name, f64)>>,
 }
@@ -213,6 +214,7 @@ impl Limits {
                     needs: needs.clone(),
                     sent: now.at,
                     received: None,
+                    is_unsent: false,
                     actual: None,
                 };
             };
@@ -399,6 +401,11 @@ impl Permit {
     pub fn answered(mut self, actual: Vec<(Name, f64)>) {
         self.actual = Some(actual);
     }
+
+    /// Nothing was sent under it, and nothing will be: it costs none of the limits.
+    pub fn unsent(mut self) {
+        self.is_unsent = true;
+    }
 }
 
 impl Drop for Permit {
@@ -409,6 +416,10 @@ impl Drop for Permit {
             shared.searched(|auto| auto.answered(now.at));
         }
         let mut gate = shared.gate();
+        if self.is_unsent {
+            gate.unsent(&self.needs, self.sent, now);
+            return;
+        }
         let Some(actual) = &self.actual else {
             gate.abandoned(&self.needs, self.sent, now);
             return;
