@@ -391,7 +391,7 @@ async fn what_was_not_sent_costs_nothing() {
 #[tokio::test(start_paused = true)]
 async fn what_was_not_sent_is_no_way_around_a_pause() {
     let clock = Clock::system();
-    let limits = super::limits(clock, &[plan(100, 10 * SEC, Spacing::Even)], 20);
+    let limits = super::limits(clock, &[plan(100, 10 * SEC, Spacing::Usual)], 20);
     let permits: Vec<_> = [turn(&limits).await, turn(&limits).await].into();
     let until = clock.now() + 30 * SEC;
     limits.pause(&needs(&limits), until, "429");
