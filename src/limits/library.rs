@@ -144,14 +144,19 @@ impl Entry {
                     self.budget = match budget {
                         Some(budget) if is_ours => budget,
                         Some(budget) => budget.after_reboot(rule, written, now, jitter),
-                        None => Budget::full(me, rule, now, now.at),
+                        None => Budget::damaged(me, rule, now),
                     };
                 }
                 Ok(Found::Broken(aside)) => {
                     self.is_dirty = true;
-                    self.budget = Budget::full(library.book.me(), rule, now, now.at);
+                    self.budget = Budget::damaged(library.book.me(), rule, now);
+                    let long = if rule.window > LONG {
+                        " for an hour; what was used of it before is forgotten"
+                    } else {
+                        ""
+                    };
                     told.push(format!(
-                        "the book of the limit {} was unreadable; it is kept in {}, and the limit counts as used up",
+                        "the book of the limit {} was unreadable; it is kept in {}, and the limit counts as used up{long}",
                         name(rule),
                         aside.display(),
                     ));

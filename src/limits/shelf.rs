@@ -170,7 +170,7 @@ impl Shelf {
         let peeked = sheet::peek(&self.folder.join(file)).ok()?;
         let budget = self.budget(&peeked, rule, now);
         // What cannot be read counts as used up, as for one who is about to use it.
-        let mut budget = budget.unwrap_or_else(|| Budget::full(0, rule, now, now.at));
+        let mut budget = budget.unwrap_or_else(|| Budget::damaged(0, rule, now));
         Some(budget.look(rule, now))
     }
 

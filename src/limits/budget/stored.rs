@@ -14,6 +14,9 @@ use crate::limits::rule::{Kind, Rule};
 /// The longest window that counts as full when nothing better is known.
 const SHORT: u64 = 3600 * 1_000_000_000;
 
+/// Why a long quota is held after its book was unreadable.
+const UNREADABLE: &str = "its book was unreadable; it counts as used up for an hour";
+
 /// Begins those who wait.
 const QUEUE: u64 = u64::from_le_bytes(*b"waiting1");
 
@@ -51,6 +54,17 @@ impl Budget {
                 let (pace, _) = rule.bucket(0);
                 budget.tat = pace.charge(Moment(0), from, rule.in_cells(rule.capacity));
             }
+        }
+        budget
+    }
+
+    /// A budget whose book was unreadable: used up for its window, but for an hour at the most. What
+    /// was used of a longer quota is not known any more: to stand still for a month would be worse
+    /// than to be refused, and the user is told.
+    pub(in crate::limits) fn damaged(me: u64, rule: &Rule, now: Now) -> Self {
+        let mut budget = Self::full(me, rule, now, now.at);
+        if rule.window > SHORT {
+            budget.pause = Some((now.at.plus(SHORT), UNREADABLE.into()));
         }
         budget
     }

@@ -154,6 +154,32 @@ async fn a_damaged_book_counts_as_used_up_and_says_so() {
     assert_eq!(files(folder.path(), ".broken"), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_long_quota_whose_book_is_damaged_is_held_for_an_hour() {
+    let hour = 3600 * SEC;
+    for written in ["3/d", "3/mo"] {
+        let (clock, folder) = (clock(), tempfile::tempdir().unwrap());
+        let plans = [LimitPlan::parse(written).unwrap()];
+        turn(&process(clock, folder.path(), &plans, ""))
+            .await
+            .answered(Vec::new());
+        let file = shelf(clock, folder.path()).file;
+        std::fs::write(folder.path().join(file), vec![7; 200_000]).unwrap();
+        let again = process(clock, folder.path(), &plans, "");
+        let (permit, took) = policies::waits(&again, &needs(&again)).await;
+        permit.answered(Vec::new());
+        assert!(took >= hour && took < hour + SEC, "{took:?}");
+        let notices = again.notices();
+        assert!(notices[0].contains("for an hour"), "{notices:?}");
+        // What it counts from then on outlives it as before.
+        drop(again);
+        assert_eq!(
+            shelf(clock, folder.path()).limit.expect("a label").used,
+            1.0
+        );
+    }
+}
+
 #[test]
 fn nobody_else_can_read_it() {
     use std::os::unix::fs::PermissionsExt;
