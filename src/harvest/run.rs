@@ -14,7 +14,7 @@ use super::{Options, World};
 use crate::failure::{Exit, Failure};
 use crate::fetch::credentials::{CredentialProblem, Credentials};
 use crate::fetch::origin::Policy;
-use crate::limits::{Asker, Book, BookProblem, Limits, Scrub};
+use crate::limits::{Asker, Book, BookProblem, Disagreement, Limits, Scrub};
 use crate::plan::language::{LanguageProblem, Template};
 use crate::plan::limit::{LimitPlan, LimitWhen};
 use crate::plan::{AuthPlan, Plan};
@@ -120,7 +120,9 @@ impl Run {
         let limits = match &options.limits {
             // What is never sent is not entered anywhere.
             Some(folder) if !options.offline && !counted.iter().all(LimitPlan::is_auto) => {
-                let book = Book::open(folder).map_err(|problem| no_book(&problem))?;
+                let mut book = Book::open(folder).map_err(|problem| no_book(&problem))?;
+                let joined = book.join(&plan.name, &counted);
+                joined.map_err(|problem| disagreement(&problem))?;
                 let known = secrets.clone();
                 let asker = Asker {
                     pipeline: plan.name.clone(),
@@ -207,6 +209,18 @@ async fn stopped(stop: &mut tokio::sync::watch::Receiver<bool>) {
         // Nobody is left who could ask.
         std::future::pending::<()>().await;
     }
+}
+
+fn disagreement(problem: &Disagreement) -> Box<Failure> {
+    Box::new(Failure {
+        exit: Exit::Invalid,
+        message: problem.to_string(),
+        causes: Vec::new(),
+        hint: Some(
+            "pipelines that share a limit declare the same; correct one of them, or give it another name"
+                .to_owned(),
+        ),
+    })
 }
 
 /// The book of limits cannot be used.

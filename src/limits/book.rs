@@ -5,6 +5,7 @@
 //! own for as long as it lives: when the kernel gives that lock to somebody else, it is dead. In
 //! that file stands which process it is, for people.
 
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::hash::Hasher;
 use std::io::{self, ErrorKind, Read, Write};
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::sheet::Sheet;
+use crate::plan::limit::LimitPlan;
 
 /// Where budgets are kept.
 #[derive(Debug)]
@@ -32,6 +34,22 @@ pub struct Book {
 pub(super) struct Holder {
     pub(super) pid: u32,
     pub(super) pipeline: String,
+    /// The limits that it shares by name, see [`LimitPlan::shared`].
+    #[serde(default)]
+    shared: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// Another run shares a limit by the same name, and declares another.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the limit shared as `{name}` is {ours} here, and {theirs} in `{pipeline}`, which runs now (process {pid})"
+)]
+pub struct Disagreement {
+    name: String,
+    ours: String,
+    theirs: String,
+    pipeline: String,
+    pid: u32,
 }
 
 /// The book cannot be opened.
@@ -96,14 +114,50 @@ impl Book {
         Sheet::open(self.folder.join(name(self.key, identity)))
     }
 
-    /// Says who we are, for people.
-    pub(super) fn introduce(&mut self, pipeline: &str) {
-        let holder = Holder {
+    /// Says who we are: for people, and for those who share limits of `plans` by name.
+    ///
+    /// # Errors
+    /// One of them runs now and declares another limit: together they would keep neither. First
+    /// it is said and then it is looked, so that of two who come at once one at least finds out.
+    pub fn join(&mut self, pipeline: &str, plans: &[LimitPlan]) -> Result<(), Disagreement> {
+        let us = Holder {
             pid: std::process::id(),
             pipeline: pipeline.to_owned(),
+            shared: LimitPlan::shared(plans),
         };
         // Best effort: without it, others call us by a number.
-        let _ = serde_json::to_vec(&holder).map(|text| self.life.write_all(&text));
+        let _ = serde_json::to_vec(&us).map(|text| self.life.write_all(&text));
+        if us.shared.is_empty() {
+            return Ok(());
+        }
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten();
+        let holders = entries.filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let id = (path.extension()? == "holder").then(|| path.file_stem()?.to_str())??;
+            u64::from_str_radix(id, 16).ok()
+        });
+        let others = holders.filter(|holder| *holder != self.me);
+        let others = others.filter_map(|holder| living(&self.folder, holder)?);
+        for them in others {
+            for (name, ours) in &us.shared {
+                let theirs = them.shared.get(name);
+                if let Some(theirs) = theirs.filter(|theirs| !theirs.keys().eq(ours.keys())) {
+                    let shown = |limits: &BTreeMap<String, String>| {
+                        let all: Vec<&str> = limits.values().map(String::as_str).collect();
+                        all.join(", ")
+                    };
+                    self.retire();
+                    return Err(Disagreement {
+                        name: name.clone(),
+                        ours: shown(ours),
+                        theirs: shown(theirs),
+                        pipeline: them.pipeline,
+                        pid: them.pid,
+                    });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether a holder is dead.

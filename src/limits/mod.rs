@@ -53,7 +53,7 @@ use self::rule::Rule;
 use self::scope::{Key, Scopes};
 
 pub use self::auto::Learned;
-pub use self::book::{Book, BookProblem};
+pub use self::book::{Book, BookProblem, Disagreement};
 pub use self::forecast::{Demand, Forecast, Used};
 pub use self::label::Scrub;
 pub use self::scope::{Asked, Needs, NoTurn};
@@ -134,10 +134,9 @@ impl Limits {
         base: &Url,
         plans: &[LimitPlan],
         concurrency: usize,
-        mut book: Book,
+        book: Book,
         asker: Asker,
     ) -> Self {
-        book.introduce(&asker.pipeline);
         let library = Library {
             book,
             names: scope::identities(base, plans),

@@ -1,5 +1,6 @@
 //! What an API allows: so many calls, or units of a cost, per window.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -134,6 +135,42 @@ impl LimitPlan {
             shared_as: None,
             written: "auto".to_owned(),
         }
+    }
+
+    /// What pipelines that share the limit must agree on: how much, of what, how it is counted, for
+    /// which requests. How calls are spaced is everybody's own.
+    pub fn terms(&self) -> String {
+        let counting = match &self.counting {
+            Counting::Window => "window".to_owned(),
+            Counting::Bucket(size) => format!("bucket {size}"),
+            Counting::Calendar(unit, zone) => {
+                format!("{unit:?} {}", zone.iana_name().unwrap_or_default())
+            }
+            Counting::Counter => "counter".to_owned(),
+            Counting::InFlight => "in flight".to_owned(),
+            Counting::Auto => "auto".to_owned(),
+        };
+        let route = |route: &Route| {
+            let method = route.method.as_ref().map_or("any", http::Method::as_str);
+            format!("{method} {}", route.path.glob())
+        };
+        let routes: Vec<String> = self.routes.iter().map(route).collect();
+        let (calls, unit, window) = (self.calls, &self.unit, self.window);
+        let (per, reserve) = (&self.per, self.reserve);
+        format!("{calls} {unit:?} {window:?} {counting} {reserve} {per:?} {routes:?}")
+    }
+
+    /// The names under which these limits are shared, with their [`LimitPlan::terms`] and the limit
+    /// as written; in order.
+    pub fn shared(plans: &[Self]) -> BTreeMap<String, BTreeMap<String, String>> {
+        let mut shared: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+        for plan in plans {
+            if let Some(name) = &plan.shared_as {
+                let limits = shared.entry(name.clone()).or_default();
+                limits.insert(plan.terms(), plan.written.clone());
+            }
+        }
+        shared
     }
 
     /// Reads the short form `N/[k]TIME`: `5000/h`, `1/3s`, `80/min`; or `N in flight`.
@@ -280,6 +317,39 @@ mod tests {
         assert!(matches!(limit.counting, Counting::InFlight));
         let limit = LimitPlan::parse("6_000 weight/min").unwrap();
         assert_eq!(limit.unit.as_deref(), Some("weight"));
+    }
+
+    #[test]
+    fn terms_are_what_must_be_agreed_on() {
+        let plan = |written: &str| LimitPlan {
+            shared_as: Some("archive".to_owned()),
+            ..LimitPlan::parse(written).unwrap()
+        };
+        let same = LimitPlan {
+            spacing: Spacing::Even,
+            strict: true,
+            ..plan("60/1min")
+        };
+        assert_eq!(plan("60/min").terms(), same.terms());
+        let bucket = LimitPlan {
+            counting: Counting::Bucket(NonZeroU32::MIN),
+            ..plan("60/min")
+        };
+        let reserve = LimitPlan {
+            reserve: 1,
+            ..plan("60/min")
+        };
+        for other in [
+            plan("61/min"),
+            plan("60/h"),
+            plan("60 x/min"),
+            bucket,
+            reserve,
+        ] {
+            assert_ne!(plan("60/min").terms(), other.terms());
+        }
+        let shared = LimitPlan::shared(&[plan("60/min"), plan("5/s"), LimitPlan::auto()]);
+        assert_eq!((shared.len(), shared["archive"].len()), (1, 2));
     }
 
     #[test]

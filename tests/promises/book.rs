@@ -222,3 +222,29 @@ fn processes_share_what_may_be_in_flight_even_when_one_is_killed() {
     assert_eq!(most.load(Ordering::SeqCst), MOST);
     assert!(heard() >= 2 * EACH + 10);
 }
+
+#[test]
+fn a_run_is_refused_while_another_shares_a_different_limit_by_its_name() {
+    let scene = Scene::new();
+    let project = |limit: &str| {
+        Project::new(&format!(
+            "source: {{ url: {}, limits: [{{ limit: {limit}, shared_as: archive }}] }}\nstreams:\n  items:\n    for: {{ n: {{ range: [1, 200] }} }}\n    get: /items/{{{{ n }}}}\nsink: {{ csv: data/items.csv }}\n",
+            scene.server.url(),
+        ))
+    };
+    let (one, other) = (project("100/h"), project("50/h"));
+    let mut child = scene.start(&one);
+    while scene.count() == 0 {
+        std::thread::yield_now();
+    }
+    let state = scene.state.path().to_str().expect("a path");
+    let said = other.run_with(&["run", "items"], &[("GLEANER_STATE_DIR", state)]);
+    assert_eq!(said.code, Some(4), "{}", said.stderr);
+    let told = format!(
+        "`archive` is 50/h here, and 100/h in `items`, which runs now (process {})",
+        child.id()
+    );
+    assert!(said.stderr.contains(&told), "{}", said.stderr);
+    child.kill().expect("it was alive");
+    child.wait().expect("it is dead");
+}

@@ -12,7 +12,8 @@ fn clock() -> Clock {
 /// A process of its own, as far as the book can tell.
 fn process(clock: Clock, folder: &std::path::Path, plans: &[LimitPlan], who: &str) -> Limits {
     let base = Url::parse("https://api.test/v1").expect("a URL");
-    let book = Book::open(folder).expect("a book");
+    let mut book = Book::open(folder).expect("a book");
+    book.join("items", plans).expect("they agree");
     Limits::booked(clock, &base, plans, 16, book, asker(who))
 }
 
@@ -440,4 +441,30 @@ async fn what_a_dead_process_had_in_flight_is_free_soon() {
     let (permit, took) = policies::waits(&living, &needs).await;
     permit.answered(Vec::new());
     assert_eq!(took, Duration::ZERO);
+}
+
+#[test]
+fn who_shares_a_limit_by_name_must_declare_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let shared = |written: &str, name: &str| LimitPlan {
+        shared_as: Some(name.to_owned()),
+        ..LimitPlan::parse(written).unwrap()
+    };
+    let join = |pipeline: &str, plan: LimitPlan| {
+        let mut book = Book::open(folder.path()).unwrap();
+        book.join(pipeline, &[plan]).map(|()| book)
+    };
+    let one = join("one", shared("100/h", "archive")).unwrap();
+    let same = join("same", shared("100/1h", "archive")).unwrap();
+    let other = join("other", shared("50/h", "another")).unwrap();
+    for written in ["50/h", "100/min", "100 in flight"] {
+        let told = join("two", shared(written, "archive"))
+            .unwrap_err()
+            .to_string();
+        let expected = format!("shared as `archive` is {written} here, and 100/");
+        assert!(told.contains(&expected), "{told}");
+    }
+    // Only who runs now counts: what is changed in all files is agreed on again.
+    drop((one, same, other));
+    join("two", shared("50/h", "archive")).unwrap();
 }
