@@ -209,10 +209,10 @@ impl Harvest {
     fn forecast(&self, demand: &Demand) -> Result<Vec<Forecast>, Box<Failure>> {
         let run = &self.run;
         let folder = run.options.limits.as_deref();
-        let shelf = folder.map(Shelf::open).transpose();
-        let shelf = shelf.map_err(|problem| no_book(&problem))?.flatten();
+        let book = folder.map(Shelf::open).transpose();
+        let book = book.map_err(|problem| no_book(&problem))?.flatten();
         let credential = run.credentials.identity();
-        let used = shelf.as_ref().map(|shelf| Used {
+        let used = book.as_ref().map(|shelf| Used {
             shelf,
             credential: &credential,
         });

@@ -30,12 +30,12 @@ pub struct Book {
 }
 
 /// What stands in the file of a holder of permits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Holder {
-    pub(super) pid: u32,
-    pub(super) pipeline: String,
+    pub(super) pid: Option<u32>,
+    pub(super) pipeline: Option<String>,
     /// The limits that it shares by name, see [`LimitPlan::shared`].
-    #[serde(default)]
     shared: BTreeMap<String, BTreeMap<String, String>>,
 }
 
@@ -121,8 +121,8 @@ impl Book {
     /// it is said and then it is looked, so that of two who come at once one at least finds out.
     pub fn join(&mut self, pipeline: &str, plans: &[LimitPlan]) -> Result<(), Disagreement> {
         let us = Holder {
-            pid: std::process::id(),
-            pipeline: pipeline.to_owned(),
+            pid: Some(std::process::id()),
+            pipeline: Some(pipeline.to_owned()),
             shared: LimitPlan::shared(plans),
         };
         // Best effort: without it, others call us by a number.
@@ -137,7 +137,7 @@ impl Book {
             u64::from_str_radix(id, 16).ok()
         });
         let others = holders.filter(|holder| *holder != self.me);
-        let others = others.filter_map(|holder| living(&self.folder, holder)?);
+        let others = others.filter_map(|holder| living(&self.folder, holder));
         for them in others {
             for (name, ours) in &us.shared {
                 let theirs = them.shared.get(name);
@@ -151,8 +151,8 @@ impl Book {
                         name: name.clone(),
                         ours: shown(ours),
                         theirs: shown(theirs),
-                        pipeline: them.pipeline,
-                        pid: them.pid,
+                        pipeline: them.pipeline.unwrap_or_default(),
+                        pid: them.pid.unwrap_or_default(),
                     });
                 }
             }
@@ -190,18 +190,16 @@ fn life(folder: &Path, holder: u64) -> PathBuf {
 
 /// A holder as it introduced itself, if it is alive. Unlike [`Book::is_dead`], nothing is
 /// removed: one who only looks leaves all as it is.
-pub(super) fn living(folder: &Path, holder: u64) -> Option<Option<Holder>> {
+pub(super) fn living(folder: &Path, holder: u64) -> Option<Holder> {
     let mut file = File::open(life(folder, holder)).ok()?;
     // The living hold it alone, so that sharing it works with the dead only.
     if file.try_lock_shared().is_ok() {
         return None;
     }
     let mut text = Vec::new();
-    let read = file.read_to_end(&mut text);
-    Some(
-        read.ok()
-            .and_then(|_| serde_json::from_slice(&text[..]).ok()),
-    )
+    let read = file.read_to_end(&mut text).ok();
+    let holder = read.and_then(|_| serde_json::from_slice(&text[..]).ok());
+    Some(holder.unwrap_or_default())
 }
 
 /// The name of a budget's file.

@@ -146,15 +146,12 @@ impl Label {
     }
 
     /// What stands in the book already, with this use; `None` where nothing needs to be written.
-    pub(super) fn over(&self, old: Option<Self>, now: Timestamp) -> Option<Self> {
+    pub(super) fn over(&self, old: Option<&Self>, now: Timestamp) -> Option<Self> {
         let is_fresh = |seen: &Timestamp| now.duration_since(*seen).abs() < STALE;
         let mut new = self.clone();
-        new.pipelines = old
-            .as_ref()
-            .map(|old| old.pipelines.clone())
-            .unwrap_or_default();
+        new.pipelines = old.map(|old| old.pipelines.clone()).unwrap_or_default();
         let known = |name: &String| new.pipelines.get(name).is_some_and(is_fresh);
-        if self.pipelines.keys().all(known) && old.as_ref() == Some(&new) {
+        if self.pipelines.keys().all(known) && old == Some(&new) {
             return None;
         }
         for name in self.pipelines.keys() {
@@ -310,23 +307,23 @@ mod tests {
         let (one, other) = (label(&plan, "one"), label(&plan, "other"));
         let now: Timestamp = "2025-01-01T00:00:00Z".parse().expect("a time");
         let first = one.over(None, now).expect("news");
-        let both = other.over(Some(first), now).expect("news");
+        let both = other.over(Some(&first), now).expect("news");
         let names: Vec<_> = both.pipelines.keys().map(String::as_str).collect();
         assert_eq!(names, ["one", "other"]);
-        assert_eq!(one.over(Some(both.clone()), now + STALE / 2), None);
-        let later = one.over(Some(both.clone()), now + STALE).expect("news");
+        assert_eq!(one.over(Some(&both), now + STALE / 2), None);
+        let later = one.over(Some(&both), now + STALE).expect("news");
         assert_eq!(
             (later.pipelines["one"], later.pipelines["other"]),
             (now + STALE, now)
         );
         let changed = LimitPlan::parse("4000/h").expect("a limit");
-        let changed = label(&changed, "one").over(Some(both), now).expect("news");
+        let changed = label(&changed, "one").over(Some(&both), now).expect("news");
         assert_eq!(changed.limit, "4000/h");
         let mut many = one.over(None, now).expect("news");
         for i in 0..30 {
             let at = now + SignedDuration::from_secs(i);
             many = label(&plan, &format!("p{i}"))
-                .over(Some(many), at)
+                .over(Some(&many), at)
                 .expect("news");
         }
         assert!(many.pipelines.len() == PIPELINES && many.pipelines.contains_key("p29"));

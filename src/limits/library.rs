@@ -205,7 +205,7 @@ impl Entry {
                 self.labelled = Some(now.at);
                 sheet.label().and_then(|old| {
                     let old = old.as_deref().and_then(Label::decode);
-                    match label.over(old, now.calendar) {
+                    match label.over(old.as_ref(), now.calendar) {
                         Some(label) => sheet.set_label(&label.encode()),
                         None => Ok(()),
                     }

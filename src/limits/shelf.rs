@@ -127,7 +127,7 @@ impl Shelf {
                 let path = entry?.path();
                 if path.extension().is_some_and(|ending| ending == "budget") {
                     match sheet::peek(&path) {
-                        Ok(peeked) => all.push(self.known(&path, peeked, now)),
+                        Ok(peeked) => all.push(self.known(&path, &peeked, now)),
                         Err(error) if error.kind() == ErrorKind::NotFound => {}
                         Err(error) => return Err(error),
                     }
@@ -174,7 +174,7 @@ impl Shelf {
         Some(budget.look(rule, now))
     }
 
-    fn known(&self, path: &Path, peeked: Peeked, now: Now) -> Known {
+    fn known(&self, path: &Path, peeked: &Peeked, now: Now) -> Known {
         let file = path.file_name().unwrap_or_default();
         let label = peeked.label.as_deref().and_then(Label::decode);
         let rule = label.as_ref().and_then(Label::plan).map(|p| Rule::new(&p));
@@ -193,7 +193,7 @@ impl Shelf {
         let (Some(label), Some(rule)) = (label, rule) else {
             return known;
         };
-        let Some(mut budget) = self.budget(&peeked, &rule, now) else {
+        let Some(mut budget) = self.budget(peeked, &rule, now) else {
             known.is_broken = peeked.state.is_some() || peeked.is_broken;
             return known;
         };
@@ -201,8 +201,8 @@ impl Shelf {
         let member = |holder: u64, amount: f64| {
             let who = book::living(&self.folder, holder)?;
             Some(Member {
-                pid: who.as_ref().map(|who| who.pid),
-                pipeline: who.map(|who| who.pipeline),
+                pid: who.pid,
+                pipeline: who.pipeline,
                 amount,
             })
         };
