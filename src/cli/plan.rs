@@ -62,7 +62,7 @@ impl PlanArgs {
             return Ok(Exit::Invalid);
         };
         let drive = Drive::of_few_requests(global);
-        let world = drive.world(rooms::transport(&plan)?, found.root);
+        let world = drive.world(rooms::transport(&plan), found.root);
         let options = Options::estimate(self.streams.clone(), self.probe, state::limits());
         let harvest = Harvest::open(plan, world, options).map_err(|failure| *failure)?;
         let estimate = harvest.estimate(self.probe).await.map_err(|f| *f)?;

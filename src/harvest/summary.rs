@@ -29,6 +29,8 @@ pub struct Summary {
     pub margin: Option<Duration>,
     /// What `limits: auto` came to.
     pub learned: Option<LearnedLimits>,
+    /// Values that answers gave of limits and that made no sense.
+    pub ignored_signals: u64,
     /// From open to end.
     pub took: Duration,
     /// The exit code.
@@ -104,6 +106,7 @@ pub struct Tally {
     is_bound: bool,
     margin: Option<Duration>,
     learned: Option<LearnedLimits>,
+    ignored_signals: u64,
 }
 
 #[derive(Debug, Default)]
@@ -158,6 +161,7 @@ impl Tally {
                     refusals: *refusals,
                 });
             }
+            Fact::SignalsIgnored { values } => self.ignored_signals += values,
             _ => {}
         }
     }
@@ -194,6 +198,7 @@ impl Tally {
             waited: self.waited,
             margin: self.margin,
             learned: self.learned,
+            ignored_signals: self.ignored_signals,
             took,
             exit,
         }

@@ -10,6 +10,7 @@
 //! - `book`, `sheet`, `library`: budgets that processes share and that outlive them, one file each,
 //!   and how they are kept in step with memory
 //! - `label`, `queue`, `shelf`: what people call a budget, who waits for it, and all of them at once
+//! - `observe`: what answers say is left, and of which limit
 //! - `auto`: the search for a limit that nobody told
 //! - `forecast`: how long a run will take at its limits
 //! - `gate`: the decision over all budgets, and who may overtake whom
@@ -28,6 +29,7 @@ mod label;
 mod library;
 mod log;
 mod moment;
+mod observe;
 mod queue;
 mod rule;
 mod scope;
@@ -45,7 +47,8 @@ use crate::event::{Name, Wait};
 use crate::plan::limit::LimitPlan;
 
 use self::auto::Auto;
-use self::gate::{Gate, Refusal};
+use self::budget::Heard;
+use self::gate::{Gate, Refusal, Share};
 use self::label::Labels;
 use self::library::Library;
 use self::moment::{Moment, Now, nanos};
@@ -56,6 +59,7 @@ pub use self::auto::Learned;
 pub use self::book::{Book, BookProblem, Disagreement};
 pub use self::forecast::{Demand, Forecast, Used};
 pub use self::label::Scrub;
+pub use self::observe::{About, Observation};
 pub use self::scope::{Asked, Needs, NoTurn};
 pub use self::shelf::{Known, KnownLimit, Member, Next, Shelf};
 
@@ -111,6 +115,8 @@ pub struct Permit {
     is_unsent: bool,
     /// What the answer told of its cost; `None` until it was answered.
     actual: Option<Vec<(Name, f64)>>,
+    /// What the answer told of budgets.
+    heard: Vec<(Key, Heard)>,
 }
 
 /// A wait that a request is about to begin.
@@ -215,6 +221,7 @@ impl Limits {
                     received: None,
                     is_unsent: false,
                     actual: None,
+                    heard: Vec::new(),
                 };
             };
             if refusal.is_busy {
@@ -423,7 +430,7 @@ impl Drop for Permit {
             gate.abandoned(&self.needs, self.sent, now);
             return;
         };
-        let parts: Vec<(Key, u64, u64)> = self
+        let parts: Vec<Share> = self
             .needs
             .parts
             .iter()
@@ -431,7 +438,13 @@ impl Drop for Permit {
                 let unit = shared.rules[key.0].unit.as_ref();
                 let told = unit.and_then(|unit| actual.iter().find(|(name, _)| name == unit));
                 let actual = told.and_then(|(_, cost)| scope::thousandths(*cost));
-                (Arc::clone(key), *reserved, actual.unwrap_or(*reserved))
+                let heard = self.heard.iter().find(|(of, _)| of == key);
+                Share {
+                    key: Arc::clone(key),
+                    reserved: *reserved,
+                    actual: actual.unwrap_or(*reserved),
+                    heard: heard.map(|(_, heard)| *heard),
+                }
             })
             .collect();
         let received = self.received.unwrap_or(now.at);

@@ -18,7 +18,7 @@ use super::moment::{Moment, Now};
 const SLOT: u64 = 64 * 1024;
 /// Room of its header.
 const HEADER: usize = 64;
-const MAGIC: u64 = u64::from_le_bytes(*b"gleaner1");
+const MAGIC: u64 = u64::from_le_bytes(*b"gleaner2");
 /// Where the label stands.
 const LABEL: u64 = 2 * SLOT;
 /// Room of the label, its header included.

@@ -52,6 +52,13 @@ pub fn draw(summary: &Summary) -> String {
             duration(margin)
         );
     }
+    if summary.ignored_signals > 0 {
+        let _ = writeln!(
+            out,
+            "  signals   {} about limits in answers made no sense; ignored",
+            plural(summary.ignored_signals, "value")
+        );
+    }
     if let Some(learned) = &summary.learned {
         out.push_str(&found(learned));
     }
@@ -218,6 +225,7 @@ mod tests {
             .into(),
             margin: Some(Duration::from_millis(20)),
             learned: None,
+            ignored_signals: 0,
             took: Duration::from_millis(24_300),
             exit: Exit::Complete,
         };
@@ -272,6 +280,7 @@ mod tests {
             waited: [].into(),
             margin: None,
             learned: None,
+            ignored_signals: 0,
             took: Duration::from_secs(3),
             exit: Exit::Failed,
         };

@@ -19,3 +19,4 @@ mod retries;
 mod scene;
 mod secrets;
 mod shipped;
+mod signals;

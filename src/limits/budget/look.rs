@@ -71,6 +71,14 @@ impl Budget {
                 rule.of_cells(cells).min(rule.capacity)
             }
         };
+        // Others, on other machines, may have used more than we know.
+        let told = self.told.as_ref().filter(|told| told.until > now.at);
+        let used = told.map_or(used, |told| {
+            whole = whole.max(told.until);
+            let left = told.left.saturating_sub(self.out_sum);
+            let told = rule.capacity.saturating_sub(left);
+            if rule.trust { told } else { used.max(told) }
+        });
         let paused = self.pause.clone().filter(|(until, _)| *until > now.at);
         if let Some((until, _)) = &paused {
             whole = whole.max(*until);
