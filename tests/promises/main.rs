@@ -15,7 +15,6 @@ mod paging;
 mod parts;
 mod plan;
 mod powerloss;
-mod poweroff;
 mod real;
 mod real_limits;
 mod resume;
