@@ -49,13 +49,13 @@ fn rules() -> Rules {
 }
 
 fn truth(path: &str) -> Vec<u8> {
-    let ids = 1..=2 * PAGES;
-    let text: String = if path == ITEMS {
-        ids.map(|id| format!("{{\"id\":{id}}}\n")).collect()
-    } else {
-        let rows: String = ids.map(|id| format!("{id}\r\n")).collect();
-        format!("id\r\n{rows}")
+    let line = |id: usize| match path {
+        ITEMS => format!("{{\"id\":{id}}}\n"),
+        _ => format!("{id}\r\n"),
     };
+    let head = if path == ITEMS { "" } else { "id\r\n" };
+    let rows: String = (1..=2 * PAGES).map(line).collect();
+    let text = format!("{head}{rows}");
     text.into_bytes()
 }
 
