@@ -5,6 +5,7 @@
 //! a default exists: defaults are applied here, once.
 
 pub mod compile;
+pub mod cursor;
 pub mod duration;
 mod environment;
 mod filters;
@@ -17,6 +18,7 @@ mod names;
 pub mod paging;
 pub mod partition;
 pub mod path;
+pub mod position;
 mod rendered;
 pub mod request;
 pub mod sink;
@@ -26,6 +28,7 @@ use std::time::Duration;
 
 use globset::GlobMatcher;
 
+use self::cursor::CursorPlan;
 use self::language::{Expr, Template};
 use self::limit::LimitPlan;
 use self::measure::Measure;
@@ -166,6 +169,8 @@ pub struct StreamPlan {
     pub columns: Option<Vec<ColumnPlan>>,
     /// Names of output columns that together identify a record.
     pub key: Vec<String>,
+    /// What makes runs ask only for what is new.
+    pub cursor: Option<CursorPlan>,
     /// What must hold before publish.
     pub expect: ExpectPlan,
     /// Where records go.
