@@ -118,6 +118,7 @@ impl RunArgs {
             streams: self.streams.clone(),
             limit_records: self.limit_records,
             limits: state::limits(),
+            keep_free: state::keep_free()?,
             ..Options::default()
         };
         drive.run(plan, world, options).await

@@ -1,4 +1,4 @@
-//! Pages to disk: one writer a stream appends whole pages to the part and keeps the index.
+//! Pages to disk: one writer a stream commits whole pages in groups.
 //!
 //! Pages come in any order and are written nearly as they come; the index remembers where. What
 //! waits is taken as one group, so that a fast API costs few blocking calls.
@@ -12,10 +12,10 @@ use tokio::sync::mpsc;
 use super::budget::Reservation;
 use super::events::Events;
 use crate::clock::{Clock, Elapsed, Instant};
-use crate::disk::DiskError;
 use crate::event::{Fact, Name};
-use crate::store::index::{Index, PageRow};
-use crate::store::part::Part;
+use crate::store::StoreError;
+use crate::store::row::Facts;
+use crate::store::stream::{NewPage, StreamStore};
 
 /// Bytes that are worth a blocking call.
 const GROUP_BYTES: usize = 1024 * 1024;
@@ -48,15 +48,6 @@ pub(super) struct Committer {
     queue: mpsc::Sender<Staged>,
 }
 
-/// What a stream's writer leaves.
-#[derive(Debug)]
-pub(super) struct Committed {
-    /// The records.
-    pub(super) part: Part,
-    /// Where each page is.
-    pub(super) index: Index,
-}
-
 /// The writer is gone; its task says why.
 #[derive(Debug)]
 pub(super) struct WriterGone;
@@ -64,15 +55,18 @@ pub(super) struct WriterGone;
 impl Committer {
     /// Starts the writer of a stream. It ends when every committer is dropped.
     pub(super) fn start(
-        part: Part,
+        store: StreamStore,
         stream: Name,
         clock: Clock,
         events: Events,
-    ) -> (Self, tokio::task::JoinHandle<Result<Committed, DiskError>>) {
+    ) -> (
+        Self,
+        tokio::task::JoinHandle<Result<StreamStore, StoreError>>,
+    ) {
         let (queue, pages) = mpsc::channel(QUEUE);
         (
             Self { queue },
-            tokio::spawn(write(part, pages, stream, clock, events)),
+            tokio::spawn(write(store, pages, stream, clock, events)),
         )
     }
 
@@ -83,14 +77,13 @@ impl Committer {
 }
 
 async fn write(
-    part: Part,
+    store: StreamStore,
     mut pages: mpsc::Receiver<Staged>,
     stream: Name,
     clock: Clock,
     events: Events,
-) -> Result<Committed, DiskError> {
-    let part = Arc::new(std::sync::Mutex::new(part));
-    let mut index = Index::default();
+) -> Result<StreamStore, StoreError> {
+    let store = Arc::new(std::sync::Mutex::new(store));
     let mut order = Order::default();
     let mut open = true;
     while open {
@@ -117,38 +110,34 @@ async fn write(
         if group.is_empty() {
             continue;
         }
-        let writer = part.clone();
+        let writer = store.clone();
+        let pages = group.len() as u64;
+        let records = group.iter().map(|page| u64::from(page.records)).sum();
         let work = tokio::task::spawn_blocking(move || {
-            append(
+            commit(
                 &mut writer
                     .lock()
                     .unwrap_or_else(std::sync::PoisonError::into_inner),
                 group,
             )
         });
-        let rows = match work.await {
-            Ok(rows) => rows?,
+        match work.await {
+            Ok(done) => done?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        };
-        let records = rows.iter().map(|row| u64::from(row.records)).sum();
+        }
         events.emit(Fact::Committed {
             stream: stream.clone(),
-            pages: rows.len() as u64,
+            pages,
             records,
             bytes: bytes as u64,
         });
-        for row in rows {
-            index.push(row);
-        }
     }
-    let part = Arc::into_inner(part).map(|part| {
-        part.into_inner()
+    let store = Arc::into_inner(store).map(|store| {
+        store
+            .into_inner()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     });
-    Ok(Committed {
-        part: part.expect("the last blocking call has ended"),
-        index,
-    })
+    Ok(store.expect("the last blocking call has ended"))
 }
 
 /// The next page; gives up at `patience`.
@@ -210,28 +199,44 @@ impl Order {
     }
 }
 
-fn append(part: &mut Part, group: Vec<Staged>) -> Result<Vec<PageRow>, DiskError> {
-    group
-        .into_iter()
-        .map(|page| {
-            let start = part.append(&page.lines)?;
-            // Bodies are capped far below 4 GiB.
-            let len = u32::try_from(page.lines.len()).unwrap_or(u32::MAX);
-            Ok(PageRow {
-                partition: page.partition,
-                page: page.page,
-                start,
-                len,
-                records: page.records,
-            })
-        })
-        .collect()
+fn commit(store: &mut StreamStore, group: Vec<Staged>) -> Result<(), StoreError> {
+    let pages = group.iter().map(|page| NewPage {
+        partition: page.partition,
+        page: page.page,
+        request: 0,
+        lines: &page.lines,
+        records: page.records,
+        facts: Facts::default(),
+        greatest: None,
+    });
+    store.commit(pages.collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::budget::Budget;
     use super::*;
+    use crate::disk::Disk;
+    use crate::store::row::{Identity, RunStart};
+    use crate::store::run::RunFolder;
+    use crate::store::space::Floor;
+
+    fn opened(root: &std::path::Path) -> StreamStore {
+        let (version, program) = RunStart::versions();
+        let start = RunStart {
+            version,
+            program,
+            pipeline: "p".to_owned(),
+            identity: Identity::default(),
+            started: jiff::Timestamp::UNIX_EPOCH,
+            until: jiff::Timestamp::UNIX_EPOCH,
+            seed: 0,
+            streams: vec!["items".into()],
+            options: serde_json::Map::new(),
+        };
+        let run = RunFolder::create(&Disk::system(), root, "run", start, &Floor::new(0));
+        run.expect("a run").streams.remove(0)
+    }
 
     async fn through(arrivals: &[(u32, u32)]) -> (Vec<(u32, u32)>, usize) {
         let (mut order, mut group) = (Order::default(), Vec::new());
@@ -269,12 +274,9 @@ mod tests {
     async fn an_early_page_without_records_gives_its_room_back() {
         let folder = tempfile::tempdir().expect("a folder");
         let clock = Clock::system();
-        let (committer, writer) = Committer::start(
-            Part::create(&folder.path().join("part")).expect("a part"),
-            "items".into(),
-            clock,
-            Events::new(clock, |_| {}),
-        );
+        let store = opened(folder.path());
+        let (committer, writer) =
+            Committer::start(store, "items".into(), clock, Events::new(clock, |_| {}));
         let budget = Budget::default();
         budget.learn(usize::MAX);
         let empty = |page, reservation| Staged {
@@ -291,7 +293,7 @@ mod tests {
         }
         drop(committer);
         let written = writer.await.expect("no panic").expect("a disk");
-        assert_eq!(written.index.rows().len(), 2);
+        assert_eq!(written.index().rows().len(), 2);
     }
 
     #[tokio::test]

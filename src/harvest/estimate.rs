@@ -140,6 +140,7 @@ impl Options {
             dry: true,
             offline: !probe,
             limits: None,
+            keep_free: 0,
         }
     }
 }

@@ -33,12 +33,16 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use crate::clock::Clock;
+use crate::disk::Disk;
 use crate::event::{Fact, Name};
 use crate::failure::{Exit, Failure};
 use crate::fetch::transport::SharedTransport;
 use crate::plan::Plan;
-use crate::store::folder::RunFolder;
-use crate::store::part::Part;
+use crate::store::StoreError;
+use crate::store::row::{Identity, RunStart};
+use crate::store::run::{OpenRun, RunFolder};
+use crate::store::space::Floor;
+use crate::store::stream::StreamStore;
 
 use self::events::Events;
 use self::partitions::{PartitionProblem, Source};
@@ -55,6 +59,8 @@ pub struct World {
     pub clock: Clock,
     /// The network.
     pub transport: SharedTransport,
+    /// The file system: what a run keeps and what it publishes.
+    pub disk: Disk,
     /// The project root: sink paths, `file:` and `.env` are relative to it.
     pub root: PathBuf,
     /// Where events go.
@@ -77,6 +83,8 @@ pub struct Options {
     /// The folder of the book in which limits are shared with other processes, and outlive this
     /// one; without it they hold for this run alone.
     pub limits: Option<PathBuf>,
+    /// Bytes that must stay free on the disk; 0 asks for nothing.
+    pub keep_free: u64,
 }
 
 /// A run with everything open: consumed by [`Harvest::run`].
@@ -184,21 +192,23 @@ impl Harvest {
             streams: names.clone(),
         });
         let mut outcomes: Vec<Result<Published, Box<Failure>>> = Vec::new();
-        match RunFolder::create(&run.world.root, &run.id) {
-            Err(error) => {
-                let mut failure = *publish::disk_failure(&error);
-                failure.hint = Some(
-                    "what a run fetches is kept in .gleaner/ beside pipelines/ until it is published: it must be a folder that can be written, on a disk with room"
-                        .to_owned(),
-                );
-                outcomes.extend(names.iter().map(|_| Err(Box::new(failure.clone()))));
+        match begin(&run, &names) {
+            Err(mut failure) => {
+                if failure.exit == Exit::Disk {
+                    failure.hint = Some(
+                        "what a run fetches is kept in .gleaner/ beside pipelines/ until it is published: it must be a folder that can be written, on a disk with room"
+                            .to_owned(),
+                    );
+                }
+                outcomes.extend(names.iter().map(|_| Err(failure.clone())));
             }
-            Ok(folder) => {
+            Ok(open) => {
                 // Streams run side by side; the limits decide whose turn it is.
                 let tasks: Vec<_> = streams
                     .into_iter()
-                    .map(|(at, targets)| {
-                        tokio::spawn(run_stream(run.clone(), at, targets, folder.part(at)))
+                    .zip(open.streams)
+                    .map(|((at, targets), store)| {
+                        tokio::spawn(run_stream(run.clone(), at, targets, store))
                     })
                     .collect();
                 for task in tasks {
@@ -207,6 +217,8 @@ impl Harvest {
                         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
                     });
                 }
+                // Nothing depends on it: what stays behind is a few private files.
+                let _ = open.folder.remove();
             }
         }
         let mut exit = Exit::Complete;
@@ -250,15 +262,34 @@ impl Harvest {
     }
 }
 
+/// The run on disk, where its pages go.
+fn begin(run: &Run, streams: &[Name]) -> Result<OpenRun, Box<Failure>> {
+    let now = run.world.clock.calendar();
+    let (version, program) = RunStart::versions();
+    let start = RunStart {
+        version,
+        program,
+        pipeline: run.plan.name.clone(),
+        identity: Identity::default(),
+        started: now,
+        until: now,
+        seed: run.seed,
+        streams: streams.to_vec(),
+        options: serde_json::Map::new(),
+    };
+    let floor = Floor::new(run.options.keep_free);
+    RunFolder::create(&run.world.disk, &run.world.root, &run.id, start, &floor)
+        .map_err(StoreError::into_failure)
+}
+
 async fn run_stream(
     run: Arc<Run>,
     at: usize,
     targets: Targets,
-    part: PathBuf,
+    store: StreamStore,
 ) -> Result<Published, Box<Failure>> {
-    let part = Part::create(&part).map_err(|e| publish::disk_failure(&e))?;
     let stream = Arc::new(Stream::new(run.clone(), at));
-    let published = match stream.clone().walk(part).await {
+    let published = match stream.clone().walk(store).await {
         Ok(walked) => publish::publish(&stream, walked, targets).await,
         Err(failure) => Err(failure),
     };

@@ -3,7 +3,6 @@
 use std::io;
 use std::sync::Arc;
 
-use super::commit::Committed;
 use super::computed::Computed;
 use super::partitions::Partition;
 use super::rows::{Repeats, Rows};
@@ -17,6 +16,8 @@ use crate::plan::ColumnFrom;
 use crate::plan::language::Template;
 use crate::plan::sink::{SinkFormat, SinkPlan};
 use crate::sink::{self, Extra, Row, SinkError, Target};
+use crate::store::error::disk_hint;
+use crate::store::stream::StreamStore;
 
 /// What a stream's publish came to.
 #[derive(Debug)]
@@ -49,11 +50,11 @@ impl PublishError {
 /// Judges `expect`, then writes every file of the stream.
 pub(super) async fn publish(
     stream: &Arc<Stream>,
-    mut committed: Committed,
+    mut store: StreamStore,
     targets: Targets,
 ) -> Result<Published, Box<Failure>> {
-    committed.index.sort();
-    let records = committed.index.records();
+    store.sort();
+    let records = store.index().records();
     if stream.run.options.limit_records.is_none()
         && let Some(least) = stream.plan().expect.min_records
         && records < least
@@ -65,7 +66,7 @@ pub(super) async fn publish(
     }
     let worker = stream.clone();
     // Reading, projecting and writing files blocks.
-    let work = tokio::task::spawn_blocking(move || write_all(&worker, &committed, &targets));
+    let work = tokio::task::spawn_blocking(move || write_all(&worker, &store, &targets));
     let published = match work.await {
         Ok(published) => published?,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
@@ -83,15 +84,15 @@ pub(super) async fn publish(
 
 fn write_all(
     stream: &Stream,
-    committed: &Committed,
+    store: &StreamStore,
     targets: &Targets,
 ) -> Result<Published, Box<Failure>> {
     let plan = stream.plan();
     let rows = Rows {
         run: &stream.run,
         plan,
-        part: &committed.part,
-        index: &committed.index,
+        part: store.part(),
+        index: store.index(),
         most: stream.run.options.limit_records.unwrap_or(u64::MAX),
     };
     let failed = |error: PublishError| failure(stream, &error);
@@ -194,9 +195,8 @@ fn copy(rows: &Rows<'_>, target: &Target, last: bool) -> Result<FileSummary, Pub
     let is_whole = ranges.iter().map(|(start, end)| end - start).sum::<u64>() == rows.part.len()
         && ranges.len() == 1;
     if !(is_whole && last && out.adopt(rows.part.path())?) {
-        let part = rows.part.reader().map_err(io::Error::other)?;
         for (start, end) in ranges {
-            out.copy(&part, start, end)?;
+            out.copy(rows.part.file(), start, end)?;
         }
     }
     let bytes = out.finish()?;
@@ -247,25 +247,10 @@ fn failure(stream: &Stream, error: &PublishError) -> Box<Failure> {
 
 /// A file that cannot be made or written.
 pub(super) fn disk_failure(error: &DiskError) -> Box<Failure> {
-    let hint = match error.source.kind() {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "the folder is not writable: change its permissions or the sink's path"
-        }
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "the disk is full: free some space and run again"
-        }
-        io::ErrorKind::NotADirectory
-        | io::ErrorKind::IsADirectory
-        | io::ErrorKind::AlreadyExists => {
-            "a file stands where a folder is needed, or the reverse: change the sink's path"
-        }
-        io::ErrorKind::NotFound => "no file can be made there: change the sink's path",
-        _ => "look at the disk and run again",
-    };
     Box::new(Failure {
         exit: Exit::Disk,
         message: error.to_string(),
         causes: vec![error.source.to_string()],
-        hint: Some(hint.to_owned()),
+        hint: Some(disk_hint(error).to_owned()),
     })
 }

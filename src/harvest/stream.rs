@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::task::JoinSet;
 
-use super::commit::{Committed, Committer};
+use super::commit::Committer;
 use super::partitions::{Partition, Source};
 use super::run::Run;
 use super::walk::{self, Walk};
@@ -17,7 +17,7 @@ use crate::plan::paging::Paging;
 use crate::plan::request::Rendered;
 use crate::plan::{StreamPlan, Then};
 use crate::records::select::Selector;
-use crate::store::part::Part;
+use crate::store::stream::StreamStore;
 
 /// One stream of a run; shared by its tasks.
 #[derive(Debug)]
@@ -99,17 +99,20 @@ impl Stream {
         format!("{} {}", request.method, self.run.show_url(&request.url))
     }
 
-    /// Walks all partitions into `part`.
-    pub(super) async fn walk(self: Arc<Self>, part: Part) -> Result<Committed, Box<Failure>> {
+    /// Walks all partitions into `store`.
+    pub(super) async fn walk(
+        self: Arc<Self>,
+        store: StreamStore,
+    ) -> Result<StreamStore, Box<Failure>> {
         let (committer, writer) = Committer::start(
-            part,
+            store,
             self.name.clone(),
             self.run.world.clock,
             self.run.world.events.clone(),
         );
         let walked = self.clone().walk_partitions(committer).await;
         let staged = match writer.await {
-            Ok(written) => written.map_err(|e| super::publish::disk_failure(&e))?,
+            Ok(written) => written.map_err(crate::store::StoreError::into_failure)?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
         walked.map(|()| staged)

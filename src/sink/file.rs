@@ -3,8 +3,7 @@
 //! A reader never sees half a file: until [`Out::finish`] the old one stays. Every byte is
 //! flushed by a call whose failure is seen, never by a drop.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Stdout, Write};
+use std::io::{self, BufWriter, Stdout, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::GzBuilder;
@@ -12,16 +11,19 @@ use flate2::write::GzEncoder;
 use zstd::stream::write::Encoder as ZstdEncoder;
 
 use super::SinkError;
+use crate::disk::{Access, Disk, DiskError, DiskFile, Found, Open};
 use crate::plan::sink::Compression;
 
 /// Bytes gathered before each write.
 const BUFFER: usize = 256 * 1024;
 
 /// Where an output goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Target {
     /// A file.
     File {
+        /// On which disk.
+        disk: Disk,
         /// Its final place.
         path: PathBuf,
         /// How it is compressed.
@@ -42,6 +44,7 @@ pub struct Out {
 /// Where the file is and where it will be; removes what was never finished.
 #[derive(Debug)]
 struct Place {
+    disk: Disk,
     beside: PathBuf,
     target: PathBuf,
     finished: bool,
@@ -49,7 +52,7 @@ struct Place {
 
 #[derive(Debug)]
 enum Base {
-    File(File),
+    File(DiskFile),
     Stdout(Stdout),
 }
 
@@ -75,42 +78,35 @@ impl Target {
                 stream: Stream::Plain(BufWriter::with_capacity(BUFFER, Base::Stdout(io::stdout()))),
                 place: None,
             }),
-            Self::File { path, compression } => Out::create(path, *compression)
+            Self::File {
+                disk,
+                path,
+                compression,
+            } => Out::create(disk, path, *compression)
                 .map_err(|source| SinkError::new("create", self.shown(), source)),
         }
     }
 }
 
 impl Out {
-    fn create(path: &Path, compression: Compression) -> io::Result<Self> {
+    fn create(disk: &Disk, path: &Path, compression: Compression) -> io::Result<Self> {
         // A link is followed, so that renaming replaces the file and not the link to it.
-        let target = if path.is_symlink() {
-            fs::canonicalize(path)?
-        } else {
-            path.to_owned()
+        let target = match disk.look(path).map_err(said)? {
+            Found::Folder => return Err(io::ErrorKind::IsADirectory.into()),
+            Found::File(_) => disk.resolve(path).map_err(said)?,
+            Found::Nothing => path.to_owned(),
         };
         let name = target
             .file_name()
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it names no file"))?;
-        if target.is_dir() {
-            return Err(io::ErrorKind::IsADirectory.into());
-        }
         let folder = folder(&target);
-        fs::create_dir_all(folder)?;
-        let beside = folder.join(format!(
-            ".{}.{}.part",
-            name.to_string_lossy(),
-            std::process::id()
-        ));
-        let file = match File::create_new(&beside) {
-            // Left by a dead process that had our number.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                fs::remove_file(&beside)?;
-                File::create_new(&beside)?
-            }
-            other => other?,
-        };
+        disk.create_folder(folder, Access::Umask).map_err(said)?;
+        let beside = folder.join(beside_name(&name.to_string_lossy(), std::process::id()));
+        // Left by a dead process that had our number.
+        disk.remove_file(&beside).map_err(said)?;
+        let file = disk.open(&beside, Open::New(Access::Umask)).map_err(said)?;
         let place = Place {
+            disk: disk.clone(),
             beside,
             target,
             finished: false,
@@ -133,7 +129,8 @@ impl Out {
     }
 
     /// Takes a whole file as the content instead of copying it, where that can be: nothing was
-    /// written yet, no compression, the same file system. The file is then gone from its place.
+    /// written yet, no compression, the same file system, and one that knows second names. The
+    /// file keeps its own name too, so that nothing is lost if this output is never finished.
     pub fn adopt(&mut self, from: &Path) -> Result<bool, SinkError> {
         self.try_adopt(from).map_err(|e| self.failed(e))
     }
@@ -142,29 +139,31 @@ impl Out {
         let (Stream::Plain(out), Some(place)) = (&mut self.stream, &self.place) else {
             return Ok(false);
         };
-        let Base::File(file) = out.get_ref() else {
+        let Base::File(fresh) = out.get_ref() else {
             return Ok(false);
         };
-        let fresh = file.metadata()?;
-        if fresh.len() > 0 || !out.buffer().is_empty() {
+        if !fresh.is_empty().map_err(said)? || !out.buffer().is_empty() {
             return Ok(false);
         }
-        let adopted = File::options().read(true).write(true).open(from)?;
-        // The mode that a new file gets here, by umask.
-        adopted.set_permissions(fresh.permissions())?;
-        match fs::rename(from, &place.beside) {
-            Ok(()) => {
-                *out.get_mut() = Base::File(adopted);
-                Ok(true)
-            }
-            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => Ok(false),
-            Err(error) => Err(error),
+        let link = place.beside.with_extension("link");
+        // Left by a dead process that had our number.
+        place.disk.remove_file(&link).map_err(said)?;
+        match place.disk.link(from, &link).map_err(said) {
+            Ok(()) => {}
+            Err(error) if cannot_link(&error) => return Ok(false),
+            Err(error) => return Err(error),
         }
+        place.disk.rename(&link, &place.beside).map_err(said)?;
+        let adopted = place.disk.open(from, Open::Existing).map_err(said)?;
+        // The mode that a new file gets here, by umask.
+        adopted.permit_as(fresh).map_err(said)?;
+        *out.get_mut() = Base::File(adopted);
+        Ok(true)
     }
 
     /// Copies bytes `start..end` of a file; between plain files the kernel does it
     /// (`copy_file_range`), so that they never pass through this process.
-    pub fn copy(&mut self, from: &File, start: u64, end: u64) -> Result<(), SinkError> {
+    pub fn copy(&mut self, from: &DiskFile, start: u64, end: u64) -> Result<(), SinkError> {
         self.try_copy(from, start, end).map_err(|e| self.failed(e))
     }
 
@@ -176,17 +175,16 @@ impl Out {
         SinkError::new("write", shown, source)
     }
 
-    fn try_copy(&mut self, mut from: &File, start: u64, end: u64) -> io::Result<()> {
-        from.seek(SeekFrom::Start(start))?;
-        let mut bytes = from.take(end - start);
-        let copied = match &mut self.stream {
-            Stream::Plain(out) => {
-                out.flush()?;
-                match out.get_mut() {
-                    Base::File(file) => io::copy(&mut bytes, file)?,
-                    Base::Stdout(stdout) => io::copy(&mut bytes, stdout)?,
-                }
+    fn try_copy(&mut self, from: &DiskFile, start: u64, end: u64) -> io::Result<()> {
+        if let Stream::Plain(out) = &mut self.stream {
+            out.flush()?;
+            if let Base::File(file) = out.get_ref() {
+                return file.copy_from(from, start, end).map_err(said);
             }
+        }
+        let mut bytes = from.range(start, end);
+        let copied = match &mut self.stream {
+            Stream::Plain(out) => io::copy(&mut bytes, out)?,
             Stream::Gzip(out) => io::copy(&mut bytes, out)?,
             Stream::Zstd(out) => io::copy(&mut bytes, out)?,
         };
@@ -214,14 +212,36 @@ impl Out {
         let (Base::File(file), Some(place)) = (base, &mut self.place) else {
             return io::stdout().flush().map(|()| 0);
         };
-        file.sync_data()?;
-        let size = file.metadata()?.len();
-        fs::rename(&place.beside, &place.target)?;
+        file.sync_data().map_err(said)?;
+        let size = file.len().map_err(said)?;
+        let disk = &place.disk;
+        disk.rename(&place.beside, &place.target).map_err(said)?;
         place.finished = true;
         // The rename itself is durable only with the folder.
-        File::open(folder(&place.target))?.sync_all()?;
+        disk.sync_folder(folder(&place.target)).map_err(said)?;
         Ok(size)
     }
+}
+
+/// The name of the file that is written beside the target `name` by the process `pid`.
+fn beside_name(name: &str, pid: u32) -> String {
+    format!(".{name}.{pid}.part")
+}
+
+/// What the system said; [`SinkError`] names the file that the user knows.
+fn said(error: DiskError) -> io::Error {
+    error.source
+}
+
+/// Whether a second name cannot be given there: another file system, or one without such.
+fn cannot_link(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::CrossesDevices
+            | io::ErrorKind::Unsupported
+            | io::ErrorKind::PermissionDenied
+            | io::ErrorKind::TooManyLinks
+    )
 }
 
 /// The folder of a file.
@@ -236,7 +256,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         if !self.finished {
             // Nothing can be done about a failure here; the name tells what it is.
-            let _ = fs::remove_file(&self.beside);
+            let _ = self.disk.remove_file(&self.beside);
         }
     }
 }
@@ -287,10 +307,14 @@ impl std::fmt::Debug for Stream {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::io::Read;
+
     use super::*;
 
     fn target(path: &Path, compression: Compression) -> Target {
         Target::File {
+            disk: Disk::system(),
             path: path.to_owned(),
             compression,
         }

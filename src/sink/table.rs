@@ -85,7 +85,7 @@ fn found<S: Sink<Out = Out>, E: From<SinkError>>(
 ) -> Result<Written, E> {
     let mut table = Table::default();
     let mut first = FirstPass::Holding(Held::default());
-    if *target == Target::Stdout {
+    if matches!(target, Target::Stdout) {
         first = FirstPass::Finding;
     }
     let mut count = 0;
@@ -293,6 +293,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::disk::Disk;
     use crate::plan::ColumnFrom;
     use crate::plan::path::Path;
     use crate::plan::sink::{Compression, CsvPlan};
@@ -320,6 +321,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out");
         let target = Target::File {
+            disk: Disk::system(),
             path: path.clone(),
             compression: Compression::None,
         };
@@ -424,6 +426,7 @@ mod tests {
     fn names_that_are_data_are_refused_and_leave_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let target = Target::File {
+            disk: Disk::system(),
             path: folder.path().join("out.csv"),
             compression: Compression::None,
         };

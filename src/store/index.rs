@@ -1,6 +1,9 @@
 //! Where each page lies in its part.
 
-/// One committed page: 24 bytes, so that millions of them fit in memory.
+use super::ledger::Place;
+
+/// One committed page: 40 bytes, so that millions of them fit in memory. What it said is read back
+/// from the ledger when it is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageRow {
     /// Ordinal of the partition, in the order of `for`.
@@ -13,6 +16,27 @@ pub struct PageRow {
     pub len: u32,
     /// Records.
     pub records: u32,
+    /// CRC32C of its bytes.
+    pub crc: u32,
+    /// Bytes of its row in the ledger.
+    pub row_len: u32,
+    /// First byte of its row in the ledger.
+    pub row_at: u64,
+}
+
+impl PageRow {
+    /// First byte after it in the part.
+    pub fn end(&self) -> u64 {
+        self.start + u64::from(self.len)
+    }
+
+    /// Where its row lies in the ledger.
+    pub fn place(&self) -> Place {
+        Place {
+            at: self.row_at,
+            len: self.row_len,
+        }
+    }
 }
 
 /// All committed pages of a stream.
@@ -25,6 +49,23 @@ impl Index {
     /// Adds a page.
     pub fn push(&mut self, row: PageRow) {
         self.rows.push(row);
+    }
+
+    /// Takes all pages of a partition out: it is walked from its beginning again.
+    pub fn supersede(&mut self, partition: u32) {
+        self.rows.retain(|row| row.partition != partition);
+    }
+
+    /// The end of the last page in the part.
+    pub fn end(&self) -> u64 {
+        self.rows.iter().map(PageRow::end).max().unwrap_or_default()
+    }
+
+    /// CRC32C of all pages back to back, in the order that they have now.
+    pub fn crc(&self) -> u32 {
+        self.rows.iter().fold(0, |crc, row| {
+            crc32c::crc32c_combine(crc, row.crc, row.len as usize)
+        })
     }
 
     /// Puts the pages into canonical order: partition, then page.
@@ -47,7 +88,7 @@ impl Index {
     pub fn ranges(&self) -> Vec<(u64, u64)> {
         let mut ranges: Vec<(u64, u64)> = Vec::new();
         for row in self.rows.iter().filter(|row| row.len > 0) {
-            let end = row.start + u64::from(row.len);
+            let end = row.end();
             match ranges.last_mut() {
                 Some(last) if last.1 == row.start => last.1 = end,
                 _ => ranges.push((row.start, end)),
@@ -68,12 +109,15 @@ mod tests {
             start,
             len,
             records: 1,
+            crc: 0,
+            row_len: 0,
+            row_at: 0,
         }
     }
 
     #[test]
     fn a_row_is_small() {
-        assert_eq!(size_of::<PageRow>(), 24);
+        assert_eq!(size_of::<PageRow>(), 40);
     }
 
     #[test]
