@@ -140,6 +140,7 @@ impl Options {
             dry: true,
             offline: !probe,
             limits: None,
+            backfill: super::Backfill::default(),
             keep_free: 0,
         }
     }

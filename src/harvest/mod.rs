@@ -15,6 +15,7 @@ mod computed;
 mod hosts;
 mod key;
 mod names;
+mod newest;
 mod outcome;
 mod pages;
 mod partitions;
@@ -28,6 +29,7 @@ mod trouble;
 mod turn;
 mod verdict;
 mod walk;
+mod windows;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -51,6 +53,7 @@ use self::run::Run;
 use self::stream::Stream;
 use self::summary::{StreamSummary, Summary, Tally};
 use self::targets::Targets;
+pub use self::windows::Backfill;
 
 /// Everything of the outside that a run touches.
 #[derive(Debug, Clone)]
@@ -83,6 +86,8 @@ pub struct Options {
     /// The folder of the book in which limits are shared with other processes, and outlive this
     /// one; without it they hold for this run alone.
     pub limits: Option<PathBuf>,
+    /// A window in place of what is new; the cursor stays where it is.
+    pub backfill: Backfill,
     /// Bytes that must stay free on the disk; 0 asks for nothing.
     pub keep_free: u64,
 }

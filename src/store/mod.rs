@@ -22,6 +22,7 @@ pub mod locks;
 pub mod part;
 pub mod row;
 pub mod run;
+pub mod sorter;
 pub mod space;
 pub mod state;
 pub mod stream;
