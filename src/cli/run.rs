@@ -5,8 +5,8 @@ use std::io::IsTerminal;
 use clap::Args;
 
 use crate::failure::{Exit, Failure};
-use crate::harvest::Options;
 use crate::harvest::summary::Summary;
+use crate::harvest::{Backfill, Options};
 use crate::plan::Plan;
 use crate::report::{self, Manner, Reporter, Verbosity};
 use crate::spec::load::Found;
@@ -48,6 +48,18 @@ pub(super) struct RunArgs {
     /// Stop each stream after N records; writes beside the target, which stays as it is
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit_records: Option<u64>,
+
+    /// Ask from the cursor's `start` again; the cursor stays where it is
+    #[arg(long, conflicts_with = "from")]
+    full: bool,
+
+    /// Ask from here, a date or a value of the cursor's field; the cursor stays where it is
+    #[arg(long, value_name = "WHEN")]
+    from: Option<String>,
+
+    /// Ask up to here; the cursor stays where it is
+    #[arg(long, value_name = "WHEN")]
+    to: Option<String>,
 
     /// Write events as NDJSON to standard output instead of showing progress
     #[arg(long)]
@@ -118,6 +130,11 @@ impl RunArgs {
             streams: self.streams.clone(),
             limit_records: self.limit_records,
             limits: state::limits(),
+            backfill: Backfill {
+                full: self.full,
+                from: self.from.clone(),
+                to: self.to.clone(),
+            },
             keep_free: state::keep_free()?,
             ..Options::default()
         };

@@ -13,7 +13,9 @@ mod circuit;
 mod commit;
 mod computed;
 mod hosts;
+mod keep;
 mod key;
+mod merge;
 mod names;
 mod newest;
 mod outcome;
@@ -28,6 +30,7 @@ mod targets;
 mod trouble;
 mod turn;
 mod verdict;
+mod versions;
 mod walk;
 mod windows;
 
@@ -133,6 +136,7 @@ impl Harvest {
             world.clock.calendar().strftime("%Y%m%dT%H%M%SZ"),
             seed & 0xffff
         );
+        windows::refuse_backfill(&plan, &options)?;
         let run = Arc::new(Run::open(plan, world, options, id, seed)?);
         let wanted = |name: &str| {
             run.options.streams.is_empty() || run.options.streams.iter().any(|s| s == name)
@@ -269,7 +273,7 @@ impl Harvest {
 
 /// The run on disk, where its pages go.
 fn begin(run: &Run, streams: &[Name]) -> Result<OpenRun, Box<Failure>> {
-    let now = run.world.clock.calendar();
+    let now = run.started;
     let (version, program) = RunStart::versions();
     let start = RunStart {
         version,

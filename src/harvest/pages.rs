@@ -175,6 +175,10 @@ impl Stream {
         let plan = self.plan();
         plan.stop.is_some()
             || plan
+                .cursor
+                .as_ref()
+                .is_some_and(|cursor| cursor.newest_first)
+            || plan
                 .responses
                 .iter()
                 .any(|rule| matches!(rule.then, Then::Stop))
@@ -224,6 +228,9 @@ impl Stream {
             })? {
                 next = Next::End;
             }
+        }
+        if next != Next::End && self.is_past(fetched.page.records(), partition) {
+            next = Next::End;
         }
         self.hand_on(fetched, partition, committer, page).await?;
         Ok((digest, next))

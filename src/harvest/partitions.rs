@@ -17,13 +17,16 @@ use crate::plan::partition::{Generator, ListItem};
 /// The name under which a partition's window is seen; no variable of `for` can have it.
 pub(super) const CURSOR: &str = "cursor";
 
+/// The name of the run that brought a record, where it is not this one.
+pub(super) const RUN: &str = "run";
+
 /// One independent slice of a stream.
 #[derive(Debug, Clone)]
 pub(super) struct Partition {
     /// Its place in canonical order.
     pub(super) ordinal: u32,
     /// What templates see of it: `for` variables with their values, in the order of the file, then
-    /// [`CURSOR`], where the stream has one.
+    /// [`CURSOR`], where the stream has one, or [`RUN`], where another run brought it.
     pub(super) variables: Vec<(String, Value)>,
 }
 
@@ -49,7 +52,8 @@ impl Partition {
 
     /// The variables of `for`.
     pub(super) fn of_for(&self) -> impl Iterator<Item = &(String, Value)> {
-        self.variables.iter().filter(|(name, _)| name != CURSOR)
+        let of_for = |name: &str| name != CURSOR && name != RUN;
+        self.variables.iter().filter(move |(name, _)| of_for(name))
     }
 
     /// A variable of `for` as JSON text.

@@ -4,6 +4,8 @@ use std::io;
 use std::sync::Arc;
 
 use super::computed::Computed;
+use super::keep::Left;
+use super::merge::{self, MergeError};
 use super::partitions::Partition;
 use super::rows::{Repeats, Rows};
 use super::stream::Stream;
@@ -12,9 +14,9 @@ use super::targets::Targets;
 use crate::disk::DiskError;
 use crate::event::Fact;
 use crate::failure::{Exit, Failure};
-use crate::plan::ColumnFrom;
 use crate::plan::language::Template;
-use crate::plan::sink::{SinkFormat, SinkPlan};
+use crate::plan::sink::{SinkFormat, SinkMode, SinkPlan};
+use crate::plan::{ColumnFrom, ColumnPlan};
 use crate::sink::{self, Extra, Row, SinkError, Target};
 use crate::store::error::disk_hint;
 use crate::store::stream::StreamStore;
@@ -30,11 +32,19 @@ pub(super) struct Published {
 
 /// Why a publish failed.
 #[derive(Debug, thiserror::Error)]
-enum PublishError {
+pub(super) enum PublishError {
+    /// An output cannot be written.
     #[error(transparent)]
     Sink(#[from] SinkError),
+    /// The part cannot be read.
     #[error(transparent)]
     Read(#[from] io::Error),
+    /// What was gathered before and this run cannot be made one.
+    #[error(transparent)]
+    Merge(#[from] MergeError),
+    /// Something else, told in full.
+    #[error("{}", .0.message)]
+    Failure(Box<Failure>),
 }
 
 impl PublishError {
@@ -43,6 +53,7 @@ impl PublishError {
         match self {
             Self::Sink(error) => error.is_closed_pipe(),
             Self::Read(error) => error.kind() == io::ErrorKind::BrokenPipe,
+            Self::Merge(_) | Self::Failure(_) => false,
         }
     }
 }
@@ -95,17 +106,41 @@ fn write_all(
         index: store.index(),
         most: stream.run.options.limit_records.unwrap_or(u64::MAX),
     };
-    let failed = |error: PublishError| failure(stream, &error);
-    let repeats = rows.repeats().map_err(|e| failed(e.into()))?;
+    let failed = |error: PublishError| failure(stream, error);
+    let mut left = Left {
+        cursors: stream.moved(&rows).map_err(failed)?,
+        base: None,
+    };
+    let mut merged = None;
+    if stream.merges() {
+        let spills = rows.part.path().parent().unwrap_or(&stream.run.world.root);
+        let old = stream.base()?;
+        let new = merge::merge(&rows, old.as_ref(), spills).map_err(|e| failed(e.into()))?;
+        left.base.clone_from(&new.new);
+        merged = Some(new);
+    }
+    let repeats = match &merged {
+        Some(_) if plan.sinks.iter().all(|sink| sink.mode == SinkMode::Merge) => Repeats::default(),
+        _ => rows.repeats().map_err(|e| failed(e.into()))?,
+    };
     let mut files = Vec::new();
     for (at, (sink, target)) in plan.sinks.iter().zip(&targets.0).enumerate() {
         // The last may take the part itself: nobody reads it again.
         let last = at + 1 == plan.sinks.len();
-        files.push(write_one(&rows, &repeats, sink, target, last).map_err(failed)?);
+        let file = match (sink.mode, &merged) {
+            // Nothing new is nothing to add.
+            (SinkMode::Append, _) if rows.index.records() == 0 => continue,
+            (SinkMode::Merge, Some(merged)) => merge::project(&rows, &merged.path, sink, target),
+            _ => write_one(&rows, &repeats, sink, target, last),
+        };
+        files.push(file.map_err(failed)?);
     }
+    stream.leave(&left)?;
     Ok(Published {
         files,
-        repeats: repeats.count(),
+        repeats: merged
+            .map_or(0, |merged| merged.repeats)
+            .max(repeats.count()),
     })
 }
 
@@ -124,14 +159,7 @@ fn write_one(
     if as_they_are {
         return copy(rows, target, last);
     }
-    let templates: Vec<&Template> = columns
-        .unwrap_or_default()
-        .iter()
-        .filter_map(|column| match &column.from {
-            ColumnFrom::Template(template) => Some(template),
-            ColumnFrom::Path(_) => None,
-        })
-        .collect();
+    let templates = templates(columns);
     let written = sink::write::<PublishError>(&sink.format, target, columns, &mut |each| {
         let mut extras = Extras::default();
         let mut computed = Computed::new(&rows.run.names, templates.clone());
@@ -163,15 +191,26 @@ fn write_one(
     })
 }
 
+/// The columns that are templates.
+pub(super) fn templates(columns: Option<&[ColumnPlan]>) -> Vec<&Template> {
+    let columns = columns.unwrap_or_default().iter();
+    columns
+        .filter_map(|column| match &column.from {
+            ColumnFrom::Template(template) => Some(template),
+            ColumnFrom::Path(_) => None,
+        })
+        .collect()
+}
+
 /// The scalar `for` variables of the latest partition.
 #[derive(Default)]
-struct Extras {
+pub(super) struct Extras {
     partition: Option<u32>,
     all: Vec<Extra>,
 }
 
 impl Extras {
-    fn of(&mut self, partition: &Partition) -> &[Extra] {
+    pub(super) fn of(&mut self, partition: &Partition) -> &[Extra] {
         if self.partition != Some(partition.ordinal) {
             self.partition = Some(partition.ordinal);
             let scalars = partition.scalars();
@@ -207,7 +246,11 @@ fn copy(rows: &Rows<'_>, target: &Target, last: bool) -> Result<FileSummary, Pub
     })
 }
 
-fn failure(stream: &Stream, error: &PublishError) -> Box<Failure> {
+fn failure(stream: &Stream, error: PublishError) -> Box<Failure> {
+    let error = match error {
+        PublishError::Failure(failure) => return failure,
+        error => error,
+    };
     if error.is_closed_pipe() {
         return Box::new(Failure {
             exit: Exit::Failed,
@@ -226,7 +269,7 @@ fn failure(stream: &Stream, error: &PublishError) -> Box<Failure> {
         .run
         .secrets
         .scrub(&format!("{}: {error}", stream.name));
-    let (exit, hint) = match error {
+    let (exit, hint) = match &error {
         PublishError::Sink(e) => (
             if e.is_disk() {
                 Exit::Disk
@@ -235,7 +278,8 @@ fn failure(stream: &Stream, error: &PublishError) -> Box<Failure> {
             },
             e.hint(),
         ),
-        PublishError::Read(_) => (Exit::Failed, None),
+        PublishError::Merge(e) => e.end(),
+        PublishError::Read(_) | PublishError::Failure(_) => (Exit::Failed, None),
     };
     Box::new(Failure {
         exit,

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use jiff::Timestamp;
 use url::Url;
 
 use super::budget::Budget;
@@ -10,7 +11,8 @@ use super::hosts::Hosts;
 use super::names::Names;
 use super::partitions::Files;
 use super::secrets::Secrets;
-use super::{Options, World};
+use super::windows::Windows;
+use super::{Options, World, keep};
 use crate::failure::{Exit, Failure};
 use crate::fetch::credentials::{CredentialProblem, Credentials};
 use crate::fetch::origin::Policy;
@@ -28,6 +30,10 @@ pub(super) struct Run {
     pub(super) world: World,
     /// What is different this time.
     pub(super) options: Options,
+    /// When it started: what `now` means in it.
+    pub(super) started: Timestamp,
+    /// What each stream of the plan asks for, where it has a cursor.
+    pub(super) windows: Vec<Option<Windows>>,
     /// The run's id: start and a random end.
     pub(super) id: String,
     /// Names that templates see.
@@ -70,8 +76,10 @@ impl Run {
         } else {
             Secrets::load(&plan, &world.root)?
         };
-        let names = Names::new(&plan, &secrets, world.clock.calendar())
-            .map_err(|e| unrendered("source.contact", &e))?;
+        let started = world.clock.calendar();
+        let windows = keep::windows(&plan, &world, &options, started)?;
+        let names =
+            Names::new(&plan, &secrets, started).map_err(|e| unrendered("source.contact", &e))?;
         let base = base_url(&plan.source.url, &names)?;
         let credentials = credentials(&plan.source.auth, &names)?;
         let counted: Vec<LimitPlan> = plan
@@ -131,6 +139,8 @@ impl Run {
             plan,
             world,
             options,
+            started,
+            windows,
             id,
             names,
             secrets,

@@ -10,6 +10,7 @@ use super::commit::Committer;
 use super::partitions::{Partition, Source};
 use super::run::Run;
 use super::walk::{self, Walk};
+use super::windows::Windows;
 use crate::event::{Fact, Name};
 use crate::failure::{Exit, Failure};
 use crate::plan::language::Expr;
@@ -84,6 +85,11 @@ impl Stream {
         &self.run.plan.streams[self.at]
     }
 
+    /// What its partitions ask for, if it has a cursor.
+    pub(super) fn windows(&self) -> Option<&Windows> {
+        self.run.windows.get(self.at)?.as_ref()
+    }
+
     /// Finds records and wanted values in its pages.
     pub(super) fn selector(&self) -> &Selector {
         &self.selector
@@ -141,6 +147,7 @@ impl Stream {
                 if walk.peek().is_none() {
                     self.expected.enumerated.store(true, Ordering::Relaxed);
                 }
+                let partition = self.windowed(partition);
                 tasks.spawn(self.clone().walk_partition(partition, committer.clone()));
             }
             match tasks.join_next().await {
@@ -195,6 +202,7 @@ impl Stream {
             return Ok(Vec::new());
         };
         let partition = partition.map_err(|e| super::open_failure(&self.name, &e))?;
+        let partition = self.windowed(partition);
         let base = self.render(&partition)?;
         let turn = Walk::new(&self.plan().paging, None, true).first(self.start_token(&partition)?);
         let request = base.page(&turn).map_err(|e| self.unrendered(&e.message))?;

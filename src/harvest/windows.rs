@@ -126,6 +126,11 @@ impl Windows {
         self.kept.get(partition)
     }
 
+    /// Whether no partition was ever published.
+    pub(super) fn is_first(&self) -> bool {
+        self.kept.is_empty()
+    }
+
     /// The partition, with its window in sight of templates.
     pub(super) fn see(&self, cursor: &CursorPlan, mut partition: Partition) -> Partition {
         let from = self.from(cursor, &partition);
@@ -143,7 +148,10 @@ fn refused(stream: &str, cursor: &CursorPlan, kept: &Kept) -> Box<Failure> {
             Format::Integer | Format::Text => cursor.format.one(),
             _ => "an instant",
         };
-        format!("{stream}: its cursor is kept at `{}`, which is not {one}", kept.value)
+        format!(
+            "{stream}: its cursor is kept at `{}`, which is not {one}",
+            kept.value
+        )
     } else {
         let shown = |field: &str| match field {
             "" => "no field".to_owned(),
@@ -168,9 +176,8 @@ fn refused(stream: &str, cursor: &CursorPlan, kept: &Kept) -> Box<Failure> {
 
 /// A window can only be asked of streams that have one.
 pub(super) fn refuse_backfill(plan: &Plan, options: &Options) -> Result<(), Box<Failure>> {
-    let wanted = |stream: &&StreamPlan| {
-        options.streams.is_empty() || options.streams.contains(&stream.name)
-    };
+    let wanted =
+        |stream: &&StreamPlan| options.streams.is_empty() || options.streams.contains(&stream.name);
     let mut streams = plan.streams.iter().filter(wanted);
     if !options.backfill.is_asked() || streams.any(|stream| stream.cursor.is_some()) {
         return Ok(());
@@ -231,7 +238,11 @@ mod tests {
         let seen = windows.see(cursor, partition(repo));
         let (name, window) = seen.variables.last().expect("a window");
         assert_eq!(name, CURSOR);
-        assert_eq!(seen.label(), format!("repo={repo}"), "a window is no variable");
+        assert_eq!(
+            seen.label(),
+            format!("repo={repo}"),
+            "a window is no variable"
+        );
         serde_json::to_string(window).expect("JSON")
     }
 
@@ -261,23 +272,42 @@ mod tests {
         let old = || kept("at", "2026-03-01T12:00:00Z");
         let windows = open(&cursor, old(), &ask(true, None, None)).expect("windows");
         assert!(seen(&windows, &cursor, "old").contains("2024-01-01"));
-        let windows = open(&cursor, old(), &ask(false, Some("2025-01-01"), Some("today - 30d")));
+        let windows = open(
+            &cursor,
+            old(),
+            &ask(false, Some("2025-01-01"), Some("today - 30d")),
+        );
         assert_eq!(
             seen(&windows.expect("windows"), &cursor, "old"),
             r#"{"from":"2025-01-01T00:00:00Z","to":"2026-02-03T00:00:00Z"}"#
         );
         let no = |ask: &Backfill| open(&cursor, old(), ask).expect_err("refused");
-        assert!(no(&ask(false, Some("2025-02-01"), Some("2025-01-01"))).message.contains("holds nothing"));
-        assert!(no(&ask(false, Some("soon"), None)).message.starts_with("--from"));
+        assert!(
+            no(&ask(false, Some("2025-02-01"), Some("2025-01-01")))
+                .message
+                .contains("holds nothing")
+        );
+        assert!(
+            no(&ask(false, Some("soon"), None))
+                .message
+                .starts_with("--from")
+        );
     }
 
     #[test]
     fn a_cursor_of_another_field_or_kind_is_refused() {
         let (integer, usual) = (cursor(Format::Integer), Backfill::default());
         let refused = |kept| *open(&integer, kept, &usual).expect_err("refused");
-        assert!(refused(kept("at", "2026-03-01T12:00:00Z")).message.contains("a whole number"));
+        assert!(
+            refused(kept("at", "2026-03-01T12:00:00Z"))
+                .message
+                .contains("a whole number")
+        );
         assert!(refused(kept("created", "5")).message.contains("`created`"));
         let windows = open(&integer, kept("at", "9007199254740993"), &usual).expect("windows");
-        assert_eq!(seen(&windows, &integer, "old"), r#"{"from":9007199254740993}"#);
+        assert_eq!(
+            seen(&windows, &integer, "old"),
+            r#"{"from":9007199254740993}"#
+        );
     }
 }

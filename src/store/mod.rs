@@ -12,6 +12,7 @@
 //! [`index::Index`] says where each page lies, so that publish can read them in canonical order.
 //! `docs/state.md` describes the files.
 
+pub mod base;
 pub mod cursors;
 pub mod error;
 pub mod hash;

@@ -316,12 +316,15 @@ impl Reader {
         if self.used == self.ahead.len() && self.at == self.spill.len {
             return Ok(false);
         }
-        let mut lengths = [0; 8];
-        self.fill(&mut lengths)?;
-        let [a, b, c, d, e, f, g, h] = lengths;
-        let (mut key, mut value) = (std::mem::take(&mut self.key), std::mem::take(&mut self.value));
-        key.resize(u32::from_le_bytes([a, b, c, d]) as usize, 0);
-        value.resize(u32::from_le_bytes([e, f, g, h]) as usize, 0);
+        let (mut key_len, mut value_len) = ([0; 4], [0; 4]);
+        self.fill(&mut key_len)?;
+        self.fill(&mut value_len)?;
+        let (mut key, mut value) = (
+            std::mem::take(&mut self.key),
+            std::mem::take(&mut self.value),
+        );
+        key.resize(u32::from_le_bytes(key_len) as usize, 0);
+        value.resize(u32::from_le_bytes(value_len) as usize, 0);
         self.fill(&mut key)?;
         self.fill(&mut value)?;
         (self.key, self.value) = (key, value);
@@ -375,7 +378,12 @@ mod tests {
     fn thousands_of_spills_are_merged_in_between() {
         let mut dice = fastrand::Rng::with_seed(7);
         let pairs: Vec<_> = (0..5_000_u32)
-            .map(|n| (dice.u16(..900).to_be_bytes().to_vec(), n.to_be_bytes().to_vec()))
+            .map(|n| {
+                (
+                    dice.u16(..900).to_be_bytes().to_vec(),
+                    n.to_be_bytes().to_vec(),
+                )
+            })
             .collect();
         let (out, spilled) = sorted(100, &pairs);
         assert!(spilled > 2 * MOST_SPILLS, "{spilled}");
