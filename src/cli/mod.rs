@@ -5,6 +5,7 @@
 
 mod check;
 mod completions;
+mod cursors;
 mod demo;
 mod draft;
 mod drive;
@@ -79,6 +80,7 @@ enum Command {
     Check(check::CheckArgs),
     Preview(preview::PreviewArgs),
     Plan(plan::PlanArgs),
+    State(cursors::StateArgs),
     List(list::ListArgs),
     Init(init::InitArgs),
     Demo(demo::DemoArgs),
@@ -113,6 +115,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Preview(args) => runtime()?.block_on(args.execute(global)),
         Command::Plan(args) => runtime()?.block_on(args.execute(global)),
         Command::Demo(args) => runtime()?.block_on(args.execute(global)),
+        Command::State(args) => args.execute(),
         Command::Check(args) => args.execute(global),
         Command::List(_) => list::ListArgs::execute(),
         Command::Init(args) => args.execute(global),

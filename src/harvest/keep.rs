@@ -18,7 +18,7 @@ use crate::event::Fact;
 use crate::failure::{Exit, Failure};
 use crate::plan::Plan;
 use crate::plan::cursor::CursorPlan;
-use crate::plan::position::{Format, Position, Seen};
+use crate::plan::position::{Position, Seen};
 use crate::plan::sink::SinkMode;
 use crate::store::base;
 use crate::store::cursors::{Base, Cursor, Publish};
@@ -158,7 +158,7 @@ impl Stream {
                     partition: identity,
                     field: cursor.written.clone(),
                     value: position.to_string(),
-                    format: kind(&cursor.format).to_owned(),
+                    format: cursor.format.kind().to_owned(),
                     run: run.id.clone(),
                     updated: run.world.clock.calendar(),
                 });
@@ -254,15 +254,6 @@ impl Stream {
             );
         }
         Ok(())
-    }
-}
-
-/// How values of a format are ordered.
-fn kind(format: &Format) -> &'static str {
-    match format {
-        Format::Integer => "integer",
-        Format::Text => "text",
-        _ => "instant",
     }
 }
 

@@ -114,6 +114,15 @@ impl Format {
         !matches!(self, Self::Integer | Self::Text)
     }
 
+    /// How its values are ordered: `instant`, `integer` or `text`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Integer => "integer",
+            Self::Text => "text",
+            _ => "instant",
+        }
+    }
+
     /// What one of its values is, for messages.
     pub fn one(&self) -> &'static str {
         match self {

@@ -9,6 +9,7 @@ mod feedback;
 mod fixture;
 mod guards;
 mod manners;
+mod nights;
 mod order;
 mod paging;
 mod parts;

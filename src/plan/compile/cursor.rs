@@ -1,6 +1,6 @@
 //! `cursor`: what makes a run ask only for what is new, and whether the stream can have one.
 
-use super::names::{CursorSight, Judge};
+use super::names::{CursorSight, Judge, Noted};
 use super::sink;
 use crate::plan::cursor::{Bound, CursorPlan};
 use crate::plan::duration;
@@ -18,19 +18,19 @@ pub(super) fn cursor(
     spec: &PipelineSpec,
     name: &At<String>,
     stream: &StreamSpec,
-) -> Option<Option<CursorPlan>> {
+) -> Result<Option<CursorPlan>, Noted> {
     judge.cursor_used = false;
     let Some(written) = &stream.cursor else {
         judge.cursor = CursorSight::None;
-        return Some(None);
+        return Ok(None);
     };
     judge.cursor = CursorSight::Unclear;
     replaced(judge, spec, name, stream);
-    let plan = plan(judge, written, stream)?;
+    let plan = plan(judge, written, stream).ok_or(Noted)?;
     judge.cursor = CursorSight::Seen {
         has_end: plan.end.is_some() || plan.format.is_time(),
     };
-    Some(Some(plan))
+    Ok(Some(plan))
 }
 
 fn plan(judge: &mut Judge<'_>, spec: &CursorSpec, stream: &StreamSpec) -> Option<CursorPlan> {

@@ -15,6 +15,10 @@ use crate::spec::diagnostic::Diagnostic;
 use crate::spec::near;
 use crate::spec::tree::Tree;
 
+/// A mistake was noted, so there is no value.
+#[derive(Debug)]
+pub(super) struct Noted;
+
 /// Collects mistakes, used variables, and needed secrets.
 pub(super) struct Judge<'a> {
     pub(super) file: &'a str,

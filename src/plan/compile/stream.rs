@@ -97,7 +97,7 @@ fn stream(
             Some(columns) => Some(columns?),
         },
         key,
-        cursor: cursor?,
+        cursor: cursor.ok()?,
         expect: expect?,
         sinks: sinks?,
     })
