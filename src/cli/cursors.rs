@@ -325,6 +325,18 @@ fn held(pipeline: &str) -> Result<Option<Held>, Failure> {
         .map_err(LockError::into_failure)
         .map_err(|failure| *failure)?;
     let state = State::open(&disk, &root).map_err(failed)?;
+    let runs = state.runs(Some(&plan.name)).map_err(failed)?;
+    if let Some(run) = runs.iter().find(|run| run.status.is_open()) {
+        // Its pages were asked for from where the cursor stands now.
+        return Err(
+            Failure::usage(format!("run {} of {} is not finished", run.id, plan.name)).hint(
+                format!(
+                    "`gleaner run {}` goes on with it; `gleaner run {0} --fresh` starts anew",
+                    plan.name
+                ),
+            ),
+        );
+    }
     Ok(Some(Held {
         plan,
         root,

@@ -24,8 +24,9 @@ use super::state;
 /// holds pipelines/; a path works too. Several pipelines run one after the other; all files are
 /// checked before the first request.
 ///
-/// Ctrl-C stops gracefully, a second one at once. A file that was there before stays as it was
-/// until the new one is whole.
+/// Ctrl-C stops gracefully, a second one at once. What was fetched is kept: the next run of the
+/// same pipeline continues where this one ended. A file that was there before stays as it was until the
+/// new one is whole.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct RunArgs {
@@ -60,6 +61,14 @@ pub(super) struct RunArgs {
     /// Ask up to here; the cursor stays where it is
     #[arg(long, value_name = "WHEN")]
     to: Option<String>,
+
+    /// Discard an unfinished run of the pipeline instead of continuing it
+    #[arg(long, conflicts_with = "limit_records")]
+    fresh: bool,
+
+    /// Keep the records as they came, in .gleaner/runs/, until the next run is complete
+    #[arg(long, conflicts_with = "limit_records")]
+    keep_parts: bool,
 
     /// Write events as NDJSON to standard output instead of showing progress
     #[arg(long)]
@@ -136,6 +145,9 @@ impl RunArgs {
                 to: self.to.clone(),
             },
             keep_free: state::keep_free()?,
+            state: state::folder(),
+            fresh: self.fresh,
+            keep_parts: self.keep_parts,
             ..Options::default()
         };
         drive.run(plan, world, options).await

@@ -277,10 +277,14 @@ impl Disk {
 
     /// Whether files can be made in `folder`: makes one and takes it away.
     pub fn probe_writable(&self, folder: &Path) -> Result<(), DiskError> {
-        let probe = folder.join(format!(".gleaner-probe-{}", std::process::id()));
-        self.0
-            .open(&probe, Open::New(Access::Private))
-            .and_then(|_| self.0.remove_file(&probe))
+        // One name for all: what a killed process left is taken over and removed by the next.
+        let probe = folder.join(".gleaner-probe");
+        let tried = self.0.open(&probe, Open::Lasting).map(drop);
+        tried
+            .and_then(|()| match self.0.remove_file(&probe) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                other => other,
+            })
             .map_err(|e| DiskError::new("write to", folder, e))
     }
 }

@@ -373,7 +373,7 @@ impl Stream {
         let sent_at = clock.now();
         let patience = timeouts.headers.min(timeouts.attempt);
         let head = run
-            .until_stopped(clock.timeout_at(sent_at + patience, run.world.transport.send(wire)))
+            .in_flight(clock.timeout_at(sent_at + patience, run.world.transport.send(wire)))
             .await?;
         let outcome = match head {
             Ok(Ok(response)) => {
@@ -419,7 +419,7 @@ impl Stream {
             &mut *response.body,
             &watch,
         );
-        let read = run.until_stopped(read).await?;
+        let read = run.in_flight(read).await?;
         let spent = match &read {
             Ok(body) => self.spent(response.status, &response.headers, body, variables, attempt),
             Err(_) => Vec::new(),

@@ -10,9 +10,10 @@ use jiff::Timestamp;
 use super::partitions::{Partition, Source};
 use super::publish::PublishError;
 use super::rows::Rows;
+use super::standing::SharedState;
 use super::stream::Stream;
 use super::windows::{Kept, Windows};
-use super::{Options, World, newest};
+use super::{Options, World, newest, standing};
 use crate::disk::Found;
 use crate::event::Fact;
 use crate::failure::{Exit, Failure};
@@ -21,7 +22,7 @@ use crate::plan::cursor::CursorPlan;
 use crate::plan::position::{Position, Seen};
 use crate::plan::sink::SinkMode;
 use crate::store::base;
-use crate::store::cursors::{Base, Cursor, Publish};
+use crate::store::cursors::{Base, Cursor};
 use crate::store::state::{State, StateError};
 
 /// What the next run begins with.
@@ -31,6 +32,13 @@ pub(super) struct Left {
     pub(super) cursors: Vec<Cursor>,
     /// The new base.
     pub(super) base: Option<Base>,
+}
+
+impl Left {
+    /// Whether nothing changes.
+    pub(super) fn is_empty(&self) -> bool {
+        self.cursors.is_empty() && self.base.is_none()
+    }
 }
 
 /// The windows of all streams that have a cursor, in the order of the plan.
@@ -110,7 +118,7 @@ impl Stream {
     /// look at what is new through `--sink`.
     pub(super) fn adds(&self) -> bool {
         let sinks = &self.plan().sinks;
-        self.run.options.limit_records.is_none()
+        self.run.options.leaves_trace()
             && !sinks.is_empty()
             && sinks.iter().all(|sink| sink.mode != SinkMode::Replace)
     }
@@ -118,7 +126,7 @@ impl Stream {
     /// Whether one of its outputs holds what all runs gathered.
     pub(super) fn merges(&self) -> bool {
         let mut sinks = self.plan().sinks.iter();
-        self.run.options.limit_records.is_none() && sinks.any(|sink| sink.mode == SinkMode::Merge)
+        self.run.options.leaves_trace() && sinks.any(|sink| sink.mode == SinkMode::Merge)
     }
 
     /// Where its cursors move, and what is to be said of the field.
@@ -217,43 +225,27 @@ impl Stream {
     }
 
     /// The base of the last publish.
-    pub(super) fn base(&self) -> Result<Option<Base>, Box<Failure>> {
-        let run = &self.run;
-        let state = State::open(&run.world.disk, &run.world.root);
-        let base = state.and_then(|state| state.base(&run.plan.name, &self.plan().name));
+    pub(super) fn base(&self, state: Option<&SharedState>) -> Result<Option<Base>, Box<Failure>> {
+        let Some(state) = standing::lock(state) else {
+            return Ok(None);
+        };
+        let base = state.base(&self.run.plan.name, &self.plan().name);
         base.map_err(StateError::into_failure)
     }
 
-    /// Makes what is left count: cursors and base, in one step.
-    pub(super) fn leave(&self, left: &Left) -> Result<(), Box<Failure>> {
-        if left.cursors.is_empty() && left.base.is_none() {
-            return Ok(());
-        }
-        let run = &self.run;
-        let publish = Publish {
-            run: &run.id,
-            pipeline: &run.plan.name,
-            stream: &self.plan().name,
-            at: run.world.clock.calendar(),
-            files: &[],
-            cursors: &left.cursors,
-            base: left.base.as_ref(),
-            validators: &[],
-        };
-        State::open(&run.world.disk, &run.world.root)
-            .and_then(|mut state| state.publish(&publish))
-            .map_err(StateError::into_failure)?;
+    /// Removes what a new base takes the place of.
+    pub(super) fn sweep(&self, left: &Left) {
         if let Some(base) = &left.base {
+            let (run, stream) = (&self.run, &self.plan().name);
             // What stays behind is swept by the next publish.
             let _ = base::sweep(
                 &run.world.disk,
                 &run.world.root,
                 &run.plan.name,
-                &self.plan().name,
+                stream,
                 Some(base.generation),
             );
         }
-        Ok(())
     }
 }
 

@@ -423,5 +423,6 @@ pub(super) fn project(
         path: target.shown(),
         rows: written.rows,
         bytes: written.bytes,
+        crc: written.crc,
     })
 }

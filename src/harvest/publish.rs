@@ -8,6 +8,7 @@ use super::keep::Left;
 use super::merge::{self, MergeError};
 use super::partitions::Partition;
 use super::rows::{Repeats, Rows};
+use super::standing::{self, SharedState};
 use super::stream::Stream;
 use super::summary::FileSummary;
 use super::targets::Targets;
@@ -18,7 +19,9 @@ use crate::plan::language::Template;
 use crate::plan::sink::{SinkFormat, SinkMode, SinkPlan};
 use crate::plan::{ColumnFrom, ColumnPlan};
 use crate::sink::{self, Extra, Row, SinkError, Target};
+use crate::store::StoreError;
 use crate::store::error::disk_hint;
+use crate::store::row::PublishIntent;
 use crate::store::stream::StreamStore;
 
 /// What a stream's publish came to.
@@ -28,6 +31,8 @@ pub(super) struct Published {
     pub(super) files: Vec<FileSummary>,
     /// Records left out because a later one had the same key.
     pub(super) repeats: u64,
+    /// Whether an earlier attempt did it.
+    pub(super) before: bool,
 }
 
 /// Why a publish failed.
@@ -63,6 +68,7 @@ pub(super) async fn publish(
     stream: &Arc<Stream>,
     mut store: StreamStore,
     targets: Targets,
+    state: Option<SharedState>,
 ) -> Result<Published, Box<Failure>> {
     store.sort();
     let records = store.index().records();
@@ -77,7 +83,17 @@ pub(super) async fn publish(
     }
     let worker = stream.clone();
     // Reading, projecting and writing files blocks.
-    let work = tokio::task::spawn_blocking(move || write_all(&worker, &store, &targets));
+    let work = tokio::task::spawn_blocking(move || {
+        // What an earlier attempt wrote may have been changed since.
+        store.check().map_err(StoreError::into_failure)?;
+        let (published, left) = write_all(&worker, &store, &targets, state.as_ref())?;
+        if targets.is_files() || !left.is_empty() {
+            let files = placed(&store, &published);
+            standing::published_now(&worker.run, state.as_ref(), &mut store, &files, &left)?;
+            worker.sweep(&left);
+        }
+        Ok::<_, Box<Failure>>(published)
+    });
     let published = match work.await {
         Ok(published) => published?,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
@@ -97,7 +113,8 @@ fn write_all(
     stream: &Stream,
     store: &StreamStore,
     targets: &Targets,
-) -> Result<Published, Box<Failure>> {
+    state: Option<&SharedState>,
+) -> Result<(Published, Left), Box<Failure>> {
     let plan = stream.plan();
     let rows = Rows {
         run: &stream.run,
@@ -114,7 +131,7 @@ fn write_all(
     let mut merged = None;
     if stream.merges() {
         let spills = rows.part.path().parent().unwrap_or(&stream.run.world.root);
-        let old = stream.base()?;
+        let old = stream.base(state)?;
         let new = merge::merge(&rows, old.as_ref(), spills).map_err(|e| failed(e.into()))?;
         left.base.clone_from(&new.new);
         merged = Some(new);
@@ -125,8 +142,9 @@ fn write_all(
     };
     let mut files = Vec::new();
     for (at, (sink, target)) in plan.sinks.iter().zip(&targets.0).enumerate() {
-        // The last may take the part itself: nobody reads it again.
-        let last = at + 1 == plan.sinks.len();
+        // The last may take the part itself: nobody reads it again, unless what went to standard
+        // output has to be told again.
+        let last = at + 1 == plan.sinks.len() && targets.is_files();
         let file = match (sink.mode, &merged) {
             // Nothing new is nothing to add.
             (SinkMode::Append, _) if rows.index.records() == 0 => continue,
@@ -135,13 +153,29 @@ fn write_all(
         };
         files.push(file.map_err(failed)?);
     }
-    stream.leave(&left)?;
-    Ok(Published {
+    let published = Published {
         files,
         repeats: merged
             .map_or(0, |merged| merged.repeats)
             .max(repeats.count()),
-    })
+        before: false,
+    };
+    Ok((published, left))
+}
+
+/// The files as the state knows them.
+fn placed(store: &StreamStore, published: &Published) -> Vec<(PublishIntent, u64)> {
+    let is_file = |file: &&FileSummary| file.path != Target::Stdout.shown();
+    let files = published.files.iter().filter(is_file).map(|file| {
+        let intent = PublishIntent {
+            stream: store.name().into(),
+            target: file.path.display().to_string(),
+            size: file.bytes,
+            crc: file.crc,
+        };
+        (intent, file.rows)
+    });
+    files.collect()
 }
 
 fn write_one(
@@ -188,6 +222,7 @@ fn write_one(
         path: target.shown(),
         rows: written.rows,
         bytes: written.bytes,
+        crc: written.crc,
     })
 }
 
@@ -238,11 +273,12 @@ fn copy(rows: &Rows<'_>, target: &Target, last: bool) -> Result<FileSummary, Pub
             out.copy(rows.part.file(), start, end)?;
         }
     }
-    let bytes = out.finish()?;
+    let (bytes, crc) = out.finish()?;
     Ok(FileSummary {
         path: target.shown(),
         rows: rows.index.records(),
         bytes,
+        crc: crc.unwrap_or_else(|| rows.index.crc()),
     })
 }
 

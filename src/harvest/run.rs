@@ -1,7 +1,9 @@
 //! What all streams of a run share: the world, rendered auth, limits, budget.
 
 use std::future::Future;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use url::Url;
@@ -13,6 +15,7 @@ use super::partitions::Files;
 use super::secrets::Secrets;
 use super::windows::Windows;
 use super::{Options, World, keep};
+use crate::clock::Instant;
 use crate::failure::{Exit, Failure};
 use crate::fetch::credentials::{CredentialProblem, Credentials};
 use crate::fetch::origin::Policy;
@@ -20,6 +23,9 @@ use crate::limits::{Book, BookProblem, Limits};
 use crate::plan::language::{LanguageProblem, Template};
 use crate::plan::limit::{LimitPlan, LimitWhen};
 use crate::plan::{AuthPlan, Plan};
+
+/// How long answers in flight are waited for when somebody asks to stop.
+const GRACE: Duration = Duration::from_secs(8);
 
 /// What all streams of a run share.
 #[derive(Debug)]
@@ -30,12 +36,12 @@ pub(super) struct Run {
     pub(super) world: World,
     /// What is different this time.
     pub(super) options: Options,
-    /// When it started: what `now` means in it.
-    pub(super) started: Timestamp,
     /// What each stream of the plan asks for, where it has a cursor.
     pub(super) windows: Vec<Option<Windows>>,
     /// The run's id: start and a random end.
     pub(super) id: String,
+    /// When its first attempt began: what templates take for now.
+    pub(super) started: Timestamp,
     /// Names that templates see.
     pub(super) names: Names,
     /// For scrubbing.
@@ -60,6 +66,28 @@ pub(super) struct Run {
     pub(super) seed: u64,
     waits: AtomicU64,
     reached: AtomicBool,
+    /// Until when what is in flight may end, once somebody asked to stop.
+    grace: OnceLock<Instant>,
+}
+
+/// What is fixed when a run begins, and stays when it goes on.
+#[derive(Debug)]
+pub(super) struct Beginning {
+    pub(super) id: String,
+    pub(super) seed: u64,
+    pub(super) started: Timestamp,
+}
+
+impl Beginning {
+    /// A run that begins now.
+    pub(super) fn at(now: Timestamp) -> Self {
+        let seed = fastrand::u64(..);
+        Self {
+            id: format!("{}-{:04x}", now.strftime("%Y%m%dT%H%M%SZ"), seed & 0xffff),
+            seed,
+            started: now,
+        }
+    }
 }
 
 impl Run {
@@ -68,15 +96,13 @@ impl Run {
         plan: Plan,
         world: World,
         options: Options,
-        id: String,
-        seed: u64,
+        Beginning { id, seed, started }: Beginning,
     ) -> Result<Self, Box<Failure>> {
         let secrets = if options.offline {
             Secrets::load_or_stand_in(&plan, &world.root)?
         } else {
             Secrets::load(&plan, &world.root)?
         };
-        let started = world.clock.calendar();
         let windows = keep::windows(&plan, &world, &options, started)?;
         let names =
             Names::new(&plan, &secrets, started).map_err(|e| unrendered("source.contact", &e))?;
@@ -139,9 +165,9 @@ impl Run {
             plan,
             world,
             options,
-            started,
             windows,
             id,
+            started,
             names,
             secrets,
             credentials,
@@ -155,6 +181,7 @@ impl Run {
             seed,
             waits: AtomicU64::new(0),
             reached: AtomicBool::new(false),
+            grace: OnceLock::new(),
         })
     }
 
@@ -172,6 +199,27 @@ impl Run {
             biased;
             done = work => Ok(done),
             () = stopped(&mut stop) => Err(interrupted()),
+        }
+    }
+
+    /// `work` that has been sent: asked to stop, it gets a moment to come to its end, for its
+    /// answer has been paid for.
+    pub(super) async fn in_flight<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Box<Failure>> {
+        let clock = self.world.clock;
+        let mut stop = self.world.stop.clone();
+        let over = async {
+            stopped(&mut stop).await;
+            clock
+                .sleep_until(*self.grace.get_or_init(|| clock.now() + GRACE))
+                .await;
+        };
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            () = over => Err(interrupted()),
         }
     }
 
@@ -202,7 +250,7 @@ pub(super) fn interrupted() -> Box<Failure> {
         exit: Exit::Interrupted,
         message: "stopped before it was complete".to_owned(),
         causes: Vec::new(),
-        hint: Some("what was published before is untouched; run again when you like".to_owned()),
+        hint: Some("what was published before is untouched; run again to continue".to_owned()),
     })
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::task::JoinSet;
 
 use super::commit::Committer;
+use super::digest::Digest;
 use super::partitions::{Partition, Source};
 use super::run::Run;
 use super::walk::{self, Walk};
@@ -18,6 +19,9 @@ use crate::plan::paging::Paging;
 use crate::plan::request::Rendered;
 use crate::plan::{StreamPlan, Then};
 use crate::records::select::Selector;
+use crate::store::StoreError;
+use crate::store::index::PageRow;
+use crate::store::recall::Recall;
 use crate::store::stream::StreamStore;
 
 /// One stream of a run; shared by its tasks.
@@ -37,6 +41,8 @@ pub(super) struct Stream {
     pub(super) size_kept: AtomicBool,
     expected: Expected,
     pub(super) records: AtomicU64,
+    /// Pages that an earlier attempt committed.
+    recall: Option<Recall>,
 }
 
 /// How many pages are known to come.
@@ -76,8 +82,37 @@ impl Stream {
             size_kept: AtomicBool::new(false),
             expected: Expected::default(),
             records: AtomicU64::new(0),
+            recall: None,
             run,
         }
+    }
+
+    /// Goes on where an earlier attempt ended, if there was one.
+    pub(super) fn recalling(mut self, recall: Recall) -> Self {
+        self.recall = (!recall.is_empty()).then_some(recall);
+        self
+    }
+
+    /// A page that an earlier attempt committed, if it was asked for as it would be now.
+    ///
+    /// One that cannot be read back is asked for again; where the ledger is damaged, that was said
+    /// when the run was opened.
+    pub(super) fn kept(
+        &self,
+        partition: u32,
+        page: u32,
+        print: u64,
+        size: Option<u64>,
+    ) -> Option<(PageRow, Digest)> {
+        let recall = self.recall.as_ref()?;
+        let row = recall.find(partition, page)?;
+        let written = recall.page(&row).ok()?;
+        if written.request != print {
+            return None;
+        }
+        let digest = Digest::of(&written)?;
+        self.learn(&digest, size);
+        Some((row, digest))
     }
 
     /// Its plan.
@@ -118,7 +153,7 @@ impl Stream {
         );
         let walked = self.clone().walk_partitions(committer).await;
         let staged = match writer.await {
-            Ok(written) => written.map_err(crate::store::StoreError::into_failure)?,
+            Ok(written) => written.map_err(StoreError::into_failure)?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
         walked.map(|()| staged)
@@ -139,8 +174,9 @@ impl Stream {
         .walk(&self.run.files)
         .peekable();
         let mut tasks: JoinSet<Result<(), Box<Failure>>> = JoinSet::new();
+        let mut stopped = None;
         loop {
-            while tasks.len() < width && !self.has_enough() {
+            while stopped.is_none() && tasks.len() < width && !self.has_enough() {
                 let Some(partition) = walk.next() else { break };
                 let partition = partition.map_err(|e| super::open_failure(&self.name, &e))?;
                 self.expected.partitions.fetch_add(1, Ordering::Relaxed);
@@ -151,8 +187,12 @@ impl Stream {
                 tasks.spawn(self.clone().walk_partition(partition, committer.clone()));
             }
             match tasks.join_next().await {
-                None => return Ok(()),
+                None => return stopped.map_or(Ok(()), Err),
                 Some(Ok(Ok(()))) => {}
+                // The others are in flight, or end by themselves as this one did.
+                Some(Ok(Err(failure))) if failure.exit == Exit::Interrupted => {
+                    stopped.get_or_insert(failure);
+                }
                 Some(Ok(Err(failure))) => return Err(failure),
                 Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
             }

@@ -18,6 +18,13 @@ use crate::sink::file::Target;
 pub(super) struct Targets(pub(super) Vec<Target>);
 
 impl Targets {
+    /// Whether all of them are files: what went elsewhere cannot be called published.
+    pub(super) fn is_files(&self) -> bool {
+        self.0
+            .iter()
+            .all(|target| matches!(target, Target::File { .. }))
+    }
+
     /// Renders the paths, makes the folders and tries to write there.
     pub(super) fn open(run: &Run, stream: &StreamPlan) -> Result<Self, Box<Failure>> {
         let names = run

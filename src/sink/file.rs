@@ -52,7 +52,8 @@ struct Place {
 
 #[derive(Debug)]
 enum Base {
-    File(DiskFile),
+    /// With the CRC32C of what was written, where all of it passed through here.
+    File(DiskFile, Option<u32>),
     Stdout(Stdout),
 }
 
@@ -111,7 +112,7 @@ impl Out {
             target,
             finished: false,
         };
-        let base = BufWriter::with_capacity(BUFFER, Base::File(file));
+        let base = BufWriter::with_capacity(BUFFER, Base::File(file, Some(0)));
         let stream = match compression {
             Compression::None => Stream::Plain(base),
             // No time and no name in the header, so that the same rows give the same bytes.
@@ -139,7 +140,7 @@ impl Out {
         let (Stream::Plain(out), Some(place)) = (&mut self.stream, &self.place) else {
             return Ok(false);
         };
-        let Base::File(fresh) = out.get_ref() else {
+        let Base::File(fresh, _) = out.get_ref() else {
             return Ok(false);
         };
         if !fresh.is_empty().map_err(said)? || !out.buffer().is_empty() {
@@ -157,7 +158,7 @@ impl Out {
         let adopted = place.disk.open(from, Open::Existing).map_err(said)?;
         // The mode that a new file gets here, by umask.
         adopted.permit_as(fresh).map_err(said)?;
-        *out.get_mut() = Base::File(adopted);
+        *out.get_mut() = Base::File(adopted, None);
         Ok(true)
     }
 
@@ -178,7 +179,8 @@ impl Out {
     fn try_copy(&mut self, from: &DiskFile, start: u64, end: u64) -> io::Result<()> {
         if let Stream::Plain(out) = &mut self.stream {
             out.flush()?;
-            if let Base::File(file) = out.get_ref() {
+            if let Base::File(file, crc) = out.get_mut() {
+                *crc = None;
                 return file.copy_from(from, start, end).map_err(said);
             }
         }
@@ -196,12 +198,13 @@ impl Out {
     }
 
     /// Brings everything to the disk and the file to its place; returns its size in bytes
-    /// (nothing for standard output).
-    pub fn finish(mut self) -> Result<u64, SinkError> {
+    /// (nothing for standard output), and the CRC32C of all of them unless a file was adopted or
+    /// copied.
+    pub fn finish(mut self) -> Result<(u64, Option<u32>), SinkError> {
         self.complete().map_err(|e| self.failed(e))
     }
 
-    fn complete(&mut self) -> io::Result<u64> {
+    fn complete(&mut self) -> io::Result<(u64, Option<u32>)> {
         let spent = Stream::Plain(BufWriter::with_capacity(0, Base::Stdout(io::stdout())));
         let base = match std::mem::replace(&mut self.stream, spent) {
             Stream::Plain(base) => base,
@@ -209,8 +212,8 @@ impl Out {
             Stream::Zstd(zstd) => zstd.finish()?,
         };
         let base = base.into_inner().map_err(io::IntoInnerError::into_error)?;
-        let (Base::File(file), Some(place)) = (base, &mut self.place) else {
-            return io::stdout().flush().map(|()| 0);
+        let (Base::File(file, crc), Some(place)) = (base, &mut self.place) else {
+            return io::stdout().flush().map(|()| (0, None));
         };
         file.sync_data().map_err(said)?;
         let size = file.len().map_err(said)?;
@@ -219,7 +222,7 @@ impl Out {
         place.finished = true;
         // The rename itself is durable only with the folder.
         disk.sync_folder(folder(&place.target)).map_err(said)?;
-        Ok(size)
+        Ok((size, crc))
     }
 }
 
@@ -282,14 +285,18 @@ impl Write for Out {
 impl Write for Base {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::File(file) => file.write(bytes),
+            Self::File(file, crc) => {
+                let written = file.write(bytes)?;
+                *crc = crc.map(|crc| crc32c::crc32c_append(crc, &bytes[..written]));
+                Ok(written)
+            }
             Self::Stdout(out) => out.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
-            Self::File(file) => file.flush(),
+            Self::File(file, _) => file.flush(),
             Self::Stdout(out) => out.flush(),
         }
     }
@@ -336,7 +343,7 @@ mod tests {
         let target = target(&path, Compression::None);
         let mut out = target.open().unwrap();
         out.write_all(b"old").unwrap();
-        assert_eq!(out.finish().unwrap(), 3);
+        assert_eq!(out.finish().unwrap(), (3, Some(crc32c::crc32c(b"old"))));
         let mut out = target.open().unwrap();
         out.write_all(b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"old");

@@ -55,6 +55,8 @@ pub struct Written {
     pub columns: Vec<String>,
     /// Size of the file, compressed; 0 for standard output.
     pub bytes: u64,
+    /// CRC32C of all its bytes; 0 for standard output.
+    pub crc: u32,
 }
 
 /// A format: cells as JSON, in the order of the header, one row after the other.

@@ -280,10 +280,12 @@ impl<S: Sink<Out = Out>> Writing<S> {
             .sink
             .finish()
             .map_err(|error| SinkError::new("write", self.target.shown(), error))?;
+        let (bytes, crc) = out.finish()?;
         Ok(Written {
             rows,
             columns,
-            bytes: out.finish()?,
+            bytes,
+            crc: crc.unwrap_or_default(),
         })
     }
 }

@@ -99,17 +99,17 @@ impl Ledger {
         Ok((frame, places))
     }
 
-    /// Reads one row back.
-    pub fn read(&self, place: Place) -> Result<Row, StoreError> {
-        let mut text = vec![0; place.len as usize];
-        self.file.read_exact_at(&mut text, place.at)?;
-        parse(&text, place.at, &self.file)
-    }
-
     /// Where it is.
     pub fn file(&self) -> &DiskFile {
         &self.file
     }
+}
+
+/// Reads one row back.
+pub fn read_row(file: &DiskFile, place: Place) -> Result<Row, StoreError> {
+    let mut text = vec![0; place.len as usize];
+    file.read_exact_at(&mut text, place.at)?;
+    parse(&text, place.at, file)
 }
 
 fn fits(bytes: usize, file: &DiskFile) -> Result<u32, StoreError> {

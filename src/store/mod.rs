@@ -21,6 +21,7 @@ pub mod index;
 pub mod ledger;
 pub mod locks;
 pub mod part;
+pub mod recall;
 pub mod row;
 pub mod run;
 pub mod sorter;

@@ -57,6 +57,19 @@ impl Part {
         })
     }
 
+    /// Opens the part of a stream that is published: nothing is cut or checked, since the file may
+    /// be the output by another name.
+    pub fn settled(disk: &Disk, path: &Path, stream: &str) -> Result<Self, StoreError> {
+        let file = disk.open(path, Open::Lasting)?;
+        let end = file.len()?;
+        Ok(Self {
+            file,
+            stream: stream.to_owned(),
+            end,
+            unchecked: end,
+        })
+    }
+
     /// Appends one whole page and says where it begins.
     pub fn append(&mut self, page: &[u8]) -> Result<u64, DiskError> {
         let start = self.end;

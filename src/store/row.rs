@@ -172,6 +172,11 @@ impl Identity {
         names.into_iter().cloned().collect()
     }
 
+    /// Whether it has a field.
+    pub fn has(&self, field: &str) -> bool {
+        self.0.contains_key(field)
+    }
+
     /// All fields as one hash, for the list of runs.
     pub fn hash(&self) -> u64 {
         let texts: Vec<&str> = self

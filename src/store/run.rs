@@ -113,12 +113,12 @@ impl RunFolder {
         }
         let mut parts = Vec::new();
         for ((ordinal, stream), told) in start.streams.iter().enumerate().zip(&history.streams) {
-            parts.push(Part::open(
-                disk,
-                &part_path(&path, ordinal),
-                stream,
-                &told.index,
-            )?);
+            let place = part_path(&path, ordinal);
+            parts.push(if told.is_published {
+                Part::settled(disk, &place, stream)?
+            } else {
+                Part::open(disk, &place, stream, &told.index)?
+            });
         }
         let folder = Self {
             disk: disk.clone(),
@@ -149,6 +149,7 @@ impl RunFolder {
                 floor: floor.clone(),
                 intents: told.intents,
                 is_published: told.is_published,
+                appended: Default::default(),
             });
         OpenRun {
             streams: streams.collect(),
@@ -216,6 +217,8 @@ impl History {
                     .of(&row.stream)
                     .ok_or_else(|| wrong("an unknown stream"))?;
                 told.index.supersede(row.partition);
+                // What was published of it has to be made again.
+                told.is_published = false;
             }
             Row::PublishIntent(row) => {
                 let told = self

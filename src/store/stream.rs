@@ -6,9 +6,10 @@ use super::StoreError;
 use super::index::{Index, PageRow};
 use super::ledger::Ledger;
 use super::part::Part;
+use super::recall::Recall;
 use super::row::{Facts, Page, PublishIntent, Published, Row, Superseded};
 use super::space::Floor;
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskFile};
 
 /// A run's ledger, shared by its streams.
 pub(super) type SharedLedger = Arc<Mutex<Ledger>>;
@@ -26,6 +27,8 @@ pub struct StreamStore {
     /// Outputs that were about to take their places.
     pub(super) intents: Vec<PublishIntent>,
     pub(super) is_published: bool,
+    /// Rows of pages that were appended and are not committed.
+    pub(super) appended: (Vec<Row>, Vec<PageRow>),
 }
 
 /// A page to be committed.
@@ -47,54 +50,130 @@ pub struct NewPage<'a> {
     pub greatest: Option<String>,
 }
 
-impl StreamStore {
-    /// Commits a group: appends whole pages to the part, syncs it, appends their rows, syncs the
-    /// ledger. When it returns, they survive anything; when it fails, the stream must not be
-    /// written any more: what is on the disk is found out by the next process.
-    pub fn commit(&mut self, pages: Vec<NewPage<'_>>) -> Result<(), StoreError> {
-        if pages.is_empty() {
-            return Ok(());
-        }
-        let bytes = pages.iter().map(|page| page.lines.len() as u64).sum();
-        self.floor.allow(&self.disk, self.part.path(), bytes)?;
-        let mut rows = Vec::with_capacity(pages.len());
-        let mut index = Vec::with_capacity(pages.len());
-        for page in pages {
-            let start = self.part.append(page.lines)?;
-            // Bodies are capped far below 4 GiB.
-            let len = u32::try_from(page.lines.len()).unwrap_or(u32::MAX);
-            let crc = crc32c::crc32c(page.lines);
-            index.push(PageRow {
-                partition: page.partition,
-                page: page.page,
-                start,
-                len,
-                records: page.records,
-                crc,
-                row_len: 0,
-                row_at: 0,
-            });
-            rows.push(Row::Page(Page {
-                stream: Arc::clone(&self.name),
-                partition: page.partition,
-                page: page.page,
-                request: page.request,
-                part: self.ordinal,
-                start,
-                end: start + u64::from(len),
-                crc,
-                records: page.records,
-                facts: page.facts,
-                greatest: page.greatest,
-            }));
-        }
-        self.part.sync()?;
-        let places = self.write(&rows)?;
-        for (mut row, place) in index.into_iter().zip(places) {
+/// Pages that were appended and are not committed yet. Committing them needs no hold on their
+/// stream: meanwhile it may be appended to.
+#[derive(Debug)]
+pub struct Group {
+    part: DiskFile,
+    ledger: SharedLedger,
+    rows: Vec<Row>,
+    index: Vec<PageRow>,
+}
+
+impl Group {
+    /// Syncs the part, then writes the rows and syncs the ledger. When it returns, the pages
+    /// survive anything; when it fails, the stream must not be written any more: what is on the
+    /// disk is found out by the next process.
+    pub fn commit(mut self) -> Result<Vec<PageRow>, StoreError> {
+        self.part.sync_data()?;
+        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let places = ledger.commit(&self.rows)?;
+        for (row, place) in self.index.iter_mut().zip(places) {
             (row.row_at, row.row_len) = (place.at, place.len);
-            self.index.push(row);
+        }
+        Ok(self.index)
+    }
+}
+
+impl StreamStore {
+    /// Appends a whole page to the part. It is not committed before its [`Group`] is.
+    pub fn append(&mut self, page: NewPage<'_>) -> Result<(), StoreError> {
+        self.floor
+            .allow(&self.disk, self.part.path(), page.lines.len() as u64)?;
+        let start = self.part.append(page.lines)?;
+        // Bodies are capped far below 4 GiB.
+        let len = u32::try_from(page.lines.len()).unwrap_or(u32::MAX);
+        let crc = crc32c::crc32c(page.lines);
+        self.appended.1.push(PageRow {
+            partition: page.partition,
+            page: page.page,
+            start,
+            len,
+            records: page.records,
+            crc,
+            row_len: 0,
+            row_at: 0,
+        });
+        self.appended.0.push(Row::Page(Page {
+            stream: Arc::clone(&self.name),
+            partition: page.partition,
+            page: page.page,
+            request: page.request,
+            part: self.ordinal,
+            start,
+            end: start + u64::from(len),
+            crc,
+            records: page.records,
+            facts: page.facts,
+            greatest: page.greatest,
+        }));
+        Ok(())
+    }
+
+    /// Takes what was appended since the last time, to be committed before what follows.
+    pub fn group(&mut self) -> Option<Group> {
+        let (rows, index) = std::mem::take(&mut self.appended);
+        (!rows.is_empty()).then(|| Group {
+            part: self.part.file().clone(),
+            ledger: Arc::clone(&self.ledger),
+            rows,
+            index,
+        })
+    }
+
+    /// Appends and commits a group in one step.
+    pub fn commit(&mut self, pages: Vec<NewPage<'_>>) -> Result<(), StoreError> {
+        for page in pages {
+            self.append(page)?;
+        }
+        if let Some(group) = self.group() {
+            for row in group.commit()? {
+                self.index.push(row);
+            }
         }
         Ok(())
+    }
+
+    /// Takes back all that was committed, published or not: the stream begins with an empty part.
+    /// What the old one holds may be an output by another name, and stays as it is.
+    pub fn begin_again(&mut self) -> Result<(), StoreError> {
+        let mut partitions: Vec<u32> = self.index.rows().iter().map(|row| row.partition).collect();
+        partitions.sort_unstable();
+        partitions.dedup();
+        let path = self.part.path().to_owned();
+        let rows: Vec<Row> = partitions
+            .into_iter()
+            .map(|partition| {
+                Row::Superseded(Superseded {
+                    stream: Arc::clone(&self.name),
+                    partition,
+                })
+            })
+            .collect();
+        if !rows.is_empty() {
+            self.write(&rows)?;
+        }
+        self.disk.remove_file(&path)?;
+        self.part = Part::create(&self.disk, &path, &self.name)?;
+        self.part.sync()?;
+        if let Some(folder) = path.parent() {
+            self.disk.sync_folder(folder)?;
+        }
+        self.index = Index::default();
+        self.is_published = false;
+        Ok(())
+    }
+
+    /// The walk is over, and these are its pages: of those that earlier processes committed some
+    /// may count no more.
+    pub fn walked(&mut self, index: Index) {
+        self.index = index;
+    }
+
+    /// What earlier processes committed, to be looked up while the stream is written.
+    pub fn recall(&self) -> Recall {
+        let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        Recall::new(ledger.file().clone(), &self.index)
     }
 
     /// Takes all pages of a partition back in one step: it is walked from its beginning again.
@@ -105,19 +184,6 @@ impl StreamStore {
         })])?;
         self.index.supersede(partition);
         Ok(())
-    }
-
-    /// Reads back what a page said.
-    pub fn page(&self, row: &PageRow) -> Result<Page, StoreError> {
-        let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        match ledger.read(row.place())? {
-            Row::Page(page) => Ok(page),
-            _ => Err(StoreError::Corrupt {
-                path: ledger.file().path().to_owned(),
-                offset: row.row_at,
-                what: "the row of a page is another one".to_owned(),
-            }),
-        }
     }
 
     /// Says that outputs are whole beside their targets and will take their places.

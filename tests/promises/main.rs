@@ -8,6 +8,7 @@ mod errors;
 mod feedback;
 mod fixture;
 mod guards;
+mod kill;
 mod manners;
 mod nights;
 mod order;
