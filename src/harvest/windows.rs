@@ -208,7 +208,7 @@ mod tests {
             end: None,
             lookback: format
                 .is_time()
-                .then_some(Lookback::Time(std::time::Duration::from_secs(3600))),
+                .then_some(Lookback::Time(std::time::Duration::from_hours(1))),
             newest_first: false,
             format,
         }

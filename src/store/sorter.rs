@@ -357,7 +357,9 @@ mod tests {
 
     use super::*;
 
-    fn sorted(most: usize, pairs: &[(Vec<u8>, Vec<u8>)]) -> (Vec<(Vec<u8>, Vec<u8>)>, usize) {
+    type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
+    fn sorted(most: usize, pairs: &Pairs) -> (Pairs, usize) {
         let folder = tempfile::tempdir().unwrap();
         let mut sorter = Sorter::holding(&Disk::system(), folder.path(), "sort", most);
         for (key, value) in pairs {

@@ -10,6 +10,7 @@ mod fixture;
 mod guards;
 mod kill;
 mod manners;
+mod modes;
 mod nights;
 mod order;
 mod paging;
