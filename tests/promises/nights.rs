@@ -164,10 +164,16 @@ fn after_every_night_the_file_is_what_the_server_holds() {
         let changed = if night % 6 == 5 { 0 } else { dice.usize(1..9) };
         {
             let mut world = world.lock().expect("the world");
+            let latest = world.items.values().map(|item| item.changed).max();
+            let latest = latest.expect("a record");
             for _ in 0..changed {
-                // Half of them new, half changed; some in the same second, some late.
-                let late = if dice.bool() { 0 } else { dice.u64(..LOOKBACK) };
-                let at = evening + (dice.u64(..3) * 100) - late;
+                // Half of them new, half changed; some in the same second, and half of them late:
+                // older than what the night before has seen.
+                let at = if dice.bool() {
+                    evening + dice.u64(..3) * 100
+                } else {
+                    latest - dice.u64(..LOOKBACK)
+                };
                 let known: Vec<_> = world.items.keys().cloned().collect();
                 if dice.bool() {
                     world.put(repos[dice.usize(..repos.len())], next, at);
@@ -266,9 +272,11 @@ fn what_is_no_longer_sent_stays_and_a_backfill_leaves_the_cursor() {
     (0..12).for_each(|id| put(id, id * 60));
     let project = Project::new(&pipeline(&server, "a"));
     assert_eq!(project.run(&["run", "items"]).code, Some(0));
-    let all = read(&project, "data/items.csv");
     let cursors = project.run(&["state", "show", "items", "--json"]).stdout;
 
+    // What the backfill finds is kept, though the cursor does not see it.
+    put(20, 200_000);
+    let all = world.lock().expect("the world").truth();
     world
         .lock()
         .expect("the world")
