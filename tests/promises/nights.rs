@@ -179,8 +179,10 @@ fn after_every_night_the_file_is_what_the_server_holds() {
                     world.put(repos[dice.usize(..repos.len())], next, at);
                     next += 1;
                 } else {
-                    let (repo, id) = &known[dice.usize(..known.len())];
-                    world.put(repo, *id, at);
+                    // A record's own time never goes back.
+                    let key = &known[dice.usize(..known.len())];
+                    let at = at.max(world.items[key].changed + 1);
+                    world.put(&key.0, key.1, at);
                 }
             }
             world.sent = 0;
