@@ -169,7 +169,7 @@ fn main() {
                         })
                     })
             });
-            black_box(written.ok());
+            black_box(written.and_then(|w| w.file.place()).ok());
         });
     }
     let _ = std::fs::remove_file(path);

@@ -193,10 +193,23 @@ impl Disk {
         self.open(path, Open::New(Access::Private))
     }
 
-    /// Makes a folder and those above it; one that is there is fine.
+    /// Makes a folder and those above it; one that is there is fine. Those that were made are on
+    /// the disk when this returns.
     pub fn create_folder(&self, path: &Path, access: Access) -> Result<(), DiskError> {
-        let made = self.0.create_folder(path, access);
-        made.map_err(|e| DiskError::new("create", path, e))
+        let failed = |e| DiskError::new("create", path, e);
+        let mut missing = Vec::new();
+        for folder in path.ancestors().filter(|f| !f.as_os_str().is_empty()) {
+            match self.0.look(folder) {
+                Ok(Found::Nothing) => missing.push(folder),
+                // Below a file there is nothing to look at: making a folder says so.
+                _ => break,
+            }
+        }
+        self.0.create_folder(path, access).map_err(failed)?;
+        for folder in missing.into_iter().rev() {
+            self.0.sync_folder(above(folder)).map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// Brings names made, changed and removed in a folder to the disk.
@@ -393,6 +406,14 @@ impl Read for Range<'_> {
         let got = self.file.file.read_at(&mut into[..most], self.at)?;
         self.at += got as u64;
         Ok(got)
+    }
+}
+
+/// The folder that holds a file or folder.
+pub fn above(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
     }
 }
 

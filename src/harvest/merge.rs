@@ -13,12 +13,11 @@ use super::key::Key;
 use super::newest::push_rank;
 use super::publish::{Extras, PublishError, templates};
 use super::rows::Rows;
-use super::summary::FileSummary;
 use super::versions::{Liner, Origins, Version};
 use crate::disk::DiskError;
 use crate::failure::Exit;
 use crate::plan::sink::SinkPlan;
-use crate::sink::{self, Row, Target};
+use crate::sink::{self, Built, Row, Target};
 use crate::store::base::{self, BaseError, BaseReader, BaseWriter};
 use crate::store::cursors::Base;
 use crate::store::error::disk_hint;
@@ -383,13 +382,13 @@ impl<'a> Before<'a> {
     }
 }
 
-/// Writes an output from a base.
+/// Builds an output from a base; gives it with its rows.
 pub(super) fn project(
     rows: &Rows<'_>,
     base: &Path,
     sink: &SinkPlan,
     target: &Target,
-) -> Result<FileSummary, PublishError> {
+) -> Result<(Built, u64), PublishError> {
     let columns = rows.plan.columns.as_deref();
     let templates = templates(columns);
     let written = sink::write::<PublishError>(&sink.format, target, columns, &mut |each| {
@@ -419,10 +418,5 @@ pub(super) fn project(
         }
         Ok(())
     })?;
-    Ok(FileSummary {
-        path: target.shown(),
-        rows: written.rows,
-        bytes: written.bytes,
-        crc: written.crc,
-    })
+    Ok((written.file, written.rows))
 }

@@ -1,6 +1,7 @@
 //! Publish: a stream's committed records become its files, whole or not at all.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::computed::Computed;
@@ -18,7 +19,7 @@ use crate::failure::{Exit, Failure};
 use crate::plan::language::Template;
 use crate::plan::sink::{SinkFormat, SinkMode, SinkPlan};
 use crate::plan::{ColumnFrom, ColumnPlan};
-use crate::sink::{self, Extra, Row, SinkError, Target};
+use crate::sink::{self, Built, Extra, Row, SinkError, Target};
 use crate::store::StoreError;
 use crate::store::error::disk_hint;
 use crate::store::row::PublishIntent;
@@ -84,14 +85,16 @@ pub(super) async fn publish(
     let worker = stream.clone();
     // Reading, projecting and writing files blocks.
     let work = tokio::task::spawn_blocking(move || {
-        // What an earlier attempt wrote may have been changed since.
-        store.check().map_err(StoreError::into_failure)?;
-        let (published, left) = write_all(&worker, &store, &targets, state.as_ref())?;
-        if targets.is_files() || !left.is_empty() {
-            let files = placed(&store, &published);
-            standing::published_now(&worker.run, state.as_ref(), &mut store, &files, &left)?;
-            worker.sweep(&left);
-        }
+        let (published, left) = write_all(&worker, &mut store, &targets, state.as_ref())?;
+        standing::published_now(
+            &worker.run,
+            state.as_ref(),
+            &mut store,
+            &targets,
+            &published,
+            &left,
+        )?;
+        worker.sweep(&left);
         Ok::<_, Box<Failure>>(published)
     });
     let published = match work.await {
@@ -111,10 +114,59 @@ pub(super) async fn publish(
 
 fn write_all(
     stream: &Stream,
-    store: &StreamStore,
+    store: &mut StreamStore,
     targets: &Targets,
     state: Option<&SharedState>,
 ) -> Result<(Published, Left), Box<Failure>> {
+    store.check().map_err(StoreError::into_failure)?;
+    let ready = build_all(stream, store, targets, state)?;
+    let intents = ready.files.iter().filter_map(|(file, _, _)| {
+        let target = file.target()?.to_string_lossy().into_owned();
+        Some(PublishIntent {
+            stream: stream.name.clone(),
+            target,
+            size: file.bytes(),
+            crc: file.crc(),
+        })
+    });
+    store
+        .intend(intents.collect())
+        .map_err(StoreError::into_failure)?;
+    let mut files = Vec::new();
+    for (file, rows, path) in ready.files {
+        files.push(FileSummary {
+            path,
+            rows,
+            bytes: file.bytes(),
+            crc: file.crc(),
+        });
+        file.place().map_err(|e| failure(stream, e.into()))?;
+    }
+    let published = Published {
+        files,
+        repeats: ready.repeats,
+        before: false,
+    };
+    Ok((published, ready.left))
+}
+
+/// Everything of a publish that is built and not yet in its place.
+struct Ready {
+    /// Files beside their targets, with their rows and what they are called.
+    files: Vec<(Built, u64, PathBuf)>,
+    /// Records that were left out.
+    repeats: u64,
+    /// What the next run begins with.
+    left: Left,
+}
+
+/// Builds all files beside their targets, and the new base.
+fn build_all(
+    stream: &Stream,
+    store: &StreamStore,
+    targets: &Targets,
+    state: Option<&SharedState>,
+) -> Result<Ready, Box<Failure>> {
     let plan = stream.plan();
     let rows = Rows {
         run: &stream.run,
@@ -142,49 +194,33 @@ fn write_all(
     };
     let mut files = Vec::new();
     for (at, (sink, target)) in plan.sinks.iter().zip(&targets.0).enumerate() {
-        // The last may take the part itself: nobody reads it again, unless what went to standard
-        // output has to be told again.
+        // One may be the part itself; two outputs must not be one file. What went to standard
+        // output may have to be told again, from a part that nobody can have changed.
         let last = at + 1 == plan.sinks.len() && targets.is_files();
         let file = match (sink.mode, &merged) {
             // Nothing new is nothing to add.
             (SinkMode::Append, _) if rows.index.records() == 0 => continue,
             (SinkMode::Merge, Some(merged)) => merge::project(&rows, &merged.path, sink, target),
-            _ => write_one(&rows, &repeats, sink, target, last),
+            _ => build(&rows, &repeats, sink, target, last),
         };
-        files.push(file.map_err(failed)?);
+        let (file, count) = file.map_err(failed)?;
+        files.push((file, count, target.shown()));
     }
-    let published = Published {
+    let of_merge = merged.map_or(0, |merged| merged.repeats);
+    Ok(Ready {
         files,
-        repeats: merged
-            .map_or(0, |merged| merged.repeats)
-            .max(repeats.count()),
-        before: false,
-    };
-    Ok((published, left))
+        repeats: of_merge.max(repeats.count()),
+        left,
+    })
 }
 
-/// The files as the state knows them.
-fn placed(store: &StreamStore, published: &Published) -> Vec<(PublishIntent, u64)> {
-    let is_file = |file: &&FileSummary| file.path != Target::Stdout.shown();
-    let files = published.files.iter().filter(is_file).map(|file| {
-        let intent = PublishIntent {
-            stream: store.name().into(),
-            target: file.path.display().to_string(),
-            size: file.bytes,
-            crc: file.crc,
-        };
-        (intent, file.rows)
-    });
-    files.collect()
-}
-
-fn write_one(
+fn build(
     rows: &Rows<'_>,
     repeats: &Repeats,
     sink: &SinkPlan,
     target: &Target,
     last: bool,
-) -> Result<FileSummary, PublishError> {
+) -> Result<(Built, u64), PublishError> {
     let columns = rows.plan.columns.as_deref();
     let as_they_are = sink.format == SinkFormat::Ndjson
         && columns.is_none()
@@ -218,12 +254,7 @@ fn write_one(
             (None, read) => Ok(read?),
         }
     })?;
-    Ok(FileSummary {
-        path: target.shown(),
-        rows: written.rows,
-        bytes: written.bytes,
-        crc: written.crc,
-    })
+    Ok((written.file, written.rows))
 }
 
 /// The columns that are templates.
@@ -261,25 +292,23 @@ impl Extras {
 }
 
 /// Records as they are: ranges of the part, without looking inside.
-fn copy(rows: &Rows<'_>, target: &Target, last: bool) -> Result<FileSummary, PublishError> {
+fn copy(rows: &Rows<'_>, target: &Target, last: bool) -> Result<(Built, u64), PublishError> {
     let mut out = target.open()?;
     // The part was just written and is there: what fails here is the writing.
     let ranges = rows.index.ranges();
     // Pages that came in order make a part that is the file already.
-    let is_whole = ranges.iter().map(|(start, end)| end - start).sum::<u64>() == rows.part.len()
-        && ranges.len() == 1;
-    if !(is_whole && last && out.adopt(rows.part.path())?) {
-        for (start, end) in ranges {
-            out.copy(rows.part.file(), start, end)?;
+    let adopted = match ranges[..] {
+        [whole] if last && whole.end - whole.start == rows.part.len() => {
+            out.adopt(rows.part.path(), whole.crc)?
+        }
+        _ => false,
+    };
+    if !adopted {
+        for range in ranges {
+            out.copy(rows.part.file(), range.start, range.end, range.crc)?;
         }
     }
-    let (bytes, crc) = out.finish()?;
-    Ok(FileSummary {
-        path: target.shown(),
-        rows: rows.index.records(),
-        bytes,
-        crc: crc.unwrap_or_else(|| rows.index.crc()),
-    })
+    Ok((out.close()?, rows.index.records()))
 }
 
 fn failure(stream: &Stream, error: PublishError) -> Box<Failure> {

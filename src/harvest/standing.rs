@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::keep::Left;
+use super::publish::Published;
 use super::run::Run;
 use super::same;
 use super::summary::{FileSummary, Summary, Unfinished};
@@ -212,18 +213,32 @@ pub(super) fn published_now(
     run: &Run,
     state: Option<&SharedState>,
     store: &mut StreamStore,
-    files: &[(PublishIntent, u64)],
+    targets: &Targets,
+    published: &Published,
     left: &Left,
 ) -> Result<(), Box<Failure>> {
-    let Some(mut state) = lock(state) else {
+    // What went to standard output has to be told again by a run that goes on.
+    let counts = targets.is_files() || !left.is_empty();
+    let (Some(mut state), true) = (lock(state), counts) else {
         return Ok(());
     };
+    let is_file = |file: &&FileSummary| file.path != Target::Stdout.shown();
+    let files = published.files.iter().filter(is_file).map(|file| {
+        let intent = PublishIntent {
+            stream: store.name().into(),
+            target: file.path.display().to_string(),
+            size: file.bytes,
+            crc: file.crc,
+        };
+        (intent, file.rows)
+    });
+    let files: Vec<_> = files.collect();
     let publish = Publish {
         run: &run.id,
         pipeline: &run.plan.name,
         stream: &store.name().to_owned(),
         at: run.world.clock.calendar(),
-        files,
+        files: &files,
         cursors: &left.cursors,
         base: left.base.as_ref(),
         validators: &[],
@@ -265,8 +280,9 @@ pub(super) fn published(
             return Ok(None);
         };
         let last = state.last_published(&path.display().to_string());
+        let is_there = path.is_file();
         match last.map_err(StateError::into_failure)? {
-            Some(file) if file.run == record.id && file.stream == store.name() => {
+            Some(file) if is_there && file.run == record.id && file.stream == store.name() => {
                 files.push(FileSummary {
                     path: path.clone(),
                     rows: file.rows,

@@ -1,6 +1,6 @@
 //! An output file: written beside its target, compressed by its ending, renamed when whole.
 //!
-//! A reader never sees half a file: until [`Out::finish`] the old one stays. Every byte is
+//! A reader never sees half a file: until [`Built::place`] the old one stays. Every byte is
 //! flushed by a call whose failure is seen, never by a drop.
 
 use std::io::{self, BufWriter, Stdout, Write};
@@ -11,7 +11,7 @@ use flate2::write::GzEncoder;
 use zstd::stream::write::Encoder as ZstdEncoder;
 
 use super::SinkError;
-use crate::disk::{Access, Disk, DiskError, DiskFile, Found, Open};
+use crate::disk::{self, Access, Disk, DiskError, DiskFile, Found, Open};
 use crate::plan::sink::Compression;
 
 /// Bytes gathered before each write.
@@ -50,11 +50,27 @@ struct Place {
     finished: bool,
 }
 
+/// A whole output that is on the disk beside its target, and not yet in its place; removed when
+/// dropped.
+#[derive(Debug)]
+pub struct Built {
+    /// `None` for standard output, which is in its place already.
+    place: Option<Place>,
+    bytes: u64,
+    crc: u32,
+}
+
 #[derive(Debug)]
 enum Base {
-    /// With the CRC32C of what was written, where all of it passed through here.
-    File(DiskFile, Option<u32>),
+    File(Summed),
     Stdout(Stdout),
+}
+
+/// A file with the checksum of what was written to it.
+#[derive(Debug)]
+struct Summed {
+    file: DiskFile,
+    crc: u32,
 }
 
 enum Stream {
@@ -90,29 +106,31 @@ impl Target {
 }
 
 impl Out {
-    fn create(disk: &Disk, path: &Path, compression: Compression) -> io::Result<Self> {
+    fn create(files: &Disk, path: &Path, compression: Compression) -> io::Result<Self> {
         // A link is followed, so that renaming replaces the file and not the link to it.
-        let target = match disk.look(path).map_err(said)? {
+        let target = match files.look(path).map_err(said)? {
             Found::Folder => return Err(io::ErrorKind::IsADirectory.into()),
-            Found::File(_) => disk.resolve(path).map_err(said)?,
+            Found::File(_) => files.resolve(path).map_err(said)?,
             Found::Nothing => path.to_owned(),
         };
         let name = target
             .file_name()
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it names no file"))?;
-        let folder = folder(&target);
-        disk.create_folder(folder, Access::Umask).map_err(said)?;
+        let folder = disk::above(&target);
+        files.create_folder(folder, Access::Umask).map_err(said)?;
         let beside = folder.join(beside_name(&name.to_string_lossy(), std::process::id()));
         // Left by a dead process that had our number.
-        disk.remove_file(&beside).map_err(said)?;
-        let file = disk.open(&beside, Open::New(Access::Umask)).map_err(said)?;
+        files.remove_file(&beside).map_err(said)?;
+        let file = files
+            .open(&beside, Open::New(Access::Umask))
+            .map_err(said)?;
         let place = Place {
-            disk: disk.clone(),
+            disk: files.clone(),
             beside,
             target,
             finished: false,
         };
-        let base = BufWriter::with_capacity(BUFFER, Base::File(file, Some(0)));
+        let base = BufWriter::with_capacity(BUFFER, Base::File(Summed { file, crc: 0 }));
         let stream = match compression {
             Compression::None => Stream::Plain(base),
             // No time and no name in the header, so that the same rows give the same bytes.
@@ -132,15 +150,16 @@ impl Out {
     /// Takes a whole file as the content instead of copying it, where that can be: nothing was
     /// written yet, no compression, the same file system, and one that knows second names. The
     /// file keeps its own name too, so that nothing is lost if this output is never finished.
-    pub fn adopt(&mut self, from: &Path) -> Result<bool, SinkError> {
-        self.try_adopt(from).map_err(|e| self.failed(e))
+    /// `crc` is the CRC32C of its bytes.
+    pub fn adopt(&mut self, from: &Path, crc: u32) -> Result<bool, SinkError> {
+        self.try_adopt(from, crc).map_err(|e| self.failed(e))
     }
 
-    fn try_adopt(&mut self, from: &Path) -> io::Result<bool> {
+    fn try_adopt(&mut self, from: &Path, crc: u32) -> io::Result<bool> {
         let (Stream::Plain(out), Some(place)) = (&mut self.stream, &self.place) else {
             return Ok(false);
         };
-        let Base::File(fresh, _) = out.get_ref() else {
+        let Base::File(Summed { file: fresh, .. }) = out.get_ref() else {
             return Ok(false);
         };
         if !fresh.is_empty().map_err(said)? || !out.buffer().is_empty() {
@@ -158,14 +177,21 @@ impl Out {
         let adopted = place.disk.open(from, Open::Existing).map_err(said)?;
         // The mode that a new file gets here, by umask.
         adopted.permit_as(fresh).map_err(said)?;
-        *out.get_mut() = Base::File(adopted, None);
+        *out.get_mut() = Base::File(Summed { file: adopted, crc });
         Ok(true)
     }
 
     /// Copies bytes `start..end` of a file; between plain files the kernel does it
-    /// (`copy_file_range`), so that they never pass through this process.
-    pub fn copy(&mut self, from: &DiskFile, start: u64, end: u64) -> Result<(), SinkError> {
-        self.try_copy(from, start, end).map_err(|e| self.failed(e))
+    /// (`copy_file_range`), so that they never pass through this process: `crc` is their CRC32C.
+    pub fn copy(
+        &mut self,
+        from: &DiskFile,
+        start: u64,
+        end: u64,
+        crc: u32,
+    ) -> Result<(), SinkError> {
+        self.try_copy(from, start, end, crc)
+            .map_err(|e| self.failed(e))
     }
 
     fn failed(&self, source: io::Error) -> SinkError {
@@ -176,12 +202,14 @@ impl Out {
         SinkError::new("write", shown, source)
     }
 
-    fn try_copy(&mut self, from: &DiskFile, start: u64, end: u64) -> io::Result<()> {
+    fn try_copy(&mut self, from: &DiskFile, start: u64, end: u64, crc: u32) -> io::Result<()> {
         if let Stream::Plain(out) = &mut self.stream {
             out.flush()?;
-            if let Base::File(file, crc) = out.get_mut() {
-                *crc = None;
-                return file.copy_from(from, start, end).map_err(said);
+            if let Base::File(to) = out.get_mut() {
+                to.file.copy_from(from, start, end).map_err(said)?;
+                let len = usize::try_from(end - start).map_err(io::Error::other)?;
+                to.crc = crc32c::crc32c_combine(to.crc, crc, len);
+                return Ok(());
             }
         }
         let mut bytes = from.range(start, end);
@@ -197,14 +225,20 @@ impl Out {
         }
     }
 
-    /// Brings everything to the disk and the file to its place; returns its size in bytes
-    /// (nothing for standard output), and the CRC32C of all of them unless a file was adopted or
-    /// copied.
-    pub fn finish(mut self) -> Result<(u64, Option<u32>), SinkError> {
+    /// Brings everything to the disk, and the file to its place.
+    pub fn finish(self) -> Result<u64, SinkError> {
+        let built = self.close()?;
+        let bytes = built.bytes;
+        built.place()?;
+        Ok(bytes)
+    }
+
+    /// Brings everything to the disk; the file stays beside its target.
+    pub fn close(mut self) -> Result<Built, SinkError> {
         self.complete().map_err(|e| self.failed(e))
     }
 
-    fn complete(&mut self) -> io::Result<(u64, Option<u32>)> {
+    fn complete(&mut self) -> io::Result<Built> {
         let spent = Stream::Plain(BufWriter::with_capacity(0, Base::Stdout(io::stdout())));
         let base = match std::mem::replace(&mut self.stream, spent) {
             Stream::Plain(base) => base,
@@ -212,17 +246,62 @@ impl Out {
             Stream::Zstd(zstd) => zstd.finish()?,
         };
         let base = base.into_inner().map_err(io::IntoInnerError::into_error)?;
-        let (Base::File(file, crc), Some(place)) = (base, &mut self.place) else {
-            return io::stdout().flush().map(|()| (0, None));
+        let (bytes, crc) = match base {
+            Base::Stdout(mut stdout) => {
+                stdout.flush()?;
+                (0, 0)
+            }
+            Base::File(Summed { file, crc }) => {
+                file.sync_data().map_err(said)?;
+                (file.len().map_err(said)?, crc)
+            }
         };
-        file.sync_data().map_err(said)?;
-        let size = file.len().map_err(said)?;
-        let disk = &place.disk;
-        disk.rename(&place.beside, &place.target).map_err(said)?;
-        place.finished = true;
+        Ok(Built {
+            place: self.place.take(),
+            bytes,
+            crc,
+        })
+    }
+}
+
+impl Built {
+    /// Size of the file in bytes; 0 for standard output.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// CRC32C of the file.
+    pub fn crc(&self) -> u32 {
+        self.crc
+    }
+
+    /// Where it will be; `None` for standard output.
+    pub fn target(&self) -> Option<&Path> {
+        self.place.as_ref().map(|place| place.target.as_path())
+    }
+
+    /// Brings the file to its place, in one step for whoever looks; durable when this returns.
+    pub fn place(mut self) -> Result<(), SinkError> {
+        let Some(place) = &mut self.place else {
+            return Ok(());
+        };
+        place
+            .put()
+            .map_err(|e| SinkError::new("write", place.target.clone(), e))
+    }
+}
+
+impl Place {
+    fn put(&mut self) -> io::Result<()> {
+        self.disk.rename(&self.beside, &self.target).map_err(said)?;
+        // Where both names were of one file, as after a death in the middle of this, a rename
+        // leaves both (`rename(2)`).
+        self.disk.remove_file(&self.beside).map_err(said)?;
+        self.finished = true;
         // The rename itself is durable only with the folder.
-        disk.sync_folder(folder(&place.target)).map_err(said)?;
-        Ok((size, crc))
+        self.disk
+            .sync_folder(disk::above(&self.target))
+            .map_err(said)
     }
 }
 
@@ -245,14 +324,6 @@ fn cannot_link(error: &io::Error) -> bool {
             | io::ErrorKind::PermissionDenied
             | io::ErrorKind::TooManyLinks
     )
-}
-
-/// The folder of a file.
-fn folder(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
 }
 
 impl Drop for Place {
@@ -285,9 +356,9 @@ impl Write for Out {
 impl Write for Base {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::File(file, crc) => {
-                let written = file.write(bytes)?;
-                *crc = crc.map(|crc| crc32c::crc32c_append(crc, &bytes[..written]));
+            Self::File(to) => {
+                let written = to.file.write(bytes)?;
+                to.crc = crc32c::crc32c_append(to.crc, &bytes[..written]);
                 Ok(written)
             }
             Self::Stdout(out) => out.write(bytes),
@@ -296,7 +367,7 @@ impl Write for Base {
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
-            Self::File(file, _) => file.flush(),
+            Self::File(to) => to.file.flush(),
             Self::Stdout(out) => out.flush(),
         }
     }
@@ -343,7 +414,7 @@ mod tests {
         let target = target(&path, Compression::None);
         let mut out = target.open().unwrap();
         out.write_all(b"old").unwrap();
-        assert_eq!(out.finish().unwrap(), (3, Some(crc32c::crc32c(b"old"))));
+        assert_eq!(out.finish().unwrap(), 3);
         let mut out = target.open().unwrap();
         out.write_all(b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"old");

@@ -39,6 +39,17 @@ impl PageRow {
     }
 }
 
+/// Bytes of a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    /// The first.
+    pub start: u64,
+    /// The first after them.
+    pub end: u64,
+    /// Their CRC32C.
+    pub crc: u32,
+}
+
 /// All committed pages of a stream.
 #[derive(Debug, Default)]
 pub struct Index {
@@ -61,13 +72,6 @@ impl Index {
         self.rows.iter().map(PageRow::end).max().unwrap_or_default()
     }
 
-    /// CRC32C of all pages back to back, in the order that they have now.
-    pub fn crc(&self) -> u32 {
-        self.rows.iter().fold(0, |crc, row| {
-            crc32c::crc32c_combine(crc, row.crc, row.len as usize)
-        })
-    }
-
     /// Puts the pages into canonical order: partition, then page.
     pub fn sort(&mut self) {
         self.rows
@@ -85,13 +89,20 @@ impl Index {
     }
 
     /// Byte ranges of the part that together are all pages in order; neighbours are joined.
-    pub fn ranges(&self) -> Vec<(u64, u64)> {
-        let mut ranges: Vec<(u64, u64)> = Vec::new();
+    pub fn ranges(&self) -> Vec<Range> {
+        let mut ranges: Vec<Range> = Vec::new();
         for row in self.rows.iter().filter(|row| row.len > 0) {
             let end = row.end();
             match ranges.last_mut() {
-                Some(last) if last.1 == row.start => last.1 = end,
-                _ => ranges.push((row.start, end)),
+                Some(last) if last.end == row.start => {
+                    last.end = end;
+                    last.crc = crc32c::crc32c_combine(last.crc, row.crc, row.len as usize);
+                }
+                _ => ranges.push(Range {
+                    start: row.start,
+                    end,
+                    crc: row.crc,
+                }),
             }
         }
         ranges
@@ -115,6 +126,14 @@ mod tests {
         }
     }
 
+    fn pairs(index: &Index) -> Vec<(u64, u64)> {
+        let ranges = index.ranges();
+        ranges
+            .iter()
+            .map(|range| (range.start, range.end))
+            .collect()
+    }
+
     #[test]
     fn a_row_is_small() {
         assert_eq!(size_of::<PageRow>(), 40);
@@ -133,7 +152,7 @@ mod tests {
             index.push(r);
         }
         index.sort();
-        assert_eq!(index.ranges(), [(15, 20), (10, 15), (0, 10), (20, 27)]);
+        assert_eq!(pairs(&index), [(15, 20), (10, 15), (0, 10), (20, 27)]);
         assert_eq!(index.records(), 5);
     }
 
@@ -144,6 +163,6 @@ mod tests {
             index.push(r);
         }
         index.sort();
-        assert_eq!(index.ranges(), [(0, 20)]);
+        assert_eq!(pairs(&index), [(0, 20)]);
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::disk_hint;
 use super::hash::stable;
-use crate::disk::{Access, Disk, DiskError, DiskFile, Found, Open};
+use crate::disk::{Access, Disk, DiskError, DiskFile, Found, Open, above};
 use crate::failure::{Exit, Failure};
 
 /// Most bytes of a lock file that are read.
@@ -82,8 +82,35 @@ impl LockError {
 pub fn pipeline(disk: &Disk, root: &Path, name: &str, now: Timestamp) -> Result<Lock, LockError> {
     let folder = root.join(".gleaner").join("locks");
     disk.create_folder(&folder, Access::Private)?;
-    let place = folder.join(format!("{}.lock", file_name(name)));
+    let place = pipeline_place(root, name);
     take(disk, &place, &format!("pipeline {name}"), now)
+}
+
+/// Whether the process that took the lock of a pipeline last is still alive. For people only: it
+/// takes no lock, since a run that begins at this moment would be turned away.
+pub fn is_at_work(disk: &Disk, root: &Path, name: &str) -> bool {
+    let holder = disk
+        .open(&pipeline_place(root, name), Open::Read)
+        .ok()
+        .and_then(|file| holder(&file));
+    holder.is_some_and(|holder| {
+        let pid = i32::try_from(holder.pid).ok();
+        let pid = pid.and_then(rustix::process::Pid::from_raw);
+        holder.host == host()
+            && pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
+    })
+}
+
+fn pipeline_place(root: &Path, name: &str) -> PathBuf {
+    let folder = root.join(".gleaner").join("locks");
+    folder.join(format!("{}.lock", file_name(name)))
+}
+
+fn host() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// Locks an output, for all projects of the user: `state` is the user's state folder. The folder
@@ -107,11 +134,7 @@ fn canonical(disk: &Disk, target: &Path) -> Result<PathBuf, DiskError> {
     if disk.look(target)? != Found::Nothing {
         return disk.resolve(target);
     }
-    let folder = match target.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let folder = disk.resolve(folder)?;
+    let folder = disk.resolve(above(target))?;
     Ok(match target.file_name() {
         Some(name) => folder.join(name),
         None => folder,
@@ -128,10 +151,7 @@ fn take(disk: &Disk, place: &Path, what: &str, now: Timestamp) -> Result<Lock, L
     }
     let holder = Holder {
         pid: std::process::id(),
-        host: rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned(),
+        host: host(),
         since: now,
     };
     file.set_len(0)?;

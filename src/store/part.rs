@@ -30,11 +30,27 @@ impl Part {
         })
     }
 
-    /// Opens what an earlier process left and cuts it to the end of the last page of `index`.
-    pub fn open(disk: &Disk, path: &Path, stream: &str, index: &Index) -> Result<Self, StoreError> {
+    /// Opens what an earlier process left and cuts it to the end of the last page of `index`,
+    /// unless the stream is published.
+    pub fn open(
+        disk: &Disk,
+        path: &Path,
+        stream: &str,
+        index: &Index,
+        is_published: bool,
+    ) -> Result<Self, StoreError> {
         let file = disk.open(path, Open::Existing)?;
         let len = file.len()?;
         let end = index.end();
+        if is_published {
+            // The output may be the same file under a second name: it is not ours any more.
+            return Ok(Self {
+                file,
+                stream: stream.to_owned(),
+                end,
+                unchecked: end,
+            });
+        }
         if let Some(last) = index.rows().iter().find(|row| row.end() > len) {
             return Err(StoreError::Short {
                 path: path.to_owned(),
@@ -49,19 +65,6 @@ impl Part {
             file.set_len(end)?;
             file.sync_data()?;
         }
-        Ok(Self {
-            file,
-            stream: stream.to_owned(),
-            end,
-            unchecked: end,
-        })
-    }
-
-    /// Opens the part of a stream that is published: nothing is cut or checked, since the file may
-    /// be the output by another name.
-    pub fn settled(disk: &Disk, path: &Path, stream: &str) -> Result<Self, StoreError> {
-        let file = disk.open(path, Open::Lasting)?;
-        let end = file.len()?;
         Ok(Self {
             file,
             stream: stream.to_owned(),

@@ -113,12 +113,13 @@ impl RunFolder {
         }
         let mut parts = Vec::new();
         for ((ordinal, stream), told) in start.streams.iter().enumerate().zip(&history.streams) {
-            let place = part_path(&path, ordinal);
-            parts.push(if told.is_published {
-                Part::settled(disk, &place, stream)?
-            } else {
-                Part::open(disk, &place, stream, &told.index)?
-            });
+            parts.push(Part::open(
+                disk,
+                &part_path(&path, ordinal),
+                stream,
+                &told.index,
+                told.is_published,
+            )?);
         }
         let folder = Self {
             disk: disk.clone(),
@@ -166,15 +167,25 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Removes the folder and all in it.
+    /// Removes the folder and all in it. Say [`RunFolder::end`] first.
     pub fn remove(self) -> Result<(), DiskError> {
-        self.disk.remove_folder(&self.path)
+        remove(&self.disk, &self.path)
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Removes a run: the ledger first, so that no half of it is ever taken for a run.
+pub(super) fn remove(disk: &Disk, path: &Path) -> Result<(), DiskError> {
+    if disk.look(path)? == Found::Nothing {
+        return Ok(());
+    }
+    disk.remove_file(&path.join("ledger"))?;
+    disk.sync_folder(path)?;
+    disk.remove_folder(path)
 }
 
 fn part_path(folder: &Path, ordinal: usize) -> PathBuf {

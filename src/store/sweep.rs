@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::StoreError;
-use super::run::runs;
+use super::run::{self, runs};
 use crate::disk::{Disk, DiskError};
 
 /// Ids of the runs that have a folder, oldest first: an id begins with its time.
@@ -13,8 +13,7 @@ pub fn run_folders(disk: &Disk, root: &Path) -> Result<Vec<String>, DiskError> {
 
 /// Removes the folder of a run. Hold the pipeline's lock.
 pub fn discard(disk: &Disk, root: &Path, id: &str) -> Result<(), StoreError> {
-    disk.remove_folder(&runs(root).join(id))?;
-    Ok(())
+    Ok(run::remove(disk, &runs(root).join(id))?)
 }
 
 /// Removes what processes before us were writing beside `target` (`.NAME.PID.part`); says how many

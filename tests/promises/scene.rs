@@ -212,6 +212,13 @@ impl Reply {
         }
     }
 
+    /// With another token for the next page.
+    pub(crate) fn with_next(mut self, token: usize) -> Self {
+        let at = self.body.find("\"next\":").expect("a token");
+        self.body = format!("{}\"next\":{token}}}", &self.body[..at]);
+        self
+    }
+
     /// With one header more.
     pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
