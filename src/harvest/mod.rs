@@ -33,6 +33,7 @@ mod stream;
 mod targets;
 mod trouble;
 mod turn;
+mod unchanged;
 mod verdict;
 mod versions;
 mod walk;

@@ -95,6 +95,7 @@ pub(super) async fn publish(
             &left,
         )?;
         worker.sweep(&left);
+        worker.sweep_copies();
         Ok::<_, Box<Failure>>(published)
     });
     let published = match work.await {

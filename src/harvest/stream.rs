@@ -1,8 +1,9 @@
 //! One stream: its partitions side by side, the pages of each in turn or, where their addresses
 //! are known ahead, side by side too.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::task::JoinSet;
 
@@ -43,6 +44,8 @@ pub(super) struct Stream {
     pub(super) records: AtomicU64,
     /// Pages that an earlier attempt committed.
     recall: Option<Recall>,
+    /// Requests whose answers may have been kept.
+    pub(super) asked: Mutex<HashSet<u64>>,
 }
 
 /// How many pages are known to come.
@@ -83,6 +86,7 @@ impl Stream {
             expected: Expected::default(),
             records: AtomicU64::new(0),
             recall: None,
+            asked: Mutex::default(),
             run,
         }
     }
@@ -91,6 +95,11 @@ impl Stream {
     pub(super) fn recalling(mut self, recall: Recall) -> Self {
         self.recall = (!recall.is_empty()).then_some(recall);
         self
+    }
+
+    /// Whether an earlier attempt committed some of its pages.
+    pub(super) fn is_continued(&self) -> bool {
+        self.recall.is_some()
     }
 
     /// A page that an earlier attempt committed, if it was asked for as it would be now.

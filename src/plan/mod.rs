@@ -172,6 +172,8 @@ pub struct StreamPlan {
     pub key: Vec<String>,
     /// What makes runs ask only for what is new.
     pub cursor: Option<CursorPlan>,
+    /// Whether a page is asked for only if it changed.
+    pub conditional: bool,
     /// What must hold before publish.
     pub expect: ExpectPlan,
     /// Where records go.

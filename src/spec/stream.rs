@@ -17,7 +17,7 @@ use super::tree::Tree;
 /// One kind of record.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-not-yet" = ["format", "transform", "conditional"]))]
+#[schemars(extend("x-not-yet" = ["format", "transform"]))]
 pub struct StreamSpec {
     /// Variables and what they run over; several make a product.
     #[serde(rename = "for")]
@@ -50,6 +50,8 @@ pub struct StreamSpec {
     pub columns: Option<Table<ColumnSpec>>,
     /// What makes runs ask only for what is new.
     pub cursor: Option<At<CursorSpec>>,
+    /// `true`: asks whether a page changed (ETag, Last-Modified), and has the old one again if not.
+    pub conditional: Option<At<bool>>,
     /// What must hold before publish.
     pub expect: Option<ExpectSpec>,
     /// Where these records go, in place of the file's `sink`.

@@ -13,6 +13,7 @@
 //! `docs/state.md` describes the files.
 
 pub mod base;
+pub mod copies;
 pub mod cursors;
 pub mod error;
 pub mod hash;

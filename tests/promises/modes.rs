@@ -350,6 +350,77 @@ fn cursors_are_shown_set_and_reset() {
 }
 
 #[test]
+fn what_did_not_change_is_not_sent_again() {
+    // Two pages by Link; the first has an ETag, the second a date alone.
+    let says = Arc::new(Mutex::new((1, 1)));
+    let now = Arc::clone(&says);
+    let server = Server::start(move |request| {
+        let (first, second) = *now.lock().expect("it");
+        let asks = |what: String| request.contains(&format!("{what}\r\n"));
+        if request.starts_with("GET /items?page=2") {
+            let stamp = format!("Mon, 0{second} Jan 2024 00:00:00 GMT");
+            if asks(format!("if-modified-since: {stamp}")) {
+                return Reply::new(304, "");
+            }
+            let body = format!(r#"[{{"id":2,"v":{second}}}]"#);
+            return Reply::json(body).header("last-modified", stamp);
+        }
+        let etag = format!("W/\"v{first}\"");
+        if asks(format!("if-none-match: {etag}")) {
+            return Reply::new(304, "").header("etag", etag);
+        }
+        Reply::json(format!(r#"[{{"id":1,"v":{first}}}]"#))
+            .header("etag", etag)
+            .header("link", "</items?page=2>; rel=\"next\"")
+    });
+    let stream = "pages: link, conditional: true";
+    let project = Project::new(&pipeline(&server, stream, "csv: data/items.csv"));
+    let statuses = |asked: usize| -> usize {
+        let heard = server.heard().split_off(asked);
+        assert_eq!(heard.len(), 2, "{heard:?}");
+        let asks = |request: &&String| {
+            request.contains("if-none-match") || request.contains("if-modified-since")
+        };
+        heard.iter().filter(asks).count()
+    };
+    for (night, (wanted, asked)) in [((1, 1), 0), ((1, 1), 2), ((1, 2), 2), ((2, 2), 2)]
+        .into_iter()
+        .enumerate()
+    {
+        *says.lock().expect("it") = wanted;
+        let before = server.heard().len();
+        good(&project, &["run", "items"]);
+        assert_eq!(statuses(before), asked, "night {night}");
+        let file = format!("id,v\r\n1,{}\r\n2,{}\r\n", wanted.0, wanted.1);
+        assert_eq!(read(&project, "data/items.csv"), file, "night {night}");
+    }
+
+    // A copy that cannot be trusted is no copy; nobody asked by a sample.
+    let folder = ".gleaner/pages/items/items";
+    for copy in in_folder(&project, folder) {
+        let place = format!("{folder}/{copy}");
+        let whole = read(&project, &place);
+        project.write(&place, &whole.replace("\"v\":2", "\"v\":9"));
+    }
+    good(&project, &["run", "items"]);
+    assert_eq!(read(&project, "data/items.csv"), "id,v\r\n1,2\r\n2,2\r\n");
+    let before = server.heard().len();
+    good(&project, &["run", "items", "--limit-records", "9"]);
+    assert_eq!(statuses(before), 0);
+    // What is no longer asked for goes.
+    project.write(
+        "pipelines/items.yaml",
+        &pipeline(
+            &server,
+            "pages: none, conditional: true",
+            "csv: data/items.csv",
+        ),
+    );
+    good(&project, &["run", "items"]);
+    assert_eq!(in_folder(&project, folder).len(), 1);
+}
+
+#[test]
 fn a_window_needs_a_cursor() {
     let (_, server) = Says::start("[]");
     let project = Project::new(&pipeline(&server, "key: id", MERGE));

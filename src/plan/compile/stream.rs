@@ -79,6 +79,7 @@ fn stream(
     let key = key(judge, &merged);
     let expect = expect(judge, merged.expect.as_ref());
     cursor::used(judge, &merged);
+    let conditional = conditional(judge, &merged);
     let sinks = sink::sinks(judge, spec, name, &merged, need_sinks);
     Some(StreamPlan {
         name: name.value.clone(),
@@ -98,6 +99,7 @@ fn stream(
         },
         key,
         cursor: cursor.ok()?,
+        conditional,
         expect: expect?,
         sinks: sinks?,
     })
@@ -130,6 +132,10 @@ pub(super) fn merged(defaults: Option<&StreamSpec>, stream: &StreamSpec) -> Stre
         key: stream.key.clone().or_else(|| base.key.clone()),
         columns: tables(base.columns.as_ref(), stream.columns.as_ref()),
         cursor: stream.cursor.clone().or_else(|| base.cursor.clone()),
+        conditional: stream
+            .conditional
+            .clone()
+            .or_else(|| base.conditional.clone()),
         expect: match (&stream.expect, &base.expect) {
             (Some(first), Some(then)) => Some(ExpectSpec {
                 total: first.total.clone().or_else(|| then.total.clone()),
@@ -223,6 +229,23 @@ fn key(judge: &mut Judge<'_>, spec: &StreamSpec) -> Vec<String> {
         }
     }
     names.into_iter().map(|name| name.value).collect()
+}
+
+/// Only a `get` can be asked for on a condition (RFC 9110, section 13.1.2).
+fn conditional(judge: &mut Judge<'_>, spec: &StreamSpec) -> bool {
+    let Some(at) = spec.conditional.as_ref().filter(|at| at.value) else {
+        return false;
+    };
+    if spec.post.is_some() {
+        let message = "only a `get` can be asked for on a condition";
+        judge.wrong(
+            "bad-conditional",
+            &at.span,
+            message,
+            "remove it, or use `get:`",
+        );
+    }
+    true
 }
 
 fn expect(judge: &mut Judge<'_>, spec: Option<&ExpectSpec>) -> Option<ExpectPlan> {
