@@ -3,6 +3,7 @@
 //! Arguments come in, an exit code goes out. Results go to standard output, everything else to
 //! standard error. Calls into the rooms below pass through `rooms`.
 
+mod agree;
 mod check;
 mod completions;
 mod cursors;
@@ -12,6 +13,7 @@ mod drive;
 mod global;
 mod infer;
 mod init;
+mod limits;
 mod list;
 mod out;
 mod plan;
@@ -83,6 +85,7 @@ enum Command {
     Preview(preview::PreviewArgs),
     Plan(plan::PlanArgs),
     State(cursors::StateArgs),
+    Limits(limits::LimitsArgs),
     List(list::ListArgs),
     Init(init::InitArgs),
     Demo(demo::DemoArgs),
@@ -119,6 +122,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Demo(args) => runtime()?.block_on(args.execute(global)),
         Command::State(args) => args.execute(),
         Command::Check(args) => args.execute(global),
+        Command::Limits(args) => args.execute(),
         Command::List(_) => list::ListArgs::execute(),
         Command::Runs(args) => args.execute(),
         Command::Init(args) => args.execute(global),

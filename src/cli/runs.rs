@@ -1,5 +1,6 @@
 //! `gleaner runs`: what was run in this project, what can go on, and an end to it.
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -179,10 +180,10 @@ impl Project {
             let name = clean(&run.pipeline);
             lines.push(("continue", format!("gleaner run {name}")));
         }
-        let text: String = lines
-            .iter()
-            .map(|(name, value)| format!("{name:<10} {value}\n"))
-            .collect();
+        let mut text = String::new();
+        for (name, value) in lines {
+            let _ = writeln!(text, "{name:<10} {value}");
+        }
         out::stdout(&text)?;
         Ok(Exit::Complete)
     }

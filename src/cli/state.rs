@@ -35,7 +35,8 @@ pub(super) fn keep_free() -> Result<u64, Failure> {
         .and_then(|mebibytes| mebibytes.checked_mul(1 << 20))
         .ok_or_else(|| {
             Failure::usage(format!(
-                "GLEANER_KEEP_FREE is {written:?}, which is no number"
+                "GLEANER_KEEP_FREE is {}, which is no number",
+                written.display()
             ))
             .hint("it is a number of MiB: 64, or 0 to use the disk to its end")
         })

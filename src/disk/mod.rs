@@ -125,10 +125,14 @@ pub trait FileHandle: Debug + Send + Sync {
     }
     /// Cuts or fills it to a length.
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Writes again over bytes that are there.
+    fn rewrite_at(&self, bytes: &[u8], at: u64) -> io::Result<()>;
     /// Brings its content and length to the disk.
     fn sync_data(&self) -> io::Result<()>;
     /// Takes the kernel's lock of the file until the handle is dropped; `false` if another holds it.
     fn try_lock(&self) -> io::Result<bool>;
+    /// Whether it has more than one name.
+    fn is_shared(&self) -> io::Result<bool>;
     /// Gives it the permissions of another file.
     fn permit_as(&self, other: &dyn FileHandle) -> io::Result<()>;
     /// Appends bytes `start..end` of another file; between files of the system the kernel does it.
@@ -338,6 +342,13 @@ impl DiskFile {
         self.file.set_len(len).map_err(|e| self.failed("cut", e))
     }
 
+    /// Writes the same bytes again over those at `at`, so that the next sync brings them to the
+    /// disk even if an earlier one failed.
+    pub fn rewrite_at(&self, bytes: &[u8], at: u64) -> Result<(), DiskError> {
+        let written = self.file.rewrite_at(bytes, at);
+        written.map_err(|e| self.failed("write", e))
+    }
+
     /// Brings its content and length to the disk. A failure is final: the system may have
     /// dropped what it could not write, and would call a second try a success.
     pub fn sync_data(&self) -> Result<(), DiskError> {
@@ -348,6 +359,11 @@ impl DiskFile {
     /// process or handle holds it.
     pub fn try_lock(&self) -> Result<bool, DiskError> {
         self.file.try_lock().map_err(|e| self.failed("lock", e))
+    }
+
+    /// Whether it has more than one name, so that who writes to it changes another file too.
+    pub fn is_shared(&self) -> Result<bool, DiskError> {
+        self.file.is_shared().map_err(|e| self.failed("look at", e))
     }
 
     /// Gives it the permissions of another file.

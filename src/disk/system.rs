@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -117,6 +117,7 @@ impl FileSystem for System {
     #[cfg(target_os = "linux")]
     fn network(&self, path: &Path) -> io::Result<Option<&'static str>> {
         // The number is 32 bits wide whatever the type that the platform gives it.
+        #[allow(clippy::useless_conversion, reason = "not on every platform")]
         let number = i64::from(rustix::fs::statfs(path)?.f_type) & 0xffff_ffff;
         let found = NETWORK.iter().find(|(magic, _)| *magic == number);
         Ok(found.map(|(_, name)| *name))
@@ -170,6 +171,10 @@ impl FileHandle for SystemFile {
         Ok(())
     }
 
+    fn rewrite_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, at)
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data()
     }
@@ -180,6 +185,10 @@ impl FileHandle for SystemFile {
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(e)) => Err(e),
         }
+    }
+
+    fn is_shared(&self) -> io::Result<bool> {
+        Ok(self.file.metadata()?.nlink() > 1)
     }
 
     fn permit_as(&self, other: &dyn FileHandle) -> io::Result<()> {
@@ -209,5 +218,110 @@ impl FileHandle for SystemFile {
 
     fn system(&self) -> Option<&File> {
         Some(&self.file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::super::Disk;
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn what_is_private_is_the_users_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::system();
+        let deep = folder.path().join("a/b");
+        disk.create_folder(&deep, Access::Private).unwrap();
+        disk.create_folder(&deep, Access::Private).unwrap();
+        assert_eq!(
+            (mode(&deep), mode(&folder.path().join("a"))),
+            (0o700, 0o700)
+        );
+        let file = disk.create_private(&deep.join("x")).unwrap();
+        assert_eq!(mode(file.path()), 0o600);
+        let other = disk
+            .open(&deep.join("y"), Open::New(Access::Umask))
+            .unwrap();
+        let usual = mode(other.path());
+        file.permit_as(&other).unwrap();
+        assert_eq!(mode(file.path()), usual);
+        let error = disk.create_private(&deep.join("x")).unwrap_err();
+        assert_eq!(error.source.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(
+            error.to_string(),
+            format!("cannot create {}", deep.join("x").display())
+        );
+    }
+
+    #[test]
+    fn writes_go_to_the_end_and_ranges_come_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::system();
+        let path = folder.path().join("x");
+        let mut file = disk.create_private(&path).unwrap();
+        file.append(b"hello ").unwrap();
+        file.write_all(b"world").unwrap();
+        file.set_len(5).unwrap();
+        drop(file);
+        let file = disk.open(&path, Open::Existing).unwrap();
+        file.append(b"!").unwrap();
+        let copy = disk.create_private(&folder.path().join("y")).unwrap();
+        copy.append(b"<").unwrap();
+        copy.copy_from(&file, 1, 5).unwrap();
+        copy.append(b">").unwrap();
+        assert_eq!(fs::read(copy.path()).unwrap(), b"<ello>");
+        let error = copy.copy_from(&file, 4, 99).unwrap_err();
+        assert_eq!(error.source.kind(), io::ErrorKind::UnexpectedEof);
+        let mut read = Vec::new();
+        file.range(4, 6).read_to_end(&mut read).unwrap();
+        assert_eq!(read, b"o!");
+        let mut wanted = [0; 5];
+        assert!(file.read_exact_at(&mut wanted, 3).is_err());
+        assert_eq!(file.len().unwrap(), 6);
+    }
+
+    #[test]
+    fn what_stands_where_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::system();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("x"), "abc").unwrap();
+        std::os::unix::fs::symlink(at("x"), at("good")).unwrap();
+        std::os::unix::fs::symlink(at("gone"), at("bad")).unwrap();
+        assert_eq!(disk.look(&at("x")).unwrap(), Found::File(3));
+        assert_eq!(disk.look(&at("good")).unwrap(), Found::File(3));
+        assert_eq!(disk.look(&at("none")).unwrap(), Found::Nothing);
+        assert_eq!(disk.look(folder.path()).unwrap(), Found::Folder);
+        assert!(
+            disk.look(&at("bad")).is_err(),
+            "a link to nothing is not nothing"
+        );
+        assert!(disk.look(&at("x/y")).is_err());
+        assert_eq!(disk.list(folder.path()).unwrap(), ["bad", "good", "x"]);
+        assert!(disk.list(&at("none")).unwrap().is_empty());
+        assert!(disk.free_space(folder.path()).unwrap() > 0);
+        assert_eq!(disk.network(folder.path()).unwrap(), None);
+        disk.remove_file(&at("none")).unwrap();
+        disk.remove_folder(&at("none")).unwrap();
+    }
+
+    #[test]
+    fn a_lock_is_held_by_one_and_freed_with_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::system();
+        let path = folder.path().join("lock");
+        let first = disk.open(&path, Open::Lasting).unwrap();
+        assert!(first.try_lock().unwrap());
+        let second = disk.open(&path, Open::Lasting).unwrap();
+        assert!(!second.try_lock().unwrap());
+        drop(first);
+        assert!(second.try_lock().unwrap());
     }
 }

@@ -49,7 +49,7 @@ pub(super) struct Staged {
 #[derive(Debug)]
 pub(super) enum What {
     /// The API gave it.
-    New(New),
+    New(Box<New>),
     /// An earlier attempt committed it.
     Kept(PageRow),
     /// Its partition is walked again from the start: what was said of it so far is void.
@@ -299,7 +299,7 @@ impl Writer {
         self.write(new).await
     }
 
-    async fn write(&mut self, new: Vec<(u32, u32, New)>) -> Result<(), StoreError> {
+    async fn write(&mut self, new: Vec<(u32, u32, Box<New>)>) -> Result<(), StoreError> {
         if new.is_empty() {
             return Ok(());
         }
@@ -402,13 +402,13 @@ mod tests {
         Staged {
             partition,
             page,
-            what: What::New(New {
+            what: What::New(Box::new(New {
                 lines,
                 records: 1,
                 print: 0,
                 facts: Facts::default(),
                 _reservation: reservation,
-            }),
+            })),
         }
     }
 

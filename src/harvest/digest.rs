@@ -81,8 +81,10 @@ impl Stream {
                             None => Last::Without(super::walk::shorten(record)),
                         });
             }
-            Paging::None { .. } | Paging::Page { .. } | Paging::Offset { .. } => {}
-            Paging::Token { .. } => {}
+            Paging::None { .. }
+            | Paging::Page { .. }
+            | Paging::Offset { .. }
+            | Paging::Token { .. } => {}
         }
         digest.wanted = wanted;
         self.learn(&digest, size);

@@ -54,6 +54,9 @@ impl Ground {
         };
         let runs = ground.state.runs(Some(&plan.name));
         let runs = runs.map_err(StateError::into_failure)?;
+        // Folders of which the state has lost all knowledge.
+        let is_known = |id: &str| runs.iter().any(|run| run.id == id);
+        sweep::unknown(disk, root, &plan.name, now, &is_known).map_err(StoreError::into_failure)?;
         for record in runs.into_iter().filter(|run| run.status.is_open()) {
             if options.fresh {
                 ground.give_up(world, record, Status::Discarded)?;
@@ -157,22 +160,19 @@ impl Ground {
             .extend(standing::lock_targets(run, streams, now)?);
         let names = standing::names(run, streams);
         let continued = self.unfinished.is_some();
-        let (record, open) = match self.unfinished {
-            Some((mut record, open)) => {
-                record.status = Status::Running;
-                (record, open)
-            }
-            None => {
-                let start = standing::start(run, names.clone());
-                let hash = start.identity.hash();
-                let mut record = RunRecord::begun(&run.id, &run.plan.name, hash, run.started);
-                record.window_until = Some(start.until.to_string());
-                // The state knows of it first: a folder that nobody knows would stay for ever.
-                self.state
-                    .save_run(&record)
-                    .map_err(StateError::into_failure)?;
-                (record, standing::create(run, &run.world.root, start)?)
-            }
+        let (record, open) = if let Some((mut record, open)) = self.unfinished {
+            record.status = Status::Running;
+            (record, open)
+        } else {
+            let start = standing::start(run, names.clone());
+            let hash = start.identity.hash();
+            let mut record = RunRecord::begun(&run.id, &run.plan.name, hash, run.started);
+            record.window_until = Some(start.until.to_string());
+            // The state knows of it first: a folder that nobody knows would stay for ever.
+            self.state
+                .save_run(&record)
+                .map_err(StateError::into_failure)?;
+            (record, standing::create(run, &run.world.root, start)?)
         };
         if continued {
             self.state

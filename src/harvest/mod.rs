@@ -31,6 +31,7 @@ mod spread;
 mod standing;
 mod stream;
 mod targets;
+mod told;
 mod trouble;
 mod turn;
 mod unchanged;
@@ -48,6 +49,7 @@ use crate::event::{Fact, Name};
 use crate::failure::{Exit, Failure};
 use crate::fetch::transport::SharedTransport;
 use crate::plan::Plan;
+use crate::plan::limit::LimitPlan;
 use crate::store::state::State;
 
 use self::events::Events;
@@ -79,6 +81,10 @@ pub struct World {
 }
 
 /// What one run is asked to do differently.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a wish of its own, and any may go with any"
+)]
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Only these streams; empty means all.
@@ -275,12 +281,26 @@ impl Harvest {
             }
             summaries.push(summary);
         }
+        let is_bound = tally
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .is_bound();
+        // A search for a limit keeps no window that a margin would be added to.
+        let is_declared = !run.plan.source.limits.iter().any(LimitPlan::is_auto);
+        if is_bound && is_declared {
+            let margin = run.limits.margin();
+            run.world.events.emit(Fact::MarginUsed { margin });
+        }
         if let Some(learned) = run.limits.learned() {
             run.world.events.emit(Fact::LimitsLearned {
                 limit: learned.limit.into(),
                 concurrency: learned.concurrency,
                 refusals: learned.refusals,
             });
+        }
+        let values = run.ignored_signals();
+        if values > 0 {
+            run.world.events.emit(Fact::SignalsIgnored { values });
         }
         let took = run.world.clock.now().saturating_duration_since(began);
         let tally = std::mem::take(

@@ -374,13 +374,13 @@ impl Stream {
                     bytes: fetched.body.len() as u64,
                     took: fetched.took,
                 });
-                What::New(New {
+                What::New(Box::new(New {
                     lines: fetched.page.lines.into_bytes(),
                     records: u32::try_from(digest.count).unwrap_or(u32::MAX),
                     print,
                     facts: self.written(digest),
                     _reservation: fetched.reservation,
-                })
+                }))
             }
         };
         let staged = Staged {

@@ -1,5 +1,7 @@
 //! Whether a run can be gone on with under the plan of today: what it asks must not have changed.
 
+use std::fmt::Write;
+
 use super::run::Run;
 use crate::failure::Failure;
 use crate::plan::StreamPlan;
@@ -72,7 +74,7 @@ fn listed(names: &[String]) -> String {
         .collect::<Vec<_>>()
         .join(", ");
     if names.len() > SHOWN {
-        text.push_str(&format!(" and {} more", names.len() - SHOWN));
+        let _ = write!(text, " and {} more", names.len() - SHOWN);
     }
     text
 }

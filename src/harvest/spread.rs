@@ -148,14 +148,14 @@ impl Stream {
             .page(&turn)
             .map_err(|e| self.unrendered(&e.message))?;
         let print = slice.print(&self.plan().paging, &request);
-        let (got, digest) = match self.kept(partition.ordinal, page, print, None) {
-            Some((row, digest)) => (Got::Kept(row), digest),
-            None => {
-                let place = self.place(partition, page);
-                let fetched = self.fetch(&request, &partition.variables, &place).await?;
-                let digest = self.digest(&fetched, None);
-                (Got::Fetched(Box::new(fetched)), digest)
-            }
+        let kept = self.kept(partition.ordinal, page, print, None);
+        let (got, digest) = if let Some((row, digest)) = kept {
+            (Got::Kept(row), digest)
+        } else {
+            let place = self.place(partition, page);
+            let fetched = self.fetch(&request, &partition.variables, &place).await?;
+            let digest = self.digest(&fetched, None);
+            (Got::Fetched(Box::new(fetched)), digest)
         };
         self.hand_on(got, &digest, print, partition, &committer, page)
             .await?;

@@ -12,6 +12,7 @@ use super::run::Run;
 use super::same;
 use super::summary::{FileSummary, Summary, Unfinished};
 use super::targets::Targets;
+use crate::disk::Found;
 use crate::event::{Fact, Name};
 use crate::failure::{Exit, Failure};
 use crate::plan::StreamPlan;
@@ -150,7 +151,7 @@ impl Standing {
         self.sum_up(summary, status, run.world.clock.calendar());
         if status.is_open() {
             self.save()?;
-            return Ok((!failures.is_empty() || !all_here).then(|| Unfinished {
+            return Ok((!failures.is_empty() || !all_here).then_some(Unfinished {
                 run: self.record.id,
                 pages: kept,
             }));
@@ -162,10 +163,10 @@ impl Standing {
             // Nothing depends on it: the state says that it is over.
             let _ = self.folder.remove();
         }
-        if status == Status::Complete {
-            if let Some(mut state) = lock(self.state.as_ref()) {
-                forget_older(run, &mut state, &self.record);
-            }
+        if status == Status::Complete
+            && let Some(mut state) = lock(self.state.as_ref())
+        {
+            forget_older(run, &mut state, &self.record);
         }
         Ok(None)
     }
@@ -236,7 +237,7 @@ pub(super) fn published_now(
     let publish = Publish {
         run: &run.id,
         pipeline: &run.plan.name,
-        stream: &store.name().to_owned(),
+        stream: store.name(),
         at: run.world.clock.calendar(),
         files: &files,
         cursors: &left.cursors,
@@ -276,11 +277,11 @@ pub(super) fn published(
     let mut files = Vec::new();
     for target in &targets.0 {
         // What went to standard output went to somebody else.
-        let Target::File { path, .. } = target else {
+        let Target::File { disk, path, .. } = target else {
             return Ok(None);
         };
         let last = state.last_published(&path.display().to_string());
-        let is_there = path.is_file();
+        let is_there = matches!(disk.look(path), Ok(Found::File(_)));
         match last.map_err(StateError::into_failure)? {
             Some(file) if is_there && file.run == record.id && file.stream == store.name() => {
                 files.push(FileSummary {

@@ -5,9 +5,12 @@
 //! (nesting beyond 64 levels), but must never accept what is not, and a property test holds it
 //! to that.
 
+use wide::{u8x16, u8x32};
+
 /// The place after the value that begins at `at`; `None` if none does, or it nests too deep.
+/// `names` are those of the values before it in `bytes`.
 #[inline]
-pub fn skip(bytes: &[u8], mut at: usize) -> Option<usize> {
+pub fn skip(bytes: &[u8], mut at: usize, names: &mut Names) -> Option<usize> {
     let mut depth = 0_u32;
     // One bit a level, the innermost lowest: 1 for an object.
     let mut kinds = 0_u64;
@@ -27,7 +30,7 @@ pub fn skip(bytes: &[u8], mut at: usize) -> Option<usize> {
                     }
                     kinds = kinds << 1 | u64::from(object);
                     if object {
-                        at = key(bytes, at)?;
+                        at = key(bytes, at, names)?;
                     }
                     continue;
                 }
@@ -48,7 +51,7 @@ pub fn skip(bytes: &[u8], mut at: usize) -> Option<usize> {
                 b',' => {
                     at = space(bytes, at + 1);
                     if object {
-                        at = key(bytes, at)?;
+                        at = key(bytes, at, names)?;
                     }
                     break;
                 }
@@ -63,6 +66,37 @@ pub fn skip(bytes: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
+/// How the members of the value before were spelled. Records of a page are mostly alike, and a
+/// name that is the expected one needs no search for its end: the place after it is then known
+/// without waiting for what the bytes say.
+///
+/// For values of one text only, read one after the other.
+#[derive(Debug, Default)]
+pub struct Names {
+    /// Where each begins and how long it is with quotes, colon and white space, in the order of
+    /// the members, those of values inside included.
+    spelled: Vec<(usize, usize)>,
+    next: usize,
+}
+
+impl Names {
+    /// A new value begins.
+    #[inline]
+    pub fn rewind(&mut self) {
+        self.next = 0;
+    }
+
+    /// The place of the next member's value, if the member at `at` has the expected name.
+    #[inline]
+    fn expected(&self, bytes: &[u8], at: usize) -> Option<usize> {
+        let (from, len) = *self.spelled.get(self.next)?;
+        let here = bytes.get(at..)?.first_chunk::<32>()?;
+        let there = bytes.get(from..)?.first_chunk::<32>()?;
+        let same = u8x32::new(*here).simd_eq(u8x32::new(*there)).to_bitmask();
+        (same.trailing_ones() as usize >= len).then_some(at + len)
+    }
+}
+
 /// The place after white space.
 #[inline]
 pub fn space(bytes: &[u8], mut at: usize) -> usize {
@@ -72,36 +106,53 @@ pub fn space(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// The place of a member's value, given that of its key.
+/// The place of a member's value, given that of its name.
 #[inline]
-fn key(bytes: &[u8], at: usize) -> Option<usize> {
+fn key(bytes: &[u8], at: usize, names: &mut Names) -> Option<usize> {
+    let end = match names.expected(bytes, at) {
+        Some(end) => end,
+        None => unexpected(bytes, at, names)?,
+    };
+    names.next += 1;
+    Some(end)
+}
+
+fn unexpected(bytes: &[u8], at: usize, names: &mut Names) -> Option<usize> {
     if *bytes.get(at)? != b'"' {
         return None;
     }
-    let at = space(bytes, string(bytes, at + 1)?);
-    (*bytes.get(at)? == b':').then(|| space(bytes, at + 1))
+    let colon = space(bytes, string(bytes, at + 1)?);
+    if *bytes.get(colon)? != b':' {
+        return None;
+    }
+    let value = space(bytes, colon + 1);
+    let spelled = (at, value - at);
+    if names.next < names.spelled.len() {
+        names.spelled[names.next] = spelled;
+    } else if names.next == names.spelled.len() {
+        names.spelled.push(spelled);
+    }
+    Some(value)
 }
 
 /// The place after the closing quote of a string, given that after the opening one.
+///
+/// Sixteen bytes at a time: most strings end in the first sixteen, so that the loop's branch is
+/// foreseen and their lengths cost no missed branches.
 #[inline]
 pub fn string(bytes: &[u8], mut at: usize) -> Option<usize> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
-    // The high bit of each byte that is zero; above a true one there may be false ones.
-    let zeros = |x: u64| x.wrapping_sub(ONES) & !x;
     loop {
-        // Eight bytes at a time (Mycroft): a quote, a backslash, or a control character?
-        while let Some(chunk) = bytes.get(at..at + 8) {
-            let word = u64::from_le_bytes(chunk.try_into().ok()?);
-            let quote = zeros(word ^ (ONES * u64::from(b'"')));
-            let escape = zeros(word ^ (ONES * u64::from(b'\\')));
-            let control = word.wrapping_sub(ONES * 0x20) & !word;
-            let found = (quote | escape | control) & HIGHS;
+        while let Some((chunk, _)) = bytes.get(at..)?.split_first_chunk::<16>() {
+            let chunk = u8x16::new(*chunk);
+            let last_control = u8x16::splat(0x1f);
+            let found = chunk.simd_eq(u8x16::splat(b'"'))
+                | chunk.simd_eq(u8x16::splat(b'\\'))
+                | chunk.min(last_control).simd_eq(chunk);
+            let found = found.to_bitmask();
             if found == 0 {
-                at += 8;
+                at += 16;
             } else {
-                // Only the lowest is sure, and it is the one that comes first.
-                at += (found.trailing_zeros() / 8) as usize;
+                at += found.trailing_zeros() as usize;
                 break;
             }
         }
@@ -178,7 +229,8 @@ mod tests {
 
     fn accepted(text: &str) -> bool {
         let bytes = text.as_bytes();
-        skip(bytes, space(bytes, 0)).is_some_and(|end| space(bytes, end) == bytes.len())
+        skip(bytes, space(bytes, 0), &mut Names::default())
+            .is_some_and(|end| space(bytes, end) == bytes.len())
     }
 
     fn json() -> impl Strategy<Value = Value> {
@@ -261,8 +313,67 @@ mod tests {
         assert!(accepted(&deep(65)) && !accepted(&deep(66)));
     }
 
+    /// Reads values that are written one after the other, each with what was learnt from those
+    /// before it, and says which were accepted.
+    fn in_turn(text: &str) -> Vec<bool> {
+        let bytes = text.as_bytes();
+        let mut names = Names::default();
+        text.split_inclusive('\n')
+            .scan(0, |begin, line| {
+                let at = *begin;
+                *begin += line.len();
+                names.rewind();
+                let end = skip(bytes, at, &mut names);
+                Some(end == Some(at + line.trim_end().len()))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_name_is_only_passed_over_where_it_stands() {
+        let pad = " ".repeat(40);
+        let long = "a_name_of_more_than_thirty_two_bytes";
+        for (text, good) in [
+            (r#"{"a":1,"b":{"c":2}}|{"a":1,"b":{"c":2}}"#, [true, true]),
+            (r#"{"a" : 1}|{"a":1}"#, [true, true]),
+            (r#"{"a":1}|{"ab":1}"#, [true, true]),
+            (r#"{"ab":1}|{"a":1}"#, [true, true]),
+            (r#"{"a":1}|{"a";1}"#, [true, false]),
+            (r#"{"a":1}|{"a\x":1}"#, [true, false]),
+            (r#"{"a":1,"b":2}|{"b":2}"#, [true, true]),
+            (r#"{"a":1}|{"a":}"#, [true, false]),
+        ] {
+            let text = text.replace('|', "\n") + "\n" + &pad;
+            assert_eq!(in_turn(&text)[..2], good, "{text}");
+        }
+        let text = format!("{{\"{long}\":1}}\n{{\"{long}\":1}}\n{{\"{long}x\":}}\n{pad}");
+        assert_eq!(in_turn(&text)[..3], [true, true, false], "{text}");
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn what_was_learnt_changes_no_verdict(values in prop::collection::vec(json(), 1..5), edits in prop::collection::vec((any::<prop::sample::Index>(), "[\\[\\]{}\",:a]"), 0..3)) {
+            // Each twice, so that names are expected; then a little broken.
+            let mut text: Vec<char> = values.iter().flat_map(|v| format!("{v}\n{v}\n").chars().collect::<Vec<_>>()).collect();
+            for (at, edit) in edits {
+                let at = at.index(text.len());
+                if text[at] != '\n' {
+                    text.splice(at..=at, edit.chars());
+                }
+            }
+            let text: String = text.into_iter().collect::<String>() + &" ".repeat(40);
+            let alone: Vec<bool> = text
+                .split_inclusive('\n')
+                .scan(0, |begin, line| {
+                    let at = *begin;
+                    *begin += line.len();
+                    Some(skip(text.as_bytes(), at, &mut Names::default()) == Some(at + line.trim_end().len()))
+                })
+                .collect();
+            prop_assert_eq!(in_turn(&text), alone, "{}", text);
+        }
 
         #[test]
         fn what_serde_writes_is_accepted(value in json(), pretty: bool) {

@@ -2,13 +2,15 @@
 
 use super::select::Found;
 use super::wanted::{Node, Wanted};
-use crate::json::valid::{skip, space, string};
+use crate::json::valid::{Names, skip, space, string};
 
 /// Reads a page that has nothing odd; every step is `None` where it has.
 pub(super) struct Walk<'w, 't> {
     pub(super) wanted: &'w Wanted,
     pub(super) text: &'t str,
     pub(super) found: &'w mut Found,
+    /// What the members of the last record were called.
+    pub(super) names: Names,
 }
 
 impl<'w> Walk<'w, '_> {
@@ -29,7 +31,7 @@ impl<'w> Walk<'w, '_> {
                 _ => {}
             }
         }
-        let end = skip(bytes, at)?;
+        let end = skip(bytes, at, &mut Names::default())?;
         self.found.take(self.wanted, node, self.text.get(at..end)?);
         Some(end)
     }
@@ -43,7 +45,8 @@ impl<'w> Walk<'w, '_> {
             return Some(at + 1);
         }
         loop {
-            let end = skip(bytes, at)?;
+            self.names.rewind();
+            let end = skip(bytes, at, &mut self.names)?;
             self.found.push(text.get(at..end)?);
             at = space(bytes, end);
             match *bytes.get(at)? {
@@ -80,7 +83,7 @@ impl<'w> Walk<'w, '_> {
                     }
                     self.value(next, at)?
                 }
-                None => skip(bytes, at)?,
+                None => skip(bytes, at, &mut Names::default())?,
             };
             at = space(bytes, at);
             match *bytes.get(at)? {
@@ -100,7 +103,7 @@ impl<'w> Walk<'w, '_> {
         for index in 0.. {
             at = match self.wanted.element(node, index) {
                 Some(next) => self.value(next, at)?,
-                None => skip(bytes, at)?,
+                None => skip(bytes, at, &mut Names::default())?,
             };
             at = space(bytes, at);
             match *bytes.get(at)? {

@@ -106,6 +106,7 @@ impl Selector {
             wanted: &self.wanted,
             text,
             found: &mut found,
+            names: valid::Names::default(),
         };
         let at = walk.value(self.wanted.root(), valid::space(text.as_bytes(), 0))?;
         let whole = valid::space(text.as_bytes(), at) == text.len();

@@ -438,6 +438,13 @@ impl FileHandle for SimFile {
         Ok(())
     }
 
+    fn rewrite_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        let mut inside = self.step(Does::Writes, "write again")?;
+        let at = usize::try_from(at).map_err(io::Error::other)?;
+        inside.platter.write(self.inode, at, bytes);
+        Ok(())
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         match self.step(Does::Writes, "sync") {
             Ok(mut inside) => {
@@ -464,6 +471,11 @@ impl FileHandle for SimFile {
                 .unwrap_or_else(PoisonError::into_inner) = true;
         }
         Ok(taken)
+    }
+
+    fn is_shared(&self) -> io::Result<bool> {
+        let inside = self.step(Does::Reads, "look at")?;
+        Ok(inside.platter.names_of(self.inode) > 1)
     }
 
     fn permit_as(&self, _: &dyn FileHandle) -> io::Result<()> {

@@ -149,8 +149,13 @@ impl Content {
                     };
                     let mut bytes = bytes.clone();
                     for (sector, bytes) in bytes.chunks_mut(SECTOR).enumerate() {
-                        if loss == Data::Zeroed || sector % 2 == 0 {
-                            bytes.fill(0);
+                        if loss == Data::Scattered && sector % 2 == 1 {
+                            continue;
+                        }
+                        // Where something was, that is still there; where nothing was, zeros are.
+                        let at = at + sector * SECTOR;
+                        for (byte, at) in bytes.iter_mut().zip(at..) {
+                            *byte = self.durable.get(at).copied().unwrap_or(0);
                         }
                     }
                     Change::Write(*at, bytes).apply(&mut left);
@@ -290,8 +295,13 @@ impl Platter {
 
     /// Writes at the end of a file.
     pub(super) fn append(&mut self, inode: Inode, bytes: &[u8]) {
+        self.write(inode, self.files[inode].now.len(), bytes);
+    }
+
+    /// Writes at a place in a file.
+    pub(super) fn write(&mut self, inode: Inode, at: usize, bytes: &[u8]) {
         let content = &mut self.files[inode];
-        let change = Change::Write(content.now.len(), bytes.to_vec());
+        let change = Change::Write(at, bytes.to_vec());
         change.apply(&mut content.now);
         content.pending.push(change);
     }
@@ -321,6 +331,12 @@ impl Platter {
     pub(super) fn fail_sync(&mut self, inode: Inode) {
         let content = &mut self.files[inode];
         content.pending.clear();
+    }
+
+    /// How many names a file has.
+    pub(super) fn names_of(&self, inode: Inode) -> usize {
+        let entries = self.names.values();
+        entries.filter(|e| **e == Entry::File(inode)).count()
     }
 
     /// Bytes of all files.
@@ -358,5 +374,67 @@ impl Platter {
             Entry::Folder => None,
         });
         files.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loss(data: Data, names: Names) -> Loss {
+        Loss { data, names }
+    }
+
+    /// A file of two synced bytes and 70 that are not, after a power cut.
+    fn left(data: Data) -> Vec<u8> {
+        let mut platter = Platter::new(Path::new("/"));
+        let inode = platter.create(Path::new("/x")).unwrap();
+        platter.append(inode, b"ab");
+        platter.sync_data(inode);
+        platter.append(inode, &[b'c'; 70]);
+        platter.crash(loss(data, Names::Kept));
+        platter.read(inode).to_vec()
+    }
+
+    #[test]
+    fn bytes_are_lost_torn_zeroed_or_kept() {
+        assert_eq!(left(Data::Lost), b"ab");
+        assert_eq!(left(Data::Torn), [&b"ab"[..], &[b'c'; 35]].concat());
+        assert_eq!(left(Data::Zeroed), [&b"ab"[..], &[0; 70]].concat());
+        let scattered = [&b"ab"[..], &[0; 32], &[b'c'; 32], &[0; 6]].concat();
+        assert_eq!(left(Data::Scattered), scattered);
+        assert_eq!(left(Data::Kept), [&b"ab"[..], &[b'c'; 70]].concat());
+    }
+
+    #[test]
+    fn names_are_lost_until_their_folder_is_synced() {
+        let path = Path::new("/a/x");
+        let mut platter = Platter::new(Path::new("/"));
+        platter.create_folder(Path::new("/a")).unwrap();
+        platter.create(path).unwrap();
+        platter.sync_folder(Path::new("/a")).unwrap();
+        let mut other = platter.clone();
+        other.crash(loss(Data::Kept, Names::Lost));
+        assert_eq!(other.entry(path), None, "its folder has no name itself");
+        platter.sync_folder(Path::new("/")).unwrap();
+        platter.rename(path, Path::new("/a/y")).unwrap();
+        let mut other = platter.clone();
+        other.crash(loss(Data::Lost, Names::Lost));
+        assert!(other.entry(path).is_some() && other.entry(Path::new("/a/y")).is_none());
+        platter.crash(loss(Data::Lost, Names::Kept));
+        assert!(platter.entry(path).is_none() && platter.entry(Path::new("/a/y")).is_some());
+    }
+
+    #[test]
+    fn a_sync_that_failed_is_not_made_good_by_the_next() {
+        let mut platter = Platter::new(Path::new("/"));
+        let inode = platter.create(Path::new("/x")).unwrap();
+        platter.append(inode, b"lost");
+        platter.fail_sync(inode);
+        platter.append(inode, b"kept");
+        platter.sync_data(inode);
+        assert_eq!(platter.read(inode), b"lostkept");
+        platter.crash(loss(Data::Kept, Names::Kept));
+        assert_eq!(platter.read(inode), b"\0\0\0\0kept");
     }
 }

@@ -301,7 +301,15 @@ impl Place {
         // The rename itself is durable only with the folder.
         self.disk
             .sync_folder(disk::above(&self.target))
-            .map_err(said)
+            .map_err(said)?;
+        // A process that died may have made the folders above and not synced them. Those that
+        // are not ours to open are nobody's of us to have made.
+        for folder in self.target.ancestors().skip(2) {
+            if self.disk.sync_folder(folder).is_err() {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -25,6 +25,10 @@ pub(super) mod hex {
     use serde::{Deserialize, Deserializer, Serializer};
 
     /// Writes.
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes a reference"
+    )]
     pub(in crate::store) fn serialize<S: Serializer>(
         value: &u64,
         serializer: S,

@@ -1,5 +1,7 @@
 //! Where each page lies in its part.
 
+use std::collections::HashMap;
+
 use super::ledger::Place;
 
 /// One committed page: 40 bytes, so that millions of them fit in memory. What it said is read back
@@ -65,6 +67,16 @@ impl Index {
     /// Takes all pages of a partition out: it is walked from its beginning again.
     pub fn supersede(&mut self, partition: u32) {
         self.rows.retain(|row| row.partition != partition);
+    }
+
+    /// Takes pages out that came before their partition began again: of each partition here, those
+    /// among so many rows of all.
+    pub(super) fn supersede_all(&mut self, before: &HashMap<u32, usize>) {
+        let mut at = 0;
+        self.rows.retain(|row| {
+            at += 1;
+            before.get(&row.partition).is_none_or(|rows| at > *rows)
+        });
     }
 
     /// The end of the last page in the part.

@@ -46,7 +46,9 @@ pub struct Ledger {
 /// What was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
-    /// Where the last good frame ends.
+    /// Where the last good frame begins.
+    pub last: u64,
+    /// Where it ends.
     pub good: u64,
     /// Where the file ends: what lies between was never committed.
     pub len: u64,
@@ -60,6 +62,21 @@ impl Ledger {
             end,
             is_broken: false,
         }
+    }
+
+    /// Goes on with a file that another process left: cuts what was never committed, and makes sure
+    /// of the last frame. The other may have died of a sync that failed; then the system shows
+    /// the frame, has not written it, and would not write it with the next sync either.
+    pub fn resume(file: DiskFile, extent: Extent) -> Result<Self, StoreError> {
+        if extent.len > extent.good {
+            file.set_len(extent.good)?;
+        }
+        let len = usize::try_from(extent.good - extent.last).unwrap_or(usize::MAX);
+        let mut frame = vec![0; len];
+        file.read_exact_at(&mut frame, extent.last)?;
+        file.rewrite_at(&frame, extent.last)?;
+        file.sync_data()?;
+        Ok(Self::new(file, extent.good))
     }
 
     /// Appends rows as one frame and syncs: when it returns they are committed. Says where they
@@ -129,7 +146,7 @@ pub fn read(
 ) -> Result<Extent, StoreError> {
     let len = file.len()?;
     let mut reader = BufReader::with_capacity(256 * 1024, file.range(0, len));
-    let mut good = 0;
+    let (mut last, mut good) = (0, 0);
     let mut rows = Vec::new();
     loop {
         let left = len - good;
@@ -151,7 +168,7 @@ pub fn read(
             visit(parse(text, at, file)?, place)?;
             at += line.len() as u64;
         }
-        good = at;
+        (last, good) = (good, at);
     }
     if let Some(later) = later_frame(file, good, len)? {
         return Err(StoreError::Corrupt {
@@ -160,7 +177,21 @@ pub fn read(
             what: format!("its rows go on at byte {later}"),
         });
     }
-    Ok(Extent { good, len })
+    Ok(Extent { last, good, len })
+}
+
+/// The first row, if it is whole.
+pub(super) fn first(file: &DiskFile) -> Result<Option<Row>, StoreError> {
+    let len = file.len()?;
+    let mut rows = Vec::new();
+    let good = frame(&mut file.range(0, len), len, &mut rows)
+        .map_err(|e| DiskError::new("read", file.path(), e))?;
+    let line = rows.split(|byte| *byte == b'\n').next();
+    let Some(line) = line.filter(|_| good) else {
+        return Ok(None);
+    };
+    refuse_newer(line, file)?;
+    parse(line, HEAD as u64, file).map(Some)
 }
 
 /// Reads the next frame's rows; false where there is no good one.
@@ -251,5 +282,211 @@ fn refuse_newer(text: &[u8], file: &DiskFile) -> Result<(), StoreError> {
             known: VERSION,
         }),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+    use crate::disk::{Disk, Open};
+    use crate::sim::SimDisk;
+    use crate::store::row::{Facts, Identity, Page, RunStart};
+
+    fn start(version: u32) -> Row {
+        Row::RunStart(RunStart {
+            version,
+            program: "0.0.0".to_owned(),
+            pipeline: "pipe".to_owned(),
+            identity: Identity::default(),
+            started: Timestamp::UNIX_EPOCH,
+            until: Timestamp::UNIX_EPOCH,
+            seed: u64::MAX,
+            streams: vec!["items".into()],
+            options: serde_json::Map::new(),
+        })
+    }
+
+    fn page(page: u32) -> Row {
+        let mut more = serde_json::Map::new();
+        more.insert("x".to_owned(), json!([1, "ä\n"]));
+        Row::Page(Page {
+            stream: "items".into(),
+            partition: 0,
+            page,
+            request: u64::MAX - u64::from(page),
+            part: 0,
+            start: 10,
+            end: 20,
+            crc: u32::MAX,
+            records: 3,
+            facts: Facts {
+                wanted: vec![None, Some("\"a\"".to_owned())],
+                ended: page == 2,
+                more,
+                ..Facts::default()
+            },
+            greatest: Some("7".to_owned()),
+        })
+    }
+
+    const PLACE: &str = "/ledger";
+
+    /// A ledger of three frames, and where each ends.
+    fn written(disk: &SimDisk) -> (Vec<Row>, Vec<u64>) {
+        let file = disk.door().create_private(Path::new(PLACE)).unwrap();
+        let mut ledger = Ledger::new(file, 0);
+        let groups = [vec![start(VERSION)], vec![page(0), page(1)], vec![page(2)]];
+        let mut ends = Vec::new();
+        for group in &groups {
+            ledger.commit(group).unwrap();
+            ends.push(ledger.end);
+        }
+        (groups.into_iter().flatten().collect(), ends)
+    }
+
+    fn found(disk: &Disk) -> Result<(Vec<Row>, Vec<Place>, Extent), StoreError> {
+        let file = disk.open(Path::new(PLACE), Open::Read)?;
+        let (mut rows, mut places) = (Vec::new(), Vec::new());
+        let extent = read(&file, &mut |row, place| {
+            rows.push(row);
+            places.push(place);
+            Ok(())
+        })?;
+        Ok((rows, places, extent))
+    }
+
+    #[test]
+    fn rows_come_back_as_they_were_together_and_one_by_one() {
+        let disk = SimDisk::new(Path::new("/"));
+        let (rows, ends) = written(&disk);
+        let (back, places, extent) = found(&disk.door()).unwrap();
+        assert_eq!(back, rows);
+        assert_eq!((extent.good, extent.len), (ends[2], ends[2]));
+        let file = disk.door().open(Path::new(PLACE), Open::Read).unwrap();
+        let ledger = Ledger::new(file, extent.good);
+        for (row, place) in rows.iter().zip(places) {
+            assert_eq!(&read_row(ledger.file(), place).unwrap(), row);
+        }
+    }
+
+    #[test]
+    fn a_tail_cut_at_any_byte_leaves_the_whole_frames_before_it() {
+        let disk = SimDisk::new(Path::new("/"));
+        let (rows, ends) = written(&disk);
+        let whole = disk.read(Path::new(PLACE)).unwrap();
+        for len in 0..=whole.len() {
+            disk.damage(Path::new(PLACE), |bytes| *bytes = whole[..len].to_vec());
+            let (back, _, extent) = found(&disk.door()).unwrap();
+            let frames = ends.iter().filter(|end| **end <= len as u64).count();
+            assert_eq!(back, rows[..[0, 1, 3, 4][frames]], "{len}");
+            assert_eq!(extent.good, [0, ends[0], ends[1], ends[2]][frames]);
+            assert_eq!(extent.len, len as u64);
+        }
+    }
+
+    #[test]
+    fn a_changed_bit_before_the_last_frame_is_damage_and_says_where() {
+        let disk = SimDisk::new(Path::new("/"));
+        let (_, ends) = written(&disk);
+        let whole = disk.read(Path::new(PLACE)).unwrap();
+        for at in 0..whole.len() {
+            disk.damage(Path::new(PLACE), |bytes| {
+                bytes.clone_from(&whole);
+                bytes[at] ^= 1 << (at % 8);
+            });
+            let frame = ends.iter().filter(|end| **end <= at as u64).count();
+            let begins = [0, ends[0], ends[1]][frame];
+            match found(&disk.door()) {
+                // The last frame may be torn as well as damaged: both are cut.
+                Ok((_, _, extent)) => assert_eq!((frame, extent.good), (2, begins), "{at}"),
+                Err(StoreError::Corrupt { path, offset, .. }) => {
+                    assert_eq!((path.as_path(), offset), (Path::new(PLACE), begins), "{at}");
+                    assert!(frame < 2);
+                }
+                Err(other) => panic!("{at}: {other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn zeros_and_noise_behind_the_last_frame_are_a_tail() {
+        let disk = SimDisk::new(Path::new("/"));
+        let (rows, ends) = written(&disk);
+        let mut noise = fastrand::Rng::with_seed(4);
+        for len in [1, 17, 18, 4096, SEARCHED + 7] {
+            for is_noise in [false, true] {
+                disk.damage(Path::new(PLACE), |bytes| {
+                    bytes.truncate(usize::try_from(ends[2]).unwrap());
+                    bytes.extend((0..len).map(|_| if is_noise { noise.u8(..) } else { 0 }));
+                });
+                let (back, _, extent) = found(&disk.door()).unwrap();
+                assert_eq!((back.len(), extent.good), (rows.len(), ends[2]));
+            }
+        }
+        // A good frame behind all that, across the border of what is searched at once.
+        let frame = disk.read(Path::new(PLACE)).unwrap();
+        let frame =
+            frame[usize::try_from(ends[1]).unwrap()..usize::try_from(ends[2]).unwrap()].to_vec();
+        for gap in [1, SEARCHED - 18, SEARCHED - 1, SEARCHED, SEARCHED + 5] {
+            disk.damage(Path::new(PLACE), |bytes| {
+                bytes.truncate(usize::try_from(ends[2]).unwrap());
+                bytes.resize(bytes.len() + gap, 0);
+                bytes.extend(&frame);
+            });
+            let error = found(&disk.door()).unwrap_err();
+            assert!(matches!(error, StoreError::Corrupt { offset, .. } if offset == ends[2]));
+        }
+    }
+
+    #[test]
+    fn a_later_version_is_refused_whatever_its_rows_are() {
+        let disk = SimDisk::new(Path::new("/"));
+        let file = disk.door().create_private(Path::new(PLACE)).unwrap();
+        Ledger::new(file, 0).commit(&[start(VERSION + 1)]).unwrap();
+        let error = found(&disk.door()).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("is of version 2; this program knows up to 1"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn nothing_follows_a_write_that_failed() {
+        let disk = SimDisk::new(Path::new("/"));
+        let file = disk.door().create_private(Path::new(PLACE)).unwrap();
+        let mut ledger = Ledger::new(file, 0);
+        ledger.commit(&[start(VERSION)]).unwrap();
+        disk.set_trouble(crate::sim::Trouble::Once(2, std::io::ErrorKind::Other));
+        ledger.commit(&[page(0)]).unwrap_err();
+        let before = disk.operations();
+        let error = ledger.commit(&[page(1)]).unwrap_err();
+        assert_eq!(
+            disk.operations(),
+            before,
+            "a sync that failed was tried again"
+        );
+        assert_eq!(error.exit(), crate::failure::Exit::Disk);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>, keep in 0_usize..4) {
+            let disk = SimDisk::new(Path::new("/"));
+            let (_, ends) = written(&disk);
+            let keep = [0, ends[0], ends[1], ends[2]][keep];
+            disk.damage(Path::new(PLACE), |all| {
+                all.truncate(usize::try_from(keep).unwrap());
+                all.extend(&bytes);
+            });
+            let (_, _, extent) = found(&disk.door()).unwrap();
+            proptest::prop_assert_eq!(extent.good, keep);
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! never removed: another process may be about to lock the one that is there. What stands in
 //! them is for the message only.
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -175,8 +176,89 @@ pub(super) fn file_name(name: &str) -> String {
         if byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-' {
             safe.push(char::from(byte));
         } else {
-            safe.push_str(&format!("%{byte:02x}"));
+            // A text takes whatever is written to it.
+            let _ = write!(safe, "%{byte:02x}");
         }
     }
     safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::SimDisk;
+
+    fn now() -> Timestamp {
+        "2026-11-22T02:30:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn the_second_is_told_who_came_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::system();
+        let first = pipeline(&disk, folder.path(), "pipe", now()).unwrap();
+        let error = pipeline(&disk, folder.path(), "pipe", now()).unwrap_err();
+        let failure = error.into_failure();
+        assert_eq!(failure.exit, Exit::Locked);
+        let pid = std::process::id();
+        let told = format!("pipeline pipe is locked by PID {pid} on ");
+        assert!(failure.message.starts_with(&told), "{failure}");
+        assert!(
+            failure.message.ends_with(" since 2026-11-22T02:30:00Z"),
+            "{failure}"
+        );
+        pipeline(&disk, folder.path(), "other", now()).unwrap();
+        drop(first);
+        pipeline(&disk, folder.path(), "pipe", now()).unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_its_holder_has_not_signed_yet_is_held_all_the_same() {
+        let disk = SimDisk::new(Path::new("/p"));
+        let place = Path::new("/p/.gleaner/locks/pipe.lock");
+        let first = pipeline(&disk.door(), Path::new("/p"), "pipe", now()).unwrap();
+        for text in ["", "{\"pid\":", "null"] {
+            disk.damage(place, |bytes| *bytes = text.as_bytes().to_vec());
+            let error = pipeline(&disk.door(), Path::new("/p"), "pipe", now()).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "pipeline pipe is locked by another process"
+            );
+        }
+        drop(first);
+        pipeline(&disk.door(), Path::new("/p"), "pipe", now()).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_target_is_one_whatever_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::system();
+        let state = folder.path().join("state");
+        let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+        std::fs::create_dir(&one).unwrap();
+        std::os::unix::fs::symlink(&one, &two).unwrap();
+        // Not there yet, there, and behind a link.
+        for is_there in [false, true] {
+            if is_there {
+                std::fs::write(one.join("rows.csv"), "").unwrap();
+            }
+            let _held = target(&disk, &state, &one.join("rows.csv"), now()).unwrap();
+            for name in [two.join("rows.csv"), two.join("./rows.csv")] {
+                let error = target(&disk, &state, &name, now()).unwrap_err();
+                assert!(matches!(error, LockError::Held { .. }), "{error}");
+            }
+            target(&disk, &state, &one.join("others.csv"), now()).unwrap();
+        }
+        std::fs::rename(one.join("rows.csv"), one.join("real.csv")).unwrap();
+        std::os::unix::fs::symlink(one.join("real.csv"), one.join("rows.csv")).unwrap();
+        let _held = target(&disk, &state, &one.join("real.csv"), now()).unwrap();
+        assert!(target(&disk, &state, &two.join("rows.csv"), now()).is_err());
+    }
+
+    #[test]
+    fn names_are_one_step_of_a_path() {
+        assert_eq!(file_name("git_hub-2"), "git_hub-2");
+        assert_eq!(file_name("../a b/é"), "%2e%2e%2fa%20b%2f%c3%a9");
+    }
 }

@@ -1,5 +1,6 @@
 //! A run's own folder under `.gleaner/runs/`: made, opened again, removed.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -37,6 +38,8 @@ pub struct OpenRun {
 #[derive(Debug, Default)]
 struct Told {
     index: Index,
+    /// Partitions that began again, and how many rows there were before.
+    superseded: HashMap<u32, usize>,
     intents: Vec<PublishIntent>,
     is_published: bool,
 }
@@ -44,6 +47,19 @@ struct Told {
 /// Where the runs of a project are.
 pub fn runs(root: &Path) -> PathBuf {
     root.join(".gleaner").join("runs")
+}
+
+/// What the run `id` runs, without opening it for work.
+pub fn start(disk: &Disk, root: &Path, id: &str) -> Result<RunStart, StoreError> {
+    let place = runs(root).join(id).join("ledger");
+    match disk.open(&place, Open::Read) {
+        Ok(file) => match ledger::first(&file)? {
+            Some(Row::RunStart(start)) => Ok(start),
+            _ => Err(StoreError::Unbegun { path: place }),
+        },
+        Err(error) if error.is_missing() => Err(StoreError::Unbegun { path: place }),
+        Err(error) => Err(error.into()),
+    }
 }
 
 impl RunFolder {
@@ -69,14 +85,7 @@ impl RunFolder {
         }
         let mut ledger = Ledger::new(disk.create_private(&path.join("ledger"))?, 0);
         ledger.commit(&[Row::RunStart(start.clone())])?;
-        disk.sync_folder(&path)?;
-        // The folders themselves, up to the root.
-        for folder in path.ancestors().skip(1) {
-            disk.sync_folder(folder)?;
-            if folder == root {
-                break;
-            }
-        }
+        sync_folders(disk, &path, root)?;
         let ledger = Arc::new(Mutex::new(ledger));
         let told = start.streams.iter().map(|_| Told::default()).collect();
         let folder = Self {
@@ -106,11 +115,12 @@ impl RunFolder {
         let Some(start) = history.start else {
             return Err(StoreError::Unbegun { path: place });
         };
-        floor.check(disk, &path)?;
-        if extent.len > extent.good {
-            file.set_len(extent.good)?;
-            file.sync_data()?;
+        for told in &mut history.streams {
+            told.index.supersede_all(&told.superseded);
         }
+        floor.check(disk, &path)?;
+        sync_folders(disk, &path, root)?;
+        let ledger = Ledger::resume(file, extent)?;
         let mut parts = Vec::new();
         for ((ordinal, stream), told) in start.streams.iter().enumerate().zip(&history.streams) {
             parts.push(Part::open(
@@ -124,7 +134,7 @@ impl RunFolder {
         let folder = Self {
             disk: disk.clone(),
             path,
-            ledger: Arc::new(Mutex::new(Ledger::new(file, extent.good))),
+            ledger: Arc::new(Mutex::new(ledger)),
         };
         Ok(folder.with(start, history.streams, parts, history.end, floor))
     }
@@ -178,6 +188,18 @@ impl RunFolder {
     }
 }
 
+/// Brings the names in a run's folder to the disk, and that of the folder and of those above it up
+/// to the root, whoever made them.
+fn sync_folders(disk: &Disk, path: &Path, root: &Path) -> Result<(), DiskError> {
+    for folder in path.ancestors() {
+        disk.sync_folder(folder)?;
+        if folder == root {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// Removes a run: the ledger first, so that no half of it is ever taken for a run.
 pub(super) fn remove(disk: &Disk, path: &Path) -> Result<(), DiskError> {
     if disk.look(path)? == Found::Nothing {
@@ -227,7 +249,8 @@ impl History {
                 let told = self
                     .of(&row.stream)
                     .ok_or_else(|| wrong("an unknown stream"))?;
-                told.index.supersede(row.partition);
+                let rows = told.index.rows().len();
+                told.superseded.insert(row.partition, rows);
                 // What was published of it has to be made again.
                 told.is_published = false;
             }
@@ -273,5 +296,231 @@ impl RunStart {
     /// The version that this program writes, and its own.
     pub fn versions() -> (u32, String) {
         (VERSION, env!("CARGO_PKG_VERSION").to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::sim::{SimDisk, Trouble};
+    use crate::store::row::{Facts, Identity};
+    use crate::store::stream::NewPage;
+
+    const ROOT: &str = "/p";
+
+    fn start(streams: &[&str]) -> RunStart {
+        let (version, program) = RunStart::versions();
+        RunStart {
+            version,
+            program,
+            pipeline: "pipe".to_owned(),
+            identity: Identity::default(),
+            started: Timestamp::UNIX_EPOCH,
+            until: Timestamp::UNIX_EPOCH,
+            seed: 7,
+            streams: streams.iter().map(|name| (*name).into()).collect(),
+            options: serde_json::Map::new(),
+        }
+    }
+
+    fn page(partition: u32, page: u32, lines: &str) -> NewPage<'_> {
+        NewPage {
+            partition,
+            page,
+            request: 0,
+            lines: lines.as_bytes(),
+            records: 1,
+            facts: Facts {
+                next: Some(format!("after {page}")),
+                ..Facts::default()
+            },
+            greatest: None,
+        }
+    }
+
+    fn begun() -> SimDisk {
+        let disk = SimDisk::new(Path::new(ROOT));
+        let mut run = RunFolder::create(
+            &disk.door(),
+            Path::new(ROOT),
+            "r",
+            start(&["a", "b"]),
+            &Floor::new(0),
+        )
+        .unwrap();
+        run.streams[1]
+            .commit(vec![page(0, 0, "{\"n\":1}\n"), page(0, 1, "{\"n\":2}\n")])
+            .unwrap();
+        run.streams[1]
+            .commit(vec![page(1, 0, "{\"n\":3}\n")])
+            .unwrap();
+        disk
+    }
+
+    fn open(disk: &SimDisk) -> Result<OpenRun, StoreError> {
+        RunFolder::open(&disk.door(), Path::new(ROOT), "r", &Floor::new(0))
+    }
+
+    fn part() -> PathBuf {
+        runs(Path::new(ROOT)).join("r").join("1.part")
+    }
+
+    #[test]
+    fn a_run_goes_on_with_what_was_committed() {
+        let disk = begun();
+        disk.damage(&part(), |bytes| bytes.extend(b"{\"n\":4,\"half"));
+        let mut run = open(&disk).unwrap();
+        assert_eq!((run.start, run.end), (start(&["a", "b"]), None));
+        assert!(run.streams[0].index().rows().is_empty());
+        let b = &mut run.streams[1];
+        assert_eq!(b.index().records(), 3);
+        let last = b.index().rows()[2];
+        assert_eq!(
+            b.recall().page(&last).unwrap().facts.next.as_deref(),
+            Some("after 0")
+        );
+        b.check().unwrap();
+        b.commit(vec![page(1, 1, "{\"n\":5}\n")]).unwrap();
+        let text = disk.read(&part()).unwrap();
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            "{\"n\":1}\n{\"n\":2}\n{\"n\":3}\n{\"n\":5}\n"
+        );
+        assert_eq!(open(&disk).unwrap().streams[1].index().records(), 4);
+    }
+
+    #[test]
+    fn a_partition_that_begins_again_takes_its_pages_back() {
+        let disk = begun();
+        let b = &mut open(&disk).unwrap().streams.remove(1);
+        b.supersede(0).unwrap();
+        b.commit(vec![page(0, 0, "{\"n\":9}\n")]).unwrap();
+        for index in [b.index(), open(&disk).unwrap().streams[1].index()] {
+            let places: Vec<_> = index
+                .rows()
+                .iter()
+                .map(|r| (r.partition, r.page, r.start))
+                .collect();
+            assert_eq!(places, [(1, 0, 16), (0, 0, 24)]);
+        }
+    }
+
+    #[test]
+    fn a_short_or_damaged_part_stops_with_its_page_named() {
+        let disk = begun();
+        disk.damage(&part(), |bytes| bytes[12] ^= 1);
+        let mut run = open(&disk).unwrap();
+        let error = run.streams[1].check().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "/p/.gleaner/runs/r/1.part is damaged: the bytes of b, partition 0, page 1 from 8 on do not have their checksum"
+        );
+        assert!(run.streams[1].check().is_err(), "told once, then forgotten");
+        disk.damage(&part(), |bytes| bytes.truncate(20));
+        let error = open(&disk).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "/p/.gleaner/runs/r/1.part ends at byte 20, but b, partition 1, page 0 was committed up to 24"
+        );
+    }
+
+    #[test]
+    fn a_run_without_a_beginning_is_no_run() {
+        let disk = begun();
+        disk.damage(&runs(Path::new(ROOT)).join("r/ledger"), |bytes| {
+            bytes.truncate(9);
+        });
+        assert!(matches!(open(&disk), Err(StoreError::Unbegun { .. })));
+    }
+
+    #[test]
+    fn a_stream_is_told_whether_it_was_published() {
+        let disk = begun();
+        let intent = PublishIntent {
+            stream: "b".into(),
+            target: "/p/b.csv".to_owned(),
+            size: 4,
+            crc: 5,
+        };
+        let mut run = open(&disk).unwrap();
+        run.streams[1].intend(vec![intent.clone()]).unwrap();
+        let mut run = open(&disk).unwrap();
+        assert_eq!(run.streams[1].intents(), [intent]);
+        assert!(!run.streams[1].is_published());
+        run.streams[1].published().unwrap();
+        run.folder.end(3).unwrap();
+        // The output may be the part under a second name: it is not cut any more.
+        disk.damage(&part(), |bytes| bytes.extend(b"by a person"));
+        let run = open(&disk).unwrap();
+        assert!(run.streams[1].is_published());
+        assert_eq!(run.end, Some(RunEnd { exit: 3 }));
+        assert!(disk.read(&part()).unwrap().ends_with(b"by a person"));
+        run.folder.remove().unwrap();
+        assert!(disk.files().is_empty());
+    }
+
+    #[test]
+    fn a_part_that_became_an_output_is_not_written_any_more() {
+        let disk = begun();
+        let output = Path::new("/p/b.ndjson");
+        disk.door().link(&part(), output).unwrap();
+        let whole = disk.read(output).unwrap();
+        let b = &mut open(&disk).unwrap().streams[1];
+        b.supersede(1).unwrap();
+        // Cut to the pages that are left, and written to.
+        let b = &mut open(&disk).unwrap().streams[1];
+        b.commit(vec![page(1, 0, "{\"n\":7}\n")]).unwrap();
+        assert_eq!(disk.read(output).unwrap(), whole);
+        assert_eq!(disk.read(&part()).unwrap().len(), whole.len());
+        assert!(disk.read(&part()).unwrap().ends_with(b"{\"n\":7}\n"));
+        assert_eq!(disk.files().len(), 4, "{:?}", disk.files().keys());
+    }
+
+    #[test]
+    fn room_is_left_on_the_disk() {
+        let disk = begun();
+        let floor = Floor::new(1 << 20);
+        disk.set_capacity((1 << 20) + 100_000);
+        let (door, root) = (disk.door(), Path::new(ROOT));
+        let mut run = RunFolder::open(&door, root, "r", &floor).unwrap();
+        run.streams[0].commit(vec![page(0, 0, "{}\n")]).unwrap();
+        disk.set_capacity(1 << 20);
+        // What may be written between two looks is far below the floor.
+        let big = "x".repeat(17 << 20);
+        let error = run.streams[0].commit(vec![page(0, 1, &big)]).unwrap_err();
+        assert_eq!(error.exit(), crate::failure::Exit::Disk);
+        assert!(matches!(error, StoreError::Full { floor, .. } if floor == 1 << 20));
+        let error = RunFolder::open(&door, root, "r", &floor).unwrap_err();
+        assert!(matches!(error, StoreError::Full { .. }), "{error}");
+        assert!(RunFolder::create(&door, root, "s", start(&["a"]), &floor).is_err());
+        disk.set_capacity(u64::MAX);
+        let run = RunFolder::open(&door, root, "r", &floor).unwrap();
+        assert_eq!(
+            run.streams[0].index().records(),
+            1,
+            "what was committed is kept"
+        );
+    }
+
+    #[test]
+    fn the_part_is_synced_before_its_row_is_written() {
+        let disk = begun();
+        let mut run = open(&disk).unwrap();
+        disk.set_trouble(Trouble::None);
+        run.streams[0]
+            .commit(vec![page(0, 0, "{}\n"), page(0, 1, "{}\n")])
+            .unwrap();
+        let log = disk.log();
+        let done: Vec<&str> = log
+            .iter()
+            .filter_map(|line| line.split('/').next())
+            .collect();
+        assert_eq!(done, ["write ", "write ", "sync ", "write ", "sync "]);
+        assert!(
+            log[2].ends_with("0.part") && log[4].ends_with("ledger"),
+            "{log:?}"
+        );
     }
 }

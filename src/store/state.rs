@@ -8,12 +8,13 @@
 //! The schema's version is SQLite's `user_version`. An older one is migrated when it is opened, a newer
 //! one refused.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use crate::disk::{Access, Disk, DiskError, Open};
+use crate::disk::{Access, Disk, DiskError, Found};
 use crate::failure::{Exit, Failure};
 
 /// How long one process waits for another's transaction.
@@ -89,6 +90,7 @@ const STEPS: [&str; 1] = ["
 "];
 
 /// The version of the schema that this program writes.
+#[expect(clippy::cast_possible_truncation, reason = "there are a few")]
 pub const VERSION: u32 = STEPS.len() as u32;
 
 /// The open state. One writer at a time; share it behind a mutex, off the async threads.
@@ -188,8 +190,17 @@ impl State {
             return Err(StateError::Network { path: folder, kind });
         }
         let path = folder.join("state.db");
-        // Made by us, so that nobody else can read it; SQLite would ask the umask.
-        disk.open(&path, Open::Lasting)?;
+        // Made by us, so that nobody else can read it; SQLite would ask the umask. One that is there
+        // is not touched: to close it would free the locks that other connections of this
+        // process hold on it (`fcntl(2)`).
+        if disk.look(&path)? == Found::Nothing {
+            match disk.create_private(&path) {
+                Err(error) if error.source.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(error.into());
+                }
+                _ => {}
+            }
+        }
         let place = disk.database(&path)?;
         let connection = Connection::open(&place).map_err(|source| StateError::Sqlite {
             path: path.clone(),
@@ -273,4 +284,225 @@ impl State {
 
 fn version(connection: &Connection) -> rusqlite::Result<u32> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+    use crate::sim::{SimDisk, Trouble};
+    use crate::store::cursors::{Base, Cursor, Publish, Validator};
+    use crate::store::history::{Counts, RunRecord, Status};
+    use crate::store::row::PublishIntent;
+
+    fn cursor(stream: &str, partition: &str, value: &str) -> Cursor {
+        Cursor {
+            pipeline: "pipe".to_owned(),
+            stream: stream.to_owned(),
+            partition: partition.to_owned(),
+            field: "id".to_owned(),
+            value: value.to_owned(),
+            format: "integer".to_owned(),
+            run: "r1".to_owned(),
+            updated: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn file(target: &str, size: u64) -> (PublishIntent, u64) {
+        let intent = PublishIntent {
+            stream: "items".into(),
+            target: target.to_owned(),
+            size,
+            crc: u32::MAX,
+        };
+        (intent, 3)
+    }
+
+    #[test]
+    fn the_file_is_private_durable_and_of_this_version() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(&Disk::system(), folder.path()).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(state.path()), 0o600);
+        assert_eq!(mode(&folder.path().join(".gleaner")), 0o700);
+        let pragma = |name: &str| {
+            let value: rusqlite::types::Value = state
+                .connection
+                .query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))
+                .unwrap();
+            value
+        };
+        assert_eq!(pragma("user_version"), i64::from(VERSION).into());
+        assert_eq!(pragma("synchronous"), 3.into());
+        assert_eq!(pragma("journal_mode"), "delete".to_owned().into());
+        drop(state);
+        // Nothing beside it when nobody is at work.
+        assert_eq!(
+            std::fs::read_dir(folder.path().join(".gleaner"))
+                .unwrap()
+                .count(),
+            1
+        );
+    }
+
+    #[test]
+    fn an_older_state_is_brought_up_and_a_newer_one_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join(".gleaner/state.db");
+        std::fs::create_dir(folder.path().join(".gleaner")).unwrap();
+        std::fs::write(&place, "").unwrap();
+        let mut state = State::open(&Disk::system(), folder.path()).unwrap();
+        state.set_cursor(&cursor("items", "", "1")).unwrap();
+        state
+            .connection
+            .pragma_update(None, "user_version", VERSION + 1)
+            .unwrap();
+        drop(state);
+        let before = std::fs::read(&place).unwrap();
+        let error = State::open(&Disk::system(), folder.path()).unwrap_err();
+        assert!(
+            matches!(error, StateError::Newer { found, .. } if found == VERSION + 1),
+            "{error}"
+        );
+        assert_eq!(std::fs::read(&place).unwrap(), before);
+        std::fs::write(&place, "not a database, but longer than a header of one").unwrap();
+        let failure = State::open(&Disk::system(), folder.path())
+            .unwrap_err()
+            .into_failure();
+        assert_eq!(failure.exit, Exit::Failed, "{failure}");
+    }
+
+    #[test]
+    fn two_who_open_it_first_agree() {
+        let folder = tempfile::tempdir().unwrap();
+        let threads: Vec<_> = (0..4)
+            .map(|n| {
+                let root = folder.path().to_owned();
+                std::thread::spawn(move || {
+                    let mut state = State::open(&Disk::system(), &root).unwrap();
+                    for at in 0..5 {
+                        state
+                            .set_cursor(&cursor("items", &format!("{n}-{at}"), "1"))
+                            .unwrap();
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        let state = State::open(&Disk::system(), folder.path()).unwrap();
+        assert_eq!(state.cursors("pipe").unwrap().len(), 20);
+    }
+
+    #[test]
+    fn a_network_file_system_is_refused() {
+        let disk = SimDisk::new(Path::new("/p"));
+        disk.set_network(Some("NFS"));
+        let error = State::open(&disk.door(), Path::new("/p")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "/p/.gleaner is on a network file system (NFS), where locks cannot be relied upon"
+        );
+    }
+
+    #[test]
+    fn a_publish_is_one_step_and_may_be_done_again() {
+        let disk = SimDisk::new(Path::new("/p"));
+        let mut state = State::open(&disk.door(), Path::new("/p")).unwrap();
+        let base = Base {
+            file: "pipe/items.3".to_owned(),
+            generation: 3,
+            run: "r1".to_owned(),
+        };
+        let validator = Validator {
+            request: u64::MAX,
+            etag: Some("\"a\"".to_owned()),
+            last_modified: None,
+            file: "base/pipe/items.3".to_owned(),
+            start: 1 << 40,
+            len: 5,
+            crc: 6,
+            records: 7,
+        };
+        let cursors = [cursor("items", "", "8")];
+        let files = [file("/p/x.csv", 10)];
+        let publish = Publish {
+            run: "r1",
+            pipeline: "pipe",
+            stream: "items",
+            at: Timestamp::UNIX_EPOCH,
+            files: &files,
+            cursors: &cursors,
+            base: Some(&base),
+            validators: std::slice::from_ref(&validator),
+        };
+        disk.set_trouble(Trouble::Always(1, std::io::ErrorKind::StorageFull));
+        let failure = state.publish(&publish).unwrap_err().into_failure();
+        assert_eq!(failure.exit, Exit::Disk);
+        disk.set_trouble(Trouble::None);
+        assert!(!state.is_published("r1", "items").unwrap());
+        assert_eq!(state.cursor("pipe", "items", "").unwrap(), None);
+        for _ in 0..2 {
+            state.publish(&publish).unwrap();
+            assert!(state.is_published("r1", "items").unwrap());
+            assert_eq!(state.cursors("pipe").unwrap(), cursors);
+            assert_eq!(state.base("pipe", "items").unwrap().as_ref(), Some(&base));
+            let found = state.validator("pipe", "items", u64::MAX).unwrap();
+            assert_eq!(found.as_ref(), Some(&validator));
+            let last = state.last_published("/p/x.csv").unwrap().unwrap();
+            assert_eq!((last.size, last.rows, last.run.as_str()), (10, 3, "r1"));
+        }
+    }
+
+    #[test]
+    fn cursors_are_forgotten_one_by_one_or_together() {
+        let disk = SimDisk::new(Path::new("/p"));
+        let mut state = State::open(&disk.door(), Path::new("/p")).unwrap();
+        for (stream, partition) in [("a", "1"), ("a", "2"), ("b", "")] {
+            state.set_cursor(&cursor(stream, partition, "1")).unwrap();
+        }
+        state.set_cursor(&cursor("a", "1", "2")).unwrap();
+        assert_eq!(state.cursor("pipe", "a", "1").unwrap().unwrap().value, "2");
+        assert_eq!(
+            state.reset_cursors("pipe", Some("a"), Some("2")).unwrap(),
+            1
+        );
+        assert_eq!(state.reset_cursors("other", None, None).unwrap(), 0);
+        assert_eq!(state.cursors("pipe").unwrap().len(), 2);
+        assert_eq!(state.reset_cursors("pipe", None, None).unwrap(), 2);
+    }
+
+    #[test]
+    fn runs_come_back_as_they_were_saved() {
+        let disk = SimDisk::new(Path::new("/p"));
+        let mut state = State::open(&disk.door(), Path::new("/p")).unwrap();
+        let mut first = RunRecord::begun("r1", "pipe", u64::MAX, Timestamp::UNIX_EPOCH);
+        let later = Timestamp::from_second(10).unwrap();
+        let second = RunRecord::begun("r2", "other", 2, later);
+        state.save_run(&first).unwrap();
+        state.save_run(&second).unwrap();
+        first.status = Status::Failed;
+        first.ended = Some(later);
+        first.window_from = Some("2026-01-01".to_owned());
+        first.counts = Counts {
+            pages: 1,
+            rows: 2,
+            bytes: 3,
+            requests: 4,
+        };
+        first.retries = json!({"throttle": 2});
+        first.files = json!([{"path": "x", "crc": 1}]);
+        first.exit = Some(73);
+        first.failure = Some("disk full".to_owned());
+        state.save_run(&first).unwrap();
+        assert_eq!(state.run("r1").unwrap().as_ref(), Some(&first));
+        assert_eq!(state.run("r3").unwrap(), None);
+        assert_eq!(state.runs(None).unwrap(), [second, first.clone()]);
+        assert_eq!(state.runs(Some("pipe")).unwrap(), [first]);
+    }
 }

@@ -137,29 +137,30 @@ impl StreamStore {
     /// Takes back all that was committed, published or not: the stream begins with an empty part.
     /// What the old one holds may be an output by another name, and stays as it is.
     pub fn begin_again(&mut self) -> Result<(), StoreError> {
-        let mut partitions: Vec<u32> = self.index.rows().iter().map(|row| row.partition).collect();
-        partitions.sort_unstable();
-        partitions.dedup();
         let path = self.part.path().to_owned();
-        let rows: Vec<Row> = partitions
-            .into_iter()
-            .map(|partition| {
-                Row::Superseded(Superseded {
-                    stream: Arc::clone(&self.name),
-                    partition,
-                })
-            })
-            .collect();
-        if !rows.is_empty() {
-            self.write(&rows)?;
-        }
-        self.disk.remove_file(&path)?;
-        self.part = Part::create(&self.disk, &path, &self.name)?;
-        self.part.sync()?;
+        // The part first: without rows it is never cut, whoever finds it.
+        let fresh = path.with_extension("new");
+        self.disk.remove_file(&fresh)?;
+        self.disk.create_private(&fresh)?;
+        self.disk.rename(&fresh, &path)?;
         if let Some(folder) = path.parent() {
             self.disk.sync_folder(folder)?;
         }
+        let mut partitions: Vec<u32> = self.index.rows().iter().map(|row| row.partition).collect();
+        partitions.sort_unstable();
+        partitions.dedup();
+        let rows = partitions.into_iter().map(|partition| {
+            Row::Superseded(Superseded {
+                stream: Arc::clone(&self.name),
+                partition,
+            })
+        });
+        let rows: Vec<Row> = rows.collect();
+        if !rows.is_empty() {
+            self.write(&rows)?;
+        }
         self.index = Index::default();
+        self.part = Part::open(&self.disk, &path, &self.name, &self.index, false)?;
         self.is_published = false;
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! `GLEANER_KILL_ROUNDS` says how often; `.ci/full` asks for a thousand.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,9 +97,10 @@ fn pipeline(url: &str, concurrency: u32) -> String {
         "source: {{ url: \"{url}\", limits: none, concurrency: {concurrency} }}\nstreams:\n"
     );
     for (name, query, pages, _) in styles() {
-        yaml.push_str(&format!(
-            "  {name}: {{ get: /{name}, query: {{ {query} }}, records: data, pages: {pages}, key: id }}\n"
-        ));
+        let _ = writeln!(
+            yaml,
+            "  {name}: {{ get: /{name}, query: {{ {query} }}, records: data, pages: {pages}, key: id }}"
+        );
     }
     yaml.push_str(
         "  parts:\n    for: { part: { range: [1, 6] } }\n    get: \"/parts/{{ part }}\"\n    query: { per_page: 50 }\n    records: data\n    pages: link\n",

@@ -3,6 +3,7 @@
 mod arrows;
 mod book;
 mod cli;
+mod cuts;
 mod diagnostics;
 mod errors;
 mod feedback;
@@ -24,3 +25,5 @@ mod retries;
 mod scene;
 mod secrets;
 mod shipped;
+mod signals;
+mod way;

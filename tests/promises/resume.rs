@@ -168,8 +168,7 @@ fn a_changed_plan_is_refused_by_name_and_limits_may_change() {
         .replace(
             "sink:",
             "defaults: { responses: [{ if: status == 404, then: skip }] }\nsink:",
-        )
-        .replace("data/items.csv }", "data/items.csv }");
+        );
     project.write("pipelines/items.yaml", &free);
     let said = project.run(&["run", "items"]);
     assert_eq!(said.code, Some(0), "{}", said.shown);
@@ -496,4 +495,32 @@ sink: {{ csv: data/items.csv }}
     let asked = server.heard().split_off(before);
     assert_eq!(asked.len(), 2, "{asked:?}");
     assert_eq!(items(&project), "of\r\na\r\nx\r\nc\r\n");
+}
+
+/// The output of a published stream may be the part by another name: whoever wants it elsewhere gets it anew,
+/// and what stands at the first place is nobody's to cut.
+#[test]
+fn a_published_stream_that_is_wanted_elsewhere_is_fetched_anew() {
+    let (server, broken) = breaking();
+    let both = pipeline(&server, "").replace(
+        "sink: { csv: data/items.csv }",
+        "  other: { get: /other, records: data, pages: none }\nsink: { ndjson: \"data/{{ stream }}.ndjson\" }",
+    );
+    let project = Project::new(&both);
+    assert_eq!(project.run(&["run", "items", "-q"]).code, Some(1));
+    let first = project.path().join("data/other.ndjson");
+    let mut changed = std::fs::read_to_string(&first).expect("published");
+    changed.push_str("{\"mine\":true}\n");
+    let mut file = std::fs::OpenOptions::new()
+        .append(true)
+        .open(&first)
+        .expect("there");
+    std::io::Write::write_all(&mut file, b"{\"mine\":true}\n").expect("written");
+    broken.store(false, Ordering::SeqCst);
+    let said = project.run(&["run", "items", "--sink", "ndjson=new/{{ stream }}.ndjson"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    let now = std::fs::read_to_string(&first).expect("still there");
+    assert_eq!(now, changed);
+    let there = std::fs::read_to_string(project.path().join("new/other.ndjson"));
+    assert_eq!(there.expect("published"), "{\"id\":10}\n{\"id\":11}\n");
 }
