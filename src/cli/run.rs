@@ -29,6 +29,7 @@ use super::state;
 /// new one is whole.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(super) struct RunArgs {
     /// Names or paths of pipelines
     #[arg(required = true, value_name = "NAME|PATH")]

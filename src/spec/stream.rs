@@ -50,7 +50,7 @@ pub struct StreamSpec {
     pub columns: Option<Table<ColumnSpec>>,
     /// What makes runs ask only for what is new.
     pub cursor: Option<At<CursorSpec>>,
-    /// `true`: asks whether a page changed (ETag, Last-Modified), and has the old one again if not.
+    /// `true`: asks whether a page changed (`ETag`, `Last-Modified`), and has the old one again if not.
     pub conditional: Option<At<bool>>,
     /// What must hold before publish.
     pub expect: Option<ExpectSpec>,
