@@ -11,6 +11,8 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use url::Url;
 
+use super::reach::Reach;
+
 /// A future on the heap, as trait objects need.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -34,6 +36,8 @@ pub struct Request {
     pub headers: HeaderMap,
     /// What it carries.
     pub body: Option<Bytes>,
+    /// How far it may go.
+    pub reach: Reach,
 }
 
 /// Neither query nor body, which may hold credentials; header values marked sensitive hide.
@@ -92,6 +96,10 @@ pub enum SendErrorKind {
     Truncated,
     /// The request itself cannot be sent (a bad header value).
     Request,
+    /// The name leads to an address that [`Reach::Public`] keeps from.
+    NotPublic,
+    /// The headers of the answer go beyond all measure.
+    HeadTooLarge,
 }
 
 /// What a client is built with; all other times are watched by who calls it, see `TimeoutPlan`.

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use url::Url;
 
+use crate::fetch::reach::Reach;
 use crate::fetch::transport::{Request, SendErrorKind, Transport as _};
 
 use super::api::SimApi;
@@ -66,6 +67,7 @@ async fn memory(
         url: Url::parse(url).expect("a URL"),
         headers: HeaderMap::new(),
         body: None,
+        reach: Reach::default(),
     };
     for (name, value) in headers {
         request
