@@ -23,18 +23,26 @@ use super::transport::{
 const IDLE_CONNECTION: Duration = Duration::from_secs(4);
 
 /// Sends requests over TCP and TLS.
-#[derive(Debug, Clone)]
+///
+/// Its clients are made when first asked for: reading the system's certificates takes longer
+/// than many a run's first page.
+#[derive(Debug)]
 pub struct HttpClient {
-    client: reqwest::Client,
+    settings: ClientSettings,
+    client: Made,
     /// For this machine: a proxy named by the environment cannot reach our loopback.
-    direct: reqwest::Client,
-    /// For addresses that must be public; made when the first is asked for.
-    guarded: Arc<OnceLock<reqwest::Client>>,
+    direct: Made,
+    /// For this machine without TLS, so without certificates.
+    plain: Made,
+    /// For addresses that must be public.
+    guarded: Made,
     guard: Guard,
     /// The proxies of the environment, read as reqwest reads them.
-    proxies: Arc<Matcher>,
-    connect: Duration,
+    proxies: OnceLock<Matcher>,
 }
+
+/// A client, once it was made, or why it cannot be.
+type Made = OnceLock<Result<reqwest::Client, ClientError>>;
 
 /// The client cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,63 +58,64 @@ pub enum ClientError {
 }
 
 impl HttpClient {
-    /// A client with its own pool of connections.
-    pub fn new(settings: ClientSettings) -> Result<Self, ClientError> {
-        let builder = || builder(settings.connect);
-        Ok(Self {
-            client: builder().build().map_err(|e| build_error(&e))?,
-            direct: builder().no_proxy().build().map_err(|e| build_error(&e))?,
-            guarded: Arc::default(),
+    /// A client with its own pools of connections.
+    pub fn new(settings: ClientSettings) -> Self {
+        Self {
+            settings,
+            client: OnceLock::new(),
+            direct: OnceLock::new(),
+            plain: OnceLock::new(),
+            guarded: OnceLock::new(),
             guard: Guard::system(),
-            proxies: Arc::new(Matcher::from_system()),
-            connect: settings.connect,
-        })
+            proxies: OnceLock::new(),
+        }
     }
 
-    /// The client for a request, or why there is none.
-    fn client_for(&self, request: &Request) -> Result<&reqwest::Client, SendError> {
+    /// The client for a request.
+    fn of(&self, request: &Request) -> Result<&reqwest::Client, SendError> {
         let url = &request.url;
-        if request.reach == Reach::Anywhere {
-            return Ok(if is_loopback(url) {
-                &self.direct
-            } else {
-                &self.client
-            });
-        }
+        let guarded = request.reach == Reach::Public;
         // An address goes to the connector without a look-up, so it is judged here.
-        if is_private_host(url) {
+        if guarded && is_private_host(url) {
             return Err(SendError {
                 kind: SendErrorKind::NotPublic,
                 message: "its host is no address of the public internet".to_owned(),
             });
         }
-        // A proxy looks names up by itself; where it may go is its own rule.
-        let uri = url.as_str().parse::<http::Uri>();
-        if uri.is_ok_and(|uri| self.proxies.intercept(&uri).is_some()) {
-            return Ok(&self.client);
-        }
-        if let Some(guarded) = self.guarded.get() {
-            return Ok(guarded);
-        }
-        let made = builder(self.connect)
-            .no_proxy()
-            .dns_resolver(Arc::new(self.guard.clone()))
-            .build()
+        let builder = reqwest::Client::builder()
+            .retry(reqwest::retry::never())
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .connect_timeout(self.settings.connect)
+            .pool_idle_timeout(IDLE_CONNECTION);
+        let (made, builder) = match (is_loopback(url), url.scheme()) {
+            // A proxy looks names up by itself; where it may go is its own rule.
+            _ if guarded && !self.has_proxy(url) => {
+                let guard = Arc::new(self.guard.clone());
+                (&self.guarded, builder.no_proxy().dns_resolver(guard))
+            }
+            (true, "http") => (&self.plain, builder.no_proxy().tls_certs_only([])),
+            (true, _) => (&self.direct, builder.no_proxy()),
+            // A proxy may itself be reached over TLS.
+            (false, _) => (&self.client, builder),
+        };
+        made.get_or_init(|| builder.build().map_err(|e| build_error(&e)))
+            .as_ref()
             .map_err(|error| SendError {
-                kind: SendErrorKind::Request,
-                message: build_error(&error).to_string(),
-            })?;
-        Ok(self.guarded.get_or_init(|| made))
+                kind: match error {
+                    ClientError::NoCertificates => SendErrorKind::Certificate,
+                    ClientError::Other(_) => SendErrorKind::Request,
+                },
+                message: error.to_string(),
+            })
     }
-}
 
-fn builder(connect: Duration) -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
-        .retry(reqwest::retry::never())
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
-        .connect_timeout(connect)
-        .pool_idle_timeout(IDLE_CONNECTION)
+    /// Whether the environment names a proxy for it.
+    fn has_proxy(&self, url: &Url) -> bool {
+        let proxies = self.proxies.get_or_init(Matcher::from_system);
+        let uri = url.as_str().parse::<http::Uri>();
+        uri.is_ok_and(|uri| proxies.intercept(&uri).is_some())
+    }
 }
 
 /// Addresses of a name.
@@ -157,20 +166,20 @@ impl Resolve for Guard {
 impl Transport for HttpClient {
     fn send(&self, request: Request) -> Boxed<'_, Result<Response, SendError>> {
         Box::pin(async move {
-            let client = self.client_for(&request)?;
+            let client = self.of(&request)?;
             let mut out = reqwest::Request::new(request.method, request.url);
             *out.headers_mut() = request.headers;
             *out.body_mut() = request.body.map(reqwest::Body::from);
             let mut answer = client
                 .execute(out)
                 .await
-                .map_err(|error| send_error(error, Stage::Headers, self.connect))?;
+                .map_err(|error| send_error(error, Stage::Headers, self.settings.connect))?;
             Ok(Response {
                 status: answer.status(),
                 headers: std::mem::take(answer.headers_mut()),
                 body: Box::new(Body {
                     answer,
-                    connect: self.connect,
+                    connect: self.settings.connect,
                 }),
             })
         })
@@ -358,7 +367,6 @@ mod tests {
         HttpClient::new(ClientSettings {
             connect: Duration::from_secs(10),
         })
-        .unwrap()
     }
 
     fn get(url: &str) -> Request {
@@ -513,8 +521,9 @@ mod tests {
     #[tokio::test]
     async fn an_unknown_host_is_named_as_such() {
         // With a proxy the proxy would be asked and not the name server.
-        let mut client = client();
-        client.client = client.direct.clone();
+        let client = client();
+        let direct = reqwest::Client::builder().no_proxy().build().unwrap();
+        client.client.set(Ok(direct)).unwrap();
         // RFC 6761 section 6.4: `.invalid` never has an address.
         let result = client.send(get("http://gleaner.invalid/?key=SECRET")).await;
         let (kind, message) = problem(result);
@@ -527,7 +536,7 @@ mod tests {
         let asked = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&asked);
         let mut client = client();
-        client.proxies = Arc::new(Matcher::builder().build());
+        client.proxies = OnceLock::from(Matcher::builder().build());
         client.guard = Guard {
             lookup: Arc::new(move |name| {
                 assert_eq!(name, "cdn.example");
@@ -616,11 +625,12 @@ mod tests {
         let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", proxy.local_addr().unwrap());
         let (mut client, asked) = rebinding(&[[127, 0, 0, 1]]);
-        client.proxies = Arc::new(Matcher::builder().http(address.clone()).build());
-        client.client = builder(Duration::from_secs(10))
+        client.proxies = OnceLock::from(Matcher::builder().http(address.clone()).build());
+        let by_proxy = reqwest::Client::builder()
             .proxy(reqwest::Proxy::http(address).unwrap())
             .build()
             .unwrap();
+        client.client = OnceLock::from(Ok(by_proxy));
         let serving = async {
             let (mut stream, _) = proxy.accept().await.unwrap();
             let mut request = [0; 4096];

@@ -121,26 +121,7 @@ impl Harvest {
             seed & 0xffff
         );
         let run = Arc::new(Run::open(plan, world, options, id, seed)?);
-        let wanted = |name: &str| {
-            run.options.streams.is_empty() || run.options.streams.iter().any(|s| s == name)
-        };
-        let mut streams = Vec::new();
-        for (at, plan) in run
-            .plan
-            .streams
-            .iter()
-            .enumerate()
-            .filter(|(_, plan)| wanted(&plan.name))
-        {
-            if let Some(Err(problem)) = Source::new(&plan.partitions, &run.names, &run.world.root)
-                .walk(&run.files)
-                .next()
-            {
-                return Err(open_failure(&plan.name, &problem));
-            }
-            streams.push((at, Targets::open(&run, plan)?));
-        }
-        targets::refuse_shared(&run, &streams)?;
+        let streams = open_streams(&run).map_err(|failure| run.secrets.scrub_failure(failure))?;
         Ok(Self {
             run,
             tally,
@@ -183,6 +164,16 @@ impl Harvest {
             run: run.id.as_str().into(),
             streams: names.clone(),
         });
+        if let Some(stream) = names.first() {
+            for secret in run.secrets.too_short() {
+                run.world.events.emit(Fact::Noticed {
+                    stream: stream.clone(),
+                    message: format!(
+                        "{secret} has fewer than four characters: it stays with its origin as any secret does, but is not looked for in messages"
+                    ),
+                });
+            }
+        }
         let mut outcomes: Vec<Result<Published, Box<Failure>>> = Vec::new();
         match RunFolder::create(&run.world.root, &run.id) {
             Err(error) => {
@@ -248,6 +239,31 @@ impl Harvest {
         );
         tally.into_summary(run.plan.name.clone(), summaries, took, exit)
     }
+}
+
+/// The streams to run, their partitions begun and their targets tried.
+fn open_streams(run: &Run) -> Result<Vec<(usize, Targets)>, Box<Failure>> {
+    let wanted = |name: &str| {
+        run.options.streams.is_empty() || run.options.streams.iter().any(|s| s == name)
+    };
+    let mut streams = Vec::new();
+    for (at, plan) in run
+        .plan
+        .streams
+        .iter()
+        .enumerate()
+        .filter(|(_, plan)| wanted(&plan.name))
+    {
+        if let Some(Err(problem)) = Source::new(&plan.partitions, &run.names, &run.world.root)
+            .walk(&run.files)
+            .next()
+        {
+            return Err(open_failure(&plan.name, &problem));
+        }
+        streams.push((at, Targets::open(run, plan)?));
+    }
+    targets::refuse_shared(run, &streams)?;
+    Ok(streams)
 }
 
 async fn run_stream(

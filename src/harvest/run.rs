@@ -1,11 +1,13 @@
 //! What all streams of a run share: the world, rendered auth, limits, budget.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use url::Url;
 
 use super::budget::Budget;
+use super::events::Events;
 use super::hosts::Hosts;
 use super::names::Names;
 use super::partitions::Files;
@@ -33,7 +35,7 @@ pub(super) struct Run {
     /// Names that templates see.
     pub(super) names: Names,
     /// For scrubbing.
-    pub(super) secrets: Secrets,
+    pub(super) secrets: Arc<Secrets>,
     /// Attached to requests of allowed origins only.
     pub(super) credentials: Credentials,
     /// Which origins are allowed.
@@ -60,16 +62,34 @@ impl Run {
     /// Renders what is the same for all streams.
     pub(super) fn open(
         plan: Plan,
-        world: World,
+        mut world: World,
         options: Options,
         id: String,
         seed: u64,
     ) -> Result<Self, Box<Failure>> {
-        let secrets = if options.offline {
+        let secrets = Arc::new(if options.offline {
             Secrets::load_or_stand_in(&plan, &world.root)?
         } else {
             Secrets::load(&plan, &world.root)?
-        };
+        });
+        // The one door of events: whatever a place that emits one forgot, no secret passes.
+        let (scrubber, outer) = (Arc::clone(&secrets), world.events);
+        world.events = Events::new(world.clock, move |event| {
+            outer.forward(scrubber.scrub_event(event).as_ref().unwrap_or(event));
+        });
+        let scrubber = Arc::clone(&secrets);
+        Self::render(plan, world, options, id, seed, secrets)
+            .map_err(|failure| scrubber.scrub_failure(failure))
+    }
+
+    fn render(
+        plan: Plan,
+        world: World,
+        options: Options,
+        id: String,
+        seed: u64,
+        secrets: Arc<Secrets>,
+    ) -> Result<Self, Box<Failure>> {
         let names = Names::new(&plan, &secrets, world.clock.calendar())
             .map_err(|e| unrendered("source.contact", &e))?;
         let base = base_url(&plan.source.url, &names)?;
