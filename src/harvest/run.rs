@@ -249,10 +249,15 @@ fn base_url(template: &Template, names: &Names) -> Result<Url, Box<Failure>> {
     let text = template
         .text(&names.request(&[]))
         .map_err(|e| unrendered("source.url", &e))?;
+    // Before an `@` may stand a user name and a password.
+    let shown = match text.rsplit_once('@') {
+        None => text.clone(),
+        Some((_, host)) => format!("…@{host}"),
+    };
     let wrong = |why: String| {
         Box::new(Failure {
             exit: Exit::Usage,
-            message: format!("`source.url` renders to {text:?}, {why}"),
+            message: format!("`source.url` renders to {shown:?}, {why}"),
             causes: Vec::new(),
             hint: Some("it must read like https://api.example.org/v1".to_owned()),
         })

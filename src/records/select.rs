@@ -18,6 +18,10 @@ use super::wanted::{Node, Wanted};
 use crate::json::{self, valid};
 use crate::plan::path::Path;
 
+/// Most levels that a page may nest (RFC 8259 section 9 lets a reader set a limit; this is
+/// `serde_json`'s): who reads the files may well go one call deeper a level.
+const DEEPEST: u32 = 128;
+
 /// What to take out of every page of a stream; made once.
 #[derive(Debug)]
 pub struct Selector {
@@ -81,6 +85,9 @@ impl Selector {
             };
             found = self.nothing_yet(text);
             found.take(&self.wanted, self.wanted.root(), whole.get());
+        }
+        if let Some(at) = valid::deeper_than(text, DEEPEST) {
+            return Err(problem::too_deep(text, at, DEEPEST));
         }
         if found.reopen {
             found.page.lines.clear();

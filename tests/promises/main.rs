@@ -18,4 +18,6 @@ mod real_limits;
 mod retries;
 mod scene;
 mod secrets;
+mod security;
+mod security_data;
 mod shipped;
