@@ -587,11 +587,11 @@ mod tests {
             "{message}"
         );
         // Nobody knocked: the next visitor is the one sent here now.
-        let _knock = tokio::net::TcpStream::connect(own.local_addr().unwrap())
+        let knock = tokio::net::TcpStream::connect(own.local_addr().unwrap())
             .await
             .unwrap();
         let (mut first, _) = own.accept().await.unwrap();
-        drop(_knock);
+        drop(knock);
         assert_eq!(first.read(&mut [0; 8]).await.unwrap(), 0);
     }
 

@@ -37,43 +37,46 @@ pub fn is_public(address: IpAddr) -> bool {
     }
 }
 
+/// Networks that are not public, with the length of their prefix.
+const NOT_PUBLIC: [([u8; 4], u32); 15] = [
+    ([0, 0, 0, 0], 8),       // this network, RFC 791
+    ([10, 0, 0, 0], 8),      // private use, RFC 1918
+    ([100, 64, 0, 0], 10),   // shared by customers of a provider, RFC 6598
+    ([127, 0, 0, 0], 8),     // loopback, RFC 1122
+    ([169, 254, 0, 0], 16),  // link-local, RFC 3927: metadata of clouds
+    ([172, 16, 0, 0], 12),   // private use, RFC 1918
+    ([192, 0, 0, 0], 24),    // protocols, RFC 6890
+    ([192, 0, 2, 0], 24),    // documentation, RFC 5737
+    ([192, 88, 99, 0], 24),  // relays of 6to4, RFC 7526
+    ([192, 168, 0, 0], 16),  // private use, RFC 1918
+    ([198, 18, 0, 0], 15),   // benchmarks, RFC 2544
+    ([198, 51, 100, 0], 24), // documentation, RFC 5737
+    ([203, 0, 113, 0], 24),  // documentation, RFC 5737
+    ([224, 0, 0, 0], 4),     // multicast, RFC 5771
+    ([240, 0, 0, 0], 4),     // reserved, RFC 1112, and broadcast
+];
+
 fn is_public_v4(address: Ipv4Addr) -> bool {
-    let [a, b, c, _] = address.octets();
-    !matches!(
-        (a, b, c),
-        // This network (RFC 791), loopback (RFC 1122), private use (RFC 1918).
-        (0 | 10 | 127, ..)
-            | (172, 16..=31, _)
-            | (192, 168, _)
-            // Shared by providers (RFC 6598), link-local (RFC 3927).
-            | (100, 64..=127, _)
-            | (169, 254, _)
-            // Protocols (RFC 6890), documentation (RFC 5737), 6to4 relays (RFC 7526), benchmarks (RFC 2544).
-            | (192, 0, 0 | 2)
-            | (198, 51, 100)
-            | (203, 0, 113)
-            | (192, 88, 99)
-            | (198, 18 | 19, _)
-            // Multicast (RFC 5771), reserved and broadcast (RFC 1112, RFC 8190).
-            | (224.., ..)
-    )
+    !NOT_PUBLIC.iter().any(|(network, length)| {
+        let differs = address.to_bits() ^ Ipv4Addr::from(*network).to_bits();
+        differs >> (u32::BITS - length) == 0
+    })
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
-    let [a, b, c, d, e, f, g, h] = address.segments();
-    let inner = |high: u16, low: u16| {
-        is_public_v4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
-    };
-    match (a, b) {
-        // IPv4 in another coat: mapped (RFC 4291 section 2.5.5.2), translated (RFC 6052), 6to4 (RFC 3056).
-        (0, 0) if (c, d, e, f) == (0, 0, 0, 0xffff) => inner(g, h),
-        (0x64, 0xff9b) if (c, d, e, f) == (0, 0, 0, 0) => inner(g, h),
-        (0x2002, _) => inner(b, c),
+    match address.segments() {
+        // IPv4 in another coat: mapped (RFC 4291 section 2.5.5.2), translated (RFC 6052), 6to4
+        // (RFC 3056).
+        [0, 0, 0, 0, 0, 0xffff, high, low]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x2002, high, low, ..] => {
+            is_public_v4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
+        }
         // Protocols, Teredo among them (RFC 2928, RFC 4380), documentation (RFC 3849, RFC 9637).
-        (0x2001, 0..=0x1ff | 0xdb8) | (0x3fff, 0..=0xfff) => false,
+        [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => false,
         // All else that is public is global unicast (RFC 4291 section 2.4); that leaves out
         // loopback, link-local (fe80::/10), unique local (fc00::/7, RFC 4193) and multicast.
-        _ => a >> 13 == 0b001,
+        [first, ..] => first >> 13 == 0b001,
     }
 }
 

@@ -49,6 +49,7 @@ impl fmt::Debug for Request {
             .field("path", &self.url.path())
             .field("headers", &self.headers)
             .field("body", &self.body.as_ref().map(Bytes::len))
+            .field("reach", &self.reach)
             .finish()
     }
 }
