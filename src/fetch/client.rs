@@ -580,19 +580,16 @@ mod tests {
             "judged and used: one look-up"
         );
 
-        let (kind, message) = problem(client.send(guarded(&url)).await);
+        let sent = tokio::select! {
+            sent = client.send(guarded(&url)) => sent,
+            _ = own.accept() => panic!("the machine's own port was reached"),
+        };
+        let (kind, message) = problem(sent);
         assert_eq!(kind, SendErrorKind::NotPublic);
         assert!(
             message.contains("cdn.example leads to 127.0.0.1"),
             "{message}"
         );
-        // Nobody knocked: the next visitor is the one sent here now.
-        let knock = tokio::net::TcpStream::connect(own.local_addr().unwrap())
-            .await
-            .unwrap();
-        let (mut first, _) = own.accept().await.unwrap();
-        drop(knock);
-        assert_eq!(first.read(&mut [0; 8]).await.unwrap(), 0);
     }
 
     #[tokio::test]
