@@ -276,7 +276,7 @@ mod tests {
         for (text, place) in [
             ("[[1],[2]]", None),
             ("[[[1]]]", Some(2)),
-            (r#"[{"a[[[\"[":[]}]"#, Some(13)),
+            (r#"[{"a[[[\"[":[]}]"#, Some(12)),
             (r#"["[[[","]]",[]]"#, None),
         ] {
             assert_eq!(deeper_than(text, 2), place, "{text}");
