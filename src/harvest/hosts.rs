@@ -188,15 +188,14 @@ impl Stream {
                 }
             })?;
             let asked_at = run.world.clock.now();
-            let permit = self.permit(needs).await?;
+            let permit = self.permit(needs, place).await?;
             *in_line += run.world.clock.now().saturating_duration_since(asked_at);
             // After a pause, limits let out no crowd by themselves; without any, those that were in
             // the line for a slot must stand in line again.
             if pass.holds(run.plan.source.limits.is_empty()) {
                 return Ok((pass, permit));
             }
-            // Nothing was sent: it returns as early as a permit can.
-            permit.answered(Vec::new());
+            permit.unsent();
         }
     }
 }

@@ -24,6 +24,7 @@ mod run;
 mod spread;
 mod stream;
 mod targets;
+mod told;
 mod trouble;
 mod turn;
 mod verdict;
@@ -37,6 +38,7 @@ use crate::event::{Fact, Name};
 use crate::failure::{Exit, Failure};
 use crate::fetch::transport::SharedTransport;
 use crate::plan::Plan;
+use crate::plan::limit::LimitPlan;
 use crate::store::folder::RunFolder;
 use crate::store::part::Part;
 
@@ -220,12 +222,26 @@ impl Harvest {
             }
             summaries.push(summary);
         }
+        let is_bound = tally
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .is_bound();
+        // A search for a limit keeps no window that a margin would be added to.
+        let is_declared = !run.plan.source.limits.iter().any(LimitPlan::is_auto);
+        if is_bound && is_declared {
+            let margin = run.limits.margin();
+            run.world.events.emit(Fact::MarginUsed { margin });
+        }
         if let Some(learned) = run.limits.learned() {
             run.world.events.emit(Fact::LimitsLearned {
                 limit: learned.limit.into(),
                 concurrency: learned.concurrency,
                 refusals: learned.refusals,
             });
+        }
+        let values = run.ignored_signals();
+        if values > 0 {
+            run.world.events.emit(Fact::SignalsIgnored { values });
         }
         run.world.events.emit(Fact::RunFinished {
             complete: exit == Exit::Complete,

@@ -16,7 +16,7 @@ use super::{Options, World};
 use crate::failure::{Exit, Failure};
 use crate::fetch::credentials::{CredentialProblem, Credentials};
 use crate::fetch::origin::Policy;
-use crate::limits::{Book, BookProblem, Limits};
+use crate::limits::{Asker, Book, BookProblem, Disagreement, Limits, Scrub};
 use crate::plan::language::{LanguageProblem, Template};
 use crate::plan::limit::{LimitPlan, LimitWhen};
 use crate::plan::{AuthPlan, Plan};
@@ -54,6 +54,9 @@ pub(super) struct Run {
     pub(super) files: Files,
     /// Seeds the jitter of retries.
     pub(super) seed: u64,
+    /// The limits that count: those `limits` was made from, in that order.
+    pub(super) counted: Vec<LimitPlan>,
+    ignored_signals: AtomicU64,
     waits: AtomicU64,
     reached: AtomicBool,
 }
@@ -138,10 +141,18 @@ impl Run {
         })?;
         let slots = plan.source.concurrency.get();
         let limits = match &options.limits {
-            Some(folder) if !counted.iter().all(LimitPlan::is_auto) => {
-                let book = Book::open(folder).map_err(|problem| no_book(&problem))?;
-                let identity = credentials.identity();
-                Limits::booked(world.clock, &base, &counted, slots, book, identity)
+            // What is never sent is not entered anywhere.
+            Some(folder) if !options.offline && !counted.iter().all(LimitPlan::is_auto) => {
+                let mut book = Book::open(folder).map_err(|problem| no_book(&problem))?;
+                let joined = book.join(&plan.name, &counted);
+                joined.map_err(|problem| disagreement(&problem))?;
+                let known = secrets.clone();
+                let asker = Asker {
+                    pipeline: plan.name.clone(),
+                    credential: credentials.identity(),
+                    scrub: Scrub::new(move |text| known.scrub(text)),
+                };
+                Limits::booked(world.clock, &base, &counted, slots, book, asker)
             }
             _ => Limits::new(world.clock, &base, &counted, slots),
         };
@@ -163,6 +174,8 @@ impl Run {
             budget: Budget::default(),
             files: Files::default(),
             seed,
+            counted,
+            ignored_signals: AtomicU64::new(0),
             waits: AtomicU64::new(0),
             reached: AtomicBool::new(false),
         })
@@ -188,6 +201,17 @@ impl Run {
     /// A number for the next wait.
     pub(super) fn wait_id(&self) -> u64 {
         self.waits.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// So many values of an answer say nothing of limits, though they should.
+    pub(super) fn ignore_signals(&self, values: u32) {
+        self.ignored_signals
+            .fetch_add(values.into(), Ordering::Relaxed);
+    }
+
+    /// How many there were.
+    pub(super) fn ignored_signals(&self) -> u64 {
+        self.ignored_signals.load(Ordering::Relaxed)
     }
 
     /// The source answered once: its name and address are right.
@@ -223,7 +247,20 @@ async fn stopped(stop: &mut tokio::sync::watch::Receiver<bool>) {
     }
 }
 
-fn no_book(problem: &BookProblem) -> Box<Failure> {
+fn disagreement(problem: &Disagreement) -> Box<Failure> {
+    Box::new(Failure {
+        exit: Exit::Invalid,
+        message: problem.to_string(),
+        causes: Vec::new(),
+        hint: Some(
+            "pipelines that share a limit declare the same; correct one of them, or give it another name"
+                .to_owned(),
+        ),
+    })
+}
+
+/// The book of limits cannot be used.
+pub(super) fn no_book(problem: &BookProblem) -> Box<Failure> {
     Box::new(Failure {
         exit: Exit::Disk,
         message: problem.to_string(),

@@ -25,8 +25,12 @@ pub struct Summary {
     pub retries: BTreeMap<FailureClass, u64>,
     /// Time all requests together waited, by limit or pause.
     pub waited: BTreeMap<Name, Duration>,
+    /// J, the margin for the network's jitter; only where a limit held requests up.
+    pub margin: Option<Duration>,
     /// What `limits: auto` came to.
     pub learned: Option<LearnedLimits>,
+    /// Values that answers gave of limits and that made no sense.
+    pub ignored_signals: u64,
     /// From open to end.
     pub took: Duration,
     /// The exit code.
@@ -99,7 +103,10 @@ pub struct Tally {
     requests: u64,
     retries: BTreeMap<FailureClass, u64>,
     waited: BTreeMap<Name, Duration>,
+    is_bound: bool,
+    margin: Option<Duration>,
     learned: Option<LearnedLimits>,
+    ignored_signals: u64,
 }
 
 #[derive(Debug, Default)]
@@ -129,6 +136,7 @@ impl Tally {
             Fact::RequestSent { .. } => self.requests += 1,
             Fact::AttemptFailed { class, .. } => *self.retries.entry(*class).or_default() += 1,
             Fact::WaitEnded { why, took, .. } => {
+                self.is_bound |= matches!(why, Wait::Limit { .. });
                 let name = match why {
                     // Not every budget of a limit that has thousands is worth a name.
                     Wait::Limit { limit, scope } if self.waited.len() < MOST_WAITS => {
@@ -141,6 +149,7 @@ impl Tally {
                 };
                 *self.waited.entry(name).or_default() += *took;
             }
+            Fact::MarginUsed { margin } => self.margin = Some(*margin),
             Fact::LimitsLearned {
                 limit,
                 concurrency,
@@ -152,8 +161,14 @@ impl Tally {
                     refusals: *refusals,
                 });
             }
+            Fact::SignalsIgnored { values } => self.ignored_signals += values,
             _ => {}
         }
+    }
+
+    /// Whether a limit has held requests up.
+    pub fn is_bound(&self) -> bool {
+        self.is_bound
     }
 
     fn of(&mut self, stream: &Name) -> &mut Counts {
@@ -181,7 +196,9 @@ impl Tally {
             requests: self.requests,
             retries: self.retries,
             waited: self.waited,
+            margin: self.margin,
             learned: self.learned,
+            ignored_signals: self.ignored_signals,
             took,
             exit,
         }

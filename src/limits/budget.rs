@@ -5,11 +5,13 @@
 //! trip shows that the request was not held up by more than J; abandoned, at `abandoned + W + J`.
 //! Two users of one permit then arrive at least W apart. `strict` uses receipts only.
 
+use self::told::Told;
 use super::calendar::Period;
 use super::cell::Pace;
 use super::jitter::Jitter;
 use super::log::{Answer, Log};
 use super::moment::{Moment, Now};
+use super::queue::Queue;
 use super::rule::{Kind, Rule};
 use crate::event::{Name, Wait};
 
@@ -29,8 +31,18 @@ pub(super) struct Budget {
     /// The state of its pace.
     tat: Moment,
     period: Option<Period>,
+    /// What the API says is left, while that is less than we would use (or is trusted).
+    told: Option<Told>,
     pause: Option<(Moment, Name)>,
+    /// The processes that wait for it.
+    queue: Queue,
+    /// So many may be out since the last pause: one, and one more with every answer; 0 is any
+    /// number.
+    opening: u64,
 }
+
+/// As many out since a pause are no crowd any more, however wide the run.
+const OPEN: u64 = 64;
 
 /// An unanswered request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,20 +80,40 @@ impl Budget {
         if let Some((until, told)) = self.pause.as_ref().filter(|(until, _)| *until > now.at) {
             return Err(Held {
                 until: Answer::NotBefore(*until),
-                why: Wait::Pause { told: told.clone() },
+                why: Wait::Pause {
+                    told: told.clone(),
+                    scope: None,
+                },
+            });
+        }
+        if self.opening > 0 && self.out_since_pause() >= self.opening {
+            return Err(Held {
+                until: Answer::Unknown(now.at),
+                why: rule.wait.clone(),
             });
         }
         let mut staged = Staged {
             tat: self.tat,
             charged: false,
         };
+        let told = self.told(now.at, amount);
+        let trusted = rule.trust && self.told.is_some();
+        let counted = |ours: Answer| {
+            if trusted { told } else { ours.or_later(told) }
+        };
         let log = |budget: &mut Self| {
             let (out, window) = (budget.out_sum, rule.window);
-            budget.log.ask(now.at, rule.capacity, window, out, amount)
+            counted(budget.log.ask(now.at, rule.capacity, window, out, amount))
         };
         let answer = match &rule.kind {
             Kind::Slots if self.out_sum.saturating_add(amount) <= rule.capacity => Answer::Now,
             Kind::Slots => Answer::Unknown(now.at),
+            Kind::Flight => {
+                let before = self.queue.before(self.me, now.at).saturating_mul(CALL);
+                let out = self.out_sum.saturating_add(before);
+                self.log
+                    .ask(now.at, rule.capacity, rule.window, out, amount)
+            }
             Kind::Window(pace) => {
                 log(self).or_later(self.spaced(rule, *pace, now, amount, &mut staged))
             }
@@ -89,7 +121,7 @@ impl Budget {
                 let out = self.out_sum;
                 let guard = jitter.abandoned();
                 let period = Period::at(&mut self.period, *unit, zone, now, guard, out);
-                let answer = period.ask(rule.capacity, amount, guard);
+                let answer = counted(period.ask(rule.capacity, amount, guard));
                 answer.or_later(self.spaced(rule, *pace, now, amount, &mut staged))
             }
             Kind::Bucket => {
@@ -168,6 +200,7 @@ impl Budget {
     /// A request goes, as staged by the [`Budget::ask`] just before.
     pub(super) fn take(&mut self, rule: &Rule, now: Now, amount: u64, staged: Staged) {
         self.tat = staged.tat;
+        self.queue.served(self.me);
         self.out_sum = self.out_sum.saturating_add(amount);
         self.out.push(Out {
             holder: self.me,
@@ -178,6 +211,13 @@ impl Budget {
         if let (Kind::Calendar(..), Some(period)) = (&rule.kind, &mut self.period) {
             period.take(amount);
         }
+    }
+
+    /// Those that were sent before it and are still out must not hold up the others.
+    fn out_since_pause(&self) -> u64 {
+        let ended = self.pause.as_ref().map_or(Moment(0), |(until, _)| *until);
+        let since = self.out.iter().filter(|out| out.sent >= ended);
+        since.count() as u64
     }
 
     fn is_back(&mut self, sent: Moment, amount: u64) -> bool {
@@ -200,13 +240,17 @@ impl Budget {
         jitter: &Jitter,
     ) {
         let charged = self.is_back(sent, reserved);
+        let ended = self.pause.as_ref().map_or(Moment(0), |(until, _)| *until);
+        if self.opening > 0 && sent >= ended {
+            self.opening = (self.opening + 1) % OPEN;
+        }
         let on_time = !rule.strict && jitter.on_time(received.since(sent));
         let mut back = received.plus(rule.window);
         if on_time {
             back = back.min(sent.plus(rule.window).plus(jitter.margin()));
         }
         match &rule.kind {
-            Kind::Slots => {}
+            Kind::Slots | Kind::Flight => {}
             Kind::Window(pace) => {
                 self.log
                     .comes_back(back, actual, rule.capacity, rule.window);
@@ -262,11 +306,40 @@ impl Budget {
         self.gone(rule, now, amount, jitter);
     }
 
+    /// The request of the permit that was taken at `taken` was never sent: it costs nothing.
+    pub(super) fn unsent(&mut self, rule: &Rule, taken: Moment, now: Moment, amount: u64) {
+        let charged = self.is_back(taken, amount);
+        if let (Kind::Calendar(..), Some(period)) = (&rule.kind, &mut self.period) {
+            period.settle((amount, 0));
+        }
+        // A pause has used up the pace since, so that those who wait for its end go one by one.
+        let is_paused = self.pause.as_ref().is_some_and(|(until, _)| *until > now);
+        if !charged || is_paused {
+            return;
+        }
+        let pace = match &rule.kind {
+            Kind::Window(pace) | Kind::Calendar(_, _, pace) => *pace,
+            Kind::Bucket => Some(rule.bucket(0).0),
+            // No more than was charged, whatever the margin was then.
+            Kind::Counter => Some(rule.counter(0)),
+            Kind::Slots | Kind::Flight => None,
+        };
+        if let Some(pace) = pace {
+            self.tat = pace.refund(self.tat, rule.in_cells(amount));
+        }
+    }
+
     /// What was sent and never answered may arrive until a margin from now.
     fn gone(&mut self, rule: &Rule, now: Moment, amount: u64, jitter: &Jitter) {
         let gone = now.plus(jitter.abandoned());
+        self.unsaid(amount);
         match &rule.kind {
             Kind::Slots => {}
+            // The server may be busy with it for a while more.
+            Kind::Flight => {
+                self.log
+                    .comes_back(gone, amount, rule.capacity, rule.window);
+            }
             Kind::Window(_) => {
                 let back = gone.plus(rule.window);
                 self.log
@@ -291,6 +364,12 @@ impl Budget {
         }
     }
 
+    /// So many of our requests wait for it, the first of them until `until` if that is known. Gives
+    /// whether that is news to others.
+    pub(super) fn waits(&mut self, now: Moment, until: Option<Moment>, count: u64) -> bool {
+        self.queue.waits(self.me, now, until, count)
+    }
+
     /// Others who hold permits.
     pub(super) fn others(&self) -> impl Iterator<Item = u64> {
         let me = self.me;
@@ -312,13 +391,15 @@ impl Budget {
     }
 
     /// Holds everything until `until`, unless it is held longer already. The pause uses up what
-    /// the spacing would allow at once, so that those who waited go one by one.
+    /// the spacing would allow at once, and one goes first, then more with each answer: those who
+    /// waited come in no crowd.
     pub(super) fn pause(&mut self, rule: &Rule, now: Moment, until: Moment, told: &Name) {
         let held_until = self.pause.as_ref().map_or(now, |(until, _)| *until);
         if until <= held_until.max(now) {
             return;
         }
         self.pause = Some((until, told.clone()));
+        self.opening = 1;
         match &rule.kind {
             Kind::Window(Some(pace)) | Kind::Calendar(_, _, Some(pace)) => {
                 self.tat = pace.drained(self.tat, until);
@@ -336,6 +417,7 @@ impl Budget {
         self.out.is_empty()
             && self.log.is_empty(now)
             && self.tat <= now
+            && self.told.as_ref().is_none_or(|told| told.until <= now)
             && self.pause.as_ref().is_none_or(|(until, _)| *until <= now)
             && self
                 .period
@@ -344,7 +426,11 @@ impl Budget {
     }
 }
 
+pub(super) mod look;
 mod stored;
+mod told;
+
+pub(super) use self::told::{Exchange, Heard};
 
 #[cfg(test)]
 mod tests;

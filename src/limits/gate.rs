@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use super::budget::Held;
+use super::budget::{Heard, Held};
 use super::jitter::Jitter;
 use super::library::{Entry, Fact, Library};
 use super::log::Answer;
@@ -50,6 +50,8 @@ pub(super) struct Gate {
 struct Head {
     ticket: u64,
     needs: Needs,
+    /// How many stand in its line, itself included.
+    line: u64,
     /// What it has waited for.
     claims: Vec<Key>,
     /// What it waits for now, and until when if that is known.
@@ -66,6 +68,16 @@ pub(super) struct Refusal {
     pub(super) is_shared: bool,
     /// Only because others were at a file that very moment.
     pub(super) is_busy: bool,
+}
+
+/// What an answer means to one budget.
+#[derive(Debug, Clone)]
+pub(super) struct Share {
+    pub(super) key: Key,
+    pub(super) reserved: u64,
+    pub(super) actual: u64,
+    /// What the API says of it.
+    pub(super) heard: Option<Heard>,
 }
 
 impl Gate {
@@ -102,6 +114,7 @@ impl Gate {
         let head = Head {
             ticket,
             needs: needs.clone(),
+            line: 1,
             claims: Vec::new(),
             binding: None,
             wake: Arc::clone(&wake),
@@ -117,10 +130,12 @@ impl Gate {
     }
 
     /// Takes all that a head needs; or takes nothing and says what binds, which is what ends last.
-    pub(super) fn take(&mut self, ticket: u64, now: Now) -> Result<(), Refusal> {
+    /// So many stand in its `line`, itself included.
+    pub(super) fn take(&mut self, ticket: u64, line: u64, now: Now) -> Result<(), Refusal> {
         let Some(at) = self.heads.iter().position(|head| head.ticket == ticket) else {
             return Ok(());
         };
+        self.heads[at].line = line;
         let needs = self.heads[at].needs.clone();
         for (i, (key, _)) in needs.parts.iter().enumerate() {
             if !self.begin(key, now) {
@@ -190,7 +205,16 @@ impl Gate {
             if !asker.claims.contains(&key) {
                 asker.claims.push(Arc::clone(&key));
             }
-            asker.binding = Some((key, until));
+            asker.binding = Some((Arc::clone(&key), until));
+        }
+        let waits = |head: &&Head| {
+            head.binding
+                .as_ref()
+                .is_some_and(|(bound, _)| *bound == key)
+        };
+        let count = self.heads.iter().filter(waits).map(|head| head.line).sum();
+        if let Some(entry) = self.budgets.get_mut(&key) {
+            entry.waits(now.at, until, count);
         }
         Err(Refusal {
             why,
@@ -231,21 +255,16 @@ impl Gate {
     }
 
     /// The answer to a request was received, and each budget hears what it cost.
-    pub(super) fn answered(
-        &mut self,
-        parts: &[(Key, u64, u64)],
-        sent: Moment,
-        received: Moment,
-        now: Now,
-    ) {
-        for &(ref key, reserved, actual) in parts {
+    pub(super) fn answered(&mut self, parts: &[Share], sent: Moment, received: Moment, now: Now) {
+        for part in parts {
             let fact = Fact::Answered {
                 sent,
                 received,
-                reserved,
-                actual,
+                reserved: part.reserved,
+                actual: part.actual,
+                heard: part.heard,
             };
-            self.happened(key, fact, now);
+            self.happened(&part.key, fact, now);
         }
         self.jitter.learn(received.since(sent));
         self.sweep(now.at);
@@ -261,10 +280,31 @@ impl Gate {
         self.wake(now.at);
     }
 
+    /// A permit that was taken at `taken` comes back: nothing was sent.
+    pub(super) fn unsent(&mut self, needs: &Needs, taken: Moment, now: Now) {
+        for &(ref key, amount) in &needs.parts {
+            let at = now.at;
+            self.happened(key, Fact::Unsent { taken, at, amount }, now);
+        }
+        self.wake(now.at);
+    }
+
     /// Holds every request that needs a limit of `needs`, or all where there are no limits.
     pub(super) fn pause(&mut self, needs: &Needs, now: Now, until: Moment, told: &Name) {
         let limits = usize::from(needs.parts.len() > 1);
-        for (key, _) in &needs.parts[limits..] {
+        let keys = needs.parts[limits..].iter().map(|(key, _)| key);
+        self.pause_all(keys, now, until, told);
+    }
+
+    /// Holds every request that needs one of these.
+    pub(super) fn pause_all<'a>(
+        &mut self,
+        keys: impl Iterator<Item = &'a Key>,
+        now: Now,
+        until: Moment,
+        told: &Name,
+    ) {
+        for key in keys {
             let (at, told) = (now.at, told.clone());
             self.happened(key, Fact::Paused { at, until, told }, now);
         }

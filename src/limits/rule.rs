@@ -26,6 +26,13 @@ pub(super) struct Rule {
     pub(super) wait: Wait,
     /// What is counted, if not calls.
     pub(super) unit: Option<Name>,
+    /// What the API grants: of a bucket its size, else what a window allows, the reserve
+    /// included; 0 where nobody has declared that.
+    pub(super) declared: u64,
+    /// Whether what the API says of it counts where it is more.
+    pub(super) trust: bool,
+    /// Whether the file says where what is left is told: no header is taken for that.
+    pub(super) explicit: bool,
     /// The most in any window.
     pub(super) capacity: u64,
     /// The window's length.
@@ -43,8 +50,11 @@ pub(super) struct Rule {
 /// How a limit is kept.
 #[derive(Debug, Clone)]
 pub(super) enum Kind {
-    /// Requests in flight: comes back with the answer.
+    /// Requests in flight of one process: comes back with the answer.
     Slots,
+    /// Requests in flight of all processes: comes back with the answer, in order of arrival among
+    /// those who wait.
+    Flight,
     /// The log of permits, spaced or not.
     Window(Option<Pace>),
     /// A bucket, of which the capacity is the size.
@@ -62,6 +72,9 @@ impl Rule {
         Self {
             wait: Wait::Concurrency,
             unit: None,
+            declared: 0,
+            trust: false,
+            explicit: false,
             capacity: most.saturating_mul(CALL),
             window: 0,
             strict: false,
@@ -80,6 +93,9 @@ impl Rule {
                 scope: None,
             },
             unit: None,
+            declared: 0,
+            trust: false,
+            explicit: false,
             // Only the pace holds anything.
             capacity: u64::MAX / 4,
             window: SECOND,
@@ -98,7 +114,12 @@ impl Rule {
         let per_window = kept * CALL;
         let cell = cell_amount(per_window, window, plan.unit.is_some());
         let per_pace = (per_window / cell).max(1);
+        let trust = plan.signals.trust;
         let usual = || {
+            // The pace of a number that may be too small would hold back what is really there.
+            if trust && plan.spacing == Spacing::Usual {
+                return None;
+            }
             let burst = burst(plan.spacing, per_pace, CALL.div_ceil(cell), window);
             // A log of N lets through nothing that a cell of burst N would hold back.
             (burst < per_pace).then(|| Pace::new(per_pace, window, burst))
@@ -109,6 +130,7 @@ impl Rule {
             Counting::Calendar(unit, zone) => {
                 (Kind::Calendar(*unit, zone.clone(), usual()), per_window)
             }
+            Counting::InFlight => (Kind::Flight, per_window),
             Counting::Auto => return Self::paced(window),
             Counting::Bucket(size) => {
                 // The reserve is a share of the bucket too.
@@ -122,12 +144,23 @@ impl Rule {
                 scope: None,
             },
             unit: plan.unit.as_deref().map(Into::into),
+            declared: plan.granted().saturating_mul(CALL),
+            trust,
+            explicit: plan.signals.left.is_some(),
             capacity,
             window,
             strict: plan.strict,
             kind,
             cell,
             cells: per_pace,
+        }
+    }
+
+    /// The limit as written; nothing for the slots.
+    pub(super) fn name(&self) -> Name {
+        match &self.wait {
+            Wait::Limit { limit, .. } => limit.clone(),
+            _ => Name::default(),
         }
     }
 
@@ -142,6 +175,11 @@ impl Rule {
     /// An amount in cells, rounded up.
     pub(super) fn in_cells(&self, amount: u64) -> u64 {
         amount.div_ceil(self.cell)
+    }
+
+    /// The amount of so many cells.
+    pub(super) fn of_cells(&self, cells: u64) -> u64 {
+        cells.saturating_mul(self.cell)
     }
 
     /// The pace of a bucket whose size is reduced by what `margin` of delays may add, and whether

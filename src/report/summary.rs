@@ -45,6 +45,20 @@ pub fn draw(summary: &Summary) -> String {
             waits.join(", ")
         );
     }
+    if let Some(margin) = summary.margin {
+        let _ = writeln!(
+            out,
+            "  margin    {} for the network's jitter, at the limits",
+            duration(margin)
+        );
+    }
+    if summary.ignored_signals > 0 {
+        let _ = writeln!(
+            out,
+            "  signals   {} about limits in answers made no sense; ignored",
+            plural(summary.ignored_signals, "value")
+        );
+    }
     if let Some(learned) = &summary.learned {
         out.push_str(&found(learned));
     }
@@ -209,7 +223,9 @@ mod tests {
                 ("429 with Retry-After: 2".into(), Duration::from_secs(2)),
             ]
             .into(),
+            margin: Some(Duration::from_millis(20)),
             learned: None,
+            ignored_signals: 0,
             took: Duration::from_millis(24_300),
             exit: Exit::Complete,
         };
@@ -220,6 +236,7 @@ mod tests {
           events    12,397    124  data/demo/events.csv (1.2 MB), 3 repeats dropped
           requests  1,204 (5 failed attempts: 3 transient, 2 throttled)
           waited    2min 5s for 50/s, 2s for 429 with Retry-After: 2 (all requests together)
+          margin    20ms for the network's jitter, at the limits
         ");
     }
 
@@ -261,7 +278,9 @@ mod tests {
             requests: 125,
             retries: [(FailureClass::Fatal, 1)].into(),
             waited: [].into(),
+            margin: None,
             learned: None,
+            ignored_signals: 0,
             took: Duration::from_secs(3),
             exit: Exit::Failed,
         };

@@ -21,3 +21,5 @@ mod secrets;
 mod security;
 mod security_data;
 mod shipped;
+mod signals;
+mod way;

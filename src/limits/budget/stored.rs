@@ -2,16 +2,24 @@
 
 use jiff::Timestamp;
 
+use super::told::Told;
 use super::{Budget, Out};
 use crate::event::Name;
 use crate::limits::calendar::Period;
 use crate::limits::jitter::Jitter;
 use crate::limits::log::Log;
 use crate::limits::moment::{Moment, Now};
+use crate::limits::queue::{Queue, Waiting};
 use crate::limits::rule::{Kind, Rule};
 
 /// The longest window that counts as full when nothing better is known.
 const SHORT: u64 = 3600 * 1_000_000_000;
+
+/// Why a long quota is held after its book was unreadable.
+const UNREADABLE: &str = "its book was unreadable; it counts as used up for an hour";
+
+/// Begins those who wait.
+const QUEUE: u64 = u64::from_le_bytes(*b"waiting1");
 
 /// Most bytes of what a server said that are kept.
 const TOLD: usize = 200;
@@ -32,7 +40,8 @@ impl Budget {
             return budget;
         }
         match &rule.kind {
-            Kind::Slots => {}
+            // Nobody's requests outlive the machine's start.
+            Kind::Slots | Kind::Flight => {}
             Kind::Window(_) | Kind::Counter => {
                 let back = from.plus(rule.window);
                 budget
@@ -50,6 +59,17 @@ impl Budget {
         budget
     }
 
+    /// A budget whose book was unreadable: used up for its window, but for an hour at the most. What
+    /// was used of a longer quota is not known any more: to stand still for a month would be worse
+    /// than to be refused, and the user is told.
+    pub(in crate::limits) fn damaged(me: u64, rule: &Rule, now: Now) -> Self {
+        let mut budget = Self::full(me, rule, now, now.at);
+        if rule.window > SHORT {
+            budget.pause = Some((now.at.plus(SHORT), UNREADABLE.into()));
+        }
+        budget
+    }
+
     /// The budget as bytes.
     pub(in crate::limits) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(512);
@@ -62,6 +82,7 @@ impl Budget {
             put(out.amount);
             put(u64::from(out.charged));
         }
+        put(self.log.forgotten().0);
         put(self.log.entries().count() as u64);
         for (at, amount) in self.log.entries() {
             put(at.0);
@@ -74,13 +95,31 @@ impl Budget {
             put(period.used);
             put(period.both);
         }
+        put(u64::from(self.told.is_some()));
+        if let Some(told) = &self.told {
+            put(told.left);
+            put(told.until.0);
+            put(told.guard);
+            put(told.seen.0);
+        }
         let (until, told) = match &self.pause {
             Some((until, told)) => (until.0, &told[..told.floor_char_boundary(TOLD)]),
             None => (0, ""),
         };
+        put(self.opening);
         put(until);
         put(told.len() as u64);
         bytes.extend_from_slice(told.as_bytes());
+        // Added later: what came before reads no further, and what is not there is empty.
+        let mut put = |value: u64| bytes.extend_from_slice(&value.to_le_bytes());
+        put(QUEUE);
+        put(self.queue.all().len() as u64);
+        for one in self.queue.all() {
+            put(one.holder);
+            put(one.since.0);
+            put(one.said.0);
+            put(one.count);
+        }
         bytes
     }
 
@@ -97,6 +136,7 @@ impl Budget {
                 charged: take(bytes)? != 0,
             });
         }
+        let forgotten = Moment(take(bytes)?);
         let mut entries = Vec::new();
         for _ in 0..take(bytes)? {
             entries.push((Moment(take(bytes)?), take(bytes)?));
@@ -110,17 +150,41 @@ impl Budget {
                 both: take(bytes)?,
             }),
         };
+        let heard = match take(bytes)? {
+            0 => None,
+            _ => Some(Told {
+                left: take(bytes)?,
+                until: Moment(take(bytes)?),
+                guard: take(bytes)?,
+                seen: Moment(take(bytes)?),
+            }),
+        };
+        let opening = take(bytes)?;
         let until = Moment(take(bytes)?);
         let length = usize::try_from(take(bytes)?).ok()?;
         let told = bytes.split_off(..length)?;
         let told = Name::from(String::from_utf8_lossy(told));
+        let mut queue = Vec::new();
+        if !bytes.is_empty() && take(bytes)? == QUEUE {
+            for _ in 0..take(bytes)? {
+                queue.push(Waiting {
+                    holder: take(bytes)?,
+                    since: Moment(take(bytes)?),
+                    said: Moment(take(bytes)?),
+                    count: take(bytes)?,
+                });
+            }
+        }
         Some(Self {
             me,
+            queue: Queue::of(queue),
             out_sum: out.iter().map(|out| out.amount).sum(),
             out,
-            log: Log::of(entries.into_iter()),
+            log: Log::of(entries.into_iter(), forgotten),
             tat,
             period,
+            told: heard,
+            opening,
             pause: (until > Moment(0)).then_some((until, told)),
         })
     }
@@ -141,7 +205,8 @@ impl Budget {
         let here = |then: Moment| now.at.plus(then.since(written.at).saturating_sub(passed));
         let mut budget = Self::full(self.me, rule, now, Moment(0));
         if rule.window > SHORT {
-            budget.log = Log::of(self.log.entries().map(|(at, amount)| (here(at), amount)));
+            let entries = self.log.entries().map(|(at, amount)| (here(at), amount));
+            budget.log = Log::of(entries, now.at);
             budget.tat = here(self.tat);
             budget.period = self.period.map(|period| Period {
                 end: here(period.end),
@@ -151,6 +216,12 @@ impl Budget {
                 budget.gone(rule, now.at, out.amount, jitter);
             }
         }
+        budget.told = self.told.map(|told| Told {
+            until: here(told.until),
+            seen: Moment(0),
+            ..told
+        });
+        budget.opening = self.opening;
         budget.pause = self.pause.map(|(until, told)| (here(until), told));
         budget
     }
@@ -211,12 +282,23 @@ mod tests {
             0,
             7,
         );
+        budget.told = Some(Told {
+            left: 7000,
+            until: Moment(150 * S),
+            guard: 1000,
+            seen: Moment(101 * S),
+        });
+        let before = budget.encode().len();
+        budget.waits(now.at, None, 3);
         let bytes = budget.encode();
         let again = Budget::decode(&bytes, 1).unwrap();
         assert_eq!(format!("{again:?}"), format!("{budget:?}"));
-        for end in 0..bytes.len() {
-            assert!(Budget::decode(&bytes[..end], 1).is_none());
+        // Where the queue begins it may end: so it was written before there was one.
+        let old = before - 16;
+        for end in (0..bytes.len()).filter(|end| *end != old) {
+            assert!(Budget::decode(&bytes[..end], 1).is_none(), "{end}");
         }
+        assert!(Budget::decode(&bytes[..old], 1).is_some());
     }
 
     #[test]

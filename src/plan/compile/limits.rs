@@ -8,8 +8,11 @@ use jiff::tz::TimeZone;
 
 use super::names::Judge;
 use super::scope::Scope;
+use super::signals;
 use super::stream::merged;
-use crate::plan::limit::{CalendarUnit, Counting, LimitPlan, LimitWhen, Per, Route, Spacing};
+use crate::plan::limit::{
+    CalendarUnit, Counting, LimitPlan, LimitWhen, Per, Route, SignalsPlan, Spacing,
+};
 use crate::plan::measure::Measure;
 use crate::plan::{AuthPlan, CostPlan, SourcePlan};
 use crate::spec::PipelineSpec;
@@ -42,6 +45,11 @@ pub(super) fn limit(judge: &mut Judge<'_>, spec: &LimitSpec) -> Option<LimitPlan
                 judge.wrong("bad-name", &name.span, "`shared_as` is empty", hint);
             }
             let reserve = reserve(judge, long.reserve.as_ref(), &plan);
+            let signals = long.signals.as_ref();
+            let signals = signals.map_or_else(
+                || Some(SignalsPlan::default()),
+                |written| signals::signals(judge, written),
+            );
             let spacing = match long.spread {
                 None => Spacing::Usual,
                 Some(true) => Spacing::Even,
@@ -60,6 +68,7 @@ pub(super) fn limit(judge: &mut Judge<'_>, spec: &LimitSpec) -> Option<LimitPlan
                 reserve: reserve?,
                 shared_as: long.shared_as.as_ref().map(|name| name.value.clone()),
                 strict: long.strict.unwrap_or(false),
+                signals: signals?,
                 ..plan
             })
         }
@@ -133,6 +142,17 @@ fn counting(judge: &mut Judge<'_>, long: &LongLimitSpec, plan: &LimitPlan) -> Op
         counter.map(|at| ("counter", &at.span)),
     ];
     let ways: Vec<_> = ways.into_iter().flatten().collect();
+    if let Counting::InFlight = plan.counting {
+        let spread = long.spread.map(|_| ("spread", &long.limit.span));
+        let strict = long.strict.map(|_| ("strict", &long.limit.span));
+        let Some((way, span)) = ways.iter().copied().chain(spread).chain(strict).next() else {
+            return Some(Counting::InFlight);
+        };
+        let message = format!("`{way}` has no meaning for requests in flight");
+        let hint = format!("remove `{way}`: a request in flight counts until it is answered");
+        judge.wrong("bad-limit", span, message, &hint);
+        return None;
+    }
     if let [(one, _), (other, span), ..] = ways[..] {
         let message = format!("a limit cannot have both `{one}` and `{other}`");
         let hint = "each says how the API counts: keep the one that its documentation names";
