@@ -152,15 +152,16 @@ impl Secrets {
             Fact::Noticed { message, .. } | Fact::StreamFailed { message, .. } => {
                 *message = self.scrub(message);
             }
-            Fact::WaitBegan { why, .. } | Fact::WaitEnded { why, .. } => match why {
-                Wait::Pause { told } => *told = self.scrub(told).into(),
-                Wait::Limit {
-                    scope: Some(scope), ..
-                } => *scope = self.scrub(scope).into(),
-                Wait::Limit { scope: None, .. } | Wait::Concurrency | Wait::Backoff { .. } => {
-                    return None;
+            Fact::WaitBegan { why, .. } | Fact::WaitEnded { why, .. } => {
+                let (told, scope) = match why {
+                    Wait::Pause { told, scope } => (Some(told), scope),
+                    Wait::Limit { scope, .. } => (None, scope),
+                    Wait::Concurrency | Wait::Backoff { .. } => return None,
+                };
+                for text in [told, scope.as_mut()].into_iter().flatten() {
+                    *text = self.scrub(text).into();
                 }
-            },
+            }
             _ => return None,
         }
         Some(event)
@@ -361,6 +362,69 @@ fn base64_core(secret: &[u8], offset: usize) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn events_are_scrubbed_wherever_they_have_words() {
+        let s = with("KEY", "s3cr3t-value");
+        let told = |fact: Fact| {
+            let at = jiff::Timestamp::UNIX_EPOCH;
+            let event = Event { at, fact };
+            let scrubbed = s.scrub_event(&event);
+            serde_json::to_string(scrubbed.as_ref().unwrap_or(&event)).unwrap()
+        };
+        let words = || "a s3cr3t-value".to_owned();
+        let waits = [
+            Wait::Pause {
+                told: words().into(),
+                scope: Some(words().into()),
+            },
+            Wait::Limit {
+                limit: "1/s".into(),
+                scope: Some(words().into()),
+            },
+        ];
+        let mut facts: Vec<Fact> = waits
+            .into_iter()
+            .map(|why| Fact::WaitBegan {
+                stream: "s".into(),
+                id: 1,
+                why,
+                until: None,
+            })
+            .collect();
+        facts.extend([
+            Fact::AttemptFailed {
+                stream: "s".into(),
+                place: words(),
+                request: words(),
+                class: crate::event::FailureClass::Fatal,
+                message: words(),
+                attempt: 1,
+                of: 1,
+                retry_at: None,
+            },
+            Fact::Noticed {
+                stream: "s".into(),
+                message: words(),
+            },
+            Fact::StreamFailed {
+                stream: "s".into(),
+                message: words(),
+            },
+        ]);
+        for fact in facts {
+            let shown = told(fact);
+            assert!(
+                shown.contains("[KEY]") && !shown.contains("s3cr3t"),
+                "{shown}"
+            );
+        }
+        let plain = Event {
+            at: jiff::Timestamp::UNIX_EPOCH,
+            fact: Fact::RequestSent { stream: "s".into() },
+        };
+        assert!(s.scrub_event(&plain).is_none());
+    }
 
     fn with(name: &str, value: &str) -> Secrets {
         let secrets = BTreeMap::from([(name.to_owned(), value.to_owned())]);

@@ -532,9 +532,13 @@ mod tests {
     }
 
     #[test]
-    fn depth_is_the_servers_to_choose_and_harmless() {
-        let deep = format!("[{}{}]", "[".repeat(200_000), "]".repeat(200_000));
-        assert_eq!(select("$", &[], &deep).unwrap().count(), 1);
+    fn depth_has_an_end_and_is_harmless() {
+        let nested = |depth: usize| format!("[{}{}]", "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(select("$", &[], &nested(127)).unwrap().count(), 1);
+        for deep in [128, 200_000] {
+            let error = select("$", &[], &nested(deep)).unwrap_err();
+            assert!(matches!(error, SelectError::TooDeep { .. }), "{error}");
+        }
     }
 
     #[test]

@@ -198,6 +198,8 @@ fn s09_deep_json_is_refused_with_its_place() {
         let place = said.stderr.contains(" at line 1, column ");
         assert!(place, "it says where: {}", said.shown);
         assert!(said.stderr.len() < 2_000, "and no more than that");
+        let looked = project.run(&["preview", "items"]);
+        assert_eq!(looked.code, Some(1), "{}", looked.shown);
         project.is_untouched();
     }
 }
