@@ -13,9 +13,10 @@ use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
-use super::reach::{NotPublic, Reach, is_private_host, is_public};
+use super::reach::{NotPublic, is_private_host, is_public};
 use super::transport::{
-    BodySource, Boxed, ClientSettings, Request, Response, SendError, SendErrorKind, Transport,
+    BodySource, Boxed, ClientSettings, Reach, Request, Response, SendError, SendErrorKind,
+    Transport,
 };
 
 /// Node servers close idle connections after 5 seconds; a request sent at that moment is lost,

@@ -215,7 +215,7 @@ mod tests {
             url: url.parse().unwrap(),
             headers: HeaderMap::new(),
             body: None,
-            reach: crate::fetch::reach::Reach::default(),
+            reach: crate::fetch::transport::Reach::default(),
         }
     }
 

@@ -7,8 +7,8 @@ use globset::GlobMatcher;
 use http::header::{ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, HeaderName, USER_AGENT};
 use url::Url;
 
-use super::reach::{Reach, is_private_host};
-use super::transport::Request;
+use super::reach::is_private_host;
+use super::transport::{Reach, Request};
 use crate::plan::OriginRule;
 
 /// Headers that hold no secret; all that go to an origin without `credentials: true`.

@@ -8,16 +8,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use url::{Host, Url};
 
-/// How far a request may go.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Reach {
-    /// To any address: the pipeline file names the origin.
-    #[default]
-    Anywhere,
-    /// To public addresses only, judged after the name was looked up.
-    Public,
-}
-
 /// A name that leads to an address that is not public.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the name {name} leads to {address}, which is not an address of the public internet")]

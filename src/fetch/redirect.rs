@@ -112,7 +112,7 @@ mod tests {
     use http::HeaderValue;
     use http::header::ACCEPT;
 
-    use super::super::reach::Reach;
+    use super::super::transport::Reach;
     use super::*;
     use crate::plan::OriginRule;
 

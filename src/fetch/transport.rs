@@ -11,8 +11,6 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use url::Url;
 
-use super::reach::Reach;
-
 /// A future on the heap, as trait objects need.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -52,6 +50,16 @@ impl fmt::Debug for Request {
             .field("reach", &self.reach)
             .finish()
     }
+}
+
+/// How far a request may go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// To any address: the pipeline file names the origin.
+    #[default]
+    Anywhere,
+    /// To public addresses only, judged after the name was looked up.
+    Public,
 }
 
 /// An answer whose body has not been read.

@@ -10,8 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use url::Url;
 
-use crate::fetch::reach::Reach;
-use crate::fetch::transport::{Request, SendErrorKind, Transport as _};
+use crate::fetch::transport::{Reach, Request, SendErrorKind, Transport as _};
 
 use super::api::SimApi;
 use super::audit::Outcome;

@@ -30,7 +30,7 @@ use gleaner::fetch::origin::{Judgement, Policy};
 
 use crate::fixture;
 use crate::scene::{Project, Reply, Server};
-use crate::secrets::{CANARY, clean, encoded, leak, runs_clean};
+use crate::secrets::{CANARY, clean, clean_files, encoded, leak, runs_clean};
 
 /// A pipeline that shows a bearer token and follows what the server says.
 fn following(url: &str, pages: &str, allow: &str) -> String {
@@ -283,6 +283,24 @@ fn s04_a_short_secret_is_told_of_and_still_stays_home() {
     assert_eq!(said.stderr.matches(note).count(), 1, "{}", said.shown);
     let said = project.run_with(&["run", "items"], &[("CANARY", "wxyz")]);
     assert!(!said.stderr.contains(note), "{}", said.shown);
+}
+
+#[test]
+fn s04_the_state_of_limits_holds_none() {
+    let server = Server::says(Reply::json("[{\"id\":1}]"));
+    let text = everywhere(&server.url(), "").replace("limits: none", "limits: [1000/s, 50000/d]");
+    let project = Project::new(&text);
+    let state = project.path().join("state");
+    let env = [
+        ("GLEANER_STATE_DIR", state.to_str().expect("text")),
+        ("CANARY", CANARY),
+    ];
+    let said = project.run_with(&["run", "items", "-v"], &env);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    let files = project.files();
+    let kept = files.iter().filter(|file| file.starts_with(&state));
+    assert!(kept.count() >= 2, "{files:?}");
+    clean_files(project.path(), &files);
 }
 
 #[test]
