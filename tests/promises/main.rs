@@ -20,6 +20,8 @@ mod scene;
 mod secrets;
 mod security;
 mod security_data;
+mod security_gates;
+mod security_shown;
 mod shipped;
 mod signals;
 mod way;

@@ -1,6 +1,6 @@
 //! Threats and what holds against them, by number. This file has those of the network and of
-//! secrets, `security_data` those of names, data and files. What another suite shows already is
-//! not shown again:
+//! secrets, `security_data` those of names and data, `security_shown` those of what is shown,
+//! `security_gates` the rest. What another suite shows already is not shown again:
 //!
 //! | threat | shown by |
 //! |---|---|
@@ -24,13 +24,13 @@
 //! | S19 crates that should not be there | `s19_…`; `.ci/run`, step `deny_denies` |
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
 use gleaner::fetch::origin::{Judgement, Policy};
 
 use crate::fixture;
 use crate::scene::{Project, Reply, Server};
 use crate::secrets::{CANARY, clean, clean_files, encoded, leak, runs_clean};
+use crate::security_gates::Tls;
 
 /// A pipeline that shows a bearer token and follows what the server says.
 fn following(url: &str, pages: &str, allow: &str) -> String {
@@ -192,7 +192,7 @@ fn s03_an_address_of_ipv6_can_be_named() {
 // ---- S4: what is written ---------------------------------------------------------------------
 
 /// All places of a request at once, each of which may come back in an error.
-fn everywhere(url: &str, more: &str) -> String {
+pub(crate) fn everywhere(url: &str, more: &str) -> String {
     format!(
         "source:
   url: {url}
@@ -415,128 +415,4 @@ fn s08_headers_without_an_end_fail_at_once() {
     assert_eq!(said.code, Some(1), "{}", said.shown);
     assert!(said.stderr.contains("no end of headers"), "{}", said.shown);
     assert_eq!(server.heard().len(), 1, "no repeat brings it through");
-}
-
-// ---- S15: TLS --------------------------------------------------------------------------------
-
-/// A server that speaks TLS with the certificate of `tests/certs`; gone when dropped.
-struct Tls {
-    python: Child,
-    port: String,
-}
-
-impl Tls {
-    fn on(address: &str) -> Self {
-        let house = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut python = Command::new(house.join("target/real/py/bin/python"))
-            .arg(house.join("tests/certs/serve.py"))
-            .arg(address)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("tests/run installs it");
-        let mut port = String::new();
-        let out = python.stdout.take().expect("piped");
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut port)
-            .expect("it says its port");
-        let port = port.trim().to_owned();
-        Self { python, port }
-    }
-
-    fn url(&self, host: &str) -> String {
-        format!("https://{host}:{}", self.port)
-    }
-}
-
-impl Drop for Tls {
-    fn drop(&mut self) {
-        let _ = self.python.kill();
-        let _ = self.python.wait();
-    }
-}
-
-#[test]
-fn s15_certificates_are_verified_whatever_is_trusted() {
-    let certificate = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/certs/localhost.pem");
-    let trusted = [
-        ("SSL_CERT_FILE", certificate.to_str().expect("text")),
-        ("CANARY", CANARY),
-    ];
-    // The control: for its own name and vouched for, the handshake is done and no answer comes.
-    let tls = Tls::on("127.0.0.1");
-    let at_home = Project::new(&everywhere(&tls.url("127.0.0.1"), ""));
-    let said = at_home.run_with(&["run", "items"], &trusted);
-    assert_eq!(said.code, Some(75), "{}", said.shown);
-    assert!(!said.stderr.contains("certificate"), "{}", said.shown);
-    // Not vouched for.
-    let said = at_home.run_with(&["run", "items"], &[("CANARY", CANARY)]);
-    assert_eq!(said.code, Some(1), "{}", said.shown);
-    // For another name.
-    let tls = Tls::on("127.0.0.2");
-    let elsewhere = Project::new(&everywhere(&tls.url("127.0.0.2"), ""));
-    let said = elsewhere.run_with(&["run", "items"], &trusted);
-    assert_eq!(said.code, Some(1), "{}", said.shown);
-    assert!(
-        said.stderr.contains("no secure connection"),
-        "{}",
-        said.shown
-    );
-}
-
-#[test]
-fn s15_nothing_switches_verification_off() {
-    let schema = include_str!("../../docs/pipeline.schema.json").to_lowercase();
-    let cli = include_str!("../../docs/cli.md").to_lowercase();
-    let client = include_str!("../../src/fetch/client.rs");
-    for word in ["insecure", "verify", "danger", "skip_tls", "no-check"] {
-        assert!(!schema.contains(word), "{word} in the language");
-        assert!(
-            !cli.contains(&format!("--{word}")),
-            "{word} on the command line"
-        );
-    }
-    assert!(
-        !client.contains("danger_"),
-        "the HTTP client's own switches"
-    );
-}
-
-// ---- S19: crates -----------------------------------------------------------------------------
-
-#[test]
-fn s19_the_gate_for_crates_stands() {
-    let house = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = |path: &str| std::fs::read_to_string(house.join(path)).expect(path);
-    assert!(text("Cargo.lock").contains("name = \"gleaner\""));
-    let ci = text(".ci/run");
-    for step in ["step deny\n", "step deny_denies\n", "cargo fetch --locked"] {
-        assert!(ci.contains(step), "{step}");
-    }
-    let rules = text("deny.toml");
-    for rule in [
-        "unknown-registry = \"deny\"",
-        "unknown-git = \"deny\"",
-        "yanked = \"deny\"",
-        "wildcards = \"deny\"",
-    ] {
-        assert!(rules.contains(rule), "{rule}");
-    }
-    // A second look at what the rules ban, without the tool.
-    let lock = text("Cargo.lock");
-    for banned in ["openssl-sys", "native-tls", "serde_yaml", "serde_yml"] {
-        assert!(rules.contains(&format!("crate = \"{banned}\"")), "{banned}");
-        assert!(
-            !lock.contains(&format!("name = \"{banned}\"\n")),
-            "{banned}"
-        );
-    }
-    // Floors of crates with holes that were closed: h2 (RUSTSEC-2026-0258), fixed in 0.4.16.
-    let (_, h2) = lock
-        .split_once("name = \"h2\"\nversion = \"0.4.")
-        .expect("h2 0.4");
-    let patch: u32 = h2
-        .split('"')
-        .next()
-        .and_then(|n| n.parse().ok())
-        .expect("a number");
-    assert!(patch >= 16, "h2 0.4.{patch}");
 }

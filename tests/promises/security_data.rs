@@ -1,20 +1,18 @@
-//! Threats S6 to S17 that come with names, data and files; `security` has the table.
+//! Threats S6 to S12 that come with names and data; `security` has the table.
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use gleaner::plan::language::Template;
 use gleaner::spec::diagnostic::SourceText;
 use gleaner::spec::load;
-use minijinja::context;
 
 use crate::scene::{Project, Reply, Said, Server};
+use crate::security_shown::shows_no_escape;
 
 /// A pipeline against a server; tests replace a line of it.
-fn pipeline(url: &str) -> String {
+pub(crate) fn pipeline(url: &str) -> String {
     format!(
         "source:
   url: {url}
@@ -44,7 +42,7 @@ fn raw(answer: impl Fn(&mut std::net::TcpStream) + Send + Sync + 'static) -> Str
     url
 }
 
-fn run(text: &str) -> (Project, Said) {
+pub(crate) fn run(text: &str) -> (Project, Said) {
     let project = Project::new(text);
     let said = project.run(&["run", "items"]);
     (project, said)
@@ -168,7 +166,7 @@ fn s07_a_bomb_stops_at_the_cap() {
 }
 
 /// Runs the program in a shell that was told something before.
-fn limited(project: &Project, first: &str, args: &[&str]) -> Said {
+pub(crate) fn limited(project: &Project, first: &str, args: &[&str]) -> Said {
     let program = env!("CARGO_BIN_EXE_gleaner");
     let output = std::process::Command::new("sh")
         .arg("-c")
@@ -401,268 +399,4 @@ fn s12_a_token_of_the_server_stays_in_its_place() {
             assert!(heard[1].starts_with(wanted), "{}", heard[1]);
         }
     }
-}
-
-// ---- S13: formulas ---------------------------------------------------------------------------
-
-#[test]
-fn s13_formulas_are_exact_unless_a_spreadsheet_is_meant() {
-    let server = Server::says(Reply::json(
-        r#"[{"=cmd":"=1+1","@b":"+1","c":"-1+2","d":"@SUM(A1)","e":"\tx","f":"\rx","g":-5,"h":"-5","i":"a=b","j":["=1"],"k":null,"l":"","m":"\u0000=1"}]"#,
-    ));
-    for (name, sink) in [
-        ("formulas_exact", "csv: data/items.csv"),
-        (
-            "formulas_safe",
-            "csv: { path: data/items.csv, spreadsheet_safe: true }",
-        ),
-    ] {
-        let (project, said) = run(&pipeline(&server.url()).replace("csv: data/items.csv", sink));
-        assert_eq!(said.code, Some(0), "{}", said.shown);
-        let written = std::fs::read_to_string(project.path().join("data/items.csv"));
-        insta::assert_snapshot!(name, written.expect("rows").escape_debug().to_string());
-    }
-}
-
-// ---- S14: escapes ----------------------------------------------------------------------------
-
-/// Clears a screen, renames a window, colours, turns the writing around; C0, C1, bidi.
-const ESCAPES: &str =
-    "x\u{1b}[2J\u{1b}]0;owned\u{7}\u{9b}31m\u{202e}dlrow\u{2066}\u{200f}\u{85}\u{7f}\u{8}y";
-
-/// Nothing of it that acts on a terminal came through.
-#[track_caller]
-fn shows_no_escape(what: &str, said: &Said) {
-    let acts = |c: char| {
-        (c.is_control() && c != '\n')
-            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}')
-    };
-    for (name, text) in [("stdout", &said.stdout), ("stderr", &said.stderr)] {
-        if let Some(c) = text.chars().find(|c| acts(*c)) {
-            panic!("{what:?}: {name} holds {c:?}:\n{}", text.escape_debug());
-        }
-    }
-}
-
-#[test]
-fn s14_servers_cannot_draw_on_the_screen() {
-    let quoted = serde_json::to_string(ESCAPES).expect("text");
-    for (name, reply) in [
-        (
-            "error",
-            Reply::new(401, format!("{{\"message\":{quoted}}}")),
-        ),
-        ("text", Reply::new(500, ESCAPES)),
-        (
-            "pause",
-            Reply::new(429, ESCAPES).header("retry-after", "9999"),
-        ),
-        ("page", Reply::new(200, format!("<html>{ESCAPES}"))),
-        ("cut", Reply::json(format!("[{{\"a\":{quoted}, {ESCAPES}"))),
-        ("records", Reply::json(format!("{{{quoted}:1}}"))),
-        (
-            "link",
-            Reply::new(302, "").header("location", "http://a.test/\u{9b}31m\u{202e}"),
-        ),
-        ("cells", Reply::json(format!("[{{{quoted}:{quoted}}}]"))),
-    ] {
-        let server = Server::says(reply);
-        let mut text = pipeline(&server.url());
-        if name == "records" {
-            text = text.replace("    get: /items", "    get: /items\n    records: gone");
-        }
-        let project = Project::new(&text);
-        for args in [
-            ["run", "items", "-v"].as_slice(),
-            &["run", "items", "--json", "-v"],
-            &["preview", "items"],
-            &["plan", "items", "--probe"],
-        ] {
-            let said = project.run(args);
-            shows_no_escape(&format!("{name} {args:?}"), &said);
-        }
-    }
-}
-
-#[test]
-fn s14_files_cannot_draw_on_the_screen() {
-    let server = Server::says(Reply::new(404, "no"));
-    let quoted = serde_json::to_string(ESCAPES).expect("text");
-    let right = pipeline(&server.url());
-    for (line, by) in [
-        ("source:", format!("about: {quoted}\nsource:")),
-        ("  items:", format!("  {quoted}:")),
-        ("  limits: none", format!("  {quoted}: none")),
-        ("get: /items", format!("get: {quoted}")),
-        (
-            "get: /items",
-            format!("get: /items\n    for: {{ v: [{quoted}] }}\n    query: {{ v: '{{{{ v }}}}' }}"),
-        ),
-        ("data/items.csv", quoted.clone()),
-        ("url: http", format!("url: {quoted} #")),
-    ] {
-        let project = Project::new(&right.replacen(line, &by, 1));
-        for args in [
-            ["run", "items", "-v"].as_slice(),
-            &["run", "items", "--json"],
-            &["check", "items"],
-            &["check", "items", "--json"],
-            &["list"],
-            &["plan", "items"],
-            &["plan", "items", "--json"],
-            &["preview", "items"],
-        ] {
-            let said = project.run(args);
-            shows_no_escape(&format!("{by} {args:?}"), &said);
-        }
-    }
-}
-
-#[test]
-fn s14_the_command_line_cannot_draw_on_the_screen() {
-    let project = Project::new(&pipeline("http://127.0.0.1:1"));
-    for args in [
-        ["run", ESCAPES].as_slice(),
-        &["run", "items", "--stream", ESCAPES],
-        &["run", "items", "--var", ESCAPES],
-        &["run", "items", "--var", &format!("{ESCAPES}=1")],
-        &["run", "items", "--sink", ESCAPES],
-        &[
-            "run",
-            "items",
-            "--sink",
-            &format!("csv={ESCAPES}/{{{{ x }}}}"),
-        ],
-        &["init", ESCAPES, "--url", "https://a.test/x"],
-        &["init", "x", "--url", ESCAPES],
-        &[ESCAPES],
-    ] {
-        let said = project.run(args);
-        assert_ne!(said.code, Some(0), "{}", said.shown);
-        shows_no_escape(&format!("{args:?}"), &said);
-    }
-}
-
-// ---- S16: permissions ------------------------------------------------------------------------
-
-#[cfg(unix)]
-mod permissions {
-    use std::collections::BTreeMap;
-    use std::os::unix::fs::PermissionsExt as _;
-    use std::path::PathBuf;
-
-    use super::*;
-
-    /// Modes of everything below a folder, itself included.
-    fn modes(folder: &Path, into: &mut BTreeMap<PathBuf, (bool, u32)>) {
-        let Ok(about) = std::fs::symlink_metadata(folder) else {
-            return;
-        };
-        into.insert(
-            folder.to_owned(),
-            (about.is_dir(), about.permissions().mode() & 0o777),
-        );
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            modes(&entry.path(), into);
-        }
-    }
-
-    #[test]
-    fn s16_what_a_run_keeps_is_its_users_alone() {
-        for (umask, output, folder) in [
-            ("000", 0o666, 0o777),
-            ("022", 0o644, 0o755),
-            ("077", 0o600, 0o700),
-        ] {
-            let seen: Arc<Mutex<BTreeMap<PathBuf, (bool, u32)>>> = Arc::default();
-            let place: Arc<Mutex<Option<PathBuf>>> = Arc::default();
-            let (log, root) = (Arc::clone(&seen), Arc::clone(&place));
-            let server = Server::start(move |request| {
-                let root = root.lock().expect("the place").clone().expect("set");
-                for private in [".gleaner", "state"] {
-                    modes(&root.join(private), &mut log.lock().expect("the log"));
-                }
-                Reply::json(if request.contains("page=1") {
-                    "[{\"id\":1}]"
-                } else {
-                    "[]"
-                })
-            });
-            let text = pipeline(&server.url())
-                .replace("limits: none", "limits: [1000/s]")
-                .replace(
-                    "    get: /items",
-                    "    get: /items\n    pages: { page: { to: page } }",
-                )
-                .replace("data/items.csv", "data/new/items.csv");
-            let project = Project::new(&text);
-            *place.lock().expect("the place") = Some(project.path().to_owned());
-            let said = limited(&project, &format!("umask {umask}"), &["run", "items"]);
-            assert_eq!(said.code, Some(0), "{}", said.shown);
-            for private in [".gleaner", "state"] {
-                modes(
-                    &project.path().join(private),
-                    &mut seen.lock().expect("the log"),
-                );
-            }
-            let seen = seen.lock().expect("the log");
-            let of = |name: &str| {
-                seen.keys()
-                    .any(|path| path.to_string_lossy().contains(name))
-            };
-            assert!(of(".part") && of("/state/"), "during the run: {seen:?}");
-            for (path, (is_folder, mode)) in seen.iter() {
-                let wanted = if *is_folder { 0o700 } else { 0o600 };
-                assert_eq!(*mode, wanted, "{:o}: {}", mode, path.display());
-            }
-            let mut made = BTreeMap::new();
-            modes(&project.path().join("data/new"), &mut made);
-            for (path, (is_folder, mode)) in made {
-                let wanted = if is_folder { folder } else { output };
-                assert_eq!(
-                    mode,
-                    wanted,
-                    "umask {umask}, {:o}: {}",
-                    mode,
-                    path.display()
-                );
-            }
-        }
-    }
-}
-
-// ---- S17: templates --------------------------------------------------------------------------
-
-#[test]
-fn s17_templates_neither_escape_nor_run_away() {
-    let names = context! { v => "00123", text => "x".repeat(1000), list => vec!["a"; 1000] };
-    let refused = |written: &str| match Template::parse(written) {
-        Err(_) => true,
-        Ok(template) => template.value(&names).is_err() && template.text(&names).is_err(),
-    };
-    for written in [
-        "{% for a in range(99999) %}{% for b in range(99999) %}{{ a * b }}{% endfor %}{% endfor %}",
-        "{% macro m(n) %}{{ m(n) }}{% endmacro %}{{ m(1) }}",
-        "{{ text * 1000000000 }}",
-        "{{ list * 1000000000 }}",
-        "{{ range(1000000000) }}",
-        "{% include '/etc/passwd' %}",
-        "{% import '/etc/passwd' as x %}",
-        "{% extends '/etc/passwd' %}",
-        "{{ debug() }}",
-        "{{ open('/etc/passwd') }}",
-        "{{ ''.__class__.__mro__ }}",
-        "{{ v.__init__.__globals__ }}",
-        "{{ v | attr('__class__') | upper }}",
-        "{{ lipsum.__globals__ }}",
-        "{{ gone }}",
-        "{{ v.gone.more }}",
-    ] {
-        assert!(refused(written), "{written}");
-    }
-    let deep = format!("{{{{ {}1{} }}}}", "(".repeat(10_000), ")".repeat(10_000));
-    assert!(Template::parse(&deep).is_err(), "deep");
-    // What looks like a number is none until somebody says so.
-    let value = Template::parse("{{ v }}").expect("parses").value(&names);
-    assert_eq!(value.expect("a value").as_str(), Some("00123"));
 }
