@@ -24,6 +24,8 @@
 //! | S19 crates that should not be there | `s19_…`; `.ci/run`, step `deny_denies` |
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use gleaner::fetch::origin::{Judgement, Policy};
 
@@ -304,6 +306,42 @@ fn s04_the_state_of_limits_holds_none() {
 }
 
 #[test]
+fn s04_a_run_that_is_kept_holds_none() {
+    // The secret is a parameter of the stream's own, and the server echoes it in its next links.
+    let recovered = Arc::new(AtomicBool::new(false));
+    let well = Arc::clone(&recovered);
+    let server = Server::start(move |request| {
+        let (_, query) = request.split_once('?').expect("a query");
+        let query = query.split(' ').next().expect("its end");
+        let (before, page) = query.split_once("&page=").unwrap_or((query, "1"));
+        let page: u32 = page.parse().expect("a page");
+        if page > 2 && !well.load(Ordering::Relaxed) {
+            return Reply::new(500, "later");
+        }
+        let next = match page {
+            3 => "null".to_owned(),
+            _ => quoted(&format!("/items?{before}&page={}", page + 1)),
+        };
+        Reply::json(format!("{{\"items\":[{{\"id\":{page}}}],\"next\":{next}}}"))
+    });
+    let text = following(&server.url(), "{ next: next }", "").replace(
+        "    records",
+        "    query: { token: \"{{ secret.CANARY }}\" }\n    records",
+    );
+    let project = Project::new(&text);
+    let said = runs_clean(&project, &["run", "items"]);
+    assert_eq!(said.code, Some(75), "{}", said.shown);
+    assert!(said.stderr.contains("kept      2 pages"), "{}", said.shown);
+    // An address without its secret cannot be asked again, so the partition begins anew: what was
+    // kept of it must not come twice.
+    recovered.store(true, Ordering::Relaxed);
+    let said = runs_clean(&project, &["run", "items"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    let rows = std::fs::read_to_string(project.path().join("data/items.csv"));
+    assert_eq!(rows.expect("rows").replace('\r', ""), "id\n1\n2\n3\n");
+}
+
+#[test]
 fn s04_a_panic_could_not_show_it_either() {
     let project = Project::new("");
     project.write(".env", &format!("CANARY='{CANARY}'\n"));
@@ -314,6 +352,7 @@ fn s04_a_panic_could_not_show_it_either() {
     let world = gleaner::harvest::World {
         clock,
         transport: gleaner::sim::MemoryTransport::shared(api),
+        disk: gleaner::disk::Disk::system(),
         root: project.path().to_owned(),
         events: gleaner::harvest::events::Events::new(clock, |_| {}),
         stop,
