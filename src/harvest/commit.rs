@@ -317,7 +317,6 @@ impl Writer {
                     crc: new.crc,
                     records: new.records,
                     facts: new.facts,
-                    greatest: None,
                 })
             })
         });

@@ -242,7 +242,6 @@ pub(super) fn published_now(
         files: &files,
         cursors: &left.cursors,
         base: left.base.as_ref(),
-        validators: &[],
     };
     state.publish(&publish).map_err(StateError::into_failure)?;
     store.published().map_err(StoreError::into_failure)

@@ -1,4 +1,4 @@
-//! What one run leaves for the next, in the state: cursors, validators, bases. They change
+//! What one run leaves for the next, in the state: cursors and bases. They change
 //! together, in the one transaction of a publish.
 
 use jiff::Timestamp;
@@ -29,27 +29,6 @@ pub struct Cursor {
     pub updated: Timestamp,
 }
 
-/// What the server said of a page, to be asked whether it changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Validator {
-    /// Fingerprint of the request.
-    pub request: u64,
-    /// Its `ETag`.
-    pub etag: Option<String>,
-    /// Its `Last-Modified`.
-    pub last_modified: Option<String>,
-    /// The file, relative to `.gleaner/`, where its records are.
-    pub file: String,
-    /// First byte there.
-    pub start: u64,
-    /// Bytes.
-    pub len: u64,
-    /// CRC32C of them.
-    pub crc: u32,
-    /// Records.
-    pub records: u32,
-}
-
 /// What `merge` has gathered of a stream so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Base {
@@ -78,8 +57,6 @@ pub struct Publish<'a> {
     pub cursors: &'a [Cursor],
     /// The new base, with `merge`.
     pub base: Option<&'a Base>,
-    /// What the server said of pages.
-    pub validators: &'a [Validator],
 }
 
 /// An output as it was published last.
@@ -102,7 +79,7 @@ pub struct PublishedFile {
 }
 
 impl State {
-    /// A stream was published: its row, cursors, base and validators, in one transaction. Doing it
+    /// A stream was published: its row, cursors and base, in one transaction. Doing it
     /// again changes nothing.
     pub fn publish(&mut self, publish: &Publish<'_>) -> Result<(), StateError> {
         self.change("publish in", |change| {
@@ -137,9 +114,6 @@ impl State {
                         publish.at.to_string()
                     ],
                 )?;
-            }
-            for validator in publish.validators {
-                put_validator(change, publish, validator)?;
             }
             Ok(())
         })
@@ -201,8 +175,7 @@ impl State {
         self.change("set a cursor in", |change| put_cursor(change, cursor))
     }
 
-    /// Forgets cursors, and says how many: of a pipeline, one of its streams, or one partition of that. What
-    /// the server said of pages is forgotten with them.
+    /// Forgets cursors, and says how many: of a pipeline, one of its streams, or one partition of that.
     pub fn reset_cursors(
         &mut self,
         pipeline: &str,
@@ -210,10 +183,6 @@ impl State {
         partition: Option<&str>,
     ) -> Result<usize, StateError> {
         self.change("reset cursors in", |change| {
-            change.execute(
-                "DELETE FROM validators WHERE pipeline = ?1 AND (?2 IS NULL OR stream = ?2)",
-                params![pipeline, stream],
-            )?;
             change.execute(
                 "DELETE FROM cursors WHERE pipeline = ?1 AND (?2 IS NULL OR stream = ?2)
                      AND (?3 IS NULL OR partition = ?3)",
@@ -230,32 +199,6 @@ impl State {
                 [pipeline, stream],
             )
         })
-    }
-
-    /// What the server said of a page.
-    pub fn validator(
-        &self,
-        pipeline: &str,
-        stream: &str,
-        request: u64,
-    ) -> Result<Option<Validator>, StateError> {
-        let text = "SELECT * FROM validators WHERE pipeline = ?1 AND stream = ?2 AND request = ?3";
-        let request_text = format!("{request:016x}");
-        let found = self
-            .connection
-            .query_row(text, [pipeline, stream, &request_text], |row| {
-                Ok(Validator {
-                    request,
-                    etag: row.get("etag")?,
-                    last_modified: row.get("last_modified")?,
-                    file: row.get("file")?,
-                    start: row.get("start")?,
-                    len: row.get("len")?,
-                    crc: row.get("crc")?,
-                    records: row.get("records")?,
-                })
-            });
-        found.optional().map_err(|e| self.failed(e))
     }
 
     /// What `merge` has gathered of a stream.
@@ -286,32 +229,6 @@ fn put_cursor(change: &Transaction<'_>, cursor: &Cursor) -> rusqlite::Result<()>
             cursor.format,
             cursor.run,
             cursor.updated.to_string()
-        ],
-    )?;
-    Ok(())
-}
-
-fn put_validator(
-    change: &Transaction<'_>,
-    publish: &Publish<'_>,
-    validator: &Validator,
-) -> rusqlite::Result<()> {
-    change.execute(
-        "INSERT OR REPLACE INTO validators (pipeline, stream, request, etag, last_modified, file,
-             start, len, crc, records, updated)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-        params![
-            publish.pipeline,
-            publish.stream,
-            format!("{:016x}", validator.request),
-            validator.etag,
-            validator.last_modified,
-            validator.file,
-            validator.start,
-            validator.len,
-            validator.crc,
-            validator.records,
-            publish.at.to_string()
         ],
     )?;
     Ok(())

@@ -331,7 +331,6 @@ mod tests {
                 more,
                 ..Facts::default()
             },
-            greatest: Some("7".to_owned()),
         })
     }
 

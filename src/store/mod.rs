@@ -4,7 +4,7 @@
 //! .gleaner/runs/<id>/ledger    what was committed, a frame a group   (ledger)
 //!                     0.part   records of the first stream           (part)
 //! .gleaner/locks/<name>.lock   held while a pipeline runs            (locks)
-//! .gleaner/state.db            runs, cursors, validators, bases      (state)
+//! .gleaner/state.db            runs, cursors, bases                  (state)
 //! ```
 //!
 //! A [`run::RunFolder`] is one run on disk; each of its streams is a [`stream::StreamStore`], which

@@ -88,9 +88,6 @@ pub struct Page {
     /// What the walk needs to go on after it.
     #[serde(default, skip_serializing_if = "Facts::is_empty")]
     pub facts: Facts,
-    /// Greatest value of the cursor in its records, as JSON.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub greatest: Option<String>,
 }
 
 /// What a page said that is needed to go on after it.

@@ -337,7 +337,6 @@ mod tests {
                 next: Some(format!("after {page}")),
                 ..Facts::default()
             },
-            greatest: None,
         }
     }
 

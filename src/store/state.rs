@@ -53,20 +53,6 @@ const STEPS: [&str; 1] = ["
         updated TEXT NOT NULL,
         PRIMARY KEY (pipeline, stream, partition)
     ) STRICT, WITHOUT ROWID;
-    CREATE TABLE validators (
-        pipeline TEXT NOT NULL,
-        stream TEXT NOT NULL,
-        request TEXT NOT NULL,
-        etag TEXT,
-        last_modified TEXT,
-        file TEXT NOT NULL,
-        start INTEGER NOT NULL,
-        len INTEGER NOT NULL,
-        crc INTEGER NOT NULL,
-        records INTEGER NOT NULL,
-        updated TEXT NOT NULL,
-        PRIMARY KEY (pipeline, stream, request)
-    ) STRICT, WITHOUT ROWID;
     CREATE TABLE bases (
         pipeline TEXT NOT NULL,
         stream TEXT NOT NULL,
@@ -295,7 +281,7 @@ mod tests {
 
     use super::*;
     use crate::sim::{SimDisk, Trouble};
-    use crate::store::cursors::{Base, Cursor, Publish, Validator};
+    use crate::store::cursors::{Base, Cursor, Publish};
     use crate::store::history::{Counts, RunRecord, Status};
     use crate::store::row::PublishIntent;
 
@@ -419,16 +405,6 @@ mod tests {
             generation: 3,
             run: "r1".to_owned(),
         };
-        let validator = Validator {
-            request: u64::MAX,
-            etag: Some("\"a\"".to_owned()),
-            last_modified: None,
-            file: "base/pipe/items.3".to_owned(),
-            start: 1 << 40,
-            len: 5,
-            crc: 6,
-            records: 7,
-        };
         let cursors = [cursor("items", "", "8")];
         let files = [file("/p/x.csv", 10)];
         let publish = Publish {
@@ -439,7 +415,6 @@ mod tests {
             files: &files,
             cursors: &cursors,
             base: Some(&base),
-            validators: std::slice::from_ref(&validator),
         };
         disk.set_trouble(Trouble::Always(1, std::io::ErrorKind::StorageFull));
         let failure = state.publish(&publish).unwrap_err().into_failure();
@@ -452,8 +427,6 @@ mod tests {
             assert!(state.is_published("r1", "items").unwrap());
             assert_eq!(state.cursors("pipe").unwrap(), cursors);
             assert_eq!(state.base("pipe", "items").unwrap().as_ref(), Some(&base));
-            let found = state.validator("pipe", "items", u64::MAX).unwrap();
-            assert_eq!(found.as_ref(), Some(&validator));
             let last = state.last_published("/p/x.csv").unwrap().unwrap();
             assert_eq!((last.size, last.rows, last.run.as_str()), (10, 3, "r1"));
         }

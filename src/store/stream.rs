@@ -48,8 +48,6 @@ pub struct NewPage<'a> {
     pub records: u32,
     /// What the walk needs to go on after it.
     pub facts: Facts,
-    /// Greatest value of the cursor in its records, as JSON.
-    pub greatest: Option<String>,
 }
 
 /// Pages that were appended and are not committed yet. Committing them needs no hold on their
@@ -106,7 +104,6 @@ impl StreamStore {
             crc: page.crc,
             records: page.records,
             facts: page.facts,
-            greatest: page.greatest,
         }));
         Ok(())
     }

@@ -166,7 +166,6 @@ fn fetch(store: &mut StreamStore, at: usize, seen: &mut Seen) -> Result<(), Fail
                 crc: gleaner::crc::of(text.as_bytes()),
                 records: u32::try_from(text.lines().count()).expect("few"),
                 facts: Facts::default(),
-                greatest: None,
             }
         });
         store.commit(pages.collect())?;
@@ -217,7 +216,6 @@ fn publish(
             files: &[(intent, store.index().records())],
             cursors: &[cursor(at)],
             base: None,
-            validators: &[],
         })?;
     }
     seen.published.insert(at);
