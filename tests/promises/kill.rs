@@ -247,7 +247,8 @@ fn round(seed: u64, server: &Server, truth: &Truth) -> (u32, usize) {
             let place = place.unwrap_or_else(|| panic!("seed {seed}: {} was asked", entry.target));
             assert!(
                 !known.contains(place),
-                "seed {seed}: {place:?} was committed and asked for again"
+                "seed {seed}: {place:?} was committed and asked for again after {kills} kills: {}",
+                entry.target
             );
         }
         spared = spared.max(known.len());
