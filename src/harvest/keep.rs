@@ -94,6 +94,34 @@ impl Stream {
         }
     }
 
+    /// Whether the window of a partition ends before it begins; that is told, and the partition is
+    /// over: what an API makes of such a question is anybody's guess.
+    pub(super) fn has_nothing_to_ask(&self, partition: &Partition) -> bool {
+        let inverted = self
+            .cursor()
+            .and_then(|(cursor, windows)| windows.inverted(cursor, partition));
+        let Some((from, to)) = inverted else {
+            return false;
+        };
+        let label = partition.label();
+        let of = if label.is_empty() {
+            String::new()
+        } else {
+            format!(" of {label}")
+        };
+        self.emit(Fact::Noticed {
+            stream: self.name.clone(),
+            message: self.run.secrets.scrub(&format!(
+                "nothing to ask for: the window{of} begins at {from} and ends before, at {to}"
+            )),
+        });
+        self.emit(Fact::PartitionFinished {
+            stream: self.name.clone(),
+            partition: u64::from(partition.ordinal),
+        });
+        true
+    }
+
     /// Whether pages come newest first and these records have come to what is older than the
     /// window. Records without a value say nothing.
     pub(super) fn is_past<'r>(

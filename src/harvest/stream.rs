@@ -199,6 +199,9 @@ impl Stream {
                 if walk.peek().is_none() {
                     self.expected.enumerated.store(true, Ordering::Relaxed);
                 }
+                if self.has_nothing_to_ask(&partition) {
+                    continue;
+                }
                 let partition = self.windowed(partition);
                 tasks.spawn(self.clone().walk_partition(partition, committer.clone()));
             }

@@ -131,6 +131,17 @@ impl Windows {
         self.kept.is_empty()
     }
 
+    /// Beginning and end of a window that ends before it begins: there is nothing to ask for.
+    pub(super) fn inverted(
+        &self,
+        cursor: &CursorPlan,
+        partition: &Partition,
+    ) -> Option<(Position, &Position)> {
+        let from = self.from(cursor, partition);
+        let to = self.to.as_ref().filter(|to| from > **to)?;
+        Some((from, to))
+    }
+
     /// The partition, with its window in sight of templates.
     pub(super) fn see(&self, cursor: &CursorPlan, mut partition: Partition) -> Partition {
         let from = self.from(cursor, &partition);

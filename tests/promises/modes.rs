@@ -433,3 +433,30 @@ fn a_window_needs_a_cursor() {
     );
     assert!(server.heard().is_empty());
 }
+
+/// A window that ends before it begins: no API is asked what it thinks of that.
+#[test]
+fn an_inverted_window_is_not_asked_for() {
+    let (_, server) = Says::start(r#"[{"id":1},{"id":9}]"#);
+    let stream = |end: u8| {
+        format!(
+            r#"key: id, query: {{ s: "{{{{ cursor.from }}}}" }}, cursor: {{ field: id, format: integer, start: 0, end: {end} }}"#
+        )
+    };
+    let project = Project::new(&pipeline(&server, &stream(5), MERGE));
+    good(&project, &["run", "items"]);
+    assert_eq!(server.heard().len(), 1);
+    let before = read(&project, "data/items.csv");
+    project.write(
+        "pipelines/items.yaml",
+        &pipeline(&server, &stream(3), MERGE),
+    );
+    let told = good(&project, &["run", "items"]);
+    assert!(
+        told.contains("nothing to ask for: the window begins at 5 and ends before, at 3"),
+        "{told}"
+    );
+    assert_eq!(server.heard().len(), 1);
+    assert_eq!(read(&project, "data/items.csv"), before);
+    assert!(good(&project, &["state", "show"]).contains('5'));
+}
