@@ -57,9 +57,12 @@ impl Selector {
 
     /// Reads a page.
     pub fn select(&self, body: &[u8]) -> Result<Page, SelectError> {
-        let text = std::str::from_utf8(body).map_err(|e| SelectError::NotUtf8 {
-            at: e.valid_up_to(),
-        })?;
+        // A quarter of the time of the standard library's; that one says where.
+        let text = simdutf8::basic::from_utf8(body)
+            .or_else(|_| std::str::from_utf8(body))
+            .map_err(|e| SelectError::NotUtf8 {
+                at: e.valid_up_to(),
+            })?;
         // RFC 8259, section 8.1: a byte order mark may be ignored.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         if let Some(page) = self.fast(text) {
