@@ -47,8 +47,8 @@ impl Stream {
             }
         };
         match by_rules.unwrap_or_else(|| verdict::by_status(answer.status, &answer.headers, now)) {
-            Verdict::Accept => self.accept(answer, selected, place, false),
-            Verdict::Last => self.accept(answer, selected, place, true),
+            Verdict::Accept => self.accept(answer, selected, place, attempt, false),
+            Verdict::Last => self.accept(answer, selected, place, attempt, true),
             Verdict::Skip => Outcome::Page(answer, Box::default(), true),
             Verdict::Trouble(mut trouble) => {
                 trouble.message = self.quote(&trouble.message, &answer.body);
@@ -95,16 +95,18 @@ impl Stream {
         answer: Answer,
         selected: Result<Page, SelectError>,
         place: &str,
+        attempt: u32,
         last: bool,
     ) -> Outcome {
+        // An answer without the records may be a hiccup too; said again, the path is what is wrong.
+        let is_final = |error: &SelectError| match error {
+            SelectError::Twice { .. } => true,
+            SelectError::Absent { .. } => attempt >= self.most_attempts(FailureClass::Suspect),
+            _ => false,
+        };
         match selected {
             Ok(page) => Outcome::Page(answer, Box::new(page), last),
-            Err(error)
-                if !matches!(
-                    error,
-                    SelectError::Twice { .. } | SelectError::Absent { .. }
-                ) =>
-            {
+            Err(error) if !is_final(&error) => {
                 let message = self.run.secrets.scrub(&format!(
                     "{} with a body that is no data: {error}",
                     verdict::show(answer.status)

@@ -154,11 +154,7 @@ impl Stream {
                 )
             });
             let now = run.world.clock.now();
-            let most = if trouble.class == FailureClass::Suspect {
-                SUSPECT_ATTEMPTS.min(retry.attempts)
-            } else {
-                retry.attempts
-            };
+            let most = self.most_attempts(trouble.class);
             let delay = if attempt >= most || (self.plan().request.once && sent == Sent::Perhaps) {
                 None
             } else {
@@ -216,6 +212,16 @@ impl Stream {
                 under.give_back();
                 self.wait_until(again, trouble.class).await?;
             }
+        }
+    }
+
+    /// How often a page is tried whose attempts end so.
+    pub(super) fn most_attempts(&self, class: FailureClass) -> u32 {
+        let attempts = self.run.plan.source.retry.attempts;
+        match class {
+            FailureClass::Suspect if self.plan().request.once => 1,
+            FailureClass::Suspect => SUSPECT_ATTEMPTS.min(attempts),
+            _ => attempts,
         }
     }
 

@@ -5,6 +5,7 @@ mod book;
 mod cli;
 mod diagnostics;
 mod errors;
+mod faults;
 mod feedback;
 mod fixture;
 mod guards;
