@@ -33,6 +33,7 @@
 //! | 39 | slow disk, large pages | bytes in flight stay bounded | [`time`] |
 
 mod pages;
+mod wire;
 
 use gleaner::failure::Exit;
 use gleaner::sim::Rules;
