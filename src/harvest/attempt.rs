@@ -458,6 +458,7 @@ impl Stream {
                 format!("no connection to {}: {}", asked.origin, error.message),
                 Sent::No,
             ),
+            SendErrorKind::Unprocessed => transient(error.message.clone(), Sent::No),
             SendErrorKind::Timeout => timed_out(error.message.clone()),
             SendErrorKind::Broken | SendErrorKind::Truncated => {
                 transient(error.message.clone(), Sent::Perhaps)

@@ -33,6 +33,8 @@
 //! | 39 | slow disk, large pages | bytes in flight stay bounded | [`time`] |
 
 mod pages;
+mod sockets;
+mod tls;
 mod wire;
 
 use gleaner::failure::Exit;
