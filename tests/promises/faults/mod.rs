@@ -32,6 +32,7 @@
 //! | 38 | clocks that jump | the limits hold | [`time`] |
 //! | 39 | slow disk, large pages | bytes in flight stay bounded | [`time`] |
 
+mod files;
 mod pages;
 mod sockets;
 mod tls;
