@@ -159,6 +159,11 @@ pub enum Fact {
         /// How often the API refused.
         refusals: u64,
     },
+    /// Some of what answers said of limits could not be read, or made no sense.
+    SignalsIgnored {
+        /// Values, of all answers together.
+        values: u64,
+    },
     /// The run ended.
     RunFinished {
         /// Whether everything was published.

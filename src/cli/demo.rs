@@ -76,7 +76,7 @@ impl DemoArgs {
             }
         };
         let root = project::here()?;
-        let world = drive.world(rooms::transport(&plan)?, root.clone());
+        let world = drive.world(rooms::transport(&plan), root.clone());
         let summary = drive.run(plan, world, Options::default()).await?;
         let shown = if talks {
             show(&summary, &root)

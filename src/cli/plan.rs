@@ -62,7 +62,7 @@ impl PlanArgs {
             return Ok(Exit::Invalid);
         };
         let drive = Drive::of_few_requests(global);
-        let world = drive.world(rooms::transport(&plan)?, found.root);
+        let world = drive.world(rooms::transport(&plan), found.root);
         let mut options = Options::estimate(self.streams.clone(), self.probe);
         // What is never sent is not entered anywhere.
         options.limits = self.probe.then(state::limits).flatten();

@@ -52,7 +52,7 @@ impl PreviewArgs {
             return Ok(Exit::Invalid);
         };
         let drive = Drive::of_few_requests(global);
-        let world = drive.world(rooms::transport(&plan)?, found.root);
+        let world = drive.world(rooms::transport(&plan), found.root);
         let options = Options {
             streams: self.streams.clone(),
             dry: true,

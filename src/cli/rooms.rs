@@ -80,11 +80,8 @@ pub(super) fn schema() -> String {
 }
 
 /// The network, as the plan's time-outs want it.
-pub(super) fn transport(plan: &Plan) -> Result<SharedTransport, Failure> {
-    let settings = ClientSettings {
+pub(super) fn transport(plan: &Plan) -> SharedTransport {
+    Arc::new(HttpClient::new(ClientSettings {
         connect: plan.source.timeouts.connect,
-    };
-    let client =
-        HttpClient::new(settings).map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
-    Ok(Arc::new(client))
+    }))
 }

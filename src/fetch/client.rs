@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::io;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,13 +18,21 @@ use super::transport::{
 const IDLE_CONNECTION: Duration = Duration::from_secs(4);
 
 /// Sends requests over TCP and TLS.
-#[derive(Debug, Clone)]
+///
+/// Its clients are made when first asked for: reading the system's certificates takes longer
+/// than many a run's first page.
+#[derive(Debug)]
 pub struct HttpClient {
-    client: reqwest::Client,
+    settings: ClientSettings,
+    client: Made,
     /// For this machine: a proxy named by the environment cannot reach our loopback.
-    direct: reqwest::Client,
-    connect: Duration,
+    direct: Made,
+    /// For this machine without TLS, so without certificates.
+    plain: Made,
 }
+
+/// A client, once it was made, or why it cannot be.
+type Made = OnceLock<Result<reqwest::Client, ClientError>>;
 
 /// The client cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,45 +48,59 @@ pub enum ClientError {
 }
 
 impl HttpClient {
-    /// A client with its own pool of connections.
-    pub fn new(settings: ClientSettings) -> Result<Self, ClientError> {
-        let builder = || {
-            reqwest::Client::builder()
-                .retry(reqwest::retry::never())
-                .redirect(reqwest::redirect::Policy::none())
-                .referer(false)
-                .connect_timeout(settings.connect)
-                .pool_idle_timeout(IDLE_CONNECTION)
+    /// A client with its own pools of connections.
+    pub fn new(settings: ClientSettings) -> Self {
+        Self {
+            settings,
+            client: OnceLock::new(),
+            direct: OnceLock::new(),
+            plain: OnceLock::new(),
+        }
+    }
+
+    /// The client for a URL.
+    fn of(&self, url: &Url) -> Result<&reqwest::Client, SendError> {
+        let builder = reqwest::Client::builder()
+            .retry(reqwest::retry::never())
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .connect_timeout(self.settings.connect)
+            .pool_idle_timeout(IDLE_CONNECTION);
+        let (made, builder) = match (is_loopback(url), url.scheme()) {
+            (true, "http") => (&self.plain, builder.no_proxy().tls_certs_only([])),
+            (true, _) => (&self.direct, builder.no_proxy()),
+            // A proxy may itself be reached over TLS.
+            (false, _) => (&self.client, builder),
         };
-        Ok(Self {
-            client: builder().build().map_err(|e| build_error(&e))?,
-            direct: builder().no_proxy().build().map_err(|e| build_error(&e))?,
-            connect: settings.connect,
-        })
+        made.get_or_init(|| builder.build().map_err(|e| build_error(&e)))
+            .as_ref()
+            .map_err(|error| SendError {
+                kind: match error {
+                    ClientError::NoCertificates => SendErrorKind::Certificate,
+                    ClientError::Other(_) => SendErrorKind::Request,
+                },
+                message: error.to_string(),
+            })
     }
 }
 
 impl Transport for HttpClient {
     fn send(&self, request: Request) -> Boxed<'_, Result<Response, SendError>> {
         Box::pin(async move {
-            let client = if is_loopback(&request.url) {
-                &self.direct
-            } else {
-                &self.client
-            };
+            let client = self.of(&request.url)?;
             let mut out = reqwest::Request::new(request.method, request.url);
             *out.headers_mut() = request.headers;
             *out.body_mut() = request.body.map(reqwest::Body::from);
             let mut answer = client
                 .execute(out)
                 .await
-                .map_err(|error| send_error(error, Stage::Headers, self.connect))?;
+                .map_err(|error| send_error(error, Stage::Headers, self.settings.connect))?;
             Ok(Response {
                 status: answer.status(),
                 headers: std::mem::take(answer.headers_mut()),
                 body: Box::new(Body {
                     answer,
-                    connect: self.connect,
+                    connect: self.settings.connect,
                 }),
             })
         })
@@ -275,7 +298,6 @@ mod tests {
         HttpClient::new(ClientSettings {
             connect: Duration::from_secs(10),
         })
-        .unwrap()
     }
 
     fn get(url: &str) -> Request {
@@ -429,8 +451,9 @@ mod tests {
     #[tokio::test]
     async fn an_unknown_host_is_named_as_such() {
         // With a proxy the proxy would be asked and not the name server.
-        let mut client = client();
-        client.client = client.direct.clone();
+        let client = client();
+        let direct = reqwest::Client::builder().no_proxy().build().unwrap();
+        client.client.set(Ok(direct)).unwrap();
         // RFC 6761 section 6.4: `.invalid` never has an address.
         let result = client.send(get("http://gleaner.invalid/?key=SECRET")).await;
         let (kind, message) = problem(result);

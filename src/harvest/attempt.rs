@@ -16,7 +16,7 @@ use super::outcome::{is_timeout, timed_out};
 use super::run::interrupted;
 use super::stream::Stream;
 use super::trouble;
-use super::turn::{Held, Under};
+use super::turn::Under;
 use super::verdict::{self, Trouble};
 use crate::clock::Instant;
 use crate::event::{Fact, FailureClass, Wait};
@@ -330,7 +330,7 @@ impl Stream {
             let status = response.status;
             let asked = (variables, place, attempt);
             let read = self
-                .read(response, sent_at, permit, &mut under.held, bare.url, asked)
+                .read(response, sent_at, permit, under, bare.url, asked)
                 .await?;
             let outcome = match read {
                 Ok(answer) => self.judge(answer, variables, place, attempt),
@@ -339,7 +339,15 @@ impl Stream {
                     return Ok(outcome);
                 }
             };
-            pass.came(outcome.came(Some(status)));
+            // A throttle says all by its pause.
+            if !outcome.is_throttle() {
+                self.heed(under);
+            }
+            pass.came(match outcome.came(Some(status)) {
+                // What the limits of its scope hold back is no matter of the host: others may ask it.
+                Came::Throttle if !self.run.plan.source.limits.is_empty() => Came::Answer,
+                came => came,
+            });
             return Ok(outcome);
         }
     }
@@ -400,13 +408,13 @@ impl Stream {
         Ok(Err(outcome))
     }
 
-    /// Reads the answer whole; the permit is `held` until the answer is judged.
+    /// Reads the answer whole; the permit is held until the answer is judged.
     async fn read(
         &self,
         mut response: Response,
         sent_at: Instant,
         permit: Permit,
-        held: &mut Option<Held>,
+        under: &mut Under,
         url: Url,
         (variables, place, attempt): (&[(String, Value)], &str, u32),
     ) -> Result<Result<Answer, Outcome>, Box<Failure>> {
@@ -426,11 +434,9 @@ impl Stream {
             &watch,
         );
         let read = run.until_stopped(read).await?;
-        let spent = match &read {
-            Ok(body) => self.spent(response.status, &response.headers, body, variables, attempt),
-            Err(_) => Vec::new(),
-        };
-        *held = Some((permit, spent));
+        let said = (response.status, &response.headers, read.as_ref().ok());
+        let held = self.hold(permit, under.needs.as_ref(), said, variables, attempt);
+        under.held = Some(held);
         let took = clock.now().saturating_duration_since(sent_at);
         Ok(match read {
             Ok(body) => Ok(Answer {

@@ -188,7 +188,7 @@ impl Stream {
                 }
             })?;
             let asked_at = run.world.clock.now();
-            let permit = self.permit(needs).await?;
+            let permit = self.permit(needs, place).await?;
             *in_line += run.world.clock.now().saturating_duration_since(asked_at);
             // After a pause, limits let out no crowd by themselves; without any, those that were in
             // the line for a slot must stand in line again.

@@ -24,6 +24,7 @@ mod run;
 mod spread;
 mod stream;
 mod targets;
+mod told;
 mod trouble;
 mod turn;
 mod verdict;
@@ -235,6 +236,10 @@ impl Harvest {
                 concurrency: learned.concurrency,
                 refusals: learned.refusals,
             });
+        }
+        let values = run.ignored_signals();
+        if values > 0 {
+            run.world.events.emit(Fact::SignalsIgnored { values });
         }
         run.world.events.emit(Fact::RunFinished {
             complete: exit == Exit::Complete,

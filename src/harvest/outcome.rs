@@ -10,6 +10,11 @@ use crate::fetch::body::BodyError;
 use crate::fetch::transport::SendErrorKind;
 
 impl Outcome {
+    /// Whether the API refused because it was asked too often.
+    pub(super) fn is_throttle(&self) -> bool {
+        matches!(self, Self::Trouble(trouble, _) if trouble.class == FailureClass::Throttle)
+    }
+
     /// What it says about the host; `status` is that of the answer, if one came whole.
     pub(super) fn came(&self, status: Option<StatusCode>) -> Came {
         let class = match self {

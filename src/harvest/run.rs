@@ -52,6 +52,9 @@ pub(super) struct Run {
     pub(super) files: Files,
     /// Seeds the jitter of retries.
     pub(super) seed: u64,
+    /// The limits that count: those `limits` was made from, in that order.
+    pub(super) counted: Vec<LimitPlan>,
+    ignored_signals: AtomicU64,
     waits: AtomicU64,
     reached: AtomicBool,
 }
@@ -143,6 +146,8 @@ impl Run {
             budget: Budget::default(),
             files: Files::default(),
             seed,
+            counted,
+            ignored_signals: AtomicU64::new(0),
             waits: AtomicU64::new(0),
             reached: AtomicBool::new(false),
         })
@@ -168,6 +173,17 @@ impl Run {
     /// A number for the next wait.
     pub(super) fn wait_id(&self) -> u64 {
         self.waits.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// So many values of an answer say nothing of limits, though they should.
+    pub(super) fn ignore_signals(&self, values: u32) {
+        self.ignored_signals
+            .fetch_add(values.into(), Ordering::Relaxed);
+    }
+
+    /// How many there were.
+    pub(super) fn ignored_signals(&self) -> u64 {
+        self.ignored_signals.load(Ordering::Relaxed)
     }
 
     /// The source answered once: its name and address are right.

@@ -58,8 +58,15 @@ impl Stream {
         let expect_total = plan.expect.total.as_ref().map(|_| wants.len() - 1);
         let name = plan.name.as_str().into();
         let conditions = plan.responses.iter().map(|rule| &rule.when);
+        let signals = run
+            .plan
+            .source
+            .limits
+            .iter()
+            .flat_map(|limit| limit.signals.expressions());
         let reads_text = conditions
             .chain(&plan.stop)
+            .chain(signals)
             .flat_map(Expr::names)
             .any(|name| name.path.first().is_some_and(|root| root == "text"))
             || plan

@@ -27,6 +27,8 @@ pub struct Summary {
     pub waited: BTreeMap<Name, Duration>,
     /// What `limits: auto` came to.
     pub learned: Option<LearnedLimits>,
+    /// Values that answers gave of limits and that made no sense.
+    pub ignored_signals: u64,
     /// From open to end.
     pub took: Duration,
     /// The exit code.
@@ -100,6 +102,7 @@ pub struct Tally {
     retries: BTreeMap<FailureClass, u64>,
     waited: BTreeMap<Name, Duration>,
     learned: Option<LearnedLimits>,
+    ignored_signals: u64,
 }
 
 #[derive(Debug, Default)]
@@ -152,6 +155,7 @@ impl Tally {
                     refusals: *refusals,
                 });
             }
+            Fact::SignalsIgnored { values } => self.ignored_signals += values,
             _ => {}
         }
     }
@@ -182,6 +186,7 @@ impl Tally {
             retries: self.retries,
             waited: self.waited,
             learned: self.learned,
+            ignored_signals: self.ignored_signals,
             took,
             exit,
         }

@@ -52,21 +52,7 @@ pub(super) fn given_up(
     let causes = vec![format!("asked {request}"), tried];
     let message = at(place, &trouble.message);
     if let Some((told, most)) = too_long {
-        let message = format!(
-            "{message}; the API asks to wait {}, longer than `retry.max_wait` ({})",
-            show(told),
-            show(most)
-        );
-        let hint = format!(
-            "run again in {}, or raise `retry.max_wait` under `source`",
-            show(whole(told))
-        );
-        return Box::new(Failure {
-            exit: Exit::Resumable,
-            message,
-            causes,
-            hint: Some(hint),
-        });
+        return asks_too_much(&message, causes, told, most);
     }
     if refused_repeat {
         return failed(
@@ -97,6 +83,29 @@ pub(super) fn given_up(
         message,
         causes,
         hint: Some(hint.to_owned()),
+    })
+}
+
+/// The API asks to wait `told`, and nobody waits longer than `most`.
+pub(super) fn asks_too_much(
+    message: &str,
+    causes: Vec<String>,
+    told: Duration,
+    most: Duration,
+) -> Box<Failure> {
+    let hint = format!(
+        "run again in {}, or raise `retry.max_wait` under `source`",
+        show(whole(told))
+    );
+    Box::new(Failure {
+        exit: Exit::Resumable,
+        message: format!(
+            "{message}; the API asks to wait {}, longer than `retry.max_wait` ({})",
+            show(told),
+            show(most)
+        ),
+        causes,
+        hint: Some(hint),
     })
 }
 

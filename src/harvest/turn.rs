@@ -8,6 +8,7 @@ use http::{HeaderMap, StatusCode};
 use minijinja::Value;
 
 use super::stream::Stream;
+use super::told::Told;
 use super::trouble;
 use crate::event::{Fact, Name, Wait};
 use crate::failure::Failure;
@@ -25,13 +26,19 @@ pub(super) struct Under {
     pub(super) held: Option<Held>,
 }
 
-/// A permit and what its request cost in fact, by unit.
-pub(super) type Held = (Permit, Vec<(Name, f64)>);
+/// The permit of an answered request, and what the answer says of limits.
+pub(super) struct Held {
+    pub(super) permit: Permit,
+    /// What the request cost in fact, by unit.
+    pub(super) spent: Vec<(Name, f64)>,
+    /// What is left, and who wants to be left alone.
+    pub(super) told: Told,
+}
 
 impl Under {
     pub(super) fn give_back(&mut self) {
-        if let Some((permit, spent)) = self.held.take() {
-            permit.answered(spent);
+        if let Some(held) = self.held.take() {
+            held.permit.answered(held.spent);
         }
     }
 }
@@ -67,8 +74,9 @@ impl Stream {
             .collect()
     }
 
-    /// Waits for a permit, telling what it waits for.
-    pub(super) async fn permit(&self, needs: &Needs) -> Result<Permit, Box<Failure>> {
+    /// Waits for a permit, telling what it waits for. A pause longer than `retry.max_wait` is not
+    /// waited for.
+    pub(super) async fn permit(&self, needs: &Needs, place: &str) -> Result<Permit, Box<Failure>> {
         let clock = self.run.world.clock;
         let id = self.run.wait_id();
         // Values of `for` may come from the environment.
@@ -83,9 +91,22 @@ impl Stream {
             why => why.clone(),
         };
         let silent = |turn: &Turn| turn.why == Wait::Concurrency;
+        let most = self.run.plan.source.retry.max_wait;
+        let (tells, mut too_long) = tokio::sync::oneshot::channel();
+        let mut tells = Some(tells);
         let taken = self.run.limits.permit(
             needs,
             |turn| {
+                let wait = turn
+                    .until
+                    .map(|at| at.saturating_duration_since(clock.now()));
+                if let (Wait::Pause { told }, Some(wait)) = (&turn.why, wait)
+                    && wait > most
+                    && let Some(tells) = tells.take()
+                {
+                    // Nobody listens only where the wait is over.
+                    let _ = tells.send((told.clone(), wait));
+                }
                 if !silent(turn) {
                     let until = turn.until.map(|at| clock.calendar_at(at));
                     self.emit(Fact::WaitBegan {
@@ -107,7 +128,15 @@ impl Stream {
                 }
             },
         );
-        let permit = self.run.until_stopped(taken).await;
+        let taken = async {
+            tokio::select! {
+                permit = taken => Ok(permit),
+                Ok((told, wait)) = &mut too_long => {
+                    Err(trouble::asks_too_much(&trouble::at(place, &told), Vec::new(), wait, most))
+                }
+            }
+        };
+        let permit = self.run.until_stopped(taken).await.flatten();
         for message in self.run.limits.notices() {
             self.emit(Fact::Noticed {
                 stream: self.name.clone(),
@@ -117,26 +146,34 @@ impl Stream {
         permit
     }
 
-    /// What it cost in fact, by unit; a unit that the answer does not tell is left out, and then
-    /// stays charged at most.
-    pub(super) fn spent(
+    /// What the answer says of limits: what the request cost in fact, by unit (a unit that it does
+    /// not tell is left out, and then stays charged at most), and what is left.
+    pub(super) fn hold(
         &self,
-        status: StatusCode,
-        headers: &HeaderMap,
-        body: &Bytes,
+        permit: Permit,
+        needs: Option<&Needs>,
+        (status, headers, body): (StatusCode, &HeaderMap, Option<&Bytes>),
         variables: &[(String, Value)],
         attempt: u32,
-    ) -> Vec<(Name, f64)> {
-        let told = || self.plan().cost.iter().filter(|cost| cost.actual.is_some());
-        if told().next().is_none() {
-            return Vec::new();
-        }
-        let names = self.answer_names(status, headers, body, variables, attempt, None);
-        told()
-            .filter_map(|cost| {
-                let number = cost.actual.as_ref()?.number(&names).ok()?;
+    ) -> Held {
+        let tells = self.plan().cost.iter().filter(|cost| cost.actual.is_some());
+        let is_read = tells.clone().next().is_some() || self.reads_signals();
+        // Half a body tells nothing.
+        let names = body
+            .filter(|_| is_read)
+            .map(|body| self.answer_names(status, headers, body, variables, attempt, None));
+        let spent = names.iter().flat_map(|names| {
+            tells.clone().filter_map(move |cost| {
+                let number = cost.actual.as_ref()?.number(names).ok()?;
                 Some((Name::from(cost.unit.as_str()), number))
             })
-            .collect()
+        });
+        Held {
+            permit,
+            spent: spent.collect(),
+            told: needs
+                .map(|needs| self.told(needs, headers, names.as_ref()))
+                .unwrap_or_default(),
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! trip shows that the request was not held up by more than J; abandoned, at `abandoned + W + J`.
 //! Two users of one permit then arrive at least W apart. `strict` uses receipts only.
 
+use self::told::Told;
 use super::calendar::Period;
 use super::cell::Pace;
 use super::jitter::Jitter;
@@ -29,8 +30,16 @@ pub(super) struct Budget {
     /// The state of its pace.
     tat: Moment,
     period: Option<Period>,
+    /// What the API says is left, while that is less than we would use (or is trusted).
+    told: Option<Told>,
     pause: Option<(Moment, Name)>,
+    /// So many may be out since the last pause: one, and one more with every answer; 0 is any
+    /// number.
+    opening: u64,
 }
+
+/// As many out since a pause are no crowd any more, however wide the run.
+const OPEN: u64 = 64;
 
 /// An unanswered request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,13 +80,24 @@ impl Budget {
                 why: Wait::Pause { told: told.clone() },
             });
         }
+        if self.opening > 0 && self.out_since_pause() >= self.opening {
+            return Err(Held {
+                until: Answer::Unknown(now.at),
+                why: rule.wait.clone(),
+            });
+        }
         let mut staged = Staged {
             tat: self.tat,
             charged: false,
         };
+        let told = self.told(now.at, amount);
+        let trusted = rule.trust && self.told.is_some();
+        let counted = |ours: Answer| {
+            if trusted { told } else { ours.or_later(told) }
+        };
         let log = |budget: &mut Self| {
             let (out, window) = (budget.out_sum, rule.window);
-            budget.log.ask(now.at, rule.capacity, window, out, amount)
+            counted(budget.log.ask(now.at, rule.capacity, window, out, amount))
         };
         let answer = match &rule.kind {
             Kind::Slots if self.out_sum.saturating_add(amount) <= rule.capacity => Answer::Now,
@@ -89,7 +109,7 @@ impl Budget {
                 let out = self.out_sum;
                 let guard = jitter.abandoned();
                 let period = Period::at(&mut self.period, *unit, zone, now, guard, out);
-                let answer = period.ask(rule.capacity, amount, guard);
+                let answer = counted(period.ask(rule.capacity, amount, guard));
                 answer.or_later(self.spaced(rule, *pace, now, amount, &mut staged))
             }
             Kind::Bucket => {
@@ -180,6 +200,13 @@ impl Budget {
         }
     }
 
+    /// Those that were sent before it and are still out must not hold up the others.
+    fn out_since_pause(&self) -> u64 {
+        let ended = self.pause.as_ref().map_or(Moment(0), |(until, _)| *until);
+        let since = self.out.iter().filter(|out| out.sent >= ended);
+        since.count() as u64
+    }
+
     fn is_back(&mut self, sent: Moment, amount: u64) -> bool {
         let me = self.me;
         let found = |out: &Out| out.holder == me && out.sent == sent && out.amount == amount;
@@ -200,6 +227,10 @@ impl Budget {
         jitter: &Jitter,
     ) {
         let charged = self.is_back(sent, reserved);
+        let ended = self.pause.as_ref().map_or(Moment(0), |(until, _)| *until);
+        if self.opening > 0 && sent >= ended {
+            self.opening = (self.opening + 1) % OPEN;
+        }
         let on_time = !rule.strict && jitter.on_time(received.since(sent));
         let mut back = received.plus(rule.window);
         if on_time {
@@ -265,6 +296,7 @@ impl Budget {
     /// What was sent and never answered may arrive until a margin from now.
     fn gone(&mut self, rule: &Rule, now: Moment, amount: u64, jitter: &Jitter) {
         let gone = now.plus(jitter.abandoned());
+        self.unsaid(amount);
         match &rule.kind {
             Kind::Slots => {}
             Kind::Window(_) => {
@@ -312,13 +344,15 @@ impl Budget {
     }
 
     /// Holds everything until `until`, unless it is held longer already. The pause uses up what
-    /// the spacing would allow at once, so that those who waited go one by one.
+    /// the spacing would allow at once, and one goes first, then more with each answer: those who
+    /// waited come in no crowd.
     pub(super) fn pause(&mut self, rule: &Rule, now: Moment, until: Moment, told: &Name) {
         let held_until = self.pause.as_ref().map_or(now, |(until, _)| *until);
         if until <= held_until.max(now) {
             return;
         }
         self.pause = Some((until, told.clone()));
+        self.opening = 1;
         match &rule.kind {
             Kind::Window(Some(pace)) | Kind::Calendar(_, _, Some(pace)) => {
                 self.tat = pace.drained(self.tat, until);
@@ -336,6 +370,7 @@ impl Budget {
         self.out.is_empty()
             && self.log.is_empty(now)
             && self.tat <= now
+            && self.told.as_ref().is_none_or(|told| told.until <= now)
             && self.pause.as_ref().is_none_or(|(until, _)| *until <= now)
             && self
                 .period
@@ -345,6 +380,9 @@ impl Budget {
 }
 
 mod stored;
+mod told;
+
+pub(super) use self::told::{Exchange, Heard};
 
 #[cfg(test)]
 mod tests;

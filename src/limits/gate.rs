@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use super::budget::Held;
+use super::budget::{Heard, Held};
 use super::jitter::Jitter;
 use super::library::{Entry, Fact, Library};
 use super::log::Answer;
@@ -66,6 +66,16 @@ pub(super) struct Refusal {
     pub(super) is_shared: bool,
     /// Only because others were at a file that very moment.
     pub(super) is_busy: bool,
+}
+
+/// What an answer means to one budget.
+#[derive(Debug, Clone)]
+pub(super) struct Share {
+    pub(super) key: Key,
+    pub(super) reserved: u64,
+    pub(super) actual: u64,
+    /// What the API says of it.
+    pub(super) heard: Option<Heard>,
 }
 
 impl Gate {
@@ -231,21 +241,16 @@ impl Gate {
     }
 
     /// The answer to a request was received, and each budget hears what it cost.
-    pub(super) fn answered(
-        &mut self,
-        parts: &[(Key, u64, u64)],
-        sent: Moment,
-        received: Moment,
-        now: Now,
-    ) {
-        for &(ref key, reserved, actual) in parts {
+    pub(super) fn answered(&mut self, parts: &[Share], sent: Moment, received: Moment, now: Now) {
+        for part in parts {
             let fact = Fact::Answered {
                 sent,
                 received,
-                reserved,
-                actual,
+                reserved: part.reserved,
+                actual: part.actual,
+                heard: part.heard,
             };
-            self.happened(key, fact, now);
+            self.happened(&part.key, fact, now);
         }
         self.jitter.learn(received.since(sent));
         self.sweep(now.at);
@@ -264,7 +269,19 @@ impl Gate {
     /// Holds every request that needs a limit of `needs`, or all where there are no limits.
     pub(super) fn pause(&mut self, needs: &Needs, now: Now, until: Moment, told: &Name) {
         let limits = usize::from(needs.parts.len() > 1);
-        for (key, _) in &needs.parts[limits..] {
+        let keys = needs.parts[limits..].iter().map(|(key, _)| key);
+        self.pause_all(keys, now, until, told);
+    }
+
+    /// Holds every request that needs one of these.
+    pub(super) fn pause_all<'a>(
+        &mut self,
+        keys: impl Iterator<Item = &'a Key>,
+        now: Now,
+        until: Moment,
+        told: &Name,
+    ) {
+        for key in keys {
             let (at, told) = (now.at, told.clone());
             self.happened(key, Fact::Paused { at, until, told }, now);
         }

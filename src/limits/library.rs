@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::book::Book;
-use super::budget::Budget;
+use super::budget::{Budget, Exchange, Heard};
 use super::jitter::Jitter;
 use super::moment::{Moment, Now};
 use super::rule::Rule;
@@ -66,6 +66,7 @@ pub(super) enum Fact {
         received: Moment,
         reserved: u64,
         actual: u64,
+        heard: Option<Heard>,
     },
     /// A request was given up.
     Abandoned {
@@ -222,9 +223,16 @@ impl Entry {
                 received,
                 reserved,
                 actual,
+                heard,
             } => {
                 let cost = (*reserved, *actual);
                 self.budget.answered(rule, *sent, *received, cost, jitter);
+                let exchange = Exchange {
+                    sent: *sent,
+                    received: *received,
+                    cost: *actual,
+                };
+                self.budget.heard(rule, exchange, *heard, jitter);
             }
             Fact::Abandoned { sent, at, amount } => {
                 self.budget.abandoned(rule, *sent, *at, *amount, jitter);

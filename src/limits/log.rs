@@ -13,6 +13,11 @@ use super::moment::Moment;
 /// price of one step in so many.
 const ENTRIES: u64 = 1024;
 
+/// How long what came back is remembered, at most; answers are rarely later.
+const KEPT: u64 = 5_000_000_000;
+/// Steps that it is remembered in.
+const STEPS: u64 = 16;
+
 /// What a limit says to one more request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
@@ -50,6 +55,10 @@ pub(super) struct Log {
     back: VecDeque<(Moment, u64)>,
     /// Their sum.
     used: u64,
+    /// What came back lately, at the latest: servers may still count it.
+    home: VecDeque<(Moment, u64)>,
+    /// What came back before this is forgotten.
+    forgotten: Moment,
 }
 
 impl Log {
@@ -62,8 +71,9 @@ impl Log {
         out: u64,
         amount: u64,
     ) -> Answer {
-        while let Some((_, amount)) = self.back.pop_front_if(|(at, _)| *at <= now) {
+        while let Some((at, amount)) = self.back.pop_front_if(|(at, _)| *at <= now) {
             self.used -= amount;
+            self.came_home(at, amount, window);
         }
         let wanted = out.saturating_add(self.used).saturating_add(amount);
         let Some(lacking) = wanted.checked_sub(capacity).filter(|lacking| *lacking > 0) else {
@@ -96,16 +106,46 @@ impl Log {
         }
     }
 
-    /// What is on its way back, soonest first.
+    fn came_home(&mut self, at: Moment, amount: u64, window: u64) {
+        let kept = window.min(KEPT);
+        let step = (kept / STEPS).max(1);
+        match self.home.back_mut() {
+            Some((last, sum)) if last.0 / step == at.0 / step => {
+                (*last, *sum) = (at, *sum + amount);
+            }
+            _ => self.home.push_back((at, amount)),
+        }
+        while let Some((gone, _)) = self.home.pop_front_if(|(old, _)| old.plus(kept) < at) {
+            self.forgotten = gone;
+        }
+    }
+
+    /// All that comes back, or came back, after `since`; nothing if that is no longer known.
+    pub(super) fn since(&self, since: Moment) -> Option<u64> {
+        let later = |(at, amount): &(Moment, u64)| if *at > since { *amount } else { 0 };
+        (since >= self.forgotten).then(|| self.home.iter().chain(&self.back).map(later).sum())
+    }
+
+    /// What is on its way back, and what came back lately, soonest first.
     pub(super) fn entries(&self) -> impl Iterator<Item = (Moment, u64)> {
-        self.back.iter().copied()
+        self.home.iter().chain(&self.back).copied()
+    }
+
+    /// What came back before this is forgotten.
+    pub(super) fn forgotten(&self) -> Moment {
+        self.forgotten
     }
 
     /// A log with these entries, soonest first.
-    pub(super) fn of(entries: impl Iterator<Item = (Moment, u64)>) -> Self {
+    pub(super) fn of(entries: impl Iterator<Item = (Moment, u64)>, forgotten: Moment) -> Self {
         let back: VecDeque<_> = entries.collect();
         let used = back.iter().map(|(_, amount)| amount).sum();
-        Self { back, used }
+        Self {
+            back,
+            used,
+            home: VecDeque::new(),
+            forgotten,
+        }
     }
 
     /// Whether nothing is on its way back.

@@ -9,6 +9,7 @@
 //!   (quotas of a day or month), `jitter` (how far round trips can be trusted)
 //! - `book`, `sheet`, `library`: budgets that processes share and that outlive them, one file each,
 //!   and how they are kept in step with memory
+//! - `observe`: what answers say is left, and of which limit
 //! - `auto`: the search for a limit that nobody told
 //! - `forecast`: how long a run will take at its limits
 //! - `gate`: the decision over all budgets, and who may overtake whom
@@ -26,6 +27,7 @@ mod jitter;
 mod library;
 mod log;
 mod moment;
+mod observe;
 mod rule;
 mod scope;
 mod sheet;
@@ -41,7 +43,8 @@ use crate::event::{Name, Wait};
 use crate::plan::limit::LimitPlan;
 
 use self::auto::Auto;
-use self::gate::{Gate, Refusal};
+use self::budget::Heard;
+use self::gate::{Gate, Refusal, Share};
 use self::library::Library;
 use self::moment::{Moment, Now, nanos};
 use self::rule::Rule;
@@ -50,6 +53,7 @@ use self::scope::{Key, Scopes};
 pub use self::auto::Learned;
 pub use self::book::{Book, BookProblem};
 pub use self::forecast::{Demand, Forecast};
+pub use self::observe::{About, Observation};
 pub use self::scope::{Asked, Needs, NoTurn};
 
 /// The limits of one source. Clones share them.
@@ -90,6 +94,8 @@ pub struct Permit {
     received: Option<Moment>,
     /// What the answer told of its cost; `None` until it was answered.
     actual: Option<Vec<(Name, f64)>>,
+    /// What the answer told of budgets.
+    heard: Vec<(Key, Heard)>,
 }
 
 /// A wait that a request is about to begin.
@@ -192,6 +198,7 @@ impl Limits {
                     sent: now.at,
                     received: None,
                     actual: None,
+                    heard: Vec::new(),
                 };
             };
             if refusal.is_busy {
@@ -386,7 +393,7 @@ impl Drop for Permit {
             gate.abandoned(&self.needs, self.sent, now);
             return;
         };
-        let parts: Vec<(Key, u64, u64)> = self
+        let parts: Vec<Share> = self
             .needs
             .parts
             .iter()
@@ -394,7 +401,13 @@ impl Drop for Permit {
                 let unit = shared.rules[key.0].unit.as_ref();
                 let told = unit.and_then(|unit| actual.iter().find(|(name, _)| name == unit));
                 let actual = told.and_then(|(_, cost)| scope::thousandths(*cost));
-                (Arc::clone(key), *reserved, actual.unwrap_or(*reserved))
+                let heard = self.heard.iter().find(|(of, _)| of == key);
+                Share {
+                    key: Arc::clone(key),
+                    reserved: *reserved,
+                    actual: actual.unwrap_or(*reserved),
+                    heard: heard.map(|(_, heard)| *heard),
+                }
             })
             .collect();
         let received = self.received.unwrap_or(now.at);

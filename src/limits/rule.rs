@@ -26,6 +26,13 @@ pub(super) struct Rule {
     pub(super) wait: Wait,
     /// What is counted, if not calls.
     pub(super) unit: Option<Name>,
+    /// What the API grants: of a bucket its size, else what a window allows, the reserve
+    /// included; 0 where nobody has declared that.
+    pub(super) declared: u64,
+    /// Whether what the API says of it counts where it is more.
+    pub(super) trust: bool,
+    /// Whether the file says where what is left is told: no header is taken for that.
+    pub(super) explicit: bool,
     /// The most in any window.
     pub(super) capacity: u64,
     /// The window's length.
@@ -62,6 +69,9 @@ impl Rule {
         Self {
             wait: Wait::Concurrency,
             unit: None,
+            declared: 0,
+            trust: false,
+            explicit: false,
             capacity: most.saturating_mul(CALL),
             window: 0,
             strict: false,
@@ -80,6 +90,9 @@ impl Rule {
                 scope: None,
             },
             unit: None,
+            declared: 0,
+            trust: false,
+            explicit: false,
             // Only the pace holds anything.
             capacity: u64::MAX / 4,
             window: SECOND,
@@ -98,7 +111,12 @@ impl Rule {
         let per_window = kept * CALL;
         let cell = cell_amount(per_window, window, plan.unit.is_some());
         let per_pace = (per_window / cell).max(1);
+        let trust = plan.signals.trust;
         let usual = || {
+            // The pace of a number that may be too small would hold back what is really there.
+            if trust && plan.spacing == Spacing::Usual {
+                return None;
+            }
             let burst = burst(plan.spacing, per_pace, CALL.div_ceil(cell), window);
             // A log of N lets through nothing that a cell of burst N would hold back.
             (burst < per_pace).then(|| Pace::new(per_pace, window, burst))
@@ -122,6 +140,9 @@ impl Rule {
                 scope: None,
             },
             unit: plan.unit.as_deref().map(Into::into),
+            declared: plan.granted().saturating_mul(CALL),
+            trust,
+            explicit: plan.signals.left.is_some(),
             capacity,
             window,
             strict: plan.strict,

@@ -17,7 +17,7 @@ use super::moment::{Moment, Now};
 const SLOT: u64 = 64 * 1024;
 /// Room of its header.
 const HEADER: usize = 64;
-const MAGIC: u64 = u64::from_le_bytes(*b"gleaner1");
+const MAGIC: u64 = u64::from_le_bytes(*b"gleaner2");
 /// Turns to let others finish with the file before one gives up for now.
 const TURNS: u32 = 200;
 

@@ -10,6 +10,7 @@ mod pages;
 mod partitions;
 mod request;
 mod scope;
+mod signals;
 mod sink;
 mod source;
 mod stream;

@@ -8,6 +8,7 @@ use globset::GlobMatcher;
 use jiff::tz::TimeZone;
 
 use super::duration;
+use super::language::Expr;
 
 /// One entry of `limits`.
 #[derive(Debug, Clone)]
@@ -34,8 +35,42 @@ pub struct LimitPlan {
     pub shared_as: Option<String>,
     /// Whether only receipts count, whatever the round trips look like.
     pub strict: bool,
+    /// What answers say of it, where the file tells how to read that.
+    pub signals: SignalsPlan,
     /// As written, for messages: `80/min`.
     pub written: String,
+}
+
+/// How to read what answers say of a limit.
+#[derive(Debug, Clone, Default)]
+pub struct SignalsPlan {
+    /// How much is left.
+    pub left: Option<Left>,
+    /// When there is more.
+    pub reset: Option<Expr>,
+    /// How long to send nothing.
+    pub pause: Option<Expr>,
+    /// Whether what is told counts where it is more than the limit.
+    pub trust: bool,
+}
+
+/// How an answer says what is left.
+#[derive(Debug, Clone)]
+pub enum Left {
+    /// So much is left.
+    Remaining(Expr),
+    /// So much is used.
+    Used(Expr),
+}
+
+impl SignalsPlan {
+    /// Its expressions.
+    pub fn expressions(&self) -> impl Iterator<Item = &Expr> {
+        let left = self.left.as_ref().map(|left| match left {
+            Left::Remaining(expr) | Left::Used(expr) => expr,
+        });
+        left.into_iter().chain(&self.reset).chain(&self.pause)
+    }
 }
 
 /// Which requests a limit counts.
@@ -116,6 +151,14 @@ impl LimitPlan {
         matches!(self.counting, Counting::Auto)
     }
 
+    /// What the API grants: of a bucket its size, else what a window allows.
+    pub fn granted(&self) -> u64 {
+        u64::from(match &self.counting {
+            Counting::Bucket(size) => size.get(),
+            _ => self.calls.get(),
+        })
+    }
+
     /// `limits: auto`: the pace is found while asking.
     pub fn auto() -> Self {
         Self {
@@ -130,6 +173,7 @@ impl LimitPlan {
             reserve: 0,
             strict: false,
             shared_as: None,
+            signals: SignalsPlan::default(),
             written: "auto".to_owned(),
         }
     }
@@ -169,6 +213,7 @@ impl LimitPlan {
             reserve: 0,
             shared_as: None,
             strict: false,
+            signals: SignalsPlan::default(),
             written: written.to_owned(),
         })
     }

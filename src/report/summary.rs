@@ -45,6 +45,13 @@ pub fn draw(summary: &Summary) -> String {
             waits.join(", ")
         );
     }
+    if summary.ignored_signals > 0 {
+        let _ = writeln!(
+            out,
+            "  signals   {} about limits in answers made no sense; ignored",
+            plural(summary.ignored_signals, "value")
+        );
+    }
     if let Some(learned) = &summary.learned {
         out.push_str(&found(learned));
     }
@@ -210,6 +217,7 @@ mod tests {
             ]
             .into(),
             learned: None,
+            ignored_signals: 0,
             took: Duration::from_millis(24_300),
             exit: Exit::Complete,
         };
@@ -262,6 +270,7 @@ mod tests {
             retries: [(FailureClass::Fatal, 1)].into(),
             waited: [].into(),
             learned: None,
+            ignored_signals: 0,
             took: Duration::from_secs(3),
             exit: Exit::Failed,
         };

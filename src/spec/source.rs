@@ -11,7 +11,7 @@ use super::tree::Tree;
 /// Where and how to ask.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-not-yet" = ["tls", "proxy", "secrets", "signals", "routes"]))]
+#[schemars(extend("x-not-yet" = ["tls", "proxy", "secrets"]))]
 pub struct SourceSpec {
     /// Base URL, http or https; the path of `get` is appended. May use `vars` and `env`.
     pub url: At<String>,
@@ -83,7 +83,6 @@ pub type LimitSpec = At<ScalarOr<String, LongLimitSpec>>;
 /// One limit with conditions.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-not-yet" = ["signals"]))]
 pub struct LongLimitSpec {
     /// Calls, or units of a cost, per time: `5000/h`, `1/3s`, `600 weight/min`.
     pub limit: At<String>,
@@ -108,6 +107,24 @@ pub struct LongLimitSpec {
     pub shared_as: Option<At<String>>,
     /// `true`: count from receipts only, whatever the network does.
     pub strict: Option<bool>,
+    /// Where answers say how much of it is left, in place of the headers that are known.
+    pub signals: Option<At<SignalsSpec>>,
+}
+
+/// What answers say of a limit: expressions over status, headers, body, text.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignalsSpec {
+    /// How many calls, or units, are left.
+    pub remaining: Option<At<String>>,
+    /// How many are used; in place of `remaining`.
+    pub used: Option<At<String>>,
+    /// When there are more: seconds from now or since 1970, a date, or `1m30s`.
+    pub reset: Option<At<String>>,
+    /// How long to send nothing, after a success too: seconds, or `1m30s`.
+    pub pause: Option<At<String>>,
+    /// `true`: what is told counts even where it is more than `limit` allows.
+    pub trust: Option<bool>,
 }
 
 /// Which requests a limit counts.

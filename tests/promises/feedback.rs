@@ -271,3 +271,50 @@ fn repeats_are_paid_for_by_answers() {
     assert!(answers < 1000, "{answers} of 4000 before it is noticed");
     assert!(sent(&ran) < 3000, "{}", sent(&ran));
 }
+
+#[test]
+fn after_a_pause_its_own_scope_opens_step_by_step_and_no_other_scope_waits() {
+    let refusing = Fault::Status(
+        429,
+        vec![("retry-after".into(), "30".into())],
+        String::new(),
+    );
+    let rules = Rules {
+        routes: vec![
+            Route::custom("/a/{n}", Arc::new(good)),
+            Route::custom("/b/{n}", Arc::new(good)),
+        ],
+        faults: vec![FaultRule::nth_of("/a/20", 1, refusing)],
+        latency: Latency::Fixed(ROUND),
+        ..Rules::default()
+    };
+    // Nothing spaces the calls of `a`; those of `b` come twice a second.
+    let limits =
+        "[{ limit: 1000/h, routes: '/a/*' }, { limit: 2/s, routes: '/b/*', spread: true }]";
+    let yaml = pipeline(100)
+        .replace("limits: none", &format!("limits: {limits}"))
+        .replace(
+            "sink:",
+            "  b:\n    for: { n: { range: [1, 70] } }\n    get: /b/{{ n }}\n    columns: { n: }\nsink:",
+        );
+    let ran = run(&yaml, rules).complete();
+    let (refused, after) = after_the_refusal(&ran);
+    let entries = ran.api.audit().entries();
+    let of = |stream: &str| -> Vec<Duration> {
+        let those = entries.iter().filter(|one| one.target.starts_with(stream));
+        let since = those.filter(|one| one.at >= refused);
+        since.map(|one| one.at - refused).collect()
+    };
+    assert!(after.len() > 100);
+    let inside = of("/b/").iter().filter(|at| **at < 30 * SEC).count();
+    // Two permits, each back after a second and a round trip.
+    assert!(inside >= 52, "{inside} in the pause of others");
+    let a = of("/a/");
+    assert!(a[0] >= 30 * SEC, "{a:?}");
+    // One first, and one more at a time with every answer: one, two, four, eight.
+    for (most, step) in [(1, 1), (3, 2), (7, 3), (15, 4)] {
+        let by = 30 * SEC + ROUND * step;
+        let sent = a.iter().filter(|at| **at + MS <= by).count();
+        assert!(sent <= most, "{sent} within {step} round trips: {a:?}");
+    }
+}

@@ -20,3 +20,4 @@ mod retries;
 mod scene;
 mod secrets;
 mod shipped;
+mod signals;

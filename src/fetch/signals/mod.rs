@@ -91,16 +91,35 @@ impl Signal {
 /// What an answer says about allowances now. One that a cache has kept for a while (RFC 9111
 /// section 5.1) says nothing: its numbers are of the past.
 pub fn read(headers: &HeaderMap, now: Timestamp) -> Found {
-    let kept = headers
-        .get(AGE)
-        .and_then(|value| value::text(value, value::SHORT))
-        .and_then(value::number)
-        .is_some_and(|age| age > 0.0);
-    if kept {
+    if is_kept(headers) {
         Found::default()
     } else {
         said(headers, now)
     }
+}
+
+/// Whether a cache has kept an answer for a while (RFC 9111 section 5.1).
+pub fn is_kept(headers: &HeaderMap) -> bool {
+    headers
+        .get(AGE)
+        .and_then(|value| value::text(value, value::SHORT))
+        .and_then(value::number)
+        .is_some_and(|age| age > 0.0)
+}
+
+/// How long after the answer a reset lies that somebody has read from it: a number of seconds from
+/// now or since 1970, a date, or a duration; nothing if it makes no sense.
+pub fn resets_in(text: &str, headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    if text.len() > LONGEST {
+        return None;
+    }
+    value::ahead(text, Time::Seconds, value::answered(headers, now))
+}
+
+/// A time to wait that somebody has read from an answer: seconds, or `1m30s`.
+pub fn wait(text: &str) -> Option<Duration> {
+    value::window(text, Time::Seconds)
+        .or_else(|| (value::number(text) == Some(0.0)).then_some(Duration::ZERO))
 }
 
 /// How long a refusal asks to wait (`Retry-After`, RFC 9110 section 10.2.3, and its relatives);

@@ -8,8 +8,9 @@ const HEAD: &str = "\
 # What answers say about limits
 
 The limits you declare are what Gleaner keeps to. What an answer says of them may only make it
-slower: it is asked to wait. This page says which headers are read, and how. It is written by a test
-from the table that the program reads them by.
+slower: fewer calls are left than it thought, or it is asked to wait. (A limit with
+`signals: { trust: true }` may get faster by it too.) This page says which headers are read, and
+how. It is written by a test from the table that the program reads them by.
 
 ## When a request is refused
 
@@ -32,7 +33,22 @@ header of the next table says when; and else after a backoff.
 ## What is left
 
 What is left decides whether a refusal is a wish to wait (a 403 with nothing left is one), and until
-when. Going slower on good answers, before a refusal comes, is not built yet.
+when. On good answers it lowers the pace before a refusal comes: if less is left than our own count
+would allow until the reset, somebody else uses the limit too (another machine with the same key), or
+it is lower than declared. Then no more is asked until the reset than is left, less what is in
+flight and at least one call for what others take meanwhile; after the reset one request goes alone,
+and its answer tells anew. Where nobody else uses a limit, and it is declared as it is, nothing is
+lost by it. As much as we have in flight may go unseen of what others take, so a refusal is rare
+and not impossible.
+
+An answer seldom says which limit it is about. It is taken to be, of those that cover the request and
+count the same unit, the one of the same size (of a bucket, its `burst`), else of the same window,
+else the only one; where there are several it is about none. A reset further away than a window of
+the limit is about another one. Percents are of the only limit in calls. Where nothing says when there
+is more, a whole window is waited for, and a bucket leaks as declared.
+
+What no header says, or no known one, is read as the limit's own `signals` say, see
+[the language](language.md#limits); these win over headers.
 
 A header is read by the first row that fits; a row with \"only with\" fits where that header is there
 too. Answers that a cache has kept (`Age` above 0) say nothing.
@@ -43,11 +59,13 @@ const FOOT: &str = "
 The column \"resets\" is what is expected. A value that makes no sense as that is read by its size and
 shape: numbers from 100,000,000,000 are milliseconds since 1970, from 100,000,000 seconds since 1970,
 below that seconds from now; `2026-11-01T12:00:00Z` and `Sun, 01 Nov 2026 12:00:00 GMT` are dates;
-`1m3.5s` is a duration. Dates are measured against the answer's own `Date`. A reset more than 32 days
-away is nonsense.
+`1m3.5s` is a duration. Dates are measured against the answer's own `Date`, and taken to be off by a
+second or two, as whole seconds are. A reset more than 32 days away, or over for more than a minute,
+is nonsense, and so is more left than ten times the limit.
 
-A value longer than 1,024 bytes (64 for a time to wait) is not read. Whatever cannot be read is
-counted and otherwise ignored.
+A value longer than 1,024 bytes (4,096 for JSON, 64 for a time to wait) is not read. Whatever cannot be
+read, or is nonsense, is otherwise ignored; the summary and the event `signals_ignored` say how many
+such values there were.
 
 ## When the server does not answer well
 

@@ -14,6 +14,8 @@ use super::dialects::Time;
 pub(super) const LONGEST_WAIT: Duration = Duration::from_hours(100 * 366 * 24);
 /// A reset or a window further than this is none: no API counts in more than a month.
 const LONGEST_RESET: Duration = Duration::from_hours(32 * 24);
+/// A reset further back than this is none either.
+const JUST_PASSED: Duration = Duration::from_mins(1);
 /// A date or `Retry-After` is never longer.
 pub(super) const SHORT: usize = 64;
 
@@ -56,11 +58,11 @@ pub(super) fn count(text: &str) -> Option<u64> {
 /// A number is read as its dialect `expects`, if that makes sense; else by its size: past 1e11 it
 /// is milliseconds since 1970 (as seconds, the year 5138), past 1e8 seconds since 1970 (as
 /// seconds ahead, three years), below that seconds ahead. A moment that has just passed is now;
-/// what lies more than a month away in either direction is nonsense.
+/// what lies further back, or more than a month ahead, is nonsense.
 pub(super) fn ahead(text: &str, expects: Time, answered: SystemTime) -> Option<Duration> {
     let near = |at: SystemTime| match at.duration_since(answered) {
         Ok(wait) => (wait <= LONGEST_RESET).then_some(wait),
-        Err(past) => (past.duration() <= LONGEST_RESET).then_some(Duration::ZERO),
+        Err(past) => (past.duration() <= JUST_PASSED).then_some(Duration::ZERO),
     };
     match number(text) {
         Some(n) if n >= 1e11 => near(epoch(n / 1e3)?),

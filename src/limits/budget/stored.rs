@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::told::Told;
 use super::{Budget, Out};
 use crate::event::Name;
 use crate::limits::calendar::Period;
@@ -62,6 +63,7 @@ impl Budget {
             put(out.amount);
             put(u64::from(out.charged));
         }
+        put(self.log.forgotten().0);
         put(self.log.entries().count() as u64);
         for (at, amount) in self.log.entries() {
             put(at.0);
@@ -74,10 +76,18 @@ impl Budget {
             put(period.used);
             put(period.both);
         }
+        put(u64::from(self.told.is_some()));
+        if let Some(told) = &self.told {
+            put(told.left);
+            put(told.until.0);
+            put(told.guard);
+            put(told.seen.0);
+        }
         let (until, told) = match &self.pause {
             Some((until, told)) => (until.0, &told[..told.floor_char_boundary(TOLD)]),
             None => (0, ""),
         };
+        put(self.opening);
         put(until);
         put(told.len() as u64);
         bytes.extend_from_slice(told.as_bytes());
@@ -97,6 +107,7 @@ impl Budget {
                 charged: take(bytes)? != 0,
             });
         }
+        let forgotten = Moment(take(bytes)?);
         let mut entries = Vec::new();
         for _ in 0..take(bytes)? {
             entries.push((Moment(take(bytes)?), take(bytes)?));
@@ -110,6 +121,16 @@ impl Budget {
                 both: take(bytes)?,
             }),
         };
+        let heard = match take(bytes)? {
+            0 => None,
+            _ => Some(Told {
+                left: take(bytes)?,
+                until: Moment(take(bytes)?),
+                guard: take(bytes)?,
+                seen: Moment(take(bytes)?),
+            }),
+        };
+        let opening = take(bytes)?;
         let until = Moment(take(bytes)?);
         let length = usize::try_from(take(bytes)?).ok()?;
         let told = bytes.split_off(..length)?;
@@ -118,9 +139,11 @@ impl Budget {
             me,
             out_sum: out.iter().map(|out| out.amount).sum(),
             out,
-            log: Log::of(entries.into_iter()),
+            log: Log::of(entries.into_iter(), forgotten),
             tat,
             period,
+            told: heard,
+            opening,
             pause: (until > Moment(0)).then_some((until, told)),
         })
     }
@@ -141,7 +164,8 @@ impl Budget {
         let here = |then: Moment| now.at.plus(then.since(written.at).saturating_sub(passed));
         let mut budget = Self::full(self.me, rule, now, Moment(0));
         if rule.window > SHORT {
-            budget.log = Log::of(self.log.entries().map(|(at, amount)| (here(at), amount)));
+            let entries = self.log.entries().map(|(at, amount)| (here(at), amount));
+            budget.log = Log::of(entries, now.at);
             budget.tat = here(self.tat);
             budget.period = self.period.map(|period| Period {
                 end: here(period.end),
@@ -151,6 +175,12 @@ impl Budget {
                 budget.gone(rule, now.at, out.amount, jitter);
             }
         }
+        budget.told = self.told.map(|told| Told {
+            until: here(told.until),
+            seen: Moment(0),
+            ..told
+        });
+        budget.opening = self.opening;
         budget.pause = self.pause.map(|(until, told)| (here(until), told));
         budget
     }
@@ -211,6 +241,12 @@ mod tests {
             0,
             7,
         );
+        budget.told = Some(Told {
+            left: 7000,
+            until: Moment(150 * S),
+            guard: 1000,
+            seen: Moment(101 * S),
+        });
         let bytes = budget.encode();
         let again = Budget::decode(&bytes, 1).unwrap();
         assert_eq!(format!("{again:?}"), format!("{budget:?}"));

@@ -8,8 +8,11 @@ use jiff::tz::TimeZone;
 
 use super::names::Judge;
 use super::scope::Scope;
+use super::signals;
 use super::stream::merged;
-use crate::plan::limit::{CalendarUnit, Counting, LimitPlan, LimitWhen, Per, Route, Spacing};
+use crate::plan::limit::{
+    CalendarUnit, Counting, LimitPlan, LimitWhen, Per, Route, SignalsPlan, Spacing,
+};
 use crate::plan::measure::Measure;
 use crate::plan::{AuthPlan, CostPlan, SourcePlan};
 use crate::spec::PipelineSpec;
@@ -42,6 +45,11 @@ pub(super) fn limit(judge: &mut Judge<'_>, spec: &LimitSpec) -> Option<LimitPlan
                 judge.wrong("bad-name", &name.span, "`shared_as` is empty", hint);
             }
             let reserve = reserve(judge, long.reserve.as_ref(), &plan);
+            let signals = long.signals.as_ref();
+            let signals = signals.map_or_else(
+                || Some(SignalsPlan::default()),
+                |written| signals::signals(judge, written),
+            );
             let spacing = match long.spread {
                 None => Spacing::Usual,
                 Some(true) => Spacing::Even,
@@ -60,6 +68,7 @@ pub(super) fn limit(judge: &mut Judge<'_>, spec: &LimitSpec) -> Option<LimitPlan
                 reserve: reserve?,
                 shared_as: long.shared_as.as_ref().map(|name| name.value.clone()),
                 strict: long.strict.unwrap_or(false),
+                signals: signals?,
                 ..plan
             })
         }

@@ -47,6 +47,13 @@ impl Scope {
         ];
         Self::new("`responses` and `stop`", &names)
     }
+    /// `signals` of a limit: what an answer says, whichever stream asked.
+    pub(super) fn signals() -> Self {
+        let names = [
+            "vars", "env", "contact", "run", "status", "headers", "body", "text", "attempt",
+        ];
+        Self::new("`signals`", &names)
+    }
     /// Columns.
     pub(super) fn column() -> Self {
         Self::new("a column", &["vars", "run", "index"])
