@@ -105,10 +105,14 @@ impl Encoding {
     }
 }
 
+/// What a body of so many bytes unpacks to: JSON usually packs four to ten times.
+pub(super) fn guess(sent: usize, cap: usize) -> usize {
+    sent.saturating_mul(6).min(cap)
+}
+
 /// All that `decoder` gives; nothing if that is more than `cap`.
 fn capped(decoder: impl Read, sent: usize, cap: usize) -> io::Result<Option<Bytes>> {
-    // JSON usually packs four to ten times; the guess only saves growing.
-    let mut bytes = Vec::with_capacity(sent.saturating_mul(6).min(cap));
+    let mut bytes = Vec::with_capacity(guess(sent, cap));
     decoder.take(cap as u64 + 1).read_to_end(&mut bytes)?;
     Ok((bytes.len() <= cap).then(|| Bytes::from(bytes)))
 }

@@ -12,5 +12,6 @@ mod encoding;
 pub mod link;
 pub mod origin;
 pub mod redirect;
+pub mod room;
 pub mod signals;
 pub mod transport;

@@ -110,12 +110,14 @@ impl Stream {
         loop {
             attempt += 1;
             let mut under = Under::default();
+            under.room = reservation.room();
             let outcome = self
                 .attempt(request, variables, place, attempt, &mut under)
                 .await?;
             let (trouble, sent) = match outcome {
                 Outcome::Page(answer, page, last) => {
                     run.budget.learn(answer.body.len());
+                    reservation.keep(std::mem::take(&mut under.room));
                     reservation.shrink(answer.body.len());
                     run.hosts.give_back(&request.url, taken);
                     let Answer {
@@ -432,6 +434,7 @@ impl Stream {
             &response.headers,
             &mut *response.body,
             &watch,
+            &mut under.room,
         );
         let read = run.until_stopped(read).await?;
         let said = (response.status, &response.headers, read.as_ref().ok());

@@ -17,6 +17,7 @@ use gleaner::plan::compile::{Overrides, compile};
 use gleaner::sim::{MemoryTransport, Rules, SimApi};
 use gleaner::spec::diagnostic::SourceText;
 use gleaner::spec::load;
+use jiff::SignedDuration;
 
 /// The plan of a pipeline that has no mistakes.
 pub(crate) fn plan(yaml: &str) -> Plan {
@@ -37,7 +38,12 @@ pub(crate) struct Scene<'a> {
     files: Vec<(&'a str, &'a str)>,
     stop_after: Option<Duration>,
     travel: Option<(Duration, u64)>,
+    over: Option<Over>,
+    set: Vec<(Duration, SignedDuration)>,
 }
+
+/// What is put over the transport.
+type Over = Box<dyn FnOnce(SharedTransport) -> SharedTransport>;
 
 /// What a run left behind.
 pub(crate) struct Ran {
@@ -61,7 +67,24 @@ impl<'a> Scene<'a> {
             files: Vec::new(),
             stop_after: None,
             travel: None,
+            over: None,
+            set: Vec::new(),
         }
+    }
+
+    /// Puts a transport of the test's own over the pretend API's.
+    pub(crate) fn over(
+        mut self,
+        over: impl FnOnce(SharedTransport) -> SharedTransport + 'static,
+    ) -> Self {
+        self.over = Some(Box::new(over));
+        self
+    }
+
+    /// Somebody sets the client's calendar, this long after the start by so much.
+    pub(crate) fn set(mut self, times: &[(Duration, SignedDuration)]) -> Self {
+        self.set = times.to_vec();
+        self
     }
 
     /// At most so many records a stream.
@@ -103,8 +126,9 @@ impl<'a> Scene<'a> {
             .build()
             .expect("a runtime");
         let (summary, api) = runtime.block_on(async {
-            let clock = Clock::simulated("2026-11-22T02:30:00Z".parse().expect("an instant"));
-            let api = SimApi::with_clock(self.rules, clock);
+            let begins = "2026-11-22T02:30:00Z".parse().expect("an instant");
+            let api = SimApi::with_clock(self.rules, Clock::simulated(begins));
+            let clock = Clock::adjustable(begins);
             let (asks, stop) = tokio::sync::watch::channel(false);
             let heard = Arc::clone(&events);
             let near = MemoryTransport::shared(Arc::clone(&api));
@@ -117,6 +141,10 @@ impl<'a> Scene<'a> {
                     dice: Mutex::new(fastrand::Rng::with_seed(seed)),
                 }),
             };
+            let transport = match self.over {
+                None => transport,
+                Some(over) => over(transport),
+            };
             let world = World {
                 clock,
                 transport,
@@ -126,6 +154,13 @@ impl<'a> Scene<'a> {
                 }),
                 stop,
             };
+            for (after, by) in self.set {
+                let at = clock.now() + after;
+                tokio::spawn(async move {
+                    clock.sleep_until(at).await;
+                    clock.set(by);
+                });
+            }
             let harvest = Harvest::open(plan, world, self.options)
                 .unwrap_or_else(|failure| panic!("{failure:#?}"));
             let run = harvest.run();

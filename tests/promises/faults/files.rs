@@ -78,7 +78,9 @@ fn f32_columns_stand_in_the_same_order_however_pages_came() {
 #[test]
 fn f32_five_thousand_columns() {
     let record = |from: usize| {
-        let members: Vec<String> = (from..from + 5000).map(|n| format!(r#""k{n}":{n}"#)).collect();
+        let members: Vec<String> = (from..from + 5000)
+            .map(|n| format!(r#""k{n}":{n}"#))
+            .collect();
         format!("{{{}}}", members.join(","))
     };
     let records = vec![record(0), record(1)];
@@ -92,7 +94,10 @@ fn f32_five_thousand_columns() {
     let rows: Vec<Vec<&str>> = text.lines().map(|row| row.split(',').collect()).collect();
     assert_eq!(rows.len(), 3);
     assert!(rows.iter().all(|row| row.len() == 5001));
-    assert_eq!((rows[0][5000], rows[1][5000], rows[2][5000]), ("k5000", "", "5000"));
+    assert_eq!(
+        (rows[0][5000], rows[1][5000], rows[2][5000]),
+        ("k5000", "", "5000")
+    );
     assert_eq!((rows[1][0], rows[2][0]), ("0", ""));
 }
 
@@ -165,7 +170,11 @@ fn f33_cells_with_everything_in_them_are_read_back_the_same() {
         .expect("tests/run installs it");
     let read: Vec<Vec<String>> = serde_json::from_slice(&python.stdout).expect("rows");
     for (n, (read, wanted)) in read.iter().zip(&wanted).enumerate() {
-        assert!(read == wanted, "Python's csv reads row {n} otherwise: {:.80}", read[1]);
+        assert!(
+            read == wanted,
+            "Python's csv reads row {n} otherwise: {:.80}",
+            read[1]
+        );
     }
     assert_eq!(read.len(), wanted.len());
 }
@@ -190,10 +199,29 @@ fn f34_names_that_climb_hide_or_are_too_long_stay_inside() {
     let server = Server::says(Reply::json(r#"[{"id":1}]"#));
     let long = "x".repeat(300);
     for name in [
-        "..", ".", "a/b", "../a", "/a", "a\\\\b", "a\\0b", "a\\nb", "a\\e[2Jb", ".a", "CON", "a b",
-        "-rf", "~", "%2e%2e", "\\u202Egpj.a", long.as_str(),
+        "..",
+        ".",
+        "a/b",
+        "../a",
+        "/a",
+        "a\\\\b",
+        "a\\0b",
+        "a\\nb",
+        "a\\e[2Jb",
+        ".a",
+        "CON",
+        "a b",
+        "-rf",
+        "~",
+        "%2e%2e",
+        "\\u202Egpj.a",
+        long.as_str(),
     ] {
-        for sink in ["data/{{ stream }}.csv", "data/{{ stream }}/rows.csv", "{{ stream }}"] {
+        for sink in [
+            "data/{{ stream }}.csv",
+            "data/{{ stream }}/rows.csv",
+            "{{ stream }}",
+        ] {
             let project = Project::new("");
             project.write(
                 "inner/pipelines/items.yaml",
@@ -212,20 +240,36 @@ fn f34_names_that_climb_hide_or_are_too_long_stay_inside() {
             let said = project.said(&["run", "items"], &output);
             let code = said.code.expect("an end");
             assert!([0, 1, 2, 4, 73].contains(&code), "{name}: {}", said.shown);
-            assert!(!said.stderr.contains('\u{1b}'), "{name}: an escape on the screen");
+            assert!(
+                !said.stderr.contains('\u{1b}'),
+                "{name}: an escape on the screen"
+            );
             let mut files = Vec::new();
             below(project.path(), project.path(), &mut files);
             files.retain(|file| !file.starts_with("inner/.gleaner"));
             files.sort();
-            let known = ["data/items.csv", "inner/data/.keep", "inner/pipelines/items.yaml", "pipelines/items.yaml"];
+            let known = [
+                "data/items.csv",
+                "inner/data/.keep",
+                "inner/pipelines/items.yaml",
+                "pipelines/items.yaml",
+            ];
             let new: Vec<&String> = files
                 .iter()
                 .filter(|file| !known.contains(&file.as_str()))
                 .collect();
             for known in known {
-                assert!(files.iter().any(|file| file == known), "{name}: {known} is gone");
+                assert!(
+                    files.iter().any(|file| file == known),
+                    "{name}: {known} is gone"
+                );
             }
-            assert_eq!(new.len(), usize::from(code == 0), "{name} in {sink}: {new:?}\n{}", said.shown);
+            assert_eq!(
+                new.len(),
+                usize::from(code == 0),
+                "{name} in {sink}: {new:?}\n{}",
+                said.shown
+            );
             assert!(new.iter().all(|file| file.starts_with("inner/")), "{new:?}");
         }
     }

@@ -35,6 +35,7 @@
 mod files;
 mod pages;
 mod sockets;
+mod time;
 mod tls;
 mod wire;
 
