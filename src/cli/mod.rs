@@ -19,6 +19,7 @@ mod project;
 mod reference;
 mod rooms;
 mod run;
+mod runs;
 mod schema;
 mod signals;
 mod state;
@@ -76,6 +77,7 @@ Exit codes:
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Runs(runs::RunsArgs),
     Check(check::CheckArgs),
     Preview(preview::PreviewArgs),
     Plan(plan::PlanArgs),
@@ -115,6 +117,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Demo(args) => runtime()?.block_on(args.execute(global)),
         Command::Check(args) => args.execute(global),
         Command::List(_) => list::ListArgs::execute(),
+        Command::Runs(args) => args.execute(),
         Command::Init(args) => args.execute(global),
         Command::Schema(_) => schema::SchemaArgs::execute(),
         Command::Completions(args) => args.execute(),

@@ -136,10 +136,9 @@ impl Options {
     pub fn estimate(streams: Vec<String>, probe: bool) -> Self {
         Self {
             streams,
-            limit_records: None,
             dry: true,
             offline: !probe,
-            limits: None,
+            ..Self::default()
         }
     }
 }
@@ -283,10 +282,10 @@ impl Stream {
         let next = if fetched.last {
             Next::End
         } else {
-            let next = walk.after(&digest.facts(), false);
+            let next = walk.after(&digest, false);
             next.map_err(|fault| trouble::walk(&fault, &place, &self.show(&request)))?
         };
-        let records = digest.facts().count;
+        let records = digest.count;
         let pages = match next {
             Next::End => Count::new(1, Known::Exactly),
             // What ends a walk early cannot be known ahead.

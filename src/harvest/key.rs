@@ -12,7 +12,7 @@ use crate::plan::{ColumnFrom, StreamPlan};
 
 /// Records whose last so many keys are remembered by [`Novelty`]; a loop comes back far sooner.
 const REMEMBERED: usize = 16 * 1024;
-/// Pages without a new key that make a loop (design, section 3.3).
+/// Pages without a new key that make a loop (design, A run).
 const STALE_PAGES: u32 = 3;
 
 /// How a stream's records are told apart.

@@ -1,4 +1,4 @@
-//! The names that templates and expressions see, per place (design, section 3.4).
+//! The names that templates and expressions see, per place (docs/language.md).
 
 use std::collections::BTreeMap;
 

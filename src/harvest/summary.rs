@@ -27,12 +27,25 @@ pub struct Summary {
     pub waited: BTreeMap<Name, Duration>,
     /// What `limits: auto` came to.
     pub learned: Option<LearnedLimits>,
+    /// What a run that did not end leaves for the next one.
+    pub unfinished: Option<Unfinished>,
+    /// Why the end of the run could not be written down, if it could not.
+    pub failure: Option<Failure>,
     /// Values that answers gave of limits and that made no sense.
     pub ignored_signals: u64,
     /// From open to end.
     pub took: Duration,
     /// The exit code.
     pub exit: Exit,
+}
+
+/// What a run that did not end leaves for the next one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    /// The run's id.
+    pub run: String,
+    /// Pages that are kept, of this and earlier attempts.
+    pub pages: u64,
 }
 
 /// What `limits: auto` came to.
@@ -53,8 +66,12 @@ pub struct StreamSummary {
     pub stream: Name,
     /// Records committed.
     pub records: u64,
-    /// Pages committed.
+    /// Pages committed, by this and earlier attempts.
     pub pages: u64,
+    /// Pages of them that earlier attempts committed.
+    pub kept: u64,
+    /// Whether an earlier attempt published it: it is not fetched again.
+    pub published_before: bool,
     /// Partitions walked to their end.
     pub partitions: u64,
     /// Body bytes, decompressed.
@@ -76,6 +93,9 @@ pub struct FileSummary {
     pub rows: u64,
     /// Its size.
     pub bytes: u64,
+    /// CRC32C of all its bytes.
+    #[serde(skip)]
+    pub crc: u32,
 }
 
 impl StreamSummary {
@@ -85,6 +105,8 @@ impl StreamSummary {
             stream,
             records: 0,
             pages: 0,
+            kept: 0,
+            published_before: false,
             partitions: 0,
             bytes: 0,
             repeats: 0,
@@ -109,6 +131,7 @@ pub struct Tally {
 struct Counts {
     records: u64,
     pages: u64,
+    kept: u64,
     partitions: u64,
     bytes: u64,
 }
@@ -126,6 +149,16 @@ impl Tally {
             } => {
                 let counts = self.of(stream);
                 counts.pages += pages;
+                counts.records += records;
+            }
+            Fact::PagesKept {
+                stream,
+                pages,
+                records,
+            } => {
+                let counts = self.of(stream);
+                counts.pages += pages;
+                counts.kept += pages;
                 counts.records += records;
             }
             Fact::PartitionFinished { stream, .. } => self.of(stream).partitions += 1,
@@ -176,6 +209,7 @@ impl Tally {
             let counts = std::mem::take(self.of(&stream.stream));
             stream.records = counts.records;
             stream.pages = counts.pages;
+            stream.kept = counts.kept;
             stream.partitions = counts.partitions;
             stream.bytes = counts.bytes;
         }
@@ -186,6 +220,8 @@ impl Tally {
             retries: self.retries,
             waited: self.waited,
             learned: self.learned,
+            unfinished: None,
+            failure: None,
             ignored_signals: self.ignored_signals,
             took,
             exit,

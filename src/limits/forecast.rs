@@ -10,12 +10,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Limits;
-use super::budget::CALL;
 use super::calendar;
 use super::cell::Pace;
 use super::rule::{Kind, Rule};
-use super::scope::{Key, Needs};
-use crate::event::{Name, Wait};
+use super::scope::{Key, Needs, units};
+use crate::event::Name;
 
 /// Windows of the calendar that are looked up one by one; what is beyond is reckoned.
 const LOOKED_UP: u64 = 1000;
@@ -75,10 +74,7 @@ impl Limits {
                     .iter()
                     .fold(0_u64, |sum, one| sum.saturating_add(*one));
                 Forecast {
-                    limit: match &rule.wait {
-                        Wait::Limit { limit, .. } => limit.clone(),
-                        _ => Name::default(),
-                    },
+                    limit: rule.name(),
                     unit: rule.unit.clone(),
                     allows: units(rule.per_window()),
                     window: Duration::from_nanos(rule.window),
@@ -90,10 +86,6 @@ impl Limits {
             })
             .collect()
     }
-}
-
-fn units(amount: u64) -> f64 {
-    amount as f64 / CALL as f64
 }
 
 impl Rule {

@@ -1,7 +1,7 @@
 //! Whose turn: permits, windows, scopes, pauses.
 //!
 //! Every request of a run passes [`Limits::permit`]. All limits that cover it must agree, in one
-//! step: all or none. See the design, section 5.
+//! step: all or none. See the design, Limits.
 //!
 //! - `scope`: which budgets a request needs
 //! - `rule`: a limit in numbers

@@ -152,6 +152,14 @@ impl Rule {
         }
     }
 
+    /// The limit as written; nothing for the slots.
+    pub(super) fn name(&self) -> Name {
+        match &self.wait {
+            Wait::Limit { limit, .. } => limit.clone(),
+            _ => Name::default(),
+        }
+    }
+
     /// The most that a whole window allows.
     pub(super) fn per_window(&self) -> u64 {
         match self.kind {

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::budget::CALL;
 use super::rule::Rule;
-use crate::event::{Name, Wait};
+use crate::event::Name;
 use crate::plan::limit::{Counting, LimitPlan, Per, Route};
 
 /// Longest name of a budget, in characters.
@@ -111,10 +111,7 @@ impl Scopes {
             if amount > rule.capacity {
                 return Err(NoTurn::TooCostly {
                     cost: units(amount),
-                    limit: match &rule.wait {
-                        Wait::Limit { limit, .. } => limit.clone(),
-                        _ => Name::default(),
-                    },
+                    limit: rule.name(),
                 });
             }
             parts.push((Arc::new((at, values(limit, asked))), amount));
@@ -242,6 +239,6 @@ pub(super) fn thousandths(cost: f64) -> Option<u64> {
     (0.0..1e18).contains(&amount).then_some(amount as u64)
 }
 
-fn units(amount: u64) -> f64 {
+pub(super) fn units(amount: u64) -> f64 {
     amount as f64 / CALL as f64
 }

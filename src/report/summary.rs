@@ -55,6 +55,13 @@ pub fn draw(summary: &Summary) -> String {
     if let Some(learned) = &summary.learned {
         out.push_str(&found(learned));
     }
+    if let Some(unfinished) = &summary.unfinished {
+        let pages = plural(unfinished.pages, "page");
+        let _ = writeln!(out, "  kept      {pages}; run again to continue");
+    }
+    if let Some(failure) = &summary.failure {
+        out.push_str(&failure::draw(failure));
+    }
     for stream in &summary.streams {
         // That a stream was stopped is no error: the first line has said it.
         if let Some(failure) = stream.failure.as_ref().filter(|failure| !stopped(failure)) {
@@ -112,6 +119,7 @@ fn streams(streams: &[StreamSummary]) -> String {
                     "stopped, nothing published; an older file stays"
                 }
                 Some(_) => "failed, nothing published",
+                None if stream.published_before => "published before, by this run",
                 None => "-",
             };
             table.push([
@@ -188,6 +196,8 @@ mod tests {
             stream: name.into(),
             records: 12_400,
             pages: 124,
+            kept: 0,
+            published_before: false,
             partitions: 4,
             bytes: 2_000_000,
             repeats: 3,
@@ -195,6 +205,7 @@ mod tests {
                 path: format!("data/demo/{name}.csv").into(),
                 rows: 12_397,
                 bytes: 1_234_567,
+                crc: 0,
             }],
             failure: None,
         }
@@ -217,6 +228,8 @@ mod tests {
             ]
             .into(),
             learned: None,
+            unfinished: None,
+            failure: None,
             ignored_signals: 0,
             took: Duration::from_millis(24_300),
             exit: Exit::Complete,
@@ -270,6 +283,8 @@ mod tests {
             retries: [(FailureClass::Fatal, 1)].into(),
             waited: [].into(),
             learned: None,
+            unfinished: None,
+            failure: None,
             ignored_signals: 0,
             took: Duration::from_secs(3),
             exit: Exit::Failed,

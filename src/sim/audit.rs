@@ -174,6 +174,18 @@ impl Audit {
         most(&arrivals, window)
     }
 
+    /// The most arrivals in one window of a server that lays windows end to end, whichever phase
+    /// they have: counted window by window, for every phase at which an arrival begins one.
+    pub fn max_in_fixed_window(&self, window: Duration) -> usize {
+        most_laid(&self.arrivals(), window)
+    }
+
+    /// The most that a bucket holds which each arrival fills by one and which leaks `requests`
+    /// per `window`.
+    pub fn max_in_bucket(&self, requests: usize, window: Duration) -> f64 {
+        fullest(&self.arrivals(), requests, window)
+    }
+
     /// Arrivals at or after an instant.
     pub fn calls_since(&self, from: Instant) -> usize {
         let arrivals = self.arrivals();
@@ -227,6 +239,42 @@ fn most(arrivals: &[Instant], window: Duration) -> usize {
     most
 }
 
+/// The most of ascending instants in one of the windows that lie end to end.
+fn most_laid(arrivals: &[Instant], window: Duration) -> usize {
+    let Some(first) = arrivals.first() else {
+        return 0;
+    };
+    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let length = nanos(window).max(1);
+    let at: Vec<u64> = arrivals.iter().map(|at| nanos(*at - *first)).collect();
+    let mut most = 0;
+    for begin in &at {
+        // Windows begin at `begin` and whole lengths before and after it.
+        let phase = length - begin % length;
+        let (mut index, mut count) = (None, 0);
+        for at in &at {
+            let here = Some((at + phase) / length);
+            count = if here == index { count + 1 } else { 1 };
+            index = here;
+            most = most.max(count);
+        }
+    }
+    most
+}
+
+/// How full ascending arrivals make a leaking bucket.
+fn fullest(arrivals: &[Instant], requests: usize, window: Duration) -> f64 {
+    let leak = requests as f64 / window.as_secs_f64().max(1e-9);
+    let (mut level, mut fullest, mut last) = (0.0_f64, 0.0_f64, None);
+    for at in arrivals {
+        let passed = last.map_or(Duration::ZERO, |last| *at - last);
+        level = (level - passed.as_secs_f64() * leak).max(0.0) + 1.0;
+        fullest = fullest.max(level);
+        last = Some(*at);
+    }
+    fullest
+}
+
 fn counted(n: u64, what: &str) -> String {
     let plural = if n == 1 { "" } else { "s" };
     format!("{} {what}{plural}", thousands(n))
@@ -273,6 +321,22 @@ mod tests {
         assert_eq!(most(&arrivals, ms(400)), 2);
         assert_eq!(most(&arrivals, ms(1401)), 6);
         assert_eq!(most(&[], ms(1)), 0);
+        // Windows laid end to end, at the worst phase: as many, no more.
+        assert_eq!(most_laid(&arrivals, ms(1000)), 4);
+        assert_eq!(most_laid(&arrivals, ms(400)), 2);
+        assert_eq!(most_laid(&arrivals, ms(1401)), 6);
+        assert_eq!(most_laid(&[], ms(1)), 0);
+    }
+
+    #[test]
+    fn a_bucket_leaks_between_arrivals() {
+        let start = Clock::system().now();
+        let at = |times: &[u64]| -> Vec<Instant> { times.iter().map(|t| start + ms(*t)).collect() };
+        let close = |one: f64, other: f64| (one - other).abs() < 1e-9;
+        assert!(close(fullest(&at(&[0, 0, 0, 1000]), 2, ms(1000)), 3.0));
+        assert!(close(fullest(&at(&[0, 250, 500]), 2, ms(1000)), 2.0));
+        assert!(close(fullest(&at(&[0, 500, 1000]), 2, ms(1000)), 1.0));
+        assert!(close(fullest(&[], 2, ms(1000)), 0.0));
     }
 
     #[test]

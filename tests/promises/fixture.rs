@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gleaner::clock::Clock;
+use gleaner::disk::Disk;
 use gleaner::event::{Event, Fact};
 use gleaner::failure::{Exit, Failure};
-use gleaner::fetch::transport::{Boxed, Request, Response, SendError, SharedTransport, Transport};
+use gleaner::fetch::transport::SharedTransport;
 use gleaner::harvest::events::Events;
 use gleaner::harvest::summary::{StreamSummary, Summary};
 use gleaner::harvest::{Harvest, Options, World};
@@ -18,6 +19,8 @@ use gleaner::sim::{MemoryTransport, Rules, SimApi};
 use gleaner::spec::diagnostic::SourceText;
 use gleaner::spec::load;
 use jiff::SignedDuration;
+
+use super::way::{Far, Way};
 
 /// The plan of a pipeline that has no mistakes.
 pub(crate) fn plan(yaml: &str) -> Plan {
@@ -37,7 +40,7 @@ pub(crate) struct Scene<'a> {
     options: Options,
     files: Vec<(&'a str, &'a str)>,
     stop_after: Option<Duration>,
-    travel: Option<(Duration, u64)>,
+    way: Option<Way>,
     over: Option<Over>,
     set: Vec<(Duration, SignedDuration)>,
 }
@@ -66,7 +69,7 @@ impl<'a> Scene<'a> {
             options: Options::default(),
             files: Vec::new(),
             stop_after: None,
-            travel: None,
+            way: None,
             over: None,
             set: Vec::new(),
         }
@@ -106,8 +109,13 @@ impl<'a> Scene<'a> {
     }
 
     /// Requests are on their way for up to `most` before they arrive, drawn from `seed`.
-    pub(crate) fn travel(mut self, most: Duration, seed: u64) -> Self {
-        self.travel = Some((most, seed));
+    pub(crate) fn travel(self, most: Duration, seed: u64) -> Self {
+        self.way(Way::of(most, seed))
+    }
+
+    /// Requests go this way.
+    pub(crate) fn way(mut self, way: Way) -> Self {
+        self.way = Some(way);
         self
     }
 
@@ -132,14 +140,9 @@ impl<'a> Scene<'a> {
             let (asks, stop) = tokio::sync::watch::channel(false);
             let heard = Arc::clone(&events);
             let near = MemoryTransport::shared(Arc::clone(&api));
-            let transport = match self.travel {
+            let transport = match self.way {
                 None => near,
-                Some((most, seed)) => Arc::new(Far {
-                    near,
-                    clock,
-                    most,
-                    dice: Mutex::new(fastrand::Rng::with_seed(seed)),
-                }),
+                Some(way) => Arc::new(Far::new(near, clock, way)),
             };
             let transport = match self.over {
                 None => transport,
@@ -148,6 +151,7 @@ impl<'a> Scene<'a> {
             let world = World {
                 clock,
                 transport,
+                disk: Disk::system(),
                 root: root.path().to_owned(),
                 events: Events::new(clock, move |event| {
                     heard.lock().expect("no panic").push(event.clone());
@@ -261,27 +265,5 @@ impl Ran {
             .iter()
             .filter(|event| wanted(&event.fact))
             .count()
-    }
-}
-
-/// A transport whose requests take a while to arrive, and arrive even if nobody waits any more.
-#[derive(Debug)]
-struct Far {
-    near: SharedTransport,
-    clock: Clock,
-    most: Duration,
-    dice: Mutex<fastrand::Rng>,
-}
-
-impl Transport for Far {
-    fn send(&self, request: Request) -> Boxed<'_, Result<Response, SendError>> {
-        let share = self.dice.lock().expect("no panic").f64();
-        let arrival = self.clock.now() + self.most.mul_f64(share);
-        let (near, clock) = (Arc::clone(&self.near), self.clock);
-        let way = tokio::spawn(async move {
-            clock.sleep_until(arrival).await;
-            near.send(request).await
-        });
-        Box::pin(async move { way.await.expect("no panic") })
     }
 }

@@ -3,10 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gleaner::sim::limit::{RetryForm, WindowStyle};
+use gleaner::sim::limit::RetryForm;
 use gleaner::sim::{Fault, FaultRule, Latency, Route, Rules, ServerLimit, SimReply, SimRequest};
 
 use super::fixture::{Ran, Scene};
+
+mod any;
+mod full;
+mod sockets;
 
 const MS: Duration = Duration::from_millis(1);
 const SEC: Duration = Duration::from_secs(1);
@@ -18,7 +22,7 @@ fn pipeline(limits: &str, concurrency: usize, count: usize) -> String {
   url: https://api.test
   limits: {limits}
   concurrency: {concurrency}
-  retry: {{ attempts: 40, max_wait: 3h, page_deadline: 90d }}
+  retry: {{ attempts: 40, max_wait: 2d, page_deadline: 90d }}
   timeouts: {{ headers: 5s }}
 streams:
   a:
@@ -47,75 +51,6 @@ fn whole(ran: &Ran, count: usize, what: &str) {
 }
 
 // ---- the law ---------------------------------------------------------------------------------
-
-/// Written and meant.
-const WINDOWS: [(&str, Duration); 8] = [
-    ("500ms", Duration::from_millis(500)),
-    ("s", Duration::from_secs(1)),
-    ("2500ms", Duration::from_millis(2500)),
-    ("10s", Duration::from_secs(10)),
-    ("min", Duration::from_mins(1)),
-    ("7min", Duration::from_mins(7)),
-    ("15min", Duration::from_mins(15)),
-    ("h", Duration::from_hours(1)),
-];
-
-#[test]
-fn never_more_than_declared_in_any_window() {
-    for seed in 0..60 {
-        let mut dice = fastrand::Rng::with_seed(seed);
-        let mut declared = Vec::new();
-        let mut server = Vec::new();
-        for _ in 0..dice.usize(1..=3) {
-            let (written, window) = WINDOWS[dice.usize(..WINDOWS.len())];
-            let calls = dice.usize(1..=40);
-            let spread = ["", ", spread: true", ", spread: false"][dice.usize(..3)];
-            declared.push(format!("{{ limit: {calls}/{written}{spread} }}"));
-            let mut limit = ServerLimit::sliding(calls, window);
-            if dice.bool() {
-                limit.style = WindowStyle::Fixed {
-                    phase: window.mul_f64(dice.f64()),
-                };
-            }
-            server.push(limit);
-        }
-        let (low, high) = (dice.u32(0..200) * MS, dice.u32(200..3000) * MS);
-        let rules = Rules {
-            limits: server.clone(),
-            latency: Latency::Between(low, high, seed),
-            faults: vec![
-                FaultRule::every(11, Fault::status(503)),
-                FaultRule::every(13, Fault::Reset),
-                FaultRule::every(17, Fault::TruncatedBody),
-                FaultRule::every(19, Fault::Redirect("https://api.test/a/0".to_owned())),
-                FaultRule::every(53, Fault::Stall),
-            ],
-            ..rules()
-        };
-        let count = 60 + dice.usize(..60);
-        let concurrency = dice.usize(1..=24);
-        let yaml = pipeline(&format!("[{}]", declared.join(", ")), concurrency, count);
-        let what = format!("seed {seed}: {declared:?}, {concurrency} at once");
-        let ran = Scene::new(&yaml, rules)
-            .travel(dice.u32(0..900) * MS, seed)
-            .run();
-        let ran = ran.complete();
-        let audit = ran.api.audit();
-        for limit in &server {
-            let most = audit.max_in_window(limit.window);
-            assert!(
-                most <= limit.requests,
-                "{what}: {most} in {:?}",
-                limit.window
-            );
-        }
-        assert_eq!(audit.refusals(), 0, "{what}");
-        assert!(audit.faults() >= 10, "{what}");
-        // Every request is counted, retries and redirects too.
-        assert_eq!(ran.summary.requests, ran.requests() as u64, "{what}");
-        assert_eq!(ran.lines("out/a.ndjson").len(), count, "{what}");
-    }
-}
 
 #[test]
 fn the_allowance_is_used() {
@@ -284,4 +219,31 @@ fn an_empty_allowance_with_a_reset_is_a_refusal_to_wait_for() {
     let audit = ran.api.audit();
     assert!(audit.refusals() > 0);
     assert_eq!(audit.calls_after_pause(50 * MS), 0);
+}
+
+#[test]
+fn a_limit_that_nobody_tells_is_found_and_told() {
+    for retry in [RetryForm::Seconds, RetryForm::Silent] {
+        let mut limit = ServerLimit::sliding(40, 10 * SEC);
+        limit.retry = retry;
+        let rules = Rules {
+            limits: vec![limit],
+            latency: Latency::Between(20 * MS, 120 * MS, 6),
+            ..rules()
+        };
+        let count = 3000;
+        let ran = Scene::new(&pipeline("auto", 8, count), rules)
+            .run()
+            .complete();
+        whole(&ran, count, "auto");
+        let audit = ran.api.audit();
+        let refused = audit.refusals() as f64 / count as f64;
+        assert!(refused > 0.0 && refused < 0.02, "{retry:?}: {refused}");
+        let used = count as f64 / ran.summary.took.as_secs_f64() / 4.0;
+        assert!(used >= 0.7, "{retry:?}: {used:.2} of 4/s");
+        let learned = ran.summary.learned.as_ref().expect("it was searched for");
+        let told = gleaner::plan::limit::LimitPlan::parse(&learned.limit).expect("a limit");
+        let told = f64::from(told.calls.get()) / told.window.as_secs_f64() / 4.0;
+        assert!((0.7..=1.0).contains(&told), "{retry:?}: {learned:?}");
+    }
 }

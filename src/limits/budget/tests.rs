@@ -21,7 +21,17 @@ enum Law {
     NoMargin,
     /// Forgets that what was abandoned may still arrive.
     NoFarewell,
+    /// Forgets what a holder that died had out.
+    NoMourning,
 }
+
+const LAWS: [Law; 5] = [
+    Law::Whole,
+    Law::FromSent,
+    Law::NoMargin,
+    Law::NoFarewell,
+    Law::NoMourning,
+];
 
 /// What becomes of one request, in milliseconds.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +44,18 @@ struct Fate {
     back: u64,
     /// Given up so long before it arrives.
     lost: Option<u64>,
+    /// Which of those who share the budget sends it.
+    sender: usize,
+    /// Its sender is killed when it is sent, and found dead so long after.
+    killed: Option<u64>,
+}
+
+/// What ends a request, or many.
+enum End {
+    /// Request `i`, sent at that moment, was answered or given up.
+    Over(usize, u64),
+    /// This holder was found dead.
+    Dead(u64),
 }
 
 struct Run {
@@ -52,49 +74,112 @@ fn now(at: u64) -> Now {
     }
 }
 
+/// Those who send as early as the budget allows, and what comes of it.
+struct Senders<'a> {
+    law: Law,
+    rule: &'a Rule,
+    fates: &'a [Fate],
+    budget: Budget,
+    jitter: Jitter,
+    /// By time and number.
+    ends: BTreeMap<(u64, usize), End>,
+    /// When each request arrives.
+    arrived: Vec<u64>,
+    /// Who sends now: one that was killed is followed by another.
+    holders: [u64; 3],
+    on_time: usize,
+}
+
+impl Senders<'_> {
+    /// What has ended until then is told to the budget.
+    fn catch_up(&mut self, until: u64) {
+        while let Some(entry) = self.ends.first_entry().filter(|e| e.key().0 <= until) {
+            let ((ended, _), end) = entry.remove_entry();
+            let (rule, jitter, ended) = (self.rule, &self.jitter, Moment(ended));
+            let (i, sent) = match end {
+                End::Over(i, sent) => (i, Moment(sent)),
+                End::Dead(holder) if self.law == Law::NoMourning => {
+                    self.budget.out.retain(|out| out.holder != holder);
+                    self.budget.out_sum = self.budget.out.iter().map(|out| out.amount).sum();
+                    continue;
+                }
+                End::Dead(holder) => {
+                    self.budget.died(rule, holder, ended, jitter);
+                    continue;
+                }
+            };
+            let lost = self.fates[i].lost.is_some();
+            let on_time = jitter.on_time(ended.since(sent));
+            self.budget.me = self.holders[self.fates[i].sender];
+            let from_sent = match self.law {
+                Law::FromSent => true,
+                Law::NoMargin => on_time && !lost,
+                _ => false,
+            };
+            if from_sent || lost && self.law == Law::NoFarewell {
+                let from = if from_sent { sent } else { ended };
+                self.budget.is_back(sent, CALL);
+                let back = from.plus(rule.window);
+                let log = &mut self.budget.log;
+                log.comes_back(back, CALL, rule.capacity, rule.window);
+            } else if lost {
+                self.budget.abandoned(rule, sent, ended, CALL, jitter);
+            } else {
+                let costs = (CALL, CALL);
+                self.budget.answered(rule, sent, ended, costs, jitter);
+            }
+            if !lost {
+                self.on_time += usize::from(on_time);
+                self.jitter.learn(ended.since(sent));
+            }
+        }
+    }
+
+    /// A sender is killed: nothing of its requests is heard any more, and what is on its way
+    /// arrives at the latest a second after. Whoever follows reads the budget from a file.
+    fn killed(&mut self, at: u64, sender: usize, found: u64) {
+        let (fates, arrived) = (self.fates, &mut self.arrived);
+        self.ends.retain(|_, end| match end {
+            End::Over(i, _) if fates[*i].sender == sender => {
+                arrived[*i] = arrived[*i].min(at + S);
+                false
+            }
+            _ => true,
+        });
+        let dead = self.holders[sender];
+        self.holders[sender] = dead + 3;
+        self.ends.insert(
+            (at + found * MS, usize::MAX - self.arrived.len()),
+            End::Dead(dead),
+        );
+        let bytes = self.budget.encode();
+        self.budget = Budget::decode(&bytes, self.holders[sender]).expect("its own bytes");
+    }
+}
+
 /// Sends as early as the budget allows, and gives the arrivals at the server.
 fn drive(law: Law, rule: &Rule, fates: &[Fate]) -> Run {
-    let (mut budget, mut jitter) = (Budget::default(), Jitter::default());
-    let mut run = Run {
+    let mut all = Senders {
+        law,
+        rule,
+        fates,
+        budget: Budget::default(),
+        jitter: Jitter::default(),
+        ends: BTreeMap::new(),
         arrived: Vec::new(),
+        holders: [0, 1, 2],
         on_time: 0,
     };
-    let mut ends: BTreeMap<(u64, usize), (u64, bool)> = BTreeMap::new();
     let mut at = 0;
     for (i, fate) in fates.iter().enumerate() {
         let mut until = at + fate.idle * MS;
         let staged = loop {
-            while let Some(end) = ends.first_entry().filter(|e| e.key().0 <= until) {
-                let ((ended, _), (sent, lost)) = end.remove_entry();
-                let (sent, ended) = (Moment(sent), Moment(ended));
-                let on_time = jitter.on_time(ended.since(sent));
-                let from_sent = match law {
-                    Law::FromSent => true,
-                    Law::NoMargin => on_time && !lost,
-                    _ => false,
-                };
-                if from_sent || lost && law == Law::NoFarewell {
-                    let from = if from_sent { sent } else { ended };
-                    budget.is_back(sent, CALL);
-                    let back = from.plus(rule.window);
-                    budget
-                        .log
-                        .comes_back(back, CALL, rule.capacity, rule.window);
-                } else if lost {
-                    budget.abandoned(rule, sent, ended, CALL, &jitter);
-                } else {
-                    budget.answered(rule, sent, ended, (CALL, CALL), &jitter);
-                }
-                if !lost {
-                    run.on_time += usize::from(on_time);
-                    jitter.learn(ended.since(sent));
-                }
-            }
+            all.catch_up(until);
             at = at.max(until);
-            match budget.ask(rule, now(at), CALL, &jitter) {
+            match all.budget.ask(rule, now(at), CALL, &all.jitter) {
                 Ok(staged) => break staged,
                 Err(held) => {
-                    let end = ends.keys().next().map(|(end, _)| *end);
+                    let end = all.ends.keys().next().map(|(end, _)| *end);
                     until = match held.until {
                         Answer::NotBefore(next) => {
                             assert!(next.0 > at, "an instant to wait for is in the future");
@@ -105,21 +190,41 @@ fn drive(law: Law, rule: &Rule, fates: &[Fate]) -> Run {
                 }
             }
         };
-        budget.take(rule, now(at), CALL, staged);
-        run.arrived.push(at + fate.there * MS);
-        let (after, lost) = match fate.lost {
-            Some(early) => (fate.there.saturating_sub(early.min(1000)), true),
-            None => (fate.there + fate.back, false),
+        all.budget.me = all.holders[fate.sender];
+        all.budget.take(rule, now(at), CALL, staged);
+        all.arrived.push(at + fate.there * MS);
+        let after = match fate.lost {
+            Some(early) => fate.there.saturating_sub(early.min(1000)),
+            None => fate.there + fate.back,
         };
-        ends.insert((at + after * MS, i), (at, lost));
+        all.ends.insert((at + after * MS, i), End::Over(i, at));
+        if let Some(found) = fate.killed {
+            all.killed(at, fate.sender, found);
+        }
     }
-    run.arrived.sort_unstable();
-    run
+    all.arrived.sort_unstable();
+    Run {
+        arrived: all.arrived,
+        on_time: all.on_time,
+    }
 }
 
 /// Whether some half-open window holds more than `calls` arrivals.
 fn breaks_window(arrived: &[u64], calls: usize, window: u64) -> bool {
     arrived.windows(calls + 1).any(|w| w[calls] - w[0] < window)
+}
+
+/// Whether a window of some server that lays them end to end holds more: counted window by
+/// window, at every phase at which an arrival begins one or is the last of one.
+fn breaks_laid_windows(arrived: &[u64], calls: usize, window: u64) -> bool {
+    let phases = arrived.iter().flat_map(|at| [*at, *at + 1]);
+    phases.map(|begin| window - begin % window).any(|phase| {
+        let mut counts: BTreeMap<u64, usize> = BTreeMap::new();
+        for at in arrived {
+            *counts.entry((at + phase) / window).or_default() += 1;
+        }
+        counts.values().any(|count| *count > calls)
+    })
 }
 
 fn breaks_bucket(arrived: &[u64], size: f64, per_second: f64) -> bool {
@@ -154,12 +259,16 @@ fn fate() -> impl Strategy<Value = Fate> {
         prop_oneof![2 => Just(0), 2 => 0..50_u64, 1 => 0..2500_u64],
         prop_oneof![2 => Just(0), 2 => 0..50_u64, 1 => 0..2500_u64],
         prop::option::weighted(0.15, 0..1000_u64),
+        0..3_usize,
+        prop::option::weighted(0.05, 0..4000_u64),
     )
-        .prop_map(|(idle, there, back, lost)| Fate {
+        .prop_map(|(idle, there, back, lost, sender, killed)| Fate {
             idle,
             there,
             back,
             lost,
+            sender,
+            killed,
         })
 }
 
@@ -191,7 +300,9 @@ proptest! {
     ) {
         let window_rule = rule(calls, window, false, Counting::Window);
         let arrived = drive(Law::Whole, &window_rule, &fates).arrived;
-        prop_assert!(!breaks_window(&arrived, calls as usize, window * MS), "{arrived:?}");
+        let (calls, window) = (calls as usize, window * MS);
+        prop_assert!(!breaks_window(&arrived, calls, window), "{arrived:?}");
+        prop_assert!(!breaks_laid_windows(&arrived, calls, window), "{arrived:?}");
     }
 
     #[test]
@@ -206,7 +317,8 @@ proptest! {
     }
 }
 
-/// A network with some jitter, and rare long delays on the way there; requests that are lost.
+/// A network with some jitter, and rare long delays on the way there; requests that are lost, and
+/// senders that die.
 fn weather(random: &mut fastrand::Rng, requests: usize, jitter: u64) -> Vec<Fate> {
     (0..requests)
         .map(|_| Fate {
@@ -220,6 +332,8 @@ fn weather(random: &mut fastrand::Rng, requests: usize, jitter: u64) -> Vec<Fate
                 },
             back: 30 + random.u64(0..=jitter),
             lost: (random.u32(0..50) == 0).then(|| random.u64(0..1000)),
+            sender: random.usize(0..3),
+            killed: (random.u32(0..100) == 0).then(|| random.u64(0..300)),
         })
         .collect()
 }
@@ -232,7 +346,7 @@ fn believed_round_trips_keep_the_law_and_its_mutants_break_it() {
     for (seed, jitter) in (0..30).zip([0, 10, 60, 200].into_iter().cycle()) {
         let mut random = fastrand::Rng::with_seed(seed);
         let fates = weather(&mut random, 1500, jitter);
-        for law in [Law::Whole, Law::FromSent, Law::NoMargin, Law::NoFarewell] {
+        for law in LAWS {
             for (calls, window) in [(5, 1000), (1, 300), (60, 5000)] {
                 let window_rule = rule(calls, window, false, Counting::Window);
                 let run = drive(law, &window_rule, &fates);
@@ -243,7 +357,8 @@ fn believed_round_trips_keep_the_law_and_its_mutants_break_it() {
         }
     }
     assert_eq!(broken["Whole"], 0, "{broken:?}");
-    for mutant in ["FromSent", "NoMargin", "NoFarewell"] {
+    for mutant in &LAWS[1..] {
+        let mutant = &*format!("{mutant:?}");
         assert!(broken[mutant] > 20, "{broken:?}");
     }
 }
@@ -286,7 +401,9 @@ fn what_is_allowed_is_used() {
                 idle: 0,
                 there: 25,
                 back: 25,
-                lost: None
+                lost: None,
+                sender: 0,
+                killed: None,
             };
             requests
         ]
