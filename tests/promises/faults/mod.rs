@@ -32,7 +32,9 @@
 //! | 38 | clocks that jump | the limits hold | [`time`] |
 //! | 39 | slow disk, large pages | bytes in flight stay bounded | [`time`] |
 
+mod disk;
 mod files;
+mod ground;
 mod pages;
 mod sockets;
 mod time;
