@@ -36,6 +36,7 @@ mod disk;
 mod files;
 mod ground;
 mod pages;
+mod process;
 mod sockets;
 mod time;
 mod tls;
