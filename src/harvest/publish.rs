@@ -153,6 +153,9 @@ fn build_all(
     };
     let failed = |error: PublishError| failure(stream, &error);
     let repeats = rows.repeats().map_err(|e| failed(e.into()))?;
+    if rows.most == u64::MAX {
+        stream.judge_unique(store.index(), &repeats)?;
+    }
     let mut files = Vec::new();
     for (at, (sink, target)) in plan.sinks.iter().zip(&targets.0).enumerate() {
         // One may be the part itself; two outputs must not be one file. What went to standard

@@ -201,9 +201,11 @@ fn fewer_records_than_the_api_tells_of_are_held() {
     }
     // Without `expect.total` they are published, and the shortfall is told.
     let yaml = pipeline("pages: { page: { to: page, total: total } }");
-    let ran = Scene::new(&yaml, custom(answer)).run().complete();
-    let told = |fact: &Fact| matches!(fact, Fact::Noticed { message, .. } if message.contains("5 records, but its pages held 3"));
+    let ran = Scene::new(&yaml, custom(answer)).run();
+    let told = |fact: &Fact| matches!(fact, Fact::FellShort { message, .. } if message.contains("5 records, but its pages held 3"));
     assert_eq!(ran.facts(told), 1);
+    assert_eq!(ran.summary.exit, Exit::Held);
+    assert_eq!(ran.lines("out/a.ndjson").len(), 3);
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn f04_a_bit_that_turned_in_the_ledger() {
     for at in (0..whole.len()).step_by(3) {
         let disk = broken_off();
         disk.damage(&of_the_run(&disk, "ledger"), |bytes| {
-            bytes[at] ^= 1 << (at % 8)
+            bytes[at] ^= 1 << (at % 8);
         });
         let before = disk.files();
         let came = run(&disk, None);
@@ -104,9 +104,10 @@ fn f05_a_part_that_is_short_or_damaged_names_its_page() {
     ] {
         let disk = broken_off();
         let part = of_the_run(&disk, "0.part");
-        disk.damage(&part, |bytes| match what {
-            "short" => bytes.truncate(bytes.len() - 1),
-            _ => {
+        disk.damage(&part, |bytes| {
+            if what == "short" {
+                bytes.truncate(bytes.len() - 1);
+            } else {
                 let third = bytes.len() / 2 + 4;
                 bytes[third] ^= 4;
             }

@@ -145,7 +145,7 @@ fn keeping(
     leaves: impl Fn(usize, usize) -> bool + Send + Sync + 'static,
 ) -> (SocketAddr, Arc<Mutex<Vec<u32>>>) {
     let log = Arc::new(Mutex::new(Vec::new()));
-    let heard = Arc::clone(&log);
+    let asks = Arc::clone(&log);
     let address = serve(move |connection, stream| {
         let mut reader = BufReader::new(stream);
         for request in 0.. {
@@ -155,7 +155,7 @@ fn keeping(
                 break;
             }
             let number = asked(&head);
-            heard.lock().expect("the log").push(number);
+            asks.lock().expect("the log").push(number);
             if leaves(connection, request) {
                 break;
             }
@@ -204,7 +204,7 @@ fn f21_a_request_that_may_have_been_acted_on_is_not_repeated_where_it_counts() {
 /// The same for requests with the body `{}`; the second on a connection meets a closed door.
 fn keeping_posts() -> (SocketAddr, Arc<Mutex<Vec<u32>>>) {
     let log = Arc::new(Mutex::new(Vec::new()));
-    let heard = Arc::clone(&log);
+    let asks = Arc::clone(&log);
     let address = serve(move |_, stream| {
         let mut reader = BufReader::new(stream);
         for request in 0.. {
@@ -214,7 +214,7 @@ fn keeping_posts() -> (SocketAddr, Arc<Mutex<Vec<u32>>>) {
                 break;
             }
             reader.read_exact(&mut [0; 2])?;
-            heard.lock().expect("the log").push(asked(&head));
+            asks.lock().expect("the log").push(asked(&head));
             if request == 1 {
                 break;
             }

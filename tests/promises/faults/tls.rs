@@ -159,10 +159,10 @@ fn second_ends(end: End) -> (SocketAddr, Arc<AtomicUsize>) {
         loop {
             let mut head = [0; 9];
             stream.read_exact(&mut head)?;
-            let [a, b, c, kind, flags, s @ ..] = head;
-            let length = u32::from_be_bytes([0, a, b, c]);
+            let [high, middle, low, kind, flags, stream_id @ ..] = head;
+            let length = u32::from_be_bytes([0, high, middle, low]);
             stream.read_exact(&mut vec![0; length as usize])?;
-            let id = u32::from_be_bytes(s);
+            let id = u32::from_be_bytes(stream_id);
             if kind == SETTINGS && flags & ACK == 0 {
                 stream.write_all(&frame(SETTINGS, ACK, 0, &[]))?;
             }
