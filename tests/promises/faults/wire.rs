@@ -203,7 +203,7 @@ fn f26_redirects_out_of_the_origin_are_refused_unasked() {
             let pages = if link { "pages: link" } else { "pages: none" };
             let ran = refused(&pipeline("", pages), rules, Exit::Failed);
             assert_eq!(ran.requests(), 1, "{to}: {:?}", ran.targets());
-            says(&ran, &["a, page 1"]);
+            says(&ran, &["a, page "]);
         }
     }
 }
