@@ -181,6 +181,12 @@ pub enum Fact {
         /// The stream.
         stream: Name,
     },
+    /// Limits held requests up; this margin was in use at the end.
+    MarginUsed {
+        /// J: by how much the network's delays differ, which permits rest beyond their window.
+        #[serde(serialize_with = "seconds")]
+        margin: Duration,
+    },
     /// `limits: auto` came to this; it can be declared from now on.
     LimitsLearned {
         /// An entry of `limits`: `7/s`.
@@ -223,6 +229,9 @@ pub enum Wait {
     Pause {
         /// What it said: `429 with Retry-After: 30`.
         told: Name,
+        /// Which budget it holds, where it is not all of the API: `/search/**`, `repo=a/b`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        scope: Option<Name>,
     },
     /// The delay before a retry.
     Backoff {

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use gleaner::clock::Clock;
-use gleaner::limits::{Book, Limits};
+use gleaner::limits::{Asker, Book, Limits};
 
 use super::{Bars, base, needs, plans, quantile, turn};
 
@@ -104,7 +104,11 @@ pub(crate) fn holder(arguments: &[String]) {
         let book = Book::open(Path::new(folder)).expect("a book");
         let plans = plans(&[limit]);
         let clock = Clock::system();
-        let limits = Limits::booked(clock, &base(), &plans, 16, book, "token".to_owned());
+        let asker = Asker {
+            credential: "token".to_owned(),
+            ..Asker::default()
+        };
+        let limits = Limits::booked(clock, &base(), &plans, 16, book, asker);
         println!("ready");
         let mut line = String::new();
         std::io::stdin().read_line(&mut line).expect("a beginning");

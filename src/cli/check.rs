@@ -1,11 +1,14 @@
 //! `gleaner check`: all mistakes of pipeline files, offline.
 
+use std::path::Path;
+
 use clap::Args;
 use serde_json::json;
 
 use crate::failure::{Exit, Failure};
 use crate::report::{Verbosity, clean, plural};
 
+use super::agree::Agreement;
 use super::global::Global;
 use super::rooms::{self, NoPlan, Overrides};
 use super::{out, project};
@@ -13,7 +16,8 @@ use super::{out, project};
 /// Check pipeline files and show all their mistakes
 ///
 /// Works offline and asks for no secret. Each mistake is shown under its source line, with what
-/// to do about it. Without a NAME, all pipelines of the project are checked.
+/// to do about it. Without a NAME, all pipelines of the project are checked. Limits that pipelines
+/// share by name must be the same in all of them.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct CheckArgs {
@@ -37,11 +41,37 @@ impl CheckArgs {
                 .collect::<Result<_, _>>()?
         };
         let talks = !self.json && global.verbosity() != Verbosity::Quiet;
+        let mut plans = Vec::new();
+        let mut agreement = Agreement::default();
+        for file in &files {
+            match rooms::plan(&file.path, &Overrides::default()) {
+                Err(NoPlan::Failure(failure)) => return Err(failure),
+                Err(NoPlan::Mistakes(found)) => plans.push(Err(found)),
+                Ok(plan) => {
+                    agreement.add(&file.path, &plan);
+                    plans.push(Ok(plan));
+                }
+            }
+        }
+        if !self.pipelines.is_empty() {
+            // Those that were not asked about have a word in what is shared.
+            let named = |path: &Path| files.iter().any(|file| is_same(&file.path, path));
+            let others = project::all().unwrap_or_default().into_iter();
+            for other in others.filter(|other| !named(&other.path)) {
+                if let Ok(plan) = rooms::plan(&other.path, &Overrides::default()) {
+                    agreement.add(&other.path, &plan);
+                }
+            }
+        }
         let mut told = Vec::new();
         let mut mistakes = 0;
-        for file in &files {
+        for (file, plan) in files.iter().zip(plans) {
             let shown = file.path.display().to_string();
-            match rooms::plan(&file.path, &Overrides::default()) {
+            let plan = plan.and_then(|plan| match agreement.mistakes(&file.path) {
+                None => Ok(plan),
+                Some(found) => Err(found),
+            });
+            match plan {
                 Ok(plan) => {
                     told.push(json!({ "path": shown, "ok": true, "mistakes": [] }));
                     if talks {
@@ -49,8 +79,7 @@ impl CheckArgs {
                         out::stdout(&format!("ok  {} ({streams})\n", clean(&shown)))?;
                     }
                 }
-                Err(NoPlan::Failure(failure)) => return Err(failure),
-                Err(NoPlan::Mistakes(found)) => {
+                Err(found) => {
                     mistakes += found.all.len();
                     told.push(json!({ "path": shown, "ok": false, "mistakes": found.to_json() }));
                     if !self.json {
@@ -75,4 +104,9 @@ impl CheckArgs {
             Exit::Invalid
         })
     }
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().ok();
+    real(one).is_some_and(|one| real(other) == Some(one))
 }

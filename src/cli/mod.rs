@@ -3,6 +3,7 @@
 //! Arguments come in, an exit code goes out. Results go to standard output, everything else to
 //! standard error. Calls into the rooms below pass through `rooms`.
 
+mod agree;
 mod check;
 mod completions;
 mod demo;
@@ -11,6 +12,7 @@ mod drive;
 mod global;
 mod infer;
 mod init;
+mod limits;
 mod list;
 mod out;
 mod plan;
@@ -81,6 +83,7 @@ enum Command {
     Check(check::CheckArgs),
     Preview(preview::PreviewArgs),
     Plan(plan::PlanArgs),
+    Limits(limits::LimitsArgs),
     List(list::ListArgs),
     Init(init::InitArgs),
     Demo(demo::DemoArgs),
@@ -116,6 +119,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Plan(args) => runtime()?.block_on(args.execute(global)),
         Command::Demo(args) => runtime()?.block_on(args.execute(global)),
         Command::Check(args) => args.execute(global),
+        Command::Limits(args) => args.execute(),
         Command::List(_) => list::ListArgs::execute(),
         Command::Runs(args) => args.execute(),
         Command::Init(args) => args.execute(global),

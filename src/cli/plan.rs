@@ -24,8 +24,8 @@ const LONG: Duration = Duration::from_hours(1);
 ///
 /// Works offline and asks for no secret: partitions are counted by walking `for`, pages are
 /// unknown then, and each partition counts with one. --probe asks one page a stream, within the
-/// limits, and reckons with what it says. Every window counts as unused; redirects and repeats
-/// come on top. Writes no file.
+/// limits, and reckons with what it says. What is used of a limit by now is taken off, as
+/// `gleaner limits` knows it; redirects and repeats come on top. Writes no file.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct PlanArgs {
@@ -63,9 +63,7 @@ impl PlanArgs {
         };
         let drive = Drive::of_few_requests(global);
         let world = drive.world(rooms::transport(&plan), found.root);
-        let mut options = Options::estimate(self.streams.clone(), self.probe);
-        // What is never sent is not entered anywhere.
-        options.limits = self.probe.then(state::limits).flatten();
+        let options = Options::estimate(self.streams.clone(), self.probe, state::limits());
         let harvest = Harvest::open(plan, world, options).map_err(|failure| *failure)?;
         let estimate = harvest.estimate(self.probe).await.map_err(|f| *f)?;
         let mut exit = Exit::Complete;
@@ -170,7 +168,7 @@ fn notes(estimate: &Estimate, probed: bool) -> Vec<String> {
     if let [first, rest @ ..] = &estimate.unset[..] {
         let names = rest.iter().fold(first.clone(), |all, one| all + ", " + one);
         notes.push(format!(
-            "without a value, reckoned as if it had one: {names}"
+            "without a value, reckoned as if it had one and had used nothing: {names}"
         ));
     }
     notes
@@ -186,6 +184,10 @@ fn row(limit: &Forecast, known: Known) -> Vec<String> {
         number(limit.most),
         if plain { "s" } else { "" }
     );
+    if limit.window.is_zero() {
+        // However many they are, they go one after the other.
+        "-".clone_into(&mut needs);
+    }
     if limit.budgets > 1 {
         let _ = write!(needs, ", {} budgets", thousands(limit.budgets as u64));
     }
@@ -197,15 +199,20 @@ fn row(limit: &Forecast, known: Known) -> Vec<String> {
     vec![limit.limit.to_string(), needs, time, left(limit, known)]
 }
 
-/// What a long window has left afterwards.
+/// What a long window has left afterwards, and now where some of it is used already.
 fn left(limit: &Forecast, known: Known) -> String {
     if limit.window < LONG || limit.budgets == 0 {
         return "-".to_owned();
     }
-    let windows = limit.most / limit.allows;
+    let now = if limit.used > 0.0 {
+        format!("{} now, then ", number(limit.allows - limit.used))
+    } else {
+        String::new()
+    };
+    let windows = limit.fullest / limit.allows;
     if windows > 1.0 {
         return format!(
-            "none: it needs {} windows",
+            "{now}none: it needs {} windows",
             thousands(whole(windows.ceil()))
         );
     }
@@ -215,8 +222,8 @@ fn left(limit: &Forecast, known: Known) -> String {
         sure(known)
     };
     format!(
-        "{most}{} ({}% used)",
-        number(limit.allows - limit.most),
+        "{now}{most}{} ({}% used)",
+        number(limit.allows - limit.fullest),
         (windows * 100.0).ceil()
     )
 }
@@ -234,7 +241,7 @@ fn sure(known: Known) -> &'static str {
 }
 
 /// Costs have fractions, calls have none.
-fn number(amount: f64) -> String {
+pub(super) fn number(amount: f64) -> String {
     let tenths = (amount.fract() * 10.0).round();
     if (1.0..10.0).contains(&tenths) {
         format!("{}.{tenths}", thousands(whole(amount)))
@@ -274,6 +281,8 @@ fn data(estimate: &Estimate) -> Value {
         .limits
         .iter()
         .map(|limit| {
+            // What is in flight has no window.
+            let windowed = |number: f64| (!limit.window.is_zero()).then_some(number);
             json!({
                 "limit": limit.limit,
                 "unit": limit.unit,
@@ -284,8 +293,10 @@ fn data(estimate: &Estimate) -> Value {
                 "most": limit.most,
                 "seconds": limit.time.as_secs_f64(),
                 "binds": binding == Some(limit),
-                "windows": (limit.most / limit.allows).ceil(),
-                "left": (limit.allows - limit.most).max(0.0),
+                "used": limit.used,
+                "left_now": (limit.allows - limit.used).max(0.0),
+                "windows": windowed((limit.fullest / limit.allows).ceil()),
+                "left": windowed((limit.allows - limit.fullest).max(0.0)),
             })
         })
         .collect();

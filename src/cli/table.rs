@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use comfy_table::presets::NOTHING;
-use comfy_table::{LineStyle, Table, TableStyle};
+use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
 
 use crate::report::clean;
 
@@ -86,6 +86,29 @@ pub(super) fn plain(header: &[&str], rows: &[Vec<String>], width: usize) -> Stri
             .map(|(c, cell)| cut(cell, if c + 1 == columns { room } else { CELL }))
             .collect::<Vec<_>>()
     }));
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let mut out = table.trim_fmt();
+    out.push('\n');
+    out
+}
+
+/// Rows without lines, of cells with one or more lines; what is too wide goes on below.
+pub(super) fn wrapped(header: &[&str], rows: &[Vec<String>], width: usize) -> String {
+    let mut table = Table::new();
+    table.force_no_tty().load_style(NOTHING);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_width(u16::try_from(width).unwrap_or(u16::MAX));
+    table.set_header(header.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let safe = |cell: &String| {
+        let lines: Vec<_> = cell.lines().map(clean).collect();
+        lines.join("\n")
+    };
+    table.add_rows(
+        rows.iter()
+            .map(|row| row.iter().map(safe).collect::<Vec<_>>()),
+    );
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }

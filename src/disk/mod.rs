@@ -131,6 +131,8 @@ pub trait FileHandle: Debug + Send + Sync {
     fn sync_data(&self) -> io::Result<()>;
     /// Takes the kernel's lock of the file until the handle is dropped; `false` if another holds it.
     fn try_lock(&self) -> io::Result<bool>;
+    /// Whether it has more than one name.
+    fn is_shared(&self) -> io::Result<bool>;
     /// Gives it the permissions of another file.
     fn permit_as(&self, other: &dyn FileHandle) -> io::Result<()>;
     /// Appends bytes `start..end` of another file; between files of the system the kernel does it.
@@ -357,6 +359,11 @@ impl DiskFile {
     /// process or handle holds it.
     pub fn try_lock(&self) -> Result<bool, DiskError> {
         self.file.try_lock().map_err(|e| self.failed("lock", e))
+    }
+
+    /// Whether it has more than one name, so that who writes to it changes another file too.
+    pub fn is_shared(&self) -> Result<bool, DiskError> {
+        self.file.is_shared().map_err(|e| self.failed("look at", e))
     }
 
     /// Gives it the permissions of another file.

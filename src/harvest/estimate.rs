@@ -1,17 +1,19 @@
 //! What a run will ask and what its limits make of that: counted ahead, offline or after one page
 //! a stream.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::partitions::{Partition, Source};
+use super::run::no_book;
 use super::stream::Stream;
 use super::walk::{Next, Walk};
 use super::{Harvest, Options, told, trouble};
 use crate::failure::Failure;
-use crate::limits::{Asked, Demand, Forecast};
-use crate::plan::limit::{LimitPlan, Per};
+use crate::limits::{Asked, Demand, Forecast, Shelf, Used};
+use crate::plan::limit::{Counting, LimitPlan, Per};
 use crate::plan::paging::Paging;
 
 /// Partitions are counted up to here.
@@ -133,11 +135,13 @@ impl Estimate {
 impl Options {
     /// For [`Harvest::estimate`]: nothing is written, and without `probe` nothing is sent, so
     /// that no secret needs a value.
-    pub fn estimate(streams: Vec<String>, probe: bool) -> Self {
+    /// What is used of the limits is read from the book in the folder `limits`.
+    pub fn estimate(streams: Vec<String>, probe: bool, limits: Option<PathBuf>) -> Self {
         Self {
             streams,
             dry: true,
             offline: !probe,
+            limits,
             ..Self::default()
         }
     }
@@ -179,11 +183,41 @@ impl Harvest {
         Ok(Estimate {
             pipeline: self.run.plan.name.clone(),
             streams,
-            limits: self.run.limits.forecast(&demand),
+            limits: self.forecast(&demand)?,
             auto: self.run.plan.source.limits.iter().any(LimitPlan::is_auto),
-            concurrency: self.run.plan.source.concurrency.get(),
+            concurrency: self.in_flight(),
             unset: self.run.secrets.unset().to_vec(),
         })
+    }
+}
+
+impl Harvest {
+    /// Most requests in flight.
+    fn in_flight(&self) -> usize {
+        let source = &self.run.plan.source;
+        let whole = |limit: &&LimitPlan| {
+            matches!(limit.counting, Counting::InFlight) && limit.routes.is_empty()
+        };
+        let limits = source.limits.iter().filter(whole);
+        let most = limits.map(|limit| limit.calls.get().saturating_sub(limit.reserve).max(1));
+        let most = most.filter_map(|most| usize::try_from(most).ok()).min();
+        let own = source.concurrency.get();
+        most.map_or(own, |most| most.min(own))
+    }
+
+    /// What the limits make of that, after what the book says is used by now.
+    fn forecast(&self, demand: &Demand) -> Result<Vec<Forecast>, Box<Failure>> {
+        let run = &self.run;
+        let folder = run.options.limits.as_deref();
+        let book = folder.map(Shelf::open).transpose();
+        let book = book.map_err(|problem| no_book(&problem))?.flatten();
+        let credential = run.credentials.identity();
+        let used = book.as_ref().map(|shelf| Used {
+            shelf,
+            credential: &credential,
+        });
+        let forecast = run.limits.forecast(demand, used.as_ref());
+        forecast.map_err(|problem| no_book(&problem))
     }
 }
 

@@ -54,6 +54,9 @@ impl Ground {
         };
         let runs = ground.state.runs(Some(&plan.name));
         let runs = runs.map_err(StateError::into_failure)?;
+        // Folders of which the state has lost all knowledge.
+        let is_known = |id: &str| runs.iter().any(|run| run.id == id);
+        sweep::unknown(disk, root, &plan.name, now, &is_known).map_err(StoreError::into_failure)?;
         for record in runs.into_iter().filter(|run| run.status.is_open()) {
             if options.fresh {
                 ground.give_up(world, record, Status::Discarded)?;

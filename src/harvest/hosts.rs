@@ -195,8 +195,7 @@ impl Stream {
             if pass.holds(run.plan.source.limits.is_empty()) {
                 return Ok((pass, permit));
             }
-            // Nothing was sent: it returns as early as a permit can.
-            permit.answered(Vec::new());
+            permit.unsent();
         }
     }
 }

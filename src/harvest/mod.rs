@@ -44,6 +44,7 @@ use crate::event::{Fact, Name};
 use crate::failure::{Exit, Failure};
 use crate::fetch::transport::SharedTransport;
 use crate::plan::Plan;
+use crate::plan::limit::LimitPlan;
 use crate::store::state::State;
 
 use self::events::Events;
@@ -270,6 +271,16 @@ impl Harvest {
                 }
             }
             summaries.push(summary);
+        }
+        let is_bound = tally
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .is_bound();
+        // A search for a limit keeps no window that a margin would be added to.
+        let is_declared = !run.plan.source.limits.iter().any(LimitPlan::is_auto);
+        if is_bound && is_declared {
+            let margin = run.limits.margin();
+            run.world.events.emit(Fact::MarginUsed { margin });
         }
         if let Some(learned) = run.limits.learned() {
             run.world.events.emit(Fact::LimitsLearned {

@@ -18,7 +18,7 @@ use crate::clock::Instant;
 use crate::failure::{Exit, Failure};
 use crate::fetch::credentials::{CredentialProblem, Credentials};
 use crate::fetch::origin::Policy;
-use crate::limits::{Book, BookProblem, Limits};
+use crate::limits::{Asker, Book, BookProblem, Disagreement, Limits, Scrub};
 use crate::plan::language::{LanguageProblem, Template};
 use crate::plan::limit::{LimitPlan, LimitWhen};
 use crate::plan::{AuthPlan, Plan};
@@ -151,10 +151,18 @@ impl Run {
         })?;
         let slots = plan.source.concurrency.get();
         let limits = match &options.limits {
-            Some(folder) if !counted.iter().all(LimitPlan::is_auto) => {
-                let book = Book::open(folder).map_err(|problem| no_book(&problem))?;
-                let identity = credentials.identity();
-                Limits::booked(world.clock, &base, &counted, slots, book, identity)
+            // What is never sent is not entered anywhere.
+            Some(folder) if !options.offline && !counted.iter().all(LimitPlan::is_auto) => {
+                let mut book = Book::open(folder).map_err(|problem| no_book(&problem))?;
+                let joined = book.join(&plan.name, &counted);
+                joined.map_err(|problem| disagreement(&problem))?;
+                let known = secrets.clone();
+                let asker = Asker {
+                    pipeline: plan.name.clone(),
+                    credential: credentials.identity(),
+                    scrub: Scrub::new(move |text| known.scrub(text)),
+                };
+                Limits::booked(world.clock, &base, &counted, slots, book, asker)
             }
             _ => Limits::new(world.clock, &base, &counted, slots),
         };
@@ -272,7 +280,20 @@ async fn stopped(stop: &mut tokio::sync::watch::Receiver<bool>) {
     }
 }
 
-fn no_book(problem: &BookProblem) -> Box<Failure> {
+fn disagreement(problem: &Disagreement) -> Box<Failure> {
+    Box::new(Failure {
+        exit: Exit::Invalid,
+        message: problem.to_string(),
+        causes: Vec::new(),
+        hint: Some(
+            "pipelines that share a limit declare the same; correct one of them, or give it another name"
+                .to_owned(),
+        ),
+    })
+}
+
+/// The book of limits cannot be used.
+pub(super) fn no_book(problem: &BookProblem) -> Box<Failure> {
     Box::new(Failure {
         exit: Exit::Disk,
         message: problem.to_string(),

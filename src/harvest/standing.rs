@@ -11,6 +11,7 @@ use super::run::Run;
 use super::same;
 use super::summary::{FileSummary, Summary, Unfinished};
 use super::targets::Targets;
+use crate::disk::Found;
 use crate::event::{Fact, Name};
 use crate::failure::{Exit, Failure};
 use crate::plan::StreamPlan;
@@ -269,11 +270,11 @@ pub(super) fn published(
     let mut files = Vec::new();
     for target in &targets.0 {
         // What went to standard output went to somebody else.
-        let Target::File { path, .. } = target else {
+        let Target::File { disk, path, .. } = target else {
             return Ok(None);
         };
         let last = state.last_published(&path.display().to_string());
-        let is_there = path.is_file();
+        let is_there = matches!(disk.look(path), Ok(Found::File(_)));
         match last.map_err(StateError::into_failure)? {
             Some(file) if is_there && file.run == record.id && file.stream == store.name() => {
                 files.push(FileSummary {

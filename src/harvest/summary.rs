@@ -25,6 +25,8 @@ pub struct Summary {
     pub retries: BTreeMap<FailureClass, u64>,
     /// Time all requests together waited, by limit or pause.
     pub waited: BTreeMap<Name, Duration>,
+    /// J, the margin for the network's jitter; only where a limit held requests up.
+    pub margin: Option<Duration>,
     /// What `limits: auto` came to.
     pub learned: Option<LearnedLimits>,
     /// What a run that did not end leaves for the next one.
@@ -134,6 +136,8 @@ pub struct Tally {
     requests: u64,
     retries: BTreeMap<FailureClass, u64>,
     waited: BTreeMap<Name, Duration>,
+    is_bound: bool,
+    margin: Option<Duration>,
     learned: Option<LearnedLimits>,
     ignored_signals: u64,
 }
@@ -178,6 +182,7 @@ impl Tally {
             Fact::FellShort { stream, .. } => self.of(stream).shortfalls += 1,
             Fact::AttemptFailed { class, .. } => *self.retries.entry(*class).or_default() += 1,
             Fact::WaitEnded { why, took, .. } => {
+                self.is_bound |= matches!(why, Wait::Limit { .. });
                 let name = match why {
                     // Not every budget of a limit that has thousands is worth a name.
                     Wait::Limit { limit, scope } if self.waited.len() < MOST_WAITS => {
@@ -190,6 +195,7 @@ impl Tally {
                 };
                 *self.waited.entry(name).or_default() += *took;
             }
+            Fact::MarginUsed { margin } => self.margin = Some(*margin),
             Fact::LimitsLearned {
                 limit,
                 concurrency,
@@ -204,6 +210,11 @@ impl Tally {
             Fact::SignalsIgnored { values } => self.ignored_signals += values,
             _ => {}
         }
+    }
+
+    /// Whether a limit has held requests up.
+    pub fn is_bound(&self) -> bool {
+        self.is_bound
     }
 
     fn of(&mut self, stream: &Name) -> &mut Counts {
@@ -233,6 +244,7 @@ impl Tally {
             requests: self.requests,
             retries: self.retries,
             waited: self.waited,
+            margin: self.margin,
             learned: self.learned,
             unfinished: None,
             failure: None,

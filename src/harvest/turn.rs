@@ -83,15 +83,13 @@ impl Stream {
         let clock = self.run.world.clock;
         let id = self.run.wait_id();
         // Values of `for` may come from the environment.
-        let told = |turn: &Turn| match &turn.why {
-            Wait::Limit {
-                limit,
-                scope: Some(scope),
-            } => Wait::Limit {
-                limit: limit.clone(),
-                scope: Some(self.run.secrets.scrub(scope).into()),
-            },
-            why => why.clone(),
+        let told = |turn: &Turn| {
+            let mut why = turn.why.clone();
+            if let Wait::Limit { scope, .. } | Wait::Pause { scope, .. } = &mut why {
+                let scrubbed = scope.take().map(|it| self.run.secrets.scrub(&it).into());
+                *scope = scrubbed;
+            }
+            why
         };
         let silent = |turn: &Turn| turn.why == Wait::Concurrency;
         let most = self.run.plan.source.retry.max_wait;
@@ -103,7 +101,7 @@ impl Stream {
                 let wait = turn
                     .until
                     .map(|at| at.saturating_duration_since(clock.now()));
-                if let (Wait::Pause { told }, Some(wait)) = (&turn.why, wait)
+                if let (Wait::Pause { told, .. }, Some(wait)) = (&turn.why, wait)
                     && wait > most
                     && let Some(tells) = tells.take()
                 {

@@ -11,6 +11,7 @@ use super::cell::Pace;
 use super::jitter::Jitter;
 use super::log::{Answer, Log};
 use super::moment::{Moment, Now};
+use super::queue::Queue;
 use super::rule::{Kind, Rule};
 use crate::event::{Name, Wait};
 
@@ -33,6 +34,8 @@ pub(super) struct Budget {
     /// What the API says is left, while that is less than we would use (or is trusted).
     told: Option<Told>,
     pause: Option<(Moment, Name)>,
+    /// The processes that wait for it.
+    queue: Queue,
     /// So many may be out since the last pause: one, and one more with every answer; 0 is any
     /// number.
     opening: u64,
@@ -77,7 +80,10 @@ impl Budget {
         if let Some((until, told)) = self.pause.as_ref().filter(|(until, _)| *until > now.at) {
             return Err(Held {
                 until: Answer::NotBefore(*until),
-                why: Wait::Pause { told: told.clone() },
+                why: Wait::Pause {
+                    told: told.clone(),
+                    scope: None,
+                },
             });
         }
         if self.opening > 0 && self.out_since_pause() >= self.opening {
@@ -102,6 +108,12 @@ impl Budget {
         let answer = match &rule.kind {
             Kind::Slots if self.out_sum.saturating_add(amount) <= rule.capacity => Answer::Now,
             Kind::Slots => Answer::Unknown(now.at),
+            Kind::Flight => {
+                let before = self.queue.before(self.me, now.at).saturating_mul(CALL);
+                let out = self.out_sum.saturating_add(before);
+                self.log
+                    .ask(now.at, rule.capacity, rule.window, out, amount)
+            }
             Kind::Window(pace) => {
                 log(self).or_later(self.spaced(rule, *pace, now, amount, &mut staged))
             }
@@ -188,6 +200,7 @@ impl Budget {
     /// A request goes, as staged by the [`Budget::ask`] just before.
     pub(super) fn take(&mut self, rule: &Rule, now: Now, amount: u64, staged: Staged) {
         self.tat = staged.tat;
+        self.queue.served(self.me);
         self.out_sum = self.out_sum.saturating_add(amount);
         self.out.push(Out {
             holder: self.me,
@@ -237,7 +250,7 @@ impl Budget {
             back = back.min(sent.plus(rule.window).plus(jitter.margin()));
         }
         match &rule.kind {
-            Kind::Slots => {}
+            Kind::Slots | Kind::Flight => {}
             Kind::Window(pace) => {
                 self.log
                     .comes_back(back, actual, rule.capacity, rule.window);
@@ -293,12 +306,40 @@ impl Budget {
         self.gone(rule, now, amount, jitter);
     }
 
+    /// The request of the permit that was taken at `taken` was never sent: it costs nothing.
+    pub(super) fn unsent(&mut self, rule: &Rule, taken: Moment, now: Moment, amount: u64) {
+        let charged = self.is_back(taken, amount);
+        if let (Kind::Calendar(..), Some(period)) = (&rule.kind, &mut self.period) {
+            period.settle((amount, 0));
+        }
+        // A pause has used up the pace since, so that those who wait for its end go one by one.
+        let is_paused = self.pause.as_ref().is_some_and(|(until, _)| *until > now);
+        if !charged || is_paused {
+            return;
+        }
+        let pace = match &rule.kind {
+            Kind::Window(pace) | Kind::Calendar(_, _, pace) => *pace,
+            Kind::Bucket => Some(rule.bucket(0).0),
+            // No more than was charged, whatever the margin was then.
+            Kind::Counter => Some(rule.counter(0)),
+            Kind::Slots | Kind::Flight => None,
+        };
+        if let Some(pace) = pace {
+            self.tat = pace.refund(self.tat, rule.in_cells(amount));
+        }
+    }
+
     /// What was sent and never answered may arrive until a margin from now.
     fn gone(&mut self, rule: &Rule, now: Moment, amount: u64, jitter: &Jitter) {
         let gone = now.plus(jitter.abandoned());
         self.unsaid(amount);
         match &rule.kind {
             Kind::Slots => {}
+            // The server may be busy with it for a while more.
+            Kind::Flight => {
+                self.log
+                    .comes_back(gone, amount, rule.capacity, rule.window);
+            }
             Kind::Window(_) => {
                 let back = gone.plus(rule.window);
                 self.log
@@ -321,6 +362,12 @@ impl Budget {
                 self.tat = pace.charge(self.tat, gone, rule.in_cells(amount));
             }
         }
+    }
+
+    /// So many of our requests wait for it, the first of them until `until` if that is known. Gives
+    /// whether that is news to others.
+    pub(super) fn waits(&mut self, now: Moment, until: Option<Moment>, count: u64) -> bool {
+        self.queue.waits(self.me, now, until, count)
     }
 
     /// Others who hold permits.
@@ -379,6 +426,7 @@ impl Budget {
     }
 }
 
+pub(super) mod look;
 mod stored;
 mod told;
 

@@ -50,6 +50,8 @@ pub(super) struct Gate {
 struct Head {
     ticket: u64,
     needs: Needs,
+    /// How many stand in its line, itself included.
+    line: u64,
     /// What it has waited for.
     claims: Vec<Key>,
     /// What it waits for now, and until when if that is known.
@@ -112,6 +114,7 @@ impl Gate {
         let head = Head {
             ticket,
             needs: needs.clone(),
+            line: 1,
             claims: Vec::new(),
             binding: None,
             wake: Arc::clone(&wake),
@@ -127,10 +130,12 @@ impl Gate {
     }
 
     /// Takes all that a head needs; or takes nothing and says what binds, which is what ends last.
-    pub(super) fn take(&mut self, ticket: u64, now: Now) -> Result<(), Refusal> {
+    /// So many stand in its `line`, itself included.
+    pub(super) fn take(&mut self, ticket: u64, line: u64, now: Now) -> Result<(), Refusal> {
         let Some(at) = self.heads.iter().position(|head| head.ticket == ticket) else {
             return Ok(());
         };
+        self.heads[at].line = line;
         let needs = self.heads[at].needs.clone();
         for (i, (key, _)) in needs.parts.iter().enumerate() {
             if !self.begin(key, now) {
@@ -200,7 +205,16 @@ impl Gate {
             if !asker.claims.contains(&key) {
                 asker.claims.push(Arc::clone(&key));
             }
-            asker.binding = Some((key, until));
+            asker.binding = Some((Arc::clone(&key), until));
+        }
+        let waits = |head: &&Head| {
+            head.binding
+                .as_ref()
+                .is_some_and(|(bound, _)| *bound == key)
+        };
+        let count = self.heads.iter().filter(waits).map(|head| head.line).sum();
+        if let Some(entry) = self.budgets.get_mut(&key) {
+            entry.waits(now.at, until, count);
         }
         Err(Refusal {
             why,
@@ -262,6 +276,15 @@ impl Gate {
         for &(ref key, amount) in &needs.parts {
             let at = now.at;
             self.happened(key, Fact::Abandoned { sent, at, amount }, now);
+        }
+        self.wake(now.at);
+    }
+
+    /// A permit that was taken at `taken` comes back: nothing was sent.
+    pub(super) fn unsent(&mut self, needs: &Needs, taken: Moment, now: Now) {
+        for &(ref key, amount) in &needs.parts {
+            let at = now.at;
+            self.happened(key, Fact::Unsent { taken, at, amount }, now);
         }
         self.wake(now.at);
     }

@@ -5,15 +5,18 @@ use std::sync::Arc;
 use super::book::Book;
 use super::budget::{Budget, Exchange, Heard};
 use super::jitter::Jitter;
+use super::label::{Label, Labels};
 use super::moment::{Moment, Now};
 use super::rule::Rule;
-use super::scope::Key;
+use super::scope::{self, Key};
 use super::sheet::{Found, Sheet};
 use crate::event::{Name, Wait};
 
 const SECOND: u64 = 1_000_000_000;
 /// Time between two looks whether those who hold permits are alive.
 const LOOK: u64 = SECOND / 4;
+/// Time between two looks at its label.
+const LABEL: u64 = 300 * SECOND;
 /// Quotas of longer windows are brought to the disk, at most once a second.
 const LONG: u64 = 3600 * SECOND;
 
@@ -25,21 +28,13 @@ pub(super) struct Library {
     pub(super) names: Vec<Option<String>>,
     /// The source's credential.
     pub(super) credential: String,
+    /// What people call them.
+    pub(super) labels: Labels,
 }
 
 impl Library {
-    /// What a budget is known by to all who share it.
     fn identity(&self, key: &Key) -> Option<String> {
-        let mut identity = self.names.get(key.0)?.clone()?;
-        for value in &key.1 {
-            identity.push('\0');
-            identity.push_str(value);
-            if value == "credential" {
-                identity.push('\0');
-                identity.push_str(&self.credential);
-            }
-        }
-        Some(identity)
+        scope::identity(&self.names, &self.credential, key)
     }
 }
 
@@ -48,6 +43,9 @@ impl Library {
 pub(super) struct Entry {
     pub(super) budget: Budget,
     sheet: Option<Sheet>,
+    /// What people call it.
+    label: Option<Label>,
+    labelled: Option<Moment>,
     /// What could not be written yet, because others were at the file.
     pending: Vec<Fact>,
     is_dirty: bool,
@@ -74,6 +72,12 @@ pub(super) enum Fact {
         at: Moment,
         amount: u64,
     },
+    /// A permit came back without having been used.
+    Unsent {
+        taken: Moment,
+        at: Moment,
+        amount: u64,
+    },
     /// The server asked for patience.
     Paused {
         at: Moment,
@@ -93,6 +97,8 @@ impl Entry {
         let mut entry = Self {
             budget: Budget::of(me),
             sheet: None,
+            label: library.and_then(|library| library.labels.of(key)),
+            labelled: None,
             pending: Vec::new(),
             is_dirty: false,
             is_contended: false,
@@ -139,14 +145,19 @@ impl Entry {
                     self.budget = match budget {
                         Some(budget) if is_ours => budget,
                         Some(budget) => budget.after_reboot(rule, written, now, jitter),
-                        None => Budget::full(me, rule, now, now.at),
+                        None => Budget::damaged(me, rule, now),
                     };
                 }
                 Ok(Found::Broken(aside)) => {
                     self.is_dirty = true;
-                    self.budget = Budget::full(library.book.me(), rule, now, now.at);
+                    self.budget = Budget::damaged(library.book.me(), rule, now);
+                    let long = if rule.window > LONG {
+                        " for an hour; what was used of it before is forgotten"
+                    } else {
+                        ""
+                    };
                     told.push(format!(
-                        "the book of the limit {} was unreadable; it is kept in {}, and the limit counts as used up",
+                        "the book of the limit {} was unreadable; it is kept in {}, and the limit counts as used up{long}",
                         name(rule),
                         aside.display(),
                     ));
@@ -189,7 +200,21 @@ impl Entry {
         } else {
             Ok(())
         };
-        let done = written.and_then(|()| sheet.unlock());
+        let is_due = self.labelled.is_none_or(|at| now.at.since(at) >= LABEL);
+        let labelled = match &self.label {
+            Some(label) if is_dirty && is_due => {
+                self.labelled = Some(now.at);
+                sheet.label().and_then(|old| {
+                    let old = old.as_deref().and_then(Label::decode);
+                    match label.over(old.as_ref(), now.calendar) {
+                        Some(label) => sheet.set_label(&label.encode()),
+                        None => Ok(()),
+                    }
+                })
+            }
+            _ => Ok(()),
+        };
+        let done = written.and(labelled).and_then(|()| sheet.unlock());
         let is_due = rule.window > LONG && now.at.since(self.synced) >= SECOND;
         if let (true, true, Ok(file), Ok(runtime)) = (
             is_dirty,
@@ -215,6 +240,13 @@ impl Entry {
         self.is_dirty = true;
     }
 
+    /// So many of our requests wait for it; others hear of it.
+    pub(super) fn waits(&mut self, now: Moment, until: Option<Moment>, count: u64) {
+        if self.is_shared() {
+            self.is_dirty |= self.budget.waits(now, until, count);
+        }
+    }
+
     fn apply(&mut self, rule: &Rule, fact: &Fact, jitter: &Jitter) {
         self.is_dirty = true;
         match fact {
@@ -236,6 +268,9 @@ impl Entry {
             }
             Fact::Abandoned { sent, at, amount } => {
                 self.budget.abandoned(rule, *sent, *at, *amount, jitter);
+            }
+            Fact::Unsent { taken, at, amount } => {
+                self.budget.unsent(rule, *taken, *at, *amount);
             }
             Fact::Paused { at, until, told } => self.budget.pause(rule, *at, *until, told),
         }

@@ -9,6 +9,7 @@
 //!   (quotas of a day or month), `jitter` (how far round trips can be trusted)
 //! - `book`, `sheet`, `library`: budgets that processes share and that outlive them, one file each,
 //!   and how they are kept in step with memory
+//! - `label`, `queue`, `shelf`: what people call a budget, who waits for it, and all of them at once
 //! - `observe`: what answers say is left, and of which limit
 //! - `auto`: the search for a limit that nobody told
 //! - `forecast`: how long a run will take at its limits
@@ -24,13 +25,16 @@ mod cell;
 mod forecast;
 mod gate;
 mod jitter;
+mod label;
 mod library;
 mod log;
 mod moment;
 mod observe;
+mod queue;
 mod rule;
 mod scope;
 mod sheet;
+mod shelf;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -45,16 +49,19 @@ use crate::plan::limit::LimitPlan;
 use self::auto::Auto;
 use self::budget::Heard;
 use self::gate::{Gate, Refusal, Share};
+use self::label::Labels;
 use self::library::Library;
 use self::moment::{Moment, Now, nanos};
 use self::rule::Rule;
 use self::scope::{Key, Scopes};
 
 pub use self::auto::Learned;
-pub use self::book::{Book, BookProblem};
-pub use self::forecast::{Demand, Forecast};
+pub use self::book::{Book, BookProblem, Disagreement};
+pub use self::forecast::{Demand, Forecast, Used};
+pub use self::label::Scrub;
 pub use self::observe::{About, Observation};
 pub use self::scope::{Asked, Needs, NoTurn};
+pub use self::shelf::{Known, KnownLimit, Member, Next, Shelf};
 
 /// The limits of one source. Clones share them.
 #[derive(Debug, Clone)]
@@ -69,11 +76,24 @@ struct Shared {
     origin: Option<Instant>,
     rules: Arc<[Rule]>,
     scopes: Scopes,
+    /// What identifies the rules to all processes.
+    names: Vec<Option<String>>,
     /// Those who need the same budgets wait in order of arrival (tokio's mutex is fair).
     lines: Mutex<HashMap<Vec<Key>, Line>>,
     gate: Mutex<Gate>,
     /// The search for a limit that nobody told.
     auto: Option<Mutex<Auto>>,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Default)]
+pub struct Asker {
+    /// The pipeline, for people who look into the book.
+    pub pipeline: String,
+    /// Tells the budgets of one credential from another's; it is only hashed.
+    pub credential: String,
+    /// Takes secrets out of what is written into the book.
+    pub scrub: Scrub,
 }
 
 /// Most time between two looks at what other processes use too: some of it may come back early.
@@ -83,7 +103,7 @@ type Line = Arc<tokio::sync::Mutex<()>>;
 
 /// Leave to send one request; it occupies a slot among those in flight until it is gone.
 ///
-/// Tell it when the request was answered. Dropping it means "given up, fate unknown": the server
+/// Tell it when the request was answered, or that it was not sent at all. Dropping it means "given up, fate unknown": the server
 /// may have counted the request, or may yet do so.
 #[must_use = "a permit that is dropped counts as a request whose fate is unknown"]
 #[derive(Debug)]
@@ -92,6 +112,7 @@ pub struct Permit {
     needs: Needs,
     sent: Moment,
     received: Option<Moment>,
+    is_unsent: bool,
     /// What the answer told of its cost; `None` until it was answered.
     actual: Option<Vec<(Name, f64)>>,
     /// What the answer told of budgets.
@@ -114,19 +135,19 @@ impl Limits {
     }
 
     /// The same, shared with all processes that open the same book, for as long as windows last.
-    /// `credential` tells the budgets of one credential from another's; it is only hashed.
     pub fn booked(
         clock: Clock,
         base: &Url,
         plans: &[LimitPlan],
         concurrency: usize,
         book: Book,
-        credential: String,
+        asker: Asker,
     ) -> Self {
         let library = Library {
             book,
             names: scope::identities(base, plans),
-            credential,
+            labels: Labels::new(base, plans, &asker.pipeline, asker.scrub),
+            credential: asker.credential,
         };
         Self::open(clock, base, plans, concurrency, Some(library))
     }
@@ -144,6 +165,7 @@ impl Limits {
             clock,
             origin: library.is_none().then(|| clock.now()),
             scopes: Scopes::new(base, plans),
+            names: scope::identities(base, plans),
             lines: Mutex::default(),
             gate: Mutex::new(Gate::new(Arc::clone(&rules), library)),
             rules,
@@ -191,12 +213,13 @@ impl Limits {
         let mut told: Option<Refusal> = None;
         loop {
             let now = shared.now();
-            let Err(refusal) = shared.gate().take(ticket, now) else {
+            let Err(refusal) = shared.gate().take(ticket, place.len(), now) else {
                 return Permit {
                     shared: Arc::clone(shared),
                     needs: needs.clone(),
                     sent: now.at,
                     received: None,
+                    is_unsent: false,
                     actual: None,
                     heard: Vec::new(),
                 };
@@ -269,9 +292,9 @@ impl Shared {
         }
     }
 
-    /// A wait for a limit, with the scope of the budget that binds.
+    /// A wait for a limit or a pause, with the scope of the budget that binds.
     fn scoped(&self, ticket: u64, mut turn: Turn) -> Turn {
-        if let Wait::Limit { scope, .. } = &mut turn.why {
+        if let Wait::Limit { scope, .. } | Wait::Pause { scope, .. } = &mut turn.why {
             let key = self.gate().binding(ticket);
             *scope = key.and_then(|key| self.scopes.label(&key));
         }
@@ -329,6 +352,11 @@ impl<'a> Place<'a> {
         drop(lines);
         Self { shared, keys, line }
     }
+
+    /// How many stand in the line: all who hold it but the map.
+    fn len(&self) -> u64 {
+        (Arc::strong_count(&self.line) as u64).saturating_sub(1)
+    }
 }
 
 impl Drop for Place<'_> {
@@ -379,6 +407,11 @@ impl Permit {
     pub fn answered(mut self, actual: Vec<(Name, f64)>) {
         self.actual = Some(actual);
     }
+
+    /// Nothing was sent under it, and nothing will be: it costs none of the limits.
+    pub fn unsent(mut self) {
+        self.is_unsent = true;
+    }
 }
 
 impl Drop for Permit {
@@ -389,6 +422,10 @@ impl Drop for Permit {
             shared.searched(|auto| auto.answered(now.at));
         }
         let mut gate = shared.gate();
+        if self.is_unsent {
+            gate.unsent(&self.needs, self.sent, now);
+            return;
+        }
         let Some(actual) = &self.actual else {
             gate.abandoned(&self.needs, self.sent, now);
             return;

@@ -50,8 +50,11 @@ pub(super) struct Rule {
 /// How a limit is kept.
 #[derive(Debug, Clone)]
 pub(super) enum Kind {
-    /// Requests in flight: comes back with the answer.
+    /// Requests in flight of one process: comes back with the answer.
     Slots,
+    /// Requests in flight of all processes: comes back with the answer, in order of arrival among
+    /// those who wait.
+    Flight,
     /// The log of permits, spaced or not.
     Window(Option<Pace>),
     /// A bucket, of which the capacity is the size.
@@ -127,6 +130,7 @@ impl Rule {
             Counting::Calendar(unit, zone) => {
                 (Kind::Calendar(*unit, zone.clone(), usual()), per_window)
             }
+            Counting::InFlight => (Kind::Flight, per_window),
             Counting::Auto => return Self::paced(window),
             Counting::Bucket(size) => {
                 // The reserve is a share of the bucket too.
@@ -171,6 +175,11 @@ impl Rule {
     /// An amount in cells, rounded up.
     pub(super) fn in_cells(&self, amount: u64) -> u64 {
         amount.div_ceil(self.cell)
+    }
+
+    /// The amount of so many cells.
+    pub(super) fn of_cells(&self, cells: u64) -> u64 {
+        cells.saturating_mul(self.cell)
     }
 
     /// The pace of a bucket whose size is reduced by what `margin` of delays may add, and whether

@@ -129,10 +129,6 @@ impl Scopes {
     /// values that it is for. `None` where a limit has one budget for everything.
     pub(super) fn label(&self, key: &Key) -> Option<Name> {
         let limit = self.limits.get(key.0.checked_sub(1)?)?;
-        let route = |route: &Route| {
-            let method = route.method.as_ref().map(|method| format!("{method} "));
-            format!("{}{}", method.unwrap_or_default(), route.path.glob())
-        };
         let mut parts: Vec<String> = limit.routes.iter().map(route).collect();
         for (per, value) in limit.per.iter().flatten().zip(&key.1) {
             match per {
@@ -158,6 +154,12 @@ impl Scopes {
     }
 }
 
+/// A route as it is written: `GET /search/**`.
+pub(super) fn route(route: &Route) -> String {
+    let method = route.method.as_ref().map(|method| format!("{method} "));
+    format!("{}{}", method.unwrap_or_default(), route.path.glob())
+}
+
 /// What identifies the budgets of each rule to all processes: how it counts and what, but not how
 /// much, so that a limit that is changed in the file remembers what was used. Rule 0 is the slots,
 /// which are a run's own.
@@ -170,6 +172,7 @@ pub(super) fn identities(base: &Url, plans: &[LimitPlan]) -> Vec<Option<String>>
                 known.push(None);
                 continue;
             }
+            Counting::InFlight => "in flight".to_owned(),
             Counting::Window => "window".to_owned(),
             Counting::Counter => "counter".to_owned(),
             Counting::Bucket(_) => "bucket".to_owned(),
@@ -197,6 +200,20 @@ pub(super) fn identities(base: &Url, plans: &[LimitPlan]) -> Vec<Option<String>>
         known.push(Some(identity));
     }
     known
+}
+
+/// What a budget is known by to all who share it; `names` are the [`identities`].
+pub(super) fn identity(names: &[Option<String>], credential: &str, key: &Key) -> Option<String> {
+    let mut identity = names.get(key.0)?.clone()?;
+    for value in &key.1 {
+        identity.push('\0');
+        identity.push_str(value);
+        if value == "credential" {
+            identity.push('\0');
+            identity.push_str(credential);
+        }
+    }
+    Some(identity)
 }
 
 /// The values that tell the budgets of a limit apart.

@@ -236,7 +236,10 @@ async fn a_pause_holds_everyone_and_lets_them_go_one_by_one() {
     let expected: Vec<_> = (0..6).map(|i| until + MS * 100 * i).collect();
     assert_eq!(went, expected);
     let heard = heard.lock().unwrap();
-    let told = |told: &str| Wait::Pause { told: told.into() };
+    let told = |told: &str| Wait::Pause {
+        told: told.into(),
+        scope: None,
+    };
     assert_eq!(heard[0].0.why, told("503 with Retry-After: 20"));
     assert_eq!(heard[0].1, 10 * SEC);
     assert_eq!(heard[1].0.why, told("429 with Retry-After: 20"));

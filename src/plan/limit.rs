@@ -1,5 +1,6 @@
 //! What an API allows: so many calls, or units of a cost, per window.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -17,7 +18,7 @@ pub struct LimitPlan {
     pub calls: NonZeroU32,
     /// What is counted, if not calls: `weight` of `600 weight/min`.
     pub unit: Option<String>,
-    /// The window's length.
+    /// The window's length; zero where requests in flight are counted.
     pub window: Duration,
     /// Which requests it counts.
     pub when: LimitWhen,
@@ -115,6 +116,8 @@ pub enum Counting {
     Calendar(CalendarUnit, TimeZone),
     /// Estimates a sliding window from two fixed ones.
     Counter,
+    /// Requests in flight: those that are sent and not answered yet.
+    InFlight,
     /// Nobody knows: found while asking (`limits: auto`).
     Auto,
 }
@@ -178,12 +181,65 @@ impl LimitPlan {
         }
     }
 
-    /// Reads the short form `N/[k]TIME`: `5000/h`, `1/3s`, `80/min`.
+    /// What pipelines that share the limit must agree on: how much, of what, how it is counted, for
+    /// which requests. How calls are spaced is everybody's own.
+    pub fn terms(&self) -> String {
+        let counting = match &self.counting {
+            Counting::Window => "window".to_owned(),
+            Counting::Bucket(size) => format!("bucket {size}"),
+            Counting::Calendar(unit, zone) => {
+                format!("{unit:?} {}", zone.iana_name().unwrap_or_default())
+            }
+            Counting::Counter => "counter".to_owned(),
+            Counting::InFlight => "in flight".to_owned(),
+            Counting::Auto => "auto".to_owned(),
+        };
+        let route = |route: &Route| {
+            let method = route.method.as_ref().map_or("any", http::Method::as_str);
+            format!("{method} {}", route.path.glob())
+        };
+        let routes: Vec<String> = self.routes.iter().map(route).collect();
+        let (calls, unit, window) = (self.calls, &self.unit, self.window);
+        let (per, reserve) = (&self.per, self.reserve);
+        format!("{calls} {unit:?} {window:?} {counting} {reserve} {per:?} {routes:?}")
+    }
+
+    /// The names under which these limits are shared, with their [`LimitPlan::terms`] and the limit
+    /// as written; in order.
+    pub fn shared(plans: &[Self]) -> BTreeMap<String, BTreeMap<String, String>> {
+        let mut shared: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+        for plan in plans {
+            if let Some(name) = &plan.shared_as {
+                let limits = shared.entry(name.clone()).or_default();
+                limits.insert(plan.terms(), plan.written.clone());
+            }
+        }
+        shared
+    }
+
+    /// Reads the short form `N/[k]TIME`: `5000/h`, `1/3s`, `80/min`; or `N in flight`.
     ///
     /// # Errors
     /// A sentence that shows the form.
     pub fn parse(written: &str) -> Result<Self, String> {
         let written = written.trim();
+        if let Some(number) = written.strip_suffix("in flight") {
+            let (calls, unit) = parse_calls(number.trim())?;
+            if unit.is_some() {
+                return Err(format!(
+                    "`{written}` is not a limit; write requests in flight as in `1 in flight`"
+                ));
+            }
+            return Ok(Self {
+                calls,
+                unit: None,
+                window: Duration::ZERO,
+                counting: Counting::InFlight,
+                spacing: Spacing::Usual,
+                written: written.to_owned(),
+                ..Self::auto()
+            });
+        }
         let Some((calls, window)) = written.split_once('/') else {
             return Err(format!("`{written}` is not a limit; {FORM}"));
         };
@@ -301,8 +357,44 @@ mod tests {
             );
             assert_eq!(limit.unit, None);
         }
+        let limit = LimitPlan::parse("100 in flight").unwrap();
+        assert_eq!((limit.calls.get(), limit.window), (100, Duration::ZERO));
+        assert!(matches!(limit.counting, Counting::InFlight));
         let limit = LimitPlan::parse("6_000 weight/min").unwrap();
         assert_eq!(limit.unit.as_deref(), Some("weight"));
+    }
+
+    #[test]
+    fn terms_are_what_must_be_agreed_on() {
+        let plan = |written: &str| LimitPlan {
+            shared_as: Some("archive".to_owned()),
+            ..LimitPlan::parse(written).unwrap()
+        };
+        let same = LimitPlan {
+            spacing: Spacing::Even,
+            strict: true,
+            ..plan("60/1min")
+        };
+        assert_eq!(plan("60/min").terms(), same.terms());
+        let bucket = LimitPlan {
+            counting: Counting::Bucket(NonZeroU32::MIN),
+            ..plan("60/min")
+        };
+        let reserve = LimitPlan {
+            reserve: 1,
+            ..plan("60/min")
+        };
+        for other in [
+            plan("61/min"),
+            plan("60/h"),
+            plan("60 x/min"),
+            bucket,
+            reserve,
+        ] {
+            assert_ne!(plan("60/min").terms(), other.terms());
+        }
+        let shared = LimitPlan::shared(&[plan("60/min"), plan("5/s"), LimitPlan::auto()]);
+        assert_eq!((shared.len(), shared["archive"].len()), (1, 2));
     }
 
     #[test]
@@ -313,6 +405,9 @@ mod tests {
             ("80/minute", "did you mean `min`"),
             ("80/", "missing"),
             ("0/s", "0 calls"),
+            ("0 in flight", "0 calls"),
+            ("5 tokens in flight", "`1 in flight`"),
+            ("in flight", "whole number"),
             ("1/0s", "empty"),
             ("many/s", "whole number"),
             ("1.5/s", "whole number"),

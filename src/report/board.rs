@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use crate::event::{Event, Fact, Name, Wait};
 
@@ -16,6 +17,9 @@ use super::show;
 const RECENT: Duration = Duration::from_secs(10);
 /// A limit that was waited for this recently still counts as what holds the stream.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// Waits from here on say what the clock will show.
+const WORTH_A_CLOCK: Duration = Duration::from_mins(1);
 
 /// All streams of a run.
 #[derive(Debug, Default)]
@@ -257,21 +261,40 @@ impl Row {
 
 /// A wait in words: `waiting 12s for 80/min`.
 pub(super) fn wait(why: &Wait, until: Option<Timestamp>, now: Timestamp) -> Option<String> {
+    wait_in(&TimeZone::system(), why, until, now)
+}
+
+/// The same, on the clock of a zone: `waiting 4min for 5000/h (repo=a/b), until 14:03`.
+fn wait_in(
+    zone: &TimeZone,
+    why: &Wait,
+    until: Option<Timestamp>,
+    now: Timestamp,
+) -> Option<String> {
     let left = until
         .map(|until| elapsed(now, until))
         .filter(|d| *d >= Duration::from_secs(1));
+    // Of what is longer one wants to know when to come back.
+    let until = until
+        .filter(|_| left >= Some(WORTH_A_CLOCK))
+        .map(|until| format!(", until {}", show::clock_time(until, now, zone)))
+        .unwrap_or_default();
     let left = left.map(show::whole_seconds);
     Some(match (why, left) {
         (Wait::Concurrency, _) => return None,
         (Wait::Limit { limit, scope }, left) => {
             let shown = Wait::limit(limit, scope.as_deref());
             match left {
-                Some(left) => format!("waiting {left} for {}", clean(&shown)),
+                Some(left) => format!("waiting {left} for {}{until}", clean(&shown)),
                 None => at_limit(&shown),
             }
         }
-        (Wait::Pause { told }, Some(left)) => format!("paused {left}: {}", clean(told)),
-        (Wait::Pause { told }, None) => format!("paused: {}", clean(told)),
+        (Wait::Pause { told, scope }, left) => {
+            let left = left.map(|left| format!(" {left}")).unwrap_or_default();
+            let scope = scope.as_ref().map(|scope| format!(" ({scope})"));
+            let scope = scope.unwrap_or_default();
+            format!("paused{left}{}{until}: {}", clean(&scope), clean(told))
+        }
         (Wait::Backoff { .. }, Some(left)) => format!("retrying in {left}"),
         (Wait::Backoff { .. }, None) => "retrying".to_owned(),
     })
@@ -346,6 +369,42 @@ mod tests {
             },
         });
         board
+    }
+
+    #[test]
+    fn waits_name_their_scope_and_long_ones_their_end() {
+        let scope = Some(Name::from("repo=a/b"));
+        let limit = Wait::Limit {
+            limit: "5000/h".into(),
+            scope: scope.clone(),
+        };
+        let pause = |scope| Wait::Pause {
+            told: "429 with Retry-After: 240".into(),
+            scope,
+        };
+        let all = [limit, pause(scope), pause(None)];
+        let told = |ends: Option<i64>| {
+            let until = ends.map(at);
+            let told = all
+                .iter()
+                .map(|why| wait_in(&TimeZone::UTC, why, until, at(0)));
+            told.collect::<Option<Vec<_>>>().unwrap().join("\n")
+        };
+        insta::assert_snapshot!(told(Some(240_000)), @r"
+        waiting 4min for 5000/h (repo=a/b), until 00:04
+        paused 4min (repo=a/b), until 00:04: 429 with Retry-After: 240
+        paused 4min, until 00:04: 429 with Retry-After: 240
+        ");
+        insta::assert_snapshot!(told(Some(30_000)), @r"
+        waiting 30s for 5000/h (repo=a/b)
+        paused 30s (repo=a/b): 429 with Retry-After: 240
+        paused 30s: 429 with Retry-After: 240
+        ");
+        insta::assert_snapshot!(told(None), @r"
+        at its limit 5000/h (repo=a/b)
+        paused (repo=a/b): 429 with Retry-After: 240
+        paused: 429 with Retry-After: 240
+        ");
     }
 
     #[test]

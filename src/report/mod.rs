@@ -24,7 +24,7 @@ use crate::event::Event;
 
 pub use self::clean::clean;
 pub use self::failure::{draw as draw_failure, draw_stream as draw_stream_failure};
-pub use self::show::{duration, plural, size, thousands};
+pub use self::show::{duration, plural, size, thousands, when};
 pub use self::summary::draw as draw_summary;
 
 use self::bars::Bars;

@@ -1,4 +1,4 @@
-//! Numbers and paths as people read them: thousands, sizes, durations, rates.
+//! Numbers, times and paths as people read them: thousands, sizes, durations, rates.
 
 use std::path::Path;
 use std::time::Duration;
@@ -105,6 +105,31 @@ pub(super) fn whole_seconds(d: Duration) -> String {
     }
 }
 
+/// A time on the zone's clock, and how far it is: `14:03 (in 4min)`, `2 Mar 09:00 (in 1d 4h)`.
+pub fn when(at: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
+    let far = now.duration_since(at);
+    let length = whole_seconds(far.unsigned_abs());
+    let far = match far.as_secs() {
+        0 => "now".to_owned(),
+        1.. => format!("{length} ago"),
+        _ => format!("in {length}"),
+    };
+    format!("{} ({far})", clock_time(at, now, zone))
+}
+
+/// A time on the zone's clock, with its day where that is not today's: `14:03`, `2 Mar 09:00`.
+pub(super) fn clock_time(at: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
+    let (at, now) = (at.to_zoned(zone.clone()), now.to_zoned(zone.clone()));
+    let form = if at.date() == now.date() {
+        "%H:%M"
+    } else if at.year() == now.year() {
+        "%-d %b %H:%M"
+    } else {
+        "%-d %b %Y %H:%M"
+    };
+    at.strftime(form).to_string()
+}
+
 /// `3.2/s`, `310/s`, `1,204/s`
 pub(super) fn rate(per_second: f64) -> String {
     if per_second < 9.95 {
@@ -123,6 +148,23 @@ pub(super) fn rate(per_second: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_name_their_day_where_it_is_not_today() {
+        let time = |text: &str| text.parse::<Timestamp>().unwrap();
+        let now = time("2025-03-01T23:58:00Z");
+        for (at, shown) in [
+            ("2025-03-01T23:59:30Z", "23:59 (in 1min 30s)"),
+            ("2025-03-01T20:58:00Z", "20:58 (3h ago)"),
+            ("2025-03-02T09:00:00Z", "2 Mar 09:00 (in 9h 2min)"),
+            ("2026-01-01T00:00:00Z", "1 Jan 2026 00:00 (in 305d)"),
+            ("2025-03-01T23:58:00Z", "23:58 (now)"),
+        ] {
+            assert_eq!(when(time(at), now, &TimeZone::UTC), shown);
+        }
+        let zone = TimeZone::fixed(jiff::tz::offset(2));
+        assert_eq!(clock_time(now, now, &zone), "01:58");
+    }
 
     #[test]
     fn numbers_read_well() {

@@ -45,6 +45,13 @@ pub fn draw(summary: &Summary) -> String {
             waits.join(", ")
         );
     }
+    if let Some(margin) = summary.margin {
+        let _ = writeln!(
+            out,
+            "  margin    {} for the network's jitter, at the limits",
+            duration(margin)
+        );
+    }
     if summary.ignored_signals > 0 {
         let _ = writeln!(
             out,
@@ -236,6 +243,7 @@ mod tests {
                 ("429 with Retry-After: 2".into(), Duration::from_secs(2)),
             ]
             .into(),
+            margin: Some(Duration::from_millis(20)),
             learned: None,
             unfinished: None,
             failure: None,
@@ -250,6 +258,7 @@ mod tests {
           events    12,397    124  data/demo/events.csv (1.2 MB), 3 repeats dropped
           requests  1,204 (5 failed attempts: 3 transient, 2 throttled)
           waited    2min 5s for 50/s, 2s for 429 with Retry-After: 2 (all requests together)
+          margin    20ms for the network's jitter, at the limits
         ");
     }
 
@@ -291,6 +300,7 @@ mod tests {
             requests: 125,
             retries: [(FailureClass::Fatal, 1)].into(),
             waited: [].into(),
+            margin: None,
             learned: None,
             unfinished: None,
             failure: None,

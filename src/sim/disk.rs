@@ -473,6 +473,11 @@ impl FileHandle for SimFile {
         Ok(taken)
     }
 
+    fn is_shared(&self) -> io::Result<bool> {
+        let inside = self.step(Does::Reads, "look at")?;
+        Ok(inside.platter.names_of(self.inode) > 1)
+    }
+
     fn permit_as(&self, _: &dyn FileHandle) -> io::Result<()> {
         self.step(Does::Writes, "permit").map(|_| ())
     }

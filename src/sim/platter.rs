@@ -333,6 +333,12 @@ impl Platter {
         content.pending.clear();
     }
 
+    /// How many names a file has.
+    pub(super) fn names_of(&self, inode: Inode) -> usize {
+        let entries = self.names.values();
+        entries.filter(|e| **e == Entry::File(inode)).count()
+    }
+
     /// Bytes of all files.
     pub(super) fn used(&self) -> u64 {
         self.files.iter().map(|file| file.now.len() as u64).sum()

@@ -84,7 +84,8 @@ pub type LimitSpec = At<ScalarOr<String, LongLimitSpec>>;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LongLimitSpec {
-    /// Calls, or units of a cost, per time: `5000/h`, `1/3s`, `600 weight/min`.
+    /// Calls, or units of a cost, per time: `5000/h`, `1/3s`, `600 weight/min`; or requests in
+    /// flight: `1 in flight`.
     pub limit: At<String>,
     /// Counts only requests with a credential, or only those without.
     #[serde(rename = "if")]

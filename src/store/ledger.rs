@@ -180,6 +180,20 @@ pub fn read(
     Ok(Extent { last, good, len })
 }
 
+/// The first row, if it is whole.
+pub(super) fn first(file: &DiskFile) -> Result<Option<Row>, StoreError> {
+    let len = file.len()?;
+    let mut rows = Vec::new();
+    let good = frame(&mut file.range(0, len), len, &mut rows)
+        .map_err(|e| DiskError::new("read", file.path(), e))?;
+    let line = rows.split(|byte| *byte == b'\n').next();
+    let Some(line) = line.filter(|_| good) else {
+        return Ok(None);
+    };
+    refuse_newer(line, file)?;
+    parse(line, HEAD as u64, file).map(Some)
+}
+
 /// Reads the next frame's rows; false where there is no good one.
 fn frame(reader: &mut impl Read, left: u64, rows: &mut Vec<u8>) -> io::Result<bool> {
     let mut head = [0; HEAD];

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::StoreError;
 use super::index::{Index, PageRow};
-use crate::disk::{Disk, DiskError, DiskFile, Open};
+use crate::disk::{Disk, DiskError, DiskFile, Open, above};
 
 /// Bytes that a check reads at once.
 const CHECKED: usize = 1024 * 1024;
@@ -61,10 +61,15 @@ impl Part {
                 end: last.end(),
             });
         }
-        if len > end {
+        let file = if file.is_shared()? {
+            own(disk, path, &file, end)?
+        } else if len > end {
             file.set_len(end)?;
             file.sync_data()?;
-        }
+            file
+        } else {
+            file
+        };
         Ok(Self {
             file,
             stream: stream.to_owned(),
@@ -146,4 +151,17 @@ impl Part {
     pub fn path(&self) -> &Path {
         self.file.path()
     }
+}
+
+/// An output may be the part under a second name: to cut or to extend one would do the same to the
+/// other. So the part becomes a file of its own, with the bytes that count.
+fn own(disk: &Disk, path: &Path, file: &DiskFile, end: u64) -> Result<DiskFile, DiskError> {
+    let draft = path.with_extension("draft");
+    disk.remove_file(&draft)?;
+    let copy = disk.create_private(&draft)?;
+    copy.copy_from(file, 0, end)?;
+    copy.sync_data()?;
+    disk.rename(&draft, path)?;
+    disk.sync_folder(above(path))?;
+    disk.open(path, Open::Existing)
 }

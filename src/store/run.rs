@@ -49,6 +49,19 @@ pub fn runs(root: &Path) -> PathBuf {
     root.join(".gleaner").join("runs")
 }
 
+/// What the run `id` runs, without opening it for work.
+pub fn start(disk: &Disk, root: &Path, id: &str) -> Result<RunStart, StoreError> {
+    let place = runs(root).join(id).join("ledger");
+    match disk.open(&place, Open::Read) {
+        Ok(file) => match ledger::first(&file)? {
+            Some(Row::RunStart(start)) => Ok(start),
+            _ => Err(StoreError::Unbegun { path: place }),
+        },
+        Err(error) if error.is_missing() => Err(StoreError::Unbegun { path: place }),
+        Err(error) => Err(error.into()),
+    }
+}
+
 impl RunFolder {
     /// Makes the folder of run `id` below the project root, with an empty part for each stream,
     /// all of it on the disk when this returns.
@@ -446,6 +459,23 @@ mod tests {
         assert!(disk.read(&part()).unwrap().ends_with(b"by a person"));
         run.folder.remove().unwrap();
         assert!(disk.files().is_empty());
+    }
+
+    #[test]
+    fn a_part_that_became_an_output_is_not_written_any_more() {
+        let disk = begun();
+        let output = Path::new("/p/b.ndjson");
+        disk.door().link(&part(), output).unwrap();
+        let whole = disk.read(output).unwrap();
+        let b = &mut open(&disk).unwrap().streams[1];
+        b.supersede(1).unwrap();
+        // Cut to the pages that are left, and written to.
+        let b = &mut open(&disk).unwrap().streams[1];
+        b.commit(vec![page(1, 0, "{\"n\":7}\n")]).unwrap();
+        assert_eq!(disk.read(output).unwrap(), whole);
+        assert_eq!(disk.read(&part()).unwrap().len(), whole.len());
+        assert!(disk.read(&part()).unwrap().ends_with(b"{\"n\":7}\n"));
+        assert_eq!(disk.files().len(), 4, "{:?}", disk.files().keys());
     }
 
     #[test]

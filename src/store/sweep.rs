@@ -2,9 +2,16 @@
 
 use std::path::Path;
 
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
 use super::StoreError;
 use super::run::{self, runs};
 use crate::disk::{Disk, DiskError};
+
+/// How long a folder without a beginning may be somebody's.
+const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// Ids of the runs that have a folder, oldest first: an id begins with its time.
 pub fn run_folders(disk: &Disk, root: &Path) -> Result<Vec<String>, DiskError> {
@@ -14,6 +21,34 @@ pub fn run_folders(disk: &Disk, root: &Path) -> Result<Vec<String>, DiskError> {
 /// Removes the folder of a run. Hold the pipeline's lock.
 pub fn discard(disk: &Disk, root: &Path, id: &str) -> Result<(), StoreError> {
     Ok(run::remove(disk, &runs(root).join(id))?)
+}
+
+/// Removes the folders of runs of a pipeline that nobody will go on with, since the state does not
+/// know of them, and says which; also those that died at birth more than a day ago. What cannot be
+/// read stays. Hold the pipeline's lock.
+pub fn unknown(
+    disk: &Disk,
+    root: &Path,
+    pipeline: &str,
+    now: Timestamp,
+    is_known: &dyn Fn(&str) -> bool,
+) -> Result<Vec<String>, StoreError> {
+    let mut removed = Vec::new();
+    for id in run_folders(disk, root)? {
+        let is_over = match run::start(disk, root, &id) {
+            Ok(start) => start.pipeline == pipeline && !is_known(&id),
+            // It may be at birth right now, of a pipeline that is not ours.
+            Err(StoreError::Unbegun { .. }) => {
+                begun(&id).is_some_and(|at| now.duration_since(at) > DAY)
+            }
+            Err(_) => false,
+        };
+        if is_over {
+            discard(disk, root, &id)?;
+            removed.push(id);
+        }
+    }
+    Ok(removed)
 }
 
 /// Removes what processes before us were writing beside `target` (`.NAME.PID.part`); says how many
@@ -32,6 +67,13 @@ pub fn strays(disk: &Disk, target: &Path) -> Result<usize, DiskError> {
     Ok(removed)
 }
 
+/// When a run began, as its id says.
+fn begun(id: &str) -> Option<Timestamp> {
+    let (time, _) = id.split_once('-')?;
+    let time = DateTime::strptime("%Y%m%dT%H%M%SZ", time).ok()?;
+    Some(time.to_zoned(TimeZone::UTC).ok()?.timestamp())
+}
+
 /// Whether `found` is what a process wrote beside the target `name`.
 fn is_stray(found: &str, name: &str) -> bool {
     found
@@ -47,6 +89,8 @@ mod tests {
     use super::*;
     use crate::disk::{Access, Open};
     use crate::sim::SimDisk;
+    use crate::store::row::{Identity, RunStart};
+    use crate::store::space::Floor;
 
     #[test]
     fn only_what_was_written_beside_this_target_is_swept() {
@@ -73,6 +117,54 @@ mod tests {
         expected.sort_unstable();
         assert_eq!(left, expected);
         assert_eq!(strays(&disk, Path::new("/nowhere/x.csv")).unwrap(), 0);
+    }
+
+    #[test]
+    fn runs_that_nobody_goes_on_with_are_swept() {
+        let sim = SimDisk::new(Path::new("/p"));
+        let (disk, root) = (sim.door(), Path::new("/p"));
+        let floor = Floor::new(0);
+        let ids = [
+            "20261122T023000Z-0001",
+            "20261122T023000Z-0002",
+            "20261122T023000Z-0003",
+            "20261122T023000Z-0004",
+            "20261122T023000Z-0005",
+            "20261120T023000Z-0006",
+        ];
+        for (id, pipeline) in ids[..4].iter().zip(["ours", "ours", "other", "ours"]) {
+            let (version, program) = RunStart::versions();
+            let start = RunStart {
+                version,
+                program,
+                pipeline: pipeline.to_owned(),
+                identity: Identity::default(),
+                started: Timestamp::UNIX_EPOCH,
+                until: Timestamp::UNIX_EPOCH,
+                seed: 0,
+                streams: vec!["items".into()],
+                options: serde_json::Map::new(),
+            };
+            run::RunFolder::create(&disk, root, id, start, &floor).unwrap();
+        }
+        // Of a later version: not ours to judge.
+        let ledger = runs(root).join(ids[3]).join("ledger");
+        sim.damage(&ledger, |bytes| {
+            let text = String::from_utf8_lossy(bytes).replace("\"version\":1", "\"version\":9");
+            let rows = text.split_once('\n').unwrap().1.as_bytes();
+            let head = format!("{:08x} {:08x}\n", rows.len(), crc32c::crc32c(rows));
+            *bytes = [head.as_bytes(), rows].concat();
+        });
+        // At birth now, and dead since two days.
+        for id in &ids[4..] {
+            disk.create_folder(&runs(root).join(id), Access::Private)
+                .unwrap();
+        }
+        let now = "2026-11-22T02:31:00Z".parse().unwrap();
+        let is_known = |id: &str| id.ends_with("0002");
+        let swept = unknown(&disk, root, "ours", now, &is_known).unwrap();
+        assert_eq!(swept, [ids[5], ids[0]]);
+        assert_eq!(run_folders(&disk, root).unwrap(), ids[1..5]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! never exceed the limit together. The server stamps each arrival before it answers.
 
 use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -116,4 +117,129 @@ fn without_limits_the_book_is_never_opened() {
     ));
     Scene::ends_well(scene.start(&project));
     assert!(!scene.state.path().join("limits").exists());
+}
+
+#[test]
+fn limits_are_listed_with_what_is_used_and_who_holds_them() {
+    let scene = Scene::new();
+    let project = scene.project(3);
+    let state = scene.state.path().to_str().expect("a path").to_owned();
+    let known = |args: &[&str]| project.run_with(args, &[("GLEANER_STATE_DIR", &state)]);
+    let none = known(&["limits"]);
+    assert_eq!((none.code, none.stdout.as_str()), (Some(0), ""));
+    assert!(
+        none.stderr.contains("nothing is known yet"),
+        "{}",
+        none.stderr
+    );
+    assert_eq!(std::fs::read_dir(&state).expect("a folder").count(), 0);
+    Scene::ends_well(scene.start(&project));
+    let told = known(&["limits", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&told.stdout).expect("one object");
+    let budgets = told["budgets"].as_array().expect("a list");
+    assert_eq!(budgets.len(), 1);
+    let limit = &budgets[0]["limit"];
+    assert_eq!(limit["limit"], format!("{CALLS}/{}ms", WINDOW.as_millis()));
+    assert_eq!(limit["origin"], scene.server.url());
+    assert!(limit["pipelines"]["items"].is_string());
+    assert_eq!(budgets[0]["holding"].as_array().map(Vec::len), Some(0));
+    let shown = known(&["limits"]);
+    let first = shown.stdout.lines().nth(1).expect("a row");
+    assert!(first.starts_with("20/500ms"), "{}", shown.stdout);
+    assert!(shown.stdout.contains("by items"), "{}", shown.stdout);
+    // One that is alive is named by its number.
+    let long = scene.project(100_000);
+    let mut child = scene.start(&long);
+    let is_there = || {
+        let told = known(&["limits", "--json"]);
+        let told: serde_json::Value = serde_json::from_str(&told.stdout).expect("one object");
+        let held = told["budgets"][0]["waiting"]
+            .as_array()
+            .expect("a list")
+            .clone();
+        held.iter()
+            .any(|one| one["pid"] == child.id() && one["pipeline"] == "items")
+    };
+    while !is_there() {
+        std::thread::yield_now();
+    }
+    child.kill().expect("it was alive");
+    child.wait().expect("it is dead");
+    let told = known(&["limits", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&told.stdout).expect("one object");
+    assert_eq!(told["budgets"][0]["waiting"], serde_json::json!([]));
+}
+
+#[test]
+fn processes_share_what_may_be_in_flight_even_when_one_is_killed() {
+    const MOST: usize = 2;
+    const EACH: usize = 40;
+    let clock = Clock::system();
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (flying, seen) = (Arc::clone(&now), Arc::clone(&most));
+    let server = Server::start(move |_| {
+        let others = flying.fetch_add(1, Ordering::SeqCst);
+        seen.fetch_max(others + 1, Ordering::SeqCst);
+        let done = clock.now() + Duration::from_millis(10);
+        while clock.now() < done {
+            std::thread::yield_now();
+        }
+        flying.fetch_sub(1, Ordering::SeqCst);
+        Reply::json(r#"[{"id":1}]"#)
+    });
+    let scene = Scene {
+        server,
+        arrived: Arc::default(),
+        state: tempfile::tempdir().expect("a folder"),
+    };
+    let project = |requests: usize| {
+        Project::new(&format!(
+            "source: {{ url: {}, concurrency: 6, limits: [{MOST} in flight] }}\nstreams:\n  items:\n    for: {{ n: {{ range: [1, {requests}] }} }}\n    get: /items/{{{{ n }}}}\nsink: {{ csv: data/items.csv }}\n",
+            scene.server.url(),
+        ))
+    };
+    let projects: Vec<_> = (0..2).map(|_| project(EACH)).collect();
+    let doomed = project(100_000);
+    let mut killed = scene.start(&doomed);
+    let heard = || scene.server.heard().len();
+    while heard() < 10 {
+        std::thread::yield_now();
+    }
+    let children: Vec<_> = projects.iter().map(|one| scene.start(one)).collect();
+    while heard() < 40 {
+        std::thread::yield_now();
+    }
+    killed.kill().expect("it was alive");
+    killed.wait().expect("it is dead");
+    for child in children {
+        Scene::ends_well(child);
+    }
+    assert_eq!(most.load(Ordering::SeqCst), MOST);
+    assert!(heard() >= 2 * EACH + 10);
+}
+
+#[test]
+fn a_run_is_refused_while_another_shares_a_different_limit_by_its_name() {
+    let scene = Scene::new();
+    let project = |limit: &str| {
+        Project::new(&format!(
+            "source: {{ url: {}, limits: [{{ limit: {limit}, shared_as: archive }}] }}\nstreams:\n  items:\n    for: {{ n: {{ range: [1, 200] }} }}\n    get: /items/{{{{ n }}}}\nsink: {{ csv: data/items.csv }}\n",
+            scene.server.url(),
+        ))
+    };
+    let (one, other) = (project("100/h"), project("50/h"));
+    let mut child = scene.start(&one);
+    while scene.count() == 0 {
+        std::thread::yield_now();
+    }
+    let state = scene.state.path().to_str().expect("a path");
+    let said = other.run_with(&["run", "items"], &[("GLEANER_STATE_DIR", state)]);
+    assert_eq!(said.code, Some(4), "{}", said.stderr);
+    let told = format!(
+        "`archive` is 50/h here, and 100/h in `items`, which runs now (process {})",
+        child.id()
+    );
+    assert!(said.stderr.contains(&told), "{}", said.stderr);
+    child.kill().expect("it was alive");
+    child.wait().expect("it is dead");
 }

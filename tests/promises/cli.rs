@@ -401,3 +401,22 @@ fn the_schema_for_editors_is_up_to_date() {
     let schema = String::from_utf8(schema.stdout).unwrap();
     up_to_date("docs/pipeline.schema.json", &schema);
 }
+
+#[test]
+fn a_limit_that_is_shared_by_name_is_one_limit() {
+    let pipeline = |limit: &str| {
+        format!(
+            "source: {{ url: http://127.0.0.1:9, limits: [{{ limit: {limit}, shared_as: archive }}] }}\nstreams: {{ items: {{ get: /items }} }}\nsink: {{ csv: data/items.csv }}\n"
+        )
+    };
+    let project = super::scene::Project::new(&pipeline("100/h"));
+    project.write("pipelines/other.yaml", &pipeline("100/1h"));
+    assert_eq!(project.run(&["check"]).code, Some(0));
+    project.write("pipelines/other.yaml", &pipeline("50/h"));
+    insta::assert_snapshot!(project.run(&["check"]).shown);
+    // Asked about one, its neighbours are compared all the same.
+    let said = project.run(&["check", "other", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&said.stdout).expect("one object");
+    assert_eq!(told["files"].as_array().map(Vec::len), Some(1));
+    assert_eq!(told["files"][0]["mistakes"][0]["code"], "shared-limit");
+}

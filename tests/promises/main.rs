@@ -3,6 +3,7 @@
 mod arrows;
 mod book;
 mod cli;
+mod cuts;
 mod diagnostics;
 mod errors;
 mod faults;

@@ -64,7 +64,7 @@ fn a_plan_needs_no_network_and_no_secret() {
 
     takes at least 1h at its limits: 6000 weight/h binds
     pages unknown where it says at least: --probe asks one page a stream
-    without a value, reckoned as if it had one: SHOP_TOKEN
+    without a value, reckoned as if it had one and had used nothing: SHOP_TOKEN
     ");
     assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""));
     assert_eq!(project.files(), before);
@@ -301,4 +301,60 @@ fn waits_name_limit_and_scope() {
         &**limit == "20/min" && scope.as_deref() == Some("/a/*")
     };
     assert!(ran.facts(scoped) > 0);
+}
+
+#[test]
+fn the_margin_is_told_where_a_limit_held_requests_up() {
+    for (limits, is_bound) in [("[20/min]", true), ("[1000/min]", false), ("none", false)] {
+        let ran = run(&numbers(limits, 60), answering()).complete();
+        let margin = ran.summary.margin;
+        assert_eq!(margin.is_some(), is_bound, "{limits}: {margin:?}");
+        let told = |fact: &Fact| matches!(fact, Fact::MarginUsed { margin: used } if Some(*used) == margin);
+        assert_eq!(ran.facts(told), usize::from(is_bound), "{limits}");
+    }
+}
+
+#[test]
+fn a_plan_takes_off_what_is_used_by_now_and_enters_nothing() {
+    let server = super::scene::Server::start(|_| super::scene::Reply::json(r#"[{"id":1}]"#));
+    let pipeline = |requests: u32| {
+        format!(
+            "source: {{ url: {}, limits: [100/h, 5/s] }}\nstreams:\n  items:\n    for: {{ n: {{ range: [1, {requests}] }} }}\n    get: /items/{{{{ n }}}}\nsink: {{ csv: data/items.csv }}\n",
+            server.url()
+        )
+    };
+    let project = Project::new(&pipeline(3));
+    let state = tempfile::tempdir().expect("a folder");
+    let env = [("GLEANER_STATE_DIR", state.path().to_str().expect("a path"))];
+    let left = |project: &Project| {
+        let said = project.run_with(&["plan", "items"], &env).stdout;
+        let row = said.lines().find(|line| line.starts_with("100/h"));
+        row.expect("a row")
+            .rsplit("  ")
+            .next()
+            .expect("a cell")
+            .to_owned()
+    };
+    // Nothing is known yet, and a plan makes nothing known.
+    assert_eq!(left(&project), "97 (3% used)");
+    assert_eq!(
+        std::fs::read_dir(state.path()).expect("a folder").count(),
+        0
+    );
+    assert_eq!(project.run_with(&["run", "items"], &env).code, Some(0));
+    for _ in 0..2 {
+        assert_eq!(left(&project), "97 now, then 94 (6% used)");
+    }
+    project.write("pipelines/items.yaml", &pipeline(98));
+    assert_eq!(left(&project), "97 now, then none: it needs 2 windows");
+    let told = project.run_with(&["plan", "items", "--json"], &env).stdout;
+    let told: serde_json::Value = serde_json::from_str(&told).expect("one object");
+    let limit = &told["limits"][0];
+    assert_eq!(
+        (&limit["used"], &limit["left_now"], &limit["left"]),
+        (&3.0.into(), &97.0.into(), &0.0.into())
+    );
+    // The 98th waits for the first of the three to come back, an hour after it.
+    let seconds = limit["seconds"].as_f64().expect("a number");
+    assert!((3500.0..=3601.0).contains(&seconds), "{seconds}");
 }

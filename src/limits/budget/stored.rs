@@ -9,10 +9,17 @@ use crate::limits::calendar::Period;
 use crate::limits::jitter::Jitter;
 use crate::limits::log::Log;
 use crate::limits::moment::{Moment, Now};
+use crate::limits::queue::{Queue, Waiting};
 use crate::limits::rule::{Kind, Rule};
 
 /// The longest window that counts as full when nothing better is known.
 const SHORT: u64 = 3600 * 1_000_000_000;
+
+/// Why a long quota is held after its book was unreadable.
+const UNREADABLE: &str = "its book was unreadable; it counts as used up for an hour";
+
+/// Begins those who wait.
+const QUEUE: u64 = u64::from_le_bytes(*b"waiting1");
 
 /// Most bytes of what a server said that are kept.
 const TOLD: usize = 200;
@@ -33,7 +40,8 @@ impl Budget {
             return budget;
         }
         match &rule.kind {
-            Kind::Slots => {}
+            // Nobody's requests outlive the machine's start.
+            Kind::Slots | Kind::Flight => {}
             Kind::Window(_) | Kind::Counter => {
                 let back = from.plus(rule.window);
                 budget
@@ -47,6 +55,17 @@ impl Budget {
                 let (pace, _) = rule.bucket(0);
                 budget.tat = pace.charge(Moment(0), from, rule.in_cells(rule.capacity));
             }
+        }
+        budget
+    }
+
+    /// A budget whose book was unreadable: used up for its window, but for an hour at the most. What
+    /// was used of a longer quota is not known any more: to stand still for a month would be worse
+    /// than to be refused, and the user is told.
+    pub(in crate::limits) fn damaged(me: u64, rule: &Rule, now: Now) -> Self {
+        let mut budget = Self::full(me, rule, now, now.at);
+        if rule.window > SHORT {
+            budget.pause = Some((now.at.plus(SHORT), UNREADABLE.into()));
         }
         budget
     }
@@ -91,6 +110,16 @@ impl Budget {
         put(until);
         put(told.len() as u64);
         bytes.extend_from_slice(told.as_bytes());
+        // Added later: what came before reads no further, and what is not there is empty.
+        let mut put = |value: u64| bytes.extend_from_slice(&value.to_le_bytes());
+        put(QUEUE);
+        put(self.queue.all().len() as u64);
+        for one in self.queue.all() {
+            put(one.holder);
+            put(one.since.0);
+            put(one.said.0);
+            put(one.count);
+        }
         bytes
     }
 
@@ -135,8 +164,20 @@ impl Budget {
         let length = usize::try_from(take(bytes)?).ok()?;
         let told = bytes.split_off(..length)?;
         let told = Name::from(String::from_utf8_lossy(told));
+        let mut queue = Vec::new();
+        if !bytes.is_empty() && take(bytes)? == QUEUE {
+            for _ in 0..take(bytes)? {
+                queue.push(Waiting {
+                    holder: take(bytes)?,
+                    since: Moment(take(bytes)?),
+                    said: Moment(take(bytes)?),
+                    count: take(bytes)?,
+                });
+            }
+        }
         Some(Self {
             me,
+            queue: Queue::of(queue),
             out_sum: out.iter().map(|out| out.amount).sum(),
             out,
             log: Log::of(entries.into_iter(), forgotten),
@@ -247,12 +288,17 @@ mod tests {
             guard: 1000,
             seen: Moment(101 * S),
         });
+        let before = budget.encode().len();
+        budget.waits(now.at, None, 3);
         let bytes = budget.encode();
         let again = Budget::decode(&bytes, 1).unwrap();
         assert_eq!(format!("{again:?}"), format!("{budget:?}"));
-        for end in 0..bytes.len() {
-            assert!(Budget::decode(&bytes[..end], 1).is_none());
+        // Where the queue begins it may end: so it was written before there was one.
+        let old = before - 16;
+        for end in (0..bytes.len()).filter(|end| *end != old) {
+            assert!(Budget::decode(&bytes[..end], 1).is_none(), "{end}");
         }
+        assert!(Budget::decode(&bytes[..old], 1).is_some());
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl Budget {
             None => of.received.plus(rule.window),
         };
         let (until, own) = match &rule.kind {
-            Kind::Slots => return,
+            Kind::Slots | Kind::Flight => return,
             Kind::Bucket => return self.level(rule, of, heard, jitter),
             Kind::Window(_) | Kind::Counter => {
                 let since = known.map_or(of.sent, |reset| Moment(reset.0.saturating_sub(slack)));

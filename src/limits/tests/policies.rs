@@ -356,3 +356,73 @@ async fn waits_name_the_budget() {
     let label = limits.shared.scopes.label(first);
     assert_eq!(label.as_deref(), Some("repo=c, api.test"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_sent_costs_nothing() {
+    let zone = jiff::tz::TimeZone::UTC;
+    let of = |written: &str, counting| LimitPlan {
+        counting,
+        ..LimitPlan::parse(written).unwrap()
+    };
+    let bucket = Counting::Bucket(2.try_into().unwrap());
+    for plan in [
+        plan(2, 60 * SEC, Spacing::Burst),
+        plan(2, 60 * SEC, Spacing::Even),
+        of("1/min", bucket),
+        of("3/min", Counting::Counter),
+        of("2/h", Counting::Calendar(CalendarUnit::Hour, zone)),
+        of("1 in flight", Counting::InFlight),
+    ] {
+        let clock = Clock::simulated("2025-01-01T00:10:00Z".parse().unwrap());
+        let limits = super::limits(clock, std::slice::from_ref(&plan), 2);
+        let start = clock.now();
+        for _ in 0..50 {
+            turn(&limits).await.unsent();
+        }
+        turn(&limits).await.answered(Vec::new());
+        // A counter's pace keeps the margin that it may have been charged with.
+        assert!(clock.now() - start < SEC, "{plan}");
+        // And a round trip that was none teaches nothing.
+        assert!(!limits.shared.gate().jitter.is_known());
+        assert!(limits.shared.gate().jitter.overdue(Moment(0), Moment(0)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_sent_is_no_way_around_a_pause() {
+    let clock = Clock::system();
+    let limits = super::limits(clock, &[plan(100, 10 * SEC, Spacing::Usual)], 20);
+    let permits: Vec<_> = [turn(&limits).await, turn(&limits).await].into();
+    let until = clock.now() + 30 * SEC;
+    limits.pause(&needs(&limits), until, "429");
+    permits.into_iter().for_each(Permit::unsent);
+    for i in 0..5 {
+        turn(&limits).await.answered(Vec::new());
+        assert_eq!(clock.now(), until + 100 * MS * i);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_names_the_budget_that_it_holds_and_holds_no_other() {
+    let clock = Clock::system();
+    let plan = LimitPlan {
+        per: Some(vec![Per::Variable("repo".to_owned())]),
+        ..plan(100, SEC, Spacing::Burst)
+    };
+    let limits = super::limits(clock, &[plan], 4);
+    let of = |repo| needs_of(&limits, "/v1/items", repo, &[]).unwrap();
+    limits.pause(&of("a/b"), clock.now() + 60 * SEC, "429");
+    let mut why = Vec::new();
+    for (repo, waits) in [("c/d", Duration::ZERO), ("a/b", 60 * SEC)] {
+        let start = clock.now();
+        let needs = of(repo);
+        let permit = limits.permit(&needs, |turn| why.push(turn.why.clone()), |_, _| {});
+        permit.await.answered(Vec::new());
+        assert_eq!(clock.now() - start, waits, "{repo}");
+    }
+    let pause = Wait::Pause {
+        told: "429".into(),
+        scope: Some("repo=a/b".into()),
+    };
+    assert_eq!(why, [pause]);
+}

@@ -142,6 +142,17 @@ fn counting(judge: &mut Judge<'_>, long: &LongLimitSpec, plan: &LimitPlan) -> Op
         counter.map(|at| ("counter", &at.span)),
     ];
     let ways: Vec<_> = ways.into_iter().flatten().collect();
+    if let Counting::InFlight = plan.counting {
+        let spread = long.spread.map(|_| ("spread", &long.limit.span));
+        let strict = long.strict.map(|_| ("strict", &long.limit.span));
+        let Some((way, span)) = ways.iter().copied().chain(spread).chain(strict).next() else {
+            return Some(Counting::InFlight);
+        };
+        let message = format!("`{way}` has no meaning for requests in flight");
+        let hint = format!("remove `{way}`: a request in flight counts until it is answered");
+        judge.wrong("bad-limit", span, message, &hint);
+        return None;
+    }
     if let [(one, _), (other, span), ..] = ways[..] {
         let message = format!("a limit cannot have both `{one}` and `{other}`");
         let hint = "each says how the API counts: keep the one that its documentation names";
