@@ -38,7 +38,7 @@
 //! | 32 | new columns, changed types, 5000 columns | in the file, in the same order whatever the concurrency | [`files`] |
 //! | 33 | cells with everything in them | read back the same | [`files`] |
 //! | 34 | names that climb, hide or are too long | refused or encoded, nothing outside | [`files`] |
-//! | 35 | secrets in every place, every failure | nowhere but in requests | `secrets` |
+//! | 35 | secrets in every place, every failure | nowhere but in requests | `secrets`, [`canary`] |
 //! | 36 | YAML: bomb, duplicate key, typo, missing variable, tab | one error with its place, no request | `diagnostics`, `errors`, [`files`] |
 //! | 37 | signals: the first, the second, a screen that is gone | graceful, at once, not noticed | `errors`, `resume`, [`process`] |
 //! | 38 | clocks that jump | the limits hold | [`time`] |
@@ -47,6 +47,7 @@
 //!
 //! And what a reader sees who opens the outputs during a hundred publishes: [`disk`].
 
+mod canary;
 mod disk;
 mod drift;
 mod files;
