@@ -87,15 +87,16 @@ fn asked(head: &str) -> u32 {
 
 #[test]
 fn f20_a_body_that_breaks_off_leaves_nothing_of_its_page() {
+    // What came of the first two is a page by itself, with one record less.
     for (how, broken, reset) in [
         (
             "a length that is not kept",
-            "content-length: 18\r\n\r\n[{\"id\":3},",
+            "content-length: 18\r\n\r\n[{\"id\":3}]",
             false,
         ),
         (
             "no last chunk",
-            "transfer-encoding: chunked\r\n\r\na\r\n[{\"id\":3},\r\n",
+            "transfer-encoding: chunked\r\n\r\na\r\n[{\"id\":3}]\r\n",
             false,
         ),
         (
@@ -103,7 +104,7 @@ fn f20_a_body_that_breaks_off_leaves_nothing_of_its_page() {
             "transfer-encoding: chunked\r\n\r\n12\r\n[{\"id\":3},",
             false,
         ),
-        ("a reset", "content-length: 18\r\n\r\n[{\"id\":3},", true),
+        ("a reset", "content-length: 19\r\n\r\n[{\"id\":3}]", true),
     ] {
         let broke = Arc::new(AtomicBool::new(false));
         let once = Arc::clone(&broke);
