@@ -175,3 +175,51 @@ fn f13_a_shortfall_is_told_and_is_no_success() {
     assert!(told(&ran)[0].starts_with("short: the API tells of 40 records, but its pages held 30"));
     refused(&yaml("\nexpect: { total: total }"), rules(), Exit::Held);
 }
+
+#[test]
+fn f13_what_a_kept_page_told_of_counts_when_a_run_goes_on() {
+    let disk = super::ground::pretend();
+    let root = std::path::Path::new(super::ground::ROOT);
+    let yaml = super::ground::YAML.replace(
+        "token: { from: next, to: cursor }",
+        "page: { to: cursor, total: total }",
+    );
+    let api = |total: u64, breaks: bool| {
+        let answer = move |request: &SimRequest| {
+            let page: u64 = request
+                .param("cursor")
+                .map_or(1, |text| text.parse().expect("a number"));
+            if breaks && page == 4 {
+                return SimReply::error(500, "broken");
+            }
+            let data = match page {
+                1..=4 => format!(r#"{{"id":{}}},{{"id":{}}}"#, 2 * page - 1, 2 * page),
+                _ => String::new(),
+            };
+            SimReply::json(200, format!(r#"{{"data":[{data}],"total":{total}}}"#))
+        };
+        Rules {
+            routes: vec![Route::custom("/a", Arc::new(answer))],
+            ..Rules::default()
+        }
+    };
+    let run = |rules| {
+        let came = super::ground::harvest(disk.door(), root, &yaml, rules);
+        disk.kill();
+        came
+    };
+    let came = run(api(8, true));
+    assert_eq!(came.exit(), Exit::Resumable, "{}", came.said());
+    let came = run(api(9, false));
+    assert_eq!(came.exit(), Exit::Held, "{}", came.said());
+    assert!(!came.asked.contains(&1), "{:?}", came.asked);
+    let told = came.told.join("\n");
+    for wanted in [
+        "the first page tells of 8 records and the last of 9",
+        "the API tells of 9 records, but its pages held 8",
+    ] {
+        assert!(told.contains(wanted), "{told}");
+    }
+    let rows = super::ground::output(&disk, "out/a.ndjson");
+    assert_eq!(rows.lines().count(), 8, "published all the same");
+}

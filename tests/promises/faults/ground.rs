@@ -2,11 +2,12 @@
 //! real, against an API of six pages that may break off.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gleaner::clock::Clock;
 use gleaner::disk::{Access, Disk, Open};
+use gleaner::event::Fact;
 use gleaner::failure::{Exit, Failure};
 use gleaner::harvest::events::Events;
 use gleaner::harvest::summary::Summary;
@@ -81,6 +82,8 @@ pub(super) struct Came {
     pub(super) end: Result<Summary, Box<Failure>>,
     /// The pages that were asked for.
     pub(super) asked: Vec<u64>,
+    /// What was told of the data.
+    pub(super) told: Vec<String>,
 }
 
 impl Came {
@@ -113,13 +116,20 @@ pub(super) fn harvest(disk: Disk, root: &Path, yaml: &str, rules: Rules) -> Came
     runtime.block_on(async {
         let clock = Clock::simulated("2026-11-22T02:30:00Z".parse().expect("an instant"));
         let api = SimApi::with_clock(rules, clock);
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let tells = Arc::clone(&told);
         let (_asks, stop) = tokio::sync::watch::channel(false);
         let world = World {
             clock,
             transport: MemoryTransport::shared(Arc::clone(&api)),
             disk,
             root: root.to_owned(),
-            events: Events::new(clock, |_| {}),
+            events: Events::new(clock, move |event| {
+                if let Fact::Noticed { message, .. } | Fact::FellShort { message, .. } = &event.fact
+                {
+                    tells.lock().expect("no panic").push(message.clone());
+                }
+            }),
             stop,
         };
         let end = match Harvest::open(plan(yaml), world, Options::default()) {
@@ -131,8 +141,10 @@ pub(super) fn harvest(disk: Disk, root: &Path, yaml: &str, rules: Rules) -> Came
             None => 1,
         };
         let entries = api.audit().entries();
+        let told = std::mem::take(&mut *told.lock().expect("no panic"));
         Came {
             end,
+            told,
             asked: entries
                 .into_iter()
                 .map(|entry| page(entry.target))
