@@ -43,6 +43,14 @@ impl Totals {
 #[derive(Debug, Default)]
 pub(super) struct Told(Mutex<BTreeMap<u32, u64>>);
 
+impl Told {
+    /// Whether any partition waits to be judged.
+    pub(super) fn is_owed(&self) -> bool {
+        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        !told.is_empty()
+    }
+}
+
 impl Stream {
     /// A partition was walked to its end.
     pub(super) fn judge_totals(

@@ -16,8 +16,11 @@ mod digest;
 mod drift;
 mod ground;
 mod hosts;
+mod keep;
 mod key;
+mod merge;
 mod names;
+mod newest;
 mod outcome;
 mod pages;
 mod partitions;
@@ -32,8 +35,11 @@ mod targets;
 mod told;
 mod trouble;
 mod turn;
+mod unchanged;
 mod verdict;
+mod versions;
 mod walk;
+mod windows;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -56,6 +62,7 @@ use self::standing::{Kept, Standing};
 use self::stream::Stream;
 use self::summary::{StreamSummary, Summary, Tally};
 use self::targets::Targets;
+pub use self::windows::Backfill;
 
 /// Everything of the outside that a run touches.
 #[derive(Debug, Clone)]
@@ -92,6 +99,8 @@ pub struct Options {
     /// The folder of the book in which limits are shared with other processes, and outlive this
     /// one; without it they hold for this run alone.
     pub limits: Option<PathBuf>,
+    /// A window in place of what is new; the cursor stays where it is.
+    pub backfill: Backfill,
     /// Bytes that must stay free on the disk; 0 asks for nothing.
     pub keep_free: u64,
     /// The user's state folder, where outputs are locked for all projects; without it they are
@@ -142,6 +151,7 @@ impl Harvest {
                 outer.forward(event);
             })
         };
+        windows::refuse_backfill(&plan, &options)?;
         let now = world.clock.calendar();
         let ground = if options.leaves_trace() {
             Some(Ground::look(&plan, &world, &options, now)?)
