@@ -137,7 +137,7 @@ pub(super) fn harvest(disk: Disk, root: &Path, yaml: &str, rules: Rules) -> Came
             Err(failure) => Err(failure),
         };
         let page = |target: String| match target.split_once("cursor=") {
-            Some((_, page)) => page.parse().expect("a number"),
+            Some((_, page)) => page.parse().unwrap_or(0),
             None => 1,
         };
         let entries = api.audit().entries();

@@ -17,7 +17,7 @@
 //! | 11 | two processes: one pipeline; one output | the second ends with 77 and asks nothing | `resume`; [`process`] |
 //! | 12 | paging that goes round in circles, by each way of paging | stopped within three pages, page named | `guards`, [`pages`] |
 //! | 13 | rows inserted or deleted while pages are counted | repeats removed by key, change of the total told, shortfall never silent | [`drift`] |
-//! | 14 | many rows with one cursor value over a page boundary | none lost, none doubled over two runs | `nights` |
+//! | 14 | many rows with one cursor value over a page boundary | none lost, none doubled over two runs | [`cursor`]; night after night: `nights` |
 //! | 15 | 429 with every form of Retry-After | never earlier than told; garbage is backoff; over the cap a resumable stop | `feedback` |
 //! | 16 | 429 to one of sixteen | all pause | `feedback`; the windows: `manners` |
 //! | 17 | 503 for a minute | recovers, few requests | [`wire`] |
@@ -48,6 +48,7 @@
 //! And what a reader sees who opens the outputs during a hundred publishes: [`disk`].
 
 mod canary;
+mod cursor;
 mod disk;
 mod drift;
 mod files;
