@@ -19,6 +19,9 @@ use crate::records::view;
 /// What to do where the API refuses somebody who sent no credential.
 const ANONYMOUS: &str = "no credential was sent: say which under `source.auth`, or see whether its secret is empty; some APIs also want `contact`";
 
+/// A success that is not what was declared is tried this often: once may be a hiccup of a proxy.
+const SUSPECT_ATTEMPTS: u32 = 2;
+
 impl Stream {
     /// What the answer means, and its records if it is a page.
     pub(super) fn judge(
@@ -73,6 +76,16 @@ impl Stream {
                 });
                 self.refuse(Verdict::Fail { message, hint }, &answer.url, place)
             }
+        }
+    }
+
+    /// How often a page is tried whose attempts end so.
+    pub(super) fn most_attempts(&self, class: FailureClass) -> u32 {
+        let attempts = self.run.plan.source.retry.attempts;
+        match class {
+            FailureClass::Suspect if self.plan().request.once => 1,
+            FailureClass::Suspect => SUSPECT_ATTEMPTS.min(attempts),
+            _ => attempts,
         }
     }
 

@@ -30,9 +30,6 @@ use crate::plan::duration::show;
 use crate::plan::request::Rendered;
 use crate::records::select::Page;
 
-/// A success that is not what was declared is tried this often: once may be a hiccup of a proxy.
-const SUSPECT_ATTEMPTS: u32 = 2;
-
 /// A page that was fetched and understood.
 #[derive(Debug)]
 pub(super) struct Fetched {
@@ -214,16 +211,6 @@ impl Stream {
                 under.give_back();
                 self.wait_until(again, trouble.class).await?;
             }
-        }
-    }
-
-    /// How often a page is tried whose attempts end so.
-    pub(super) fn most_attempts(&self, class: FailureClass) -> u32 {
-        let attempts = self.run.plan.source.retry.attempts;
-        match class {
-            FailureClass::Suspect if self.plan().request.once => 1,
-            FailureClass::Suspect => SUSPECT_ATTEMPTS.min(attempts),
-            _ => attempts,
         }
     }
 
