@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::failure::{Exit, Failure};
-use crate::report::{Verbosity, clean, plural};
+use crate::report::{Verbosity, clean, clean_json, plural};
 
 use super::agree::Agreement;
 use super::global::Global;
@@ -89,10 +89,8 @@ impl CheckArgs {
             }
         }
         if self.json {
-            out::stdout(&format!(
-                "{}\n",
-                json!({ "ok": mistakes == 0, "files": told })
-            ))?;
+            let json = json!({ "ok": mistakes == 0, "files": told }).to_string();
+            out::stdout(&format!("{}\n", clean_json(&json)))?;
         } else if mistakes > 0 {
             out::stderr(&format!("{}\n", plural(mistakes as u64, "mistake")));
         } else if files.is_empty() {

@@ -99,8 +99,7 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(problem) => {
-            // Help asked for is printed to standard output, a mistake to standard error.
-            let _ = problem.print();
+            told(&problem);
             return ExitCode::from(u8::try_from(problem.exit_code()).unwrap_or(2));
         }
     };
@@ -128,6 +127,19 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Init(args) => args.execute(global),
         Command::Schema(_) => schema::SchemaArgs::execute(),
         Command::Completions(args) => args.execute(),
+    }
+}
+
+/// Help asked for goes to standard output, a mistake to standard error. A mistake quotes what was
+/// typed or what a script put in, and that draws nothing on the screen.
+fn told(problem: &clap::Error) {
+    let plain = problem.render().to_string();
+    if problem.use_stderr() && plain.lines().any(|line| report::clean(line) != line) {
+        for line in plain.lines() {
+            out::stderr(&format!("{}\n", report::clean(line)));
+        }
+    } else {
+        let _ = problem.print();
     }
 }
 

@@ -10,7 +10,7 @@ use crate::failure::{Exit, Failure};
 use crate::harvest::estimate::{Count, Estimate, Known};
 use crate::harvest::{Harvest, Options};
 use crate::limits::Forecast;
-use crate::report::{self, clean, duration, plural, thousands};
+use crate::report::{self, clean, clean_json, duration, plural, thousands};
 
 use super::drive::Drive;
 use super::global::Global;
@@ -72,7 +72,8 @@ impl PlanArgs {
             exit = exit.worst(failure.exit);
         }
         if self.json {
-            out::stdout(&format!("{}\n", data(&estimate)))?;
+            let json = data(&estimate).to_string();
+            out::stdout(&format!("{}\n", clean_json(&json)))?;
         } else {
             out::stdout(&draw(&estimate, self.probe, table::width()))?;
         }

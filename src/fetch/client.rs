@@ -2,15 +2,21 @@
 //! own turned off, and its errors turned into ours. Nothing else imports reqwest.
 
 use std::error::Error;
+use std::fmt;
 use std::io;
-use std::sync::OnceLock;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hyper_util::client::proxy::matcher::Matcher;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
+use super::reach::{NotPublic, is_private_host, is_public};
 use super::transport::{
-    BodySource, Boxed, ClientSettings, Request, Response, SendError, SendErrorKind, Transport,
+    BodySource, Boxed, ClientSettings, Reach, Request, Response, SendError, SendErrorKind,
+    Transport,
 };
 
 /// Node servers close idle connections after 5 seconds; a request sent at that moment is lost,
@@ -29,6 +35,11 @@ pub struct HttpClient {
     direct: Made,
     /// For this machine without TLS, so without certificates.
     plain: Made,
+    /// For addresses that must be public.
+    guarded: Made,
+    guard: Guard,
+    /// The proxies of the environment, read as reqwest reads them.
+    proxies: OnceLock<Matcher>,
 }
 
 /// A client, once it was made, or why it cannot be.
@@ -55,11 +66,23 @@ impl HttpClient {
             client: OnceLock::new(),
             direct: OnceLock::new(),
             plain: OnceLock::new(),
+            guarded: OnceLock::new(),
+            guard: Guard::system(),
+            proxies: OnceLock::new(),
         }
     }
 
-    /// The client for a URL.
-    fn of(&self, url: &Url) -> Result<&reqwest::Client, SendError> {
+    /// The client for a request.
+    fn of(&self, request: &Request) -> Result<&reqwest::Client, SendError> {
+        let url = &request.url;
+        let guarded = request.reach == Reach::Public;
+        // An address goes to the connector without a look-up, so it is judged here.
+        if guarded && is_private_host(url) {
+            return Err(SendError {
+                kind: SendErrorKind::NotPublic,
+                message: "its host is no address of the public internet".to_owned(),
+            });
+        }
         let builder = reqwest::Client::builder()
             .retry(reqwest::retry::never())
             .redirect(reqwest::redirect::Policy::none())
@@ -67,6 +90,11 @@ impl HttpClient {
             .connect_timeout(self.settings.connect)
             .pool_idle_timeout(IDLE_CONNECTION);
         let (made, builder) = match (is_loopback(url), url.scheme()) {
+            // A proxy looks names up by itself; where it may go is its own rule.
+            _ if guarded && !self.has_proxy(url) => {
+                let guard = Arc::new(self.guard.clone());
+                (&self.guarded, builder.no_proxy().dns_resolver(guard))
+            }
             (true, "http") => (&self.plain, builder.no_proxy().tls_certs_only([])),
             (true, _) => (&self.direct, builder.no_proxy()),
             // A proxy may itself be reached over TLS.
@@ -82,12 +110,64 @@ impl HttpClient {
                 message: error.to_string(),
             })
     }
+
+    /// Whether the environment names a proxy for it.
+    fn has_proxy(&self, url: &Url) -> bool {
+        let proxies = self.proxies.get_or_init(Matcher::from_system);
+        let uri = url.as_str().parse::<http::Uri>();
+        uri.is_ok_and(|uri| proxies.intercept(&uri).is_some())
+    }
+}
+
+/// Addresses of a name.
+type Lookup = dyn Fn(String) -> Boxed<'static, io::Result<Vec<SocketAddr>>> + Send + Sync;
+
+/// Looks names up and hands on addresses that are allowed, and no others. The connection is made
+/// to what was judged: nobody asks a second time, so a name that changes its mind gains nothing.
+#[derive(Clone)]
+struct Guard {
+    lookup: Arc<Lookup>,
+    allows: fn(IpAddr) -> bool,
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Guard")
+    }
+}
+
+impl Guard {
+    /// The system's names, public addresses.
+    fn system() -> Self {
+        Self {
+            lookup: Arc::new(|name| {
+                Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) })
+            }),
+            allows: is_public,
+        }
+    }
+}
+
+impl Resolve for Guard {
+    fn resolve(&self, name: Name) -> Resolving {
+        let guard = self.clone();
+        Box::pin(async move {
+            let name = name.as_str().to_owned();
+            let found = (guard.lookup)(name.clone()).await?;
+            // One address that is not public makes the name suspect as a whole.
+            if let Some(bad) = found.iter().find(|found| !(guard.allows)(found.ip())) {
+                let address = bad.ip();
+                return Err(NotPublic { name, address }.into());
+            }
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
 }
 
 impl Transport for HttpClient {
     fn send(&self, request: Request) -> Boxed<'_, Result<Response, SendError>> {
         Box::pin(async move {
-            let client = self.of(&request.url)?;
+            let client = self.of(&request)?;
             let mut out = reqwest::Request::new(request.method, request.url);
             *out.headers_mut() = request.headers;
             *out.body_mut() = request.body.map(reqwest::Body::from);
@@ -167,6 +247,12 @@ fn send_error(error: reqwest::Error, stage: Stage, connect: Duration) -> SendErr
 fn kind(error: &reqwest::Error, stage: Stage) -> SendErrorKind {
     if error.is_builder() {
         return SendErrorKind::Request;
+    }
+    if chain(error).any(<dyn Error>::is::<NotPublic>) {
+        return SendErrorKind::NotPublic;
+    }
+    if chain(error).any(|cause| hyper_says(cause, hyper::Error::is_parse_too_large)) {
+        return SendErrorKind::HeadTooLarge;
     }
     if error.is_connect() {
         return if error.is_dns() {
@@ -285,7 +371,7 @@ fn plainly(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use http::{HeaderMap, HeaderValue, Method, StatusCode};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -306,6 +392,7 @@ mod tests {
             url: url.parse().unwrap(),
             headers: HeaderMap::new(),
             body: None,
+            reach: Reach::Anywhere,
         }
     }
 
@@ -458,6 +545,147 @@ mod tests {
         let result = client.send(get("http://gleaner.invalid/?key=SECRET")).await;
         let (kind, message) = problem(result);
         assert_eq!(kind, SendErrorKind::UnknownHost, "{message}");
+    }
+
+    /// A client that takes the name `cdn.example` for each of these in turn, and 127.0.0.1 for
+    /// what is not public.
+    fn rebinding(answers: &'static [[u8; 4]]) -> (HttpClient, Arc<AtomicUsize>) {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let mut client = client();
+        client.proxies = OnceLock::from(Matcher::builder().build());
+        client.guard = Guard {
+            lookup: Arc::new(move |name| {
+                assert_eq!(name, "cdn.example");
+                let nth = count.fetch_add(1, Ordering::Relaxed);
+                let addresses = answers[nth.min(answers.len() - 1)];
+                Box::pin(async move { Ok(vec![SocketAddr::from((addresses, 0))]) })
+            }),
+            allows: |address| address != IpAddr::from([127, 0, 0, 1]),
+        };
+        (client, asked)
+    }
+
+    fn guarded(url: &str) -> Request {
+        Request {
+            reach: Reach::Public,
+            ..get(url)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_changes_its_mind_gains_nothing() {
+        // The same port, here on an address that counts as public, there on the machine's own.
+        let public = TcpListener::bind("127.0.0.2:0").await.unwrap();
+        let port = public.local_addr().unwrap().port();
+        let own = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        let (client, asked) = rebinding(&[[127, 0, 0, 2], [127, 0, 0, 1]]);
+        let url = format!("http://cdn.example:{port}/x?key=SECRET");
+        let serving = async {
+            let (mut stream, _) = public.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await.unwrap();
+            stream
+                .write_all(b"HTTP/1.1 204 X\r\nconnection: close\r\n\r\n")
+                .await
+                .unwrap();
+        };
+        let (answer, ()) = tokio::join!(client.send(guarded(&url)), serving);
+        assert_eq!(answer.unwrap().status, StatusCode::NO_CONTENT);
+        assert_eq!(
+            asked.load(Ordering::Relaxed),
+            1,
+            "judged and used: one look-up"
+        );
+
+        let sent = tokio::select! {
+            sent = client.send(guarded(&url)) => sent,
+            _ = own.accept() => panic!("the machine's own port was reached"),
+        };
+        let (kind, message) = problem(sent);
+        assert_eq!(kind, SendErrorKind::NotPublic);
+        assert!(
+            message.contains("cdn.example leads to 127.0.0.1"),
+            "{message}"
+        );
+    }
+
+    #[tokio::test]
+    async fn addresses_are_judged_without_a_look_up() {
+        let (client, asked) = rebinding(&[[127, 0, 0, 2]]);
+        for host in [
+            "127.0.0.1",
+            "[::1]",
+            "169.254.169.254",
+            "10.0.0.1",
+            "localhost",
+        ] {
+            let sent = client.send(guarded(&format!("http://{host}:1/"))).await;
+            assert_eq!(problem(sent).0, SendErrorKind::NotPublic, "{host}");
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn the_systems_names_are_judged() {
+        let name: Name = "localhost".parse().unwrap();
+        let Err(error) = Guard::system().resolve(name).await else {
+            panic!("it leads to this machine");
+        };
+        assert!(error.is::<NotPublic>(), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_proxy_looks_names_up_by_itself() {
+        let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", proxy.local_addr().unwrap());
+        let (mut client, asked) = rebinding(&[[127, 0, 0, 1]]);
+        client.proxies = OnceLock::from(Matcher::builder().http(address.clone()).build());
+        let by_proxy = reqwest::Client::builder()
+            .proxy(reqwest::Proxy::http(address).unwrap())
+            .build()
+            .unwrap();
+        client.client = OnceLock::from(Ok(by_proxy));
+        let serving = async {
+            let (mut stream, _) = proxy.accept().await.unwrap();
+            let mut request = [0; 4096];
+            let length = stream.read(&mut request).await.unwrap();
+            stream.write_all(b"HTTP/1.1 204 X\r\n\r\n").await.unwrap();
+            String::from_utf8_lossy(&request[..length]).into_owned()
+        };
+        let (answer, heard) = tokio::join!(client.send(guarded("http://cdn.example/x")), serving);
+        assert_eq!(answer.unwrap().status, StatusCode::NO_CONTENT);
+        assert!(heard.starts_with("GET http://cdn.example/x "), "{heard}");
+        assert_eq!(asked.load(Ordering::Relaxed), 0);
+        // What is plainly not public does not get that far.
+        let sent = client.send(guarded("http://169.254.169.254/")).await;
+        assert_eq!(problem(sent).0, SendErrorKind::NotPublic);
+    }
+
+    #[tokio::test]
+    async fn headers_without_an_end_are_cut_off() {
+        let endless = |line: &'static str| async move {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let serving = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 4096]).await.unwrap();
+                let mut sent = stream.write_all(b"HTTP/1.1 200 OK\r\nx: y").await;
+                let mut bytes = 0;
+                while sent.is_ok() {
+                    bytes += line.len();
+                    sent = stream.write_all(line.as_bytes()).await;
+                }
+                bytes
+            };
+            let client = client();
+            let asking = client.send(get(&format!("http://{address}/")));
+            let (answer, bytes) = tokio::join!(asking, serving);
+            assert_eq!(problem(answer).0, SendErrorKind::HeadTooLarge, "{line:?}");
+            // What the system's own buffers took is in this.
+            assert!(bytes < 64 << 20, "{bytes}");
+        };
+        endless("\r\nx: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy").await;
+        endless("yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy").await;
     }
 
     #[test]

@@ -215,6 +215,7 @@ mod tests {
             url: url.parse().unwrap(),
             headers: HeaderMap::new(),
             body: None,
+            reach: crate::fetch::transport::Reach::default(),
         }
     }
 
@@ -287,7 +288,13 @@ mod tests {
             key.redact(&sent.url),
             "https://api.example/x?q=a,b+c&page=2"
         );
-        key.apply(&Judgement::Allowed { credentials: false }, &mut sent);
+        key.apply(
+            &Judgement::Allowed {
+                credentials: false,
+                named: true,
+            },
+            &mut sent,
+        );
         assert_eq!(sent.url.as_str(), "https://api.example/x?q=a,b+c&page=2");
 
         let mut bare = request("https://api.example/x");

@@ -11,6 +11,7 @@ pub mod credentials;
 mod encoding;
 pub mod link;
 pub mod origin;
+pub mod reach;
 pub mod redirect;
 pub mod room;
 pub mod signals;

@@ -7,7 +7,8 @@ use globset::GlobMatcher;
 use http::header::{ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, HeaderName, USER_AGENT};
 use url::Url;
 
-use super::transport::Request;
+use super::reach::is_private_host;
+use super::transport::{Reach, Request};
 use crate::plan::OriginRule;
 
 /// Headers that hold no secret; all that go to an origin without `credentials: true`.
@@ -24,6 +25,7 @@ pub struct Policy {
 #[derive(Debug, Clone)]
 struct Allowed {
     matcher: GlobMatcher,
+    exact: bool,
     credentials: bool,
 }
 
@@ -36,6 +38,9 @@ pub enum Judgement {
     Allowed {
         /// Whether credentials go along.
         credentials: bool,
+        /// Whether the file names just this origin; a pattern that matches it reaches public
+        /// addresses only.
+        named: bool,
     },
     /// Not to be reached.
     Refused(Refusal),
@@ -72,6 +77,14 @@ pub enum Refusal {
         /// Its scheme, host and port.
         origin: String,
     },
+    /// An address of this machine or its network that only a pattern allows.
+    #[error(
+        "{origin} is not on the public internet, and `allow_origins` allows it by a pattern only"
+    )]
+    Private {
+        /// Its scheme, host and port.
+        origin: String,
+    },
     /// User name or password in the address.
     #[error(
         "the address of {origin} holds a user name or a password; credentials belong in `auth`, never in an address"
@@ -104,6 +117,9 @@ impl Refusal {
             Self::Body { origin } | Self::Secret { origin } => Some(format!(
                 "if that origin may see them, write `allow_origins: [{{ origin: \"{origin}\", credentials: true }}]` under `source`"
             )),
+            Self::Private { origin } => Some(format!(
+                "if it belongs to the API, name it without a wildcard: `allow_origins: [\"{origin}\"]` under `source`"
+            )),
             Self::Downgrade { .. }
             | Self::UserInfo { .. }
             | Self::Scheme { .. }
@@ -115,19 +131,30 @@ impl Refusal {
 impl Judgement {
     /// Whether credentials may go along.
     pub fn credentials(&self) -> bool {
-        matches!(self, Self::Same | Self::Allowed { credentials: true })
+        matches!(
+            self,
+            Self::Same
+                | Self::Allowed {
+                    credentials: true,
+                    ..
+                }
+        )
     }
 
     /// Makes a request, still without credentials, fit for the origin so judged: one that gets
     /// no credentials gets no header or body either in which a template may have put a secret.
     pub fn admit(&self, request: &mut Request) -> Result<(), Refusal> {
+        request.reach = match self {
+            Self::Same | Self::Allowed { named: true, .. } => Reach::Anywhere,
+            Self::Allowed { named: false, .. } | Self::Refused(_) => Reach::Public,
+        };
         match self {
             Self::Refused(refusal) => Err(refusal.clone()),
-            Self::Same | Self::Allowed { credentials: true } => Ok(()),
-            Self::Allowed { credentials: false } if request.body.is_some() => Err(Refusal::Body {
+            _ if self.credentials() => Ok(()),
+            _ if request.body.is_some() => Err(Refusal::Body {
                 origin: request.url.origin().ascii_serialization(),
             }),
-            Self::Allowed { credentials: false } => {
+            _ => {
                 request.headers = HARMLESS
                     .iter()
                     .filter_map(|name| Some((name.clone(), request.headers.get(name)?.clone())))
@@ -148,6 +175,7 @@ impl Policy {
                 .iter()
                 .map(|rule| Allowed {
                     matcher: rule.matcher.clone(),
+                    exact: rule.exact,
                     credentials: rule.credentials,
                 })
                 .collect(),
@@ -172,16 +200,21 @@ impl Policy {
             return Judgement::Refused(Refusal::Downgrade { origin: shown() });
         }
         let origin = shown();
-        let mut rules = self
+        let rules: Vec<&Allowed> = self
             .allowed
             .iter()
             .filter(|rule| rule.matcher.is_match(&origin))
-            .peekable();
-        if rules.peek().is_none() {
+            .collect();
+        if rules.is_empty() {
             return Judgement::Refused(Refusal::OtherOrigin { origin });
         }
+        let named = rules.iter().any(|rule| rule.exact);
+        if !named && is_private_host(url) {
+            return Judgement::Refused(Refusal::Private { origin });
+        }
         Judgement::Allowed {
-            credentials: rules.any(|rule| rule.credentials),
+            credentials: rules.iter().any(|rule| rule.credentials),
+            named,
         }
     }
 }
@@ -213,6 +246,7 @@ mod tests {
 
     fn rule(written: &str, credentials: bool) -> OriginRule {
         OriginRule {
+            exact: !written.contains('*'),
             matcher: Glob::new(written).unwrap().compile_matcher(),
             written: written.to_owned(),
             credentials,
@@ -286,11 +320,14 @@ mod tests {
             rule("http://plain.example", true),
         ];
         let policy = Policy::new(&url("https://api.example"), &rules);
-        let allowed = |credentials| Judgement::Allowed { credentials };
-        assert_eq!(judged(&policy, "https://cdn.example/x"), allowed(false));
+        let allowed = |credentials, named| Judgement::Allowed { credentials, named };
+        assert_eq!(
+            judged(&policy, "https://cdn.example/x"),
+            allowed(false, true)
+        );
         assert_eq!(
             judged(&policy, "https://a.trusted.example/x"),
-            allowed(true)
+            allowed(true, false)
         );
         for reference in [
             "https://cdn.example.evil.example/",
@@ -305,6 +342,53 @@ mod tests {
                 "{reference}: {judgement:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_pattern_reaches_the_public_internet_only() {
+        let rules = [
+            rule("http://*", true),
+            rule("https://*", true),
+            rule("http://10.0.0.7:8080", false),
+        ];
+        let policy = Policy::new(&url("http://192.168.1.1:81"), &rules);
+        for refused in [
+            "http://169.254.169.254/latest/meta-data/",
+            "http://127.1/",
+            "http://2130706433/",
+            "http://0x7f000001/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://[::1]:8080/",
+            "http://localhost/",
+            "http://10.0.0.7/",
+            "https://10.0.0.7:8080/",
+            "http://192.168.1.1/",
+            "https://100.64.0.1/",
+        ] {
+            let judgement = judged(&policy, refused);
+            let Judgement::Refused(refusal @ Refusal::Private { .. }) = judgement else {
+                panic!("{refused}: {judgement:?}");
+            };
+            assert!(refusal.hint().is_some_and(|hint| hint.contains("wildcard")));
+        }
+        // The file's own base, and what it names to the letter.
+        assert_eq!(
+            policy.judge(&url("http://192.168.1.1:81/x")),
+            Judgement::Same
+        );
+        let mut request = Request {
+            method: http::Method::GET,
+            url: url("http://10.0.0.7:8080/x"),
+            headers: http::HeaderMap::new(),
+            body: None,
+            reach: Reach::Public,
+        };
+        policy.judge(&request.url).admit(&mut request).unwrap();
+        assert_eq!(request.reach, Reach::Anywhere);
+        // A name has to be looked up: whoever sends the request is told to.
+        request.url = url("http://cdn.example/x");
+        policy.judge(&request.url).admit(&mut request).unwrap();
+        assert_eq!(request.reach, Reach::Public);
     }
 
     #[test]

@@ -112,6 +112,7 @@ mod tests {
     use http::HeaderValue;
     use http::header::ACCEPT;
 
+    use super::super::transport::Reach;
     use super::*;
     use crate::plan::OriginRule;
 
@@ -125,11 +126,13 @@ mod tests {
             url: "https://api.example/a?b=1".parse().unwrap(),
             headers,
             body: Some(Bytes::from_static(b"{}")),
+            reach: Reach::default(),
         }
     }
 
     fn policy() -> Policy {
         let rule = |written: &str, credentials| OriginRule {
+            exact: true,
             matcher: Glob::new(written).unwrap().compile_matcher(),
             written: written.to_owned(),
             credentials,

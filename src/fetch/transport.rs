@@ -34,6 +34,8 @@ pub struct Request {
     pub headers: HeaderMap,
     /// What it carries.
     pub body: Option<Bytes>,
+    /// How far it may go.
+    pub reach: Reach,
 }
 
 /// Neither query nor body, which may hold credentials; header values marked sensitive hide.
@@ -45,8 +47,19 @@ impl fmt::Debug for Request {
             .field("path", &self.url.path())
             .field("headers", &self.headers)
             .field("body", &self.body.as_ref().map(Bytes::len))
+            .field("reach", &self.reach)
             .finish()
     }
+}
+
+/// How far a request may go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// To any address: the pipeline file names the origin.
+    #[default]
+    Anywhere,
+    /// To public addresses only, judged after the name was looked up.
+    Public,
 }
 
 /// An answer whose body has not been read.
@@ -94,6 +107,10 @@ pub enum SendErrorKind {
     Truncated,
     /// The request itself cannot be sent (a bad header value).
     Request,
+    /// The name leads to an address that [`Reach::Public`] keeps from.
+    NotPublic,
+    /// The headers of the answer go beyond all measure.
+    HeadTooLarge,
 }
 
 /// What a client is built with; all other times are watched by who calls it, see `TimeoutPlan`.

@@ -23,7 +23,7 @@ use crate::event::{Fact, FailureClass, Wait};
 use crate::failure::Failure;
 use crate::fetch::origin::Refusal;
 use crate::fetch::redirect::{self, Hop};
-use crate::fetch::transport::{Request, Response, SendError, SendErrorKind};
+use crate::fetch::transport::{Reach, Request, Response, SendError, SendErrorKind};
 use crate::fetch::{agent, body};
 use crate::limits::{self, Needs, Permit};
 use crate::plan::duration::show;
@@ -249,6 +249,7 @@ impl Stream {
             url: request.url.clone(),
             headers: request.headers.clone(),
             body: request.body.clone(),
+            reach: Reach::default(),
         };
         agent::fill(&mut bare.headers, &self.run.agent);
         let mut known = self.known(request).await;
@@ -459,7 +460,10 @@ impl Stream {
     fn send_trouble(&self, error: &SendError, asked: &Asked, place: &str) -> Outcome {
         let unsendable = || Outcome::Fail(trouble::unsendable(error, asked, place));
         match error.kind {
-            SendErrorKind::Certificate | SendErrorKind::Request => unsendable(),
+            SendErrorKind::Certificate
+            | SendErrorKind::Request
+            | SendErrorKind::NotPublic
+            | SendErrorKind::HeadTooLarge => unsendable(),
             // Fatal at first; later the name is known to be right and the resolver has a bad day.
             SendErrorKind::UnknownHost if !self.run.was_reached() => unsendable(),
             SendErrorKind::UnknownHost | SendErrorKind::Connect => transient(

@@ -61,6 +61,8 @@ pub(super) enum What {
 pub(super) struct New {
     /// Its records, one a line.
     pub(super) lines: Vec<u8>,
+    /// Their CRC32C.
+    pub(super) crc: u32,
     /// How many.
     pub(super) records: u32,
     /// What tells its request from others.
@@ -312,6 +314,7 @@ impl Writer {
                     page,
                     request: new.print,
                     lines: &new.lines,
+                    crc: new.crc,
                     records: new.records,
                     facts: new.facts,
                     greatest: None,
@@ -403,6 +406,7 @@ mod tests {
             partition,
             page,
             what: What::New(Box::new(New {
+                crc: crate::crc::of(&lines),
                 lines,
                 records: 1,
                 print: 0,

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::attempt::Fetched;
 use super::stream::Stream;
+use crate::crc;
 use crate::fetch::{link, origin};
 use crate::plan::paging::{Paging, TokenFrom};
 use crate::store::{self, row::Facts};
@@ -162,9 +163,16 @@ impl Digest {
     }
 }
 
-/// 64 bits over a page's records, for loop guards: two CRCs of halves, since a CRC costs next to
-/// nothing and one alone would collide once in a few tens of thousands of pages.
+/// 64 bits over a page's records, for loop guards: two CRCs of halves, since one alone would collide
+/// once in a few tens of thousands of pages.
 fn content_hash(lines: &[u8]) -> u64 {
     let (left, right) = lines.split_at(lines.len() / 2);
-    (u64::from(crc32c::crc32c(left)) << 32) | u64::from(crc32c::crc32c(right))
+    (u64::from(crc::of(left)) << 32) | u64::from(crc::of(right))
+}
+
+/// The CRC32C of records of this length, given their hash: their bytes are summed up once.
+#[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
+pub(super) fn crc_of(content: u64, len: usize) -> u32 {
+    let (left, right) = ((content >> 32) as u32, content as u32);
+    crc::combine(left, right, (len - len / 2) as u64)
 }

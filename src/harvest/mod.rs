@@ -163,34 +163,8 @@ impl Harvest {
             .and_then(Ground::unfinished)
             .unwrap_or_else(|| Beginning::at(now));
         let run = Arc::new(Run::open(plan, world, options, beginning)?);
-        if let Some(ground) = &ground {
-            ground.refuse_change(&run)?;
-        }
-        let wanted = |name: &str| {
-            run.options.streams.is_empty() || run.options.streams.iter().any(|s| s == name)
-        };
-        let mut streams = Vec::new();
-        for (at, plan) in run
-            .plan
-            .streams
-            .iter()
-            .enumerate()
-            .filter(|(_, plan)| wanted(&plan.name))
-        {
-            if let Some(Err(problem)) = Source::new(&plan.partitions, &run.names, &run.world.root)
-                .walk(&run.files)
-                .next()
-            {
-                return Err(open_failure(&plan.name, &problem));
-            }
-            streams.push((at, Targets::open(&run, plan)?));
-        }
-        targets::refuse_shared(&run, &streams)?;
-        let standing = match ground {
-            Some(ground) => Some(ground.stand(&run, &streams, now)?),
-            None if run.options.dry => None,
-            None => Some(Standing::without_trace(&run, &streams, now)?),
-        };
+        let (streams, standing) =
+            prepare(&run, ground, now).map_err(|failure| run.secrets.scrub_failure(failure))?;
         Ok(Self {
             run,
             tally,
@@ -235,6 +209,16 @@ impl Harvest {
             run: run.id.as_str().into(),
             streams: names.clone(),
         });
+        if let Some(stream) = names.first() {
+            for secret in run.secrets.too_short() {
+                run.world.events.emit(Fact::Noticed {
+                    stream: stream.clone(),
+                    message: format!(
+                        "{secret} has fewer than four characters: it stays with its origin as any secret does, but is not looked for in messages"
+                    ),
+                });
+            }
+        }
         let mut outcomes: Vec<Result<Published, Box<Failure>>> = Vec::new();
         let mut kept_before = 0;
         let standing = standing.map(|(standing, kept)| {
@@ -331,6 +315,53 @@ impl Harvest {
         });
         summary
     }
+}
+
+/// The streams to run with their targets tried, and what is kept of an earlier start.
+#[expect(
+    clippy::type_complexity,
+    reason = "two fields of `Harvest`, told there"
+)]
+fn prepare(
+    run: &Arc<Run>,
+    ground: Option<Ground>,
+    now: jiff::Timestamp,
+) -> Result<(Vec<(usize, Targets)>, Option<(Standing, Vec<Kept>)>), Box<Failure>> {
+    if let Some(ground) = &ground {
+        ground.refuse_change(run)?;
+    }
+    let streams = open_streams(run)?;
+    let standing = match ground {
+        Some(ground) => Some(ground.stand(run, &streams, now)?),
+        None if run.options.dry => None,
+        None => Some(Standing::without_trace(run, &streams, now)?),
+    };
+    Ok((streams, standing))
+}
+
+/// The streams to run, their partitions begun and their targets tried.
+fn open_streams(run: &Run) -> Result<Vec<(usize, Targets)>, Box<Failure>> {
+    let wanted = |name: &str| {
+        run.options.streams.is_empty() || run.options.streams.iter().any(|s| s == name)
+    };
+    let mut streams = Vec::new();
+    for (at, plan) in run
+        .plan
+        .streams
+        .iter()
+        .enumerate()
+        .filter(|(_, plan)| wanted(&plan.name))
+    {
+        if let Some(Err(problem)) = Source::new(&plan.partitions, &run.names, &run.world.root)
+            .walk(&run.files)
+            .next()
+        {
+            return Err(open_failure(&plan.name, &problem));
+        }
+        streams.push((at, Targets::open(run, plan)?));
+    }
+    targets::refuse_shared(run, &streams)?;
+    Ok(streams)
 }
 
 async fn run_stream(

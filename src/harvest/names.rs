@@ -1,6 +1,7 @@
 //! The names that templates and expressions see, per place (docs/language.md).
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use jiff::Timestamp;
 use minijinja::Value;
@@ -9,7 +10,7 @@ use super::secrets::Secrets;
 use crate::plan::{Plan, language::LanguageProblem};
 
 /// Names that stay the same for a whole run.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Names {
     /// `vars`, `env`, `secret`, `contact`, `run`: for requests and auth.
     request: BTreeMap<String, Value>,
@@ -19,6 +20,13 @@ pub(super) struct Names {
     answer: BTreeMap<String, Value>,
     /// `contact`, rendered.
     pub(super) contact: Option<String>,
+}
+
+/// Names only: the values of some are secrets.
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.request.keys()).finish()
+    }
 }
 
 impl Names {

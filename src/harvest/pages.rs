@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use super::attempt::Fetched;
 use super::commit::{Committer, New, Staged, What};
-use super::digest::Digest;
+use super::digest::{Digest, crc_of};
 use super::drift::Totals;
 use super::key::Novelty;
 use super::partitions::Partition;
@@ -379,8 +379,10 @@ impl Stream {
                     bytes: fetched.body.len() as u64,
                     took: fetched.took,
                 });
+                let lines = fetched.page.lines.into_bytes();
                 What::New(Box::new(New {
-                    lines: fetched.page.lines.into_bytes(),
+                    crc: crc_of(digest.content, lines.len()),
+                    lines,
                     records: u32::try_from(digest.count).unwrap_or(u32::MAX),
                     print,
                     facts: self.written(digest),

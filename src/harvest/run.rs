@@ -1,14 +1,15 @@
 //! What all streams of a run share: the world, rendered auth, limits, budget.
 
 use std::future::Future;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use url::Url;
 
 use super::budget::Budget;
+use super::events::Events;
 use super::hosts::Hosts;
 use super::names::Names;
 use super::partitions::Files;
@@ -45,7 +46,7 @@ pub(super) struct Run {
     /// Names that templates see.
     pub(super) names: Names,
     /// For scrubbing.
-    pub(super) secrets: Secrets,
+    pub(super) secrets: Arc<Secrets>,
     /// Attached to requests of allowed origins only.
     pub(super) credentials: Credentials,
     /// Which origins are allowed.
@@ -97,15 +98,32 @@ impl Run {
     /// Renders what is the same for all streams.
     pub(super) fn open(
         plan: Plan,
-        world: World,
+        mut world: World,
         options: Options,
-        Beginning { id, seed, started }: Beginning,
+        beginning: Beginning,
     ) -> Result<Self, Box<Failure>> {
-        let secrets = if options.offline {
+        let secrets = Arc::new(if options.offline {
             Secrets::load_or_stand_in(&plan, &world.root)?
         } else {
             Secrets::load(&plan, &world.root)?
-        };
+        });
+        // The one door of events: whatever a place that emits one forgot, no secret passes.
+        let (scrubber, outer) = (Arc::clone(&secrets), world.events);
+        world.events = Events::new(world.clock, move |event| {
+            outer.forward(scrubber.scrub_event(event).as_ref().unwrap_or(event));
+        });
+        let scrubber = Arc::clone(&secrets);
+        Self::render(plan, world, options, beginning, secrets)
+            .map_err(|failure| scrubber.scrub_failure(failure))
+    }
+
+    fn render(
+        plan: Plan,
+        world: World,
+        options: Options,
+        Beginning { id, seed, started }: Beginning,
+        secrets: Arc<Secrets>,
+    ) -> Result<Self, Box<Failure>> {
         let windows = keep::windows(&plan, &world, &options, started)?;
         let names =
             Names::new(&plan, &secrets, started).map_err(|e| unrendered("source.contact", &e))?;
@@ -324,10 +342,15 @@ fn base_url(template: &Template, names: &Names) -> Result<Url, Box<Failure>> {
     let text = template
         .text(&names.request(&[]))
         .map_err(|e| unrendered("source.url", &e))?;
+    // Before an `@` may stand a user name and a password.
+    let shown = match text.rsplit_once('@') {
+        None => text.clone(),
+        Some((_, host)) => format!("…@{host}"),
+    };
     let wrong = |why: String| {
         Box::new(Failure {
             exit: Exit::Usage,
-            message: format!("`source.url` renders to {text:?}, {why}"),
+            message: format!("`source.url` renders to {shown:?}, {why}"),
             causes: Vec::new(),
             hint: Some("it must read like https://api.example.org/v1".to_owned()),
         })

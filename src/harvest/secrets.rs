@@ -1,14 +1,15 @@
 //! Secrets: looked up when a run opens, scrubbed from everything written.
 //!
 //! Values come from the environment, else from a `.env` file in the project root. Scrubbing is by
-//! value, longest first, and knows the forms in which a secret travels: as it is, percent-encoded,
-//! base64 (HTTP Basic) and escaped in JSON.
+//! value, longest first, and knows the forms in which a secret travels: as it is, percent-encoded
+//! once and twice, in both alphabets of base64 (HTTP Basic, tokens), escaped in JSON and in HTML.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::event::{Event, Fact, Wait};
 use crate::failure::{Exit, Failure};
 use crate::plan::{Need, Plan};
 
@@ -127,6 +128,49 @@ impl Secrets {
             }
         }
         self.scrub_cut(text)
+    }
+
+    /// Names of secrets that are too short to be looked for.
+    pub(super) fn too_short(&self) -> impl Iterator<Item = &str> {
+        let short = |value: &str| (1..SHORTEST_SCRUBBED).contains(&value.len());
+        let values = self.values.iter();
+        values.filter_map(move |(name, value)| short(value).then_some(name.as_str()))
+    }
+
+    /// An event without secrets, where it has words that did not come from the file; `None` where
+    /// it has none.
+    pub(super) fn scrub_event(&self, event: &Event) -> Option<Event> {
+        if self.scrub.is_empty() {
+            return None;
+        }
+        let mut event = event.clone();
+        match &mut event.fact {
+            Fact::AttemptFailed {
+                place,
+                request,
+                message,
+                ..
+            } => {
+                for text in [place, request, message] {
+                    *text = self.scrub(text);
+                }
+            }
+            Fact::Noticed { message, .. } | Fact::StreamFailed { message, .. } => {
+                *message = self.scrub(message);
+            }
+            Fact::WaitBegan { why, .. } | Fact::WaitEnded { why, .. } => {
+                let (told, scope) = match why {
+                    Wait::Pause { told, scope } => (Some(told), scope),
+                    Wait::Limit { scope, .. } => (None, scope),
+                    Wait::Concurrency | Wait::Backoff { .. } => return None,
+                };
+                for text in [told, scope.as_mut()].into_iter().flatten() {
+                    *text = self.scrub(text).into();
+                }
+            }
+            _ => return None,
+        }
+        Some(event)
     }
 
     /// Every part of a failure scrubbed.
@@ -263,20 +307,37 @@ fn scrub_table(secrets: &BTreeMap<String, String>) -> Vec<(String, String)> {
         forms.push(url::form_urlencoded::byte_serialize(value.as_bytes()).collect());
         let lower: Vec<String> = forms.iter().map(|form| lower_hex(form)).collect();
         forms.extend(lower);
+        // An address inside a parameter of another, as in `login?return=`.
+        let twice: Vec<String> = forms.iter().map(|form| form.replace('%', "%25")).collect();
+        forms.extend(twice);
+        forms.push(in_markup(value));
+        // PHP escapes slashes.
+        forms.push(escaped[1..escaped.len().saturating_sub(1)].replace('/', "\\/"));
         forms.push(escaped[1..escaped.len().saturating_sub(1)].to_owned());
         forms.push(value.clone());
         table.extend(forms.into_iter().map(|form| (form, shown.clone())));
         // In base64 a secret can start at any of three offsets; the outer characters depend on
         // the neighbours and are left out.
-        table
-            .extend((0..3).filter_map(|offset| {
-                Some((base64_core(value.as_bytes(), offset)?, shown.clone()))
-            }));
+        for core in (0..3).filter_map(|offset| base64_core(value.as_bytes(), offset)) {
+            // RFC 4648 section 5.
+            table.push((core.replace('+', "-").replace('/', "_"), shown.clone()));
+            table.push((core, shown.clone()));
+        }
     }
     table.retain(|(form, _)| form.len() >= SHORTEST_SCRUBBED);
     table.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.cmp(b)));
     table.dedup();
     table
+}
+
+/// As HTML and XML spell it.
+fn in_markup(value: &str) -> String {
+    value
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+        .replace('\'', "&#39;")
 }
 
 /// The hexadecimal digits of percent-encoding in lower case, as some servers echo them.
@@ -308,6 +369,69 @@ fn base64_core(secret: &[u8], offset: usize) -> Option<String> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn events_are_scrubbed_wherever_they_have_words() {
+        let s = with("KEY", "s3cr3t-value");
+        let told = |fact: Fact| {
+            let at = jiff::Timestamp::UNIX_EPOCH;
+            let event = Event { at, fact };
+            let scrubbed = s.scrub_event(&event);
+            serde_json::to_string(scrubbed.as_ref().unwrap_or(&event)).unwrap()
+        };
+        let words = || "a s3cr3t-value".to_owned();
+        let waits = [
+            Wait::Pause {
+                told: words().into(),
+                scope: Some(words().into()),
+            },
+            Wait::Limit {
+                limit: "1/s".into(),
+                scope: Some(words().into()),
+            },
+        ];
+        let mut facts: Vec<Fact> = waits
+            .into_iter()
+            .map(|why| Fact::WaitBegan {
+                stream: "s".into(),
+                id: 1,
+                why,
+                until: None,
+            })
+            .collect();
+        facts.extend([
+            Fact::AttemptFailed {
+                stream: "s".into(),
+                place: words(),
+                request: words(),
+                class: crate::event::FailureClass::Fatal,
+                message: words(),
+                attempt: 1,
+                of: 1,
+                retry_at: None,
+            },
+            Fact::Noticed {
+                stream: "s".into(),
+                message: words(),
+            },
+            Fact::StreamFailed {
+                stream: "s".into(),
+                message: words(),
+            },
+        ]);
+        for fact in facts {
+            let shown = told(fact);
+            assert!(
+                shown.contains("[KEY]") && !shown.contains("s3cr3t"),
+                "{shown}"
+            );
+        }
+        let plain = Event {
+            at: jiff::Timestamp::UNIX_EPOCH,
+            fact: Fact::RequestSent { stream: "s".into() },
+        };
+        assert!(s.scrub_event(&plain).is_none());
+    }
+
     fn with(name: &str, value: &str) -> Secrets {
         let secrets = BTreeMap::from([(name.to_owned(), value.to_owned())]);
         Secrets {
@@ -331,12 +455,23 @@ mod tests {
             "x s3cr3t/va\"lue+long y",
             "k=s3cr3t%2Fva%22lue%2Blong&",
             r#"{"k":"s3cr3t/va\"lue+long"}"#,
+            r#"{"k":"s3cr3t\/va\"lue+long"}"#,
+            "return=k%3Ds3cr3t%252Fva%2522lue%252Blong",
+            "<a href=\"?k=s3cr3t/va&quot;lue+long\">",
         ] {
             let shown = s.scrub(text);
             assert!(
                 shown.contains("[KEY]") && !shown.contains("s3cr3t"),
                 "{shown}"
             );
+        }
+    }
+
+    #[test]
+    fn both_alphabets_of_base64_are_scrubbed() {
+        let s = with("KEY", "???>>>~~~~");
+        for text in ["x Pz8/Pj4+fn5+ y", "x Pz8_Pj4-fn5- y"] {
+            assert!(s.scrub(text).contains("[KEY]"), "{text}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Where a stream's records go: sink paths rendered and tried before the first request.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use minijinja::Value;
 
@@ -32,7 +32,7 @@ impl Targets {
             .output(&[("stream".to_owned(), Value::from(stream.name.as_str()))]);
         let mut targets = Vec::new();
         for sink in &stream.sinks {
-            let path = sink.path.text(&names).map_err(|e| unrendered("sink", &e))?;
+            let path = sink.path.file(&names).map_err(|e| unrendered("sink", &e))?;
             if path == "-" {
                 targets.push(Target::Stdout);
                 continue;
@@ -44,6 +44,14 @@ impl Targets {
                 path.as_str()
             };
             let relative = Path::new(path);
+            if let Some(why) = unusable(sink.path.written(), relative) {
+                return Err(Box::new(Failure {
+                    exit: Exit::Usage,
+                    message: format!("the sink of {} renders to {path:?}: {why}", stream.name),
+                    causes: Vec::new(),
+                    hint: Some("look at the values in the path: `vars`, `--var`".to_owned()),
+                }));
+            }
             if path.is_empty()
                 || path.ends_with('/')
                 || path.contains('\0')
@@ -93,6 +101,43 @@ impl Targets {
     }
 }
 
+/// Most characters of a name that was rendered; the rest of what a file system takes is for the
+/// endings that files get while they are written.
+const LONGEST_NAME: usize = 100;
+
+/// What is wrong with a name that values were put into. What stands in the file word for word is
+/// the author's own business.
+fn unusable(written: &str, path: &Path) -> Option<String> {
+    let own: Vec<&str> = written.split('/').collect();
+    let names = path.components().filter_map(|part| match part {
+        Component::Normal(name) => name.to_str(),
+        _ => None,
+    });
+    let mut rendered = names.filter(|name| !own.contains(name));
+    rendered.find_map(|name| {
+        let stem = name.split('.').next().unwrap_or(name).trim_end();
+        if name.starts_with('.') {
+            Some(format!("`{name}` begins with a dot, so it is hidden"))
+        } else if name.chars().count() > LONGEST_NAME {
+            Some(format!("a name has more than {LONGEST_NAME} characters"))
+        } else if is_device(stem) || name.ends_with(['.', ' ']) {
+            Some(format!("`{name}` is no file's name on Windows"))
+        } else {
+            None
+        }
+    })
+}
+
+/// Names of devices, whatever the ending (Microsoft, "Naming Files, Paths, and Namespaces").
+fn is_device(stem: &str) -> bool {
+    let stem = stem.to_ascii_uppercase();
+    let numbered = stem
+        .strip_prefix("COM")
+        .or_else(|| stem.strip_prefix("LPT"))
+        .is_some_and(|number| matches!(number.as_bytes(), [b'0'..=b'9']));
+    numbered || matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL")
+}
+
 /// The file that a run adds to a folder. It is named by the run, so that doing it again changes
 /// nothing.
 fn added_name(run: &str, sink: &SinkPlan) -> String {
@@ -140,6 +185,32 @@ pub(super) fn refuse_shared(run: &Run, streams: &[(usize, Targets)]) -> Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_were_rendered_are_judged() {
+        let wrong = |written: &str, path: &str| unusable(written, Path::new(path)).is_some();
+        let long = "x".repeat(101);
+        for path in [
+            "data/.x",
+            "data/con.csv",
+            "data/Lpt1.tar.gz",
+            "data/NUL",
+            "data/x.",
+            "data/aux .csv",
+            &format!("data/{long}"),
+        ] {
+            assert!(wrong("data/{{ vars.name }}", path), "{path}");
+            assert!(!wrong(path, path), "{path}: as the author wrote it");
+        }
+        for path in [
+            "data/x.csv",
+            "data/console.csv",
+            "data/com10.csv",
+            ".out/y.csv",
+        ] {
+            assert!(!wrong(".out/{{ vars.name }}", path), "{path}");
+        }
+    }
 
     #[test]
     fn a_sample_stands_beside_its_target() {

@@ -160,6 +160,13 @@ pub(super) fn unsendable(error: &SendError, asked: &Asked, place: &str) -> Box<F
     let what = match error.kind {
         SendErrorKind::UnknownHost => format!("there is no host behind {}", asked.origin),
         SendErrorKind::Certificate => format!("no secure connection to {}", asked.origin),
+        SendErrorKind::NotPublic => format!(
+            "refused to reach {}, which is not on the public internet",
+            asked.origin
+        ),
+        SendErrorKind::HeadTooLarge => {
+            format!("the answer of {} has no end of headers", asked.origin)
+        }
         _ => "the request cannot be sent".to_owned(),
     };
     let hint = match error.kind {
@@ -169,6 +176,10 @@ pub(super) fn unsendable(error: &SendError, asked: &Asked, place: &str) -> Box<F
         SendErrorKind::Certificate => {
             "check scheme, host and port under `source.url`; certificates are always verified: if this one is of your own authority, install that on this machine or name it in SSL_CERT_FILE"
         }
+        SendErrorKind::NotPublic => {
+            "a server named it and `allow_origins` allows it by a pattern only; if it belongs to the API, name its origin there without a wildcard"
+        }
+        SendErrorKind::HeadTooLarge => "no API sends so many; look what answers under `source.url`",
         _ => "check the headers and the URL that the templates render",
     };
     let causes = vec![error.message.clone(), format!("asked {}", asked.request)];

@@ -66,6 +66,26 @@ pub fn skip(bytes: &[u8], mut at: usize, names: &mut Names) -> Option<usize> {
     }
 }
 
+/// Where JSON that is known to be valid first nests deeper than `most` levels.
+pub fn deeper_than(text: &str, most: u32) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let (mut depth, mut at) = (0_u32, 0);
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'"' => {
+                at = string(bytes, at + 1)?;
+                continue;
+            }
+            b'[' | b'{' if depth == most => return Some(at),
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
 /// How the members of the value before were spelled. Records of a page are mostly alike, and a
 /// name that is the expected one needs no search for its end: the place after it is then known
 /// without waiting for what the bytes say.
@@ -249,6 +269,18 @@ mod tests {
                     .prop_map(|map| Value::Object(map.into_iter().collect())),
             ]
         })
+    }
+
+    #[test]
+    fn depth_is_counted_outside_of_strings() {
+        for (text, place) in [
+            ("[[1],[2]]", None),
+            ("[[[1]]]", Some(2)),
+            (r#"[{"a[[[\"[":[]}]"#, Some(12)),
+            (r#"["[[[","]]",[]]"#, None),
+        ] {
+            assert_eq!(deeper_than(text, 2), place, "{text}");
+        }
     }
 
     #[test]

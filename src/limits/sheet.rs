@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use super::book::private;
 use super::moment::{Moment, Now};
+use crate::crc;
 
 /// Room of one slot.
 const SLOT: u64 = 64 * 1024;
@@ -166,7 +167,7 @@ impl Sheet {
         for word in [
             LABEL_MAGIC,
             payload.len() as u64,
-            u64::from(crc32c::crc32c(payload)),
+            u64::from(crc::of(payload)),
         ] {
             whole.extend_from_slice(&word.to_le_bytes());
         }
@@ -272,13 +273,13 @@ fn label(file: &File) -> io::Result<Option<Vec<u8>>> {
         return Ok(None);
     };
     let payload = usize::try_from(length).ok().and_then(|n| rest.get(..n));
-    let whole = payload.filter(|payload| u64::from(crc32c::crc32c(payload)) == sum);
+    let whole = payload.filter(|payload| u64::from(crc::of(payload)) == sum);
     Ok(whole.map(<[u8]>::to_vec))
 }
 
 fn sum(header: &[u8; HEADER], payload: &[u8]) -> u64 {
-    let sum = crc32c::crc32c(&header[..HEADER - 8]);
-    u64::from(crc32c::crc32c_append(sum, payload))
+    let sum = crc::of(&header[..HEADER - 8]);
+    u64::from(crc::append(sum, payload))
 }
 
 /// Reads what there is, up to the whole of `bytes`.

@@ -18,6 +18,7 @@ const DEPTH: usize = 100;
 /// The names under which an environment holds a template's two readings.
 pub(super) const AS_TEXT: &str = "text";
 pub(super) const AS_TARGET: &str = "target";
+pub(super) const AS_FILE: &str = "file";
 
 pub(super) static STRICT: LazyLock<Environment<'static>> =
     LazyLock::new(|| environment(UndefinedBehavior::Strict));
@@ -39,12 +40,10 @@ fn environment(undefined: UndefinedBehavior) -> Environment<'static> {
     if let Ok(syntax) = SyntaxConfig::builder().keep_trailing_newline(true).build() {
         environment.set_syntax(syntax);
     }
-    environment.set_auto_escape_callback(|name| {
-        if name == AS_TARGET {
-            filters::IN_URL
-        } else {
-            AutoEscape::None
-        }
+    environment.set_auto_escape_callback(|name| match name {
+        AS_TARGET => filters::IN_URL,
+        AS_FILE => filters::IN_FILE,
+        _ => AutoEscape::None,
     });
     environment.set_formatter(|out, state, value| {
         // minijinja says `True`; JSON, YAML and what APIs take say `true`.
@@ -72,6 +71,15 @@ fn environment(undefined: UndefinedBehavior) -> Environment<'static> {
                 out.write_str(&filters::encode_segment(&value.to_string())?)?;
             }
             return Ok(());
+        }
+        if *state.auto_escape() == filters::IN_FILE && !value.is_safe() && !value.is_undefined() {
+            let text = if value.is_none() {
+                String::new()
+            } else {
+                value.to_string()
+            };
+            filters::in_file(&text)?;
+            return Ok(out.write_str(&text)?);
         }
         // Null is nothing: the word `none` would go out as if it were data.
         let value = if value.is_none() {

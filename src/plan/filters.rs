@@ -10,6 +10,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 /// Escaping by percent, for the target of a request.
 pub(super) const IN_URL: AutoEscape = AutoEscape::Custom(std::borrow::Cow::Borrowed("url"));
 
+/// What stands in for escaping in the path of a file: refusal.
+pub(super) const IN_FILE: AutoEscape = AutoEscape::Custom(std::borrow::Cow::Borrowed("file"));
+
 /// All but the unreserved characters of RFC 3986 section 2.3.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
@@ -64,7 +67,11 @@ fn path(state: &State, value: &Value) -> Result<Value, Error> {
             "`path` refuses the segment `{dots}` of `{text}`"
         )));
     }
-    // Elsewhere (a file name, say) there is nothing to encode, but dots are refused all the same.
+    if *state.auto_escape() == IN_FILE {
+        text.split('/').try_for_each(in_file)?;
+        return Ok(Value::from_safe_string(text));
+    }
+    // Elsewhere there is nothing to encode, but dots are refused all the same.
     if *state.auto_escape() != IN_URL {
         return Ok(Value::from(text));
     }
@@ -73,6 +80,26 @@ fn path(state: &State, value: &Value) -> Result<Value, Error> {
         .map(|segment| utf8_percent_encode(segment, RESERVED).to_string())
         .collect();
     Ok(Value::from_safe_string(segments.join("/")))
+}
+
+/// Whether a value may be a part of a file's name: letters, digits and a few signs that mean
+/// nothing to any shell, file system or program that reads files by pattern (CWE-22, CWE-73).
+pub(super) fn in_file(text: &str) -> Result<(), Error> {
+    if text.starts_with('.') {
+        return Err(invalid(format!(
+            "the value {text:?} in a file's name begins with a dot"
+        )));
+    }
+    let wrong = |c: &char| !(c.is_alphanumeric() || " ._-+=,@:".contains(*c));
+    match text.chars().find(wrong) {
+        Some('/') => Err(invalid(format!(
+            "the value {text:?} in a file's name holds a slash; if it is meant as folders, put it through `path`"
+        ))),
+        Some(c) => Err(invalid(format!(
+            "the value {text:?} in a file's name holds {c:?}; letters, digits, space and . _ - + = , @ : may stand there"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// `.` and `..` change the path they stand in (RFC 3986 section 5.2.4).

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use minijinja::{Environment, ErrorKind, Expression, Value};
 
-use super::environment::{AS_TARGET, AS_TEXT, LENIENT, STRICT, judge};
+use super::environment::{AS_FILE, AS_TARGET, AS_TEXT, LENIENT, STRICT, judge};
 use super::guard;
 use super::json::{Json, Numbers};
 use super::names::Scan;
@@ -183,6 +183,20 @@ impl Template {
             text.push_str(&self.render(compiled, AS_TARGET, rest, names)?);
         }
         Ok(text)
+    }
+
+    /// Renders to the path of a file: a value is a part of a name and brings no separator, unless
+    /// it went through `path`.
+    pub fn file(&self, names: &Value) -> Result<String, LanguageProblem> {
+        let Some(compiled) = &self.compiled else {
+            return Ok(self.written.clone());
+        };
+        // Asked for once a run, so it is compiled only then.
+        let mut environment = compiled.environment.clone();
+        environment
+            .add_template_owned(AS_FILE, self.written.clone())
+            .and_then(|()| environment.get_template(AS_FILE)?.render(names))
+            .map_err(|error| problem(&error, 0, &self.written))
     }
 
     fn head_value(&self, head: &Head, names: &Value) -> Result<Value, LanguageProblem> {
@@ -518,6 +532,58 @@ mod tests {
             "{{ nothing }}",
         ] {
             assert!(target(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn values_in_a_files_name_bring_no_separator() {
+        let file = |template: &str, value: &str| {
+            let names = context! { v => value, stream => "s" };
+            Template::parse(template).unwrap().file(&names)
+        };
+        for value in [
+            "north",
+            "2024-01-31T10:00:00Z",
+            "Größe 7",
+            "a.b_c-d+e=f,g@h",
+            "",
+        ] {
+            let path = file("data/.x/{{ stream }}-{{ v }}.csv", value).unwrap();
+            assert_eq!(path, format!("data/.x/s-{value}.csv"));
+        }
+        for value in [
+            "..",
+            ".",
+            ".hidden",
+            "a/b",
+            "/etc/x",
+            "../x",
+            "a\\b",
+            "a\0b",
+            "a\nb",
+            "a*",
+            "a?b",
+            "~",
+            "$HOME",
+            "a;b",
+            "a|b",
+            "\u{202e}vsc",
+            "a\u{1b}[2J",
+            "<a>",
+            "\"",
+            "'",
+            "`id`",
+            "#",
+            "%2e",
+        ] {
+            let problem = file("data/{{ v }}.csv", value).unwrap_err();
+            assert!(problem.message.contains("in a file's name"), "{problem}");
+            assert!(!problem.message.contains(char::is_control), "{problem:?}");
+        }
+        let folders = "data/{{ v | path }}/x.csv";
+        assert_eq!(file(folders, "a/b c").unwrap(), "data/a/b c/x.csv");
+        for value in ["a/../b", "a/.b", "a/b\\c"] {
+            assert!(file(folders, value).is_err(), "{value}");
         }
     }
 

@@ -141,6 +141,8 @@ pub struct TimeoutPlan {
 pub struct OriginRule {
     /// Matches `scheme://host[:port]`.
     pub matcher: GlobMatcher,
+    /// Whether it names one origin and is no pattern.
+    pub exact: bool,
     /// As written, for messages.
     pub written: String,
     /// Whether credentials may go there too.

@@ -42,6 +42,16 @@ pub enum SelectError {
         /// Byte offset.
         at: usize,
     },
+    /// It is JSON, but nests deeper than what reads the files would take.
+    #[error("the body nests deeper than {most} levels at line {line}, column {column}")]
+    TooDeep {
+        /// The most that is taken.
+        most: u32,
+        /// Counted from 1.
+        line: usize,
+        /// In bytes, counted from 1.
+        column: usize,
+    },
     /// A member on the way to the records stands twice in its object.
     #[error("the records path `{path}` leads through a member that is there twice")]
     Twice {
@@ -126,6 +136,16 @@ pub(super) fn not_json(text: &str, error: &serde_json::Error) -> SelectError {
     }
 }
 
+/// Places valid JSON that nests too deep at byte `at`.
+pub(super) fn too_deep(text: &str, at: usize, most: u32) -> SelectError {
+    let before = text.get(..at).unwrap_or_default();
+    SelectError::TooDeep {
+        most,
+        line: 1 + before.matches('\n').count(),
+        column: 1 + before.len() - before.rfind('\n').map_or(0, |end| end + 1),
+    }
+}
+
 /// Explains a path that leads nowhere in valid JSON.
 pub(super) fn absent(text: &str, path: &Path) -> SelectError {
     let (mut value, mut reached) = (text.trim_ascii(), Vec::new());
@@ -193,6 +213,22 @@ mod tests {
         Selector::new(&path, false, &[])
             .select(body.as_bytes())
             .unwrap_err()
+    }
+
+    #[test]
+    fn what_nests_too_deep_is_told_with_its_place() {
+        let nested = |depth: usize| format!("[1,\n {}{}]", "[".repeat(depth), "]".repeat(depth));
+        let path = Path { steps: Vec::new() };
+        let selector = Selector::new(&path, false, &[]);
+        for fine in [62, 70, 127] {
+            assert!(selector.select(nested(fine).as_bytes()).is_ok(), "{fine}");
+        }
+        for deep in [128, 100_000] {
+            assert_eq!(
+                error(&[], &nested(deep)).to_string(),
+                "the body nests deeper than 128 levels at line 2, column 129"
+            );
+        }
     }
 
     #[test]

@@ -18,6 +18,10 @@ use super::wanted::{Node, Wanted};
 use crate::json::{self, valid};
 use crate::plan::path::Path;
 
+/// Most levels that a page may nest (RFC 8259 section 9 lets a reader set a limit; this is
+/// `serde_json`'s): who reads the files may well go one call deeper a level.
+const DEEPEST: u32 = 128;
+
 /// What to take out of every page of a stream; made once.
 #[derive(Debug)]
 pub struct Selector {
@@ -84,6 +88,9 @@ impl Selector {
             };
             found = self.nothing_yet(text);
             found.take(&self.wanted, self.wanted.root(), whole.get());
+        }
+        if let Some(at) = valid::deeper_than(text, DEEPEST) {
+            return Err(problem::too_deep(text, at, DEEPEST));
         }
         if found.reopen {
             found.page.lines.clear();
@@ -529,9 +536,13 @@ mod tests {
     }
 
     #[test]
-    fn depth_is_the_servers_to_choose_and_harmless() {
-        let deep = format!("[{}{}]", "[".repeat(200_000), "]".repeat(200_000));
-        assert_eq!(select("$", &[], &deep).unwrap().count(), 1);
+    fn depth_has_an_end_and_is_harmless() {
+        let nested = |depth: usize| format!("[{}{}]", "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(select("$", &[], &nested(127)).unwrap().count(), 1);
+        for deep in [128, 200_000] {
+            let error = select("$", &[], &nested(deep)).unwrap_err();
+            assert!(matches!(error, SelectError::TooDeep { .. }), "{error}");
+        }
     }
 
     #[test]

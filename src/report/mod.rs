@@ -22,7 +22,7 @@ use jiff::Timestamp;
 
 use crate::event::Event;
 
-pub use self::clean::clean;
+pub use self::clean::{clean, clean_json};
 pub use self::failure::{draw as draw_failure, draw_stream as draw_stream_failure};
 pub use self::show::{duration, plural, size, thousands, when};
 pub use self::summary::draw as draw_summary;

@@ -1,10 +1,11 @@
 //! Events for programs: one JSON object a line.
 
+use super::clean::clean_json;
 use crate::event::Event;
 
 /// The event as one line of JSON, without the newline.
 pub(super) fn line(event: &Event) -> String {
-    serde_json::to_string(event).unwrap_or_else(|error| {
+    let line = serde_json::to_string(event).unwrap_or_else(|error| {
         // Only a path that is not UTF-8 can fail; the line stays well-formed and says so.
         serde_json::json!({
             "at": event.at.to_string(),
@@ -12,7 +13,8 @@ pub(super) fn line(event: &Event) -> String {
             "message": error.to_string(),
         })
         .to_string()
-    })
+    });
+    clean_json(&line).into_owned()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use url::Url;
 
-use crate::fetch::transport::{Request, SendErrorKind, Transport as _};
+use crate::fetch::transport::{Reach, Request, SendErrorKind, Transport as _};
 
 use super::api::SimApi;
 use super::audit::Outcome;
@@ -66,6 +66,7 @@ async fn memory(
         url: Url::parse(url).expect("a URL"),
         headers: HeaderMap::new(),
         body: None,
+        reach: Reach::default(),
     };
     for (name, value) in headers {
         request

@@ -61,9 +61,11 @@ impl<W: Write> Csv<W> {
     }
 }
 
-/// Whether a spreadsheet would take a cell for a formula (OWASP, CSV Injection).
+/// Whether a spreadsheet would take a cell for a formula (OWASP, CSV Injection; ASVS 5.0, 1.2.10).
 fn runs_as_formula(text: &str) -> bool {
-    text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'])
+    text.starts_with([
+        '=', '+', '-', '@', '\t', '\r', '\n', '\0', '＝', '＋', '－', '＠',
+    ])
 }
 
 fn io_error(error: csv::Error) -> io::Error {

@@ -11,6 +11,7 @@ use flate2::write::GzEncoder;
 use zstd::stream::write::Encoder as ZstdEncoder;
 
 use super::SinkError;
+use crate::crc;
 use crate::disk::{self, Access, Disk, DiskError, DiskFile, Found, Open};
 use crate::plan::sink::Compression;
 
@@ -207,8 +208,7 @@ impl Out {
             out.flush()?;
             if let Base::File(to) = out.get_mut() {
                 to.file.copy_from(from, start, end).map_err(said)?;
-                let len = usize::try_from(end - start).map_err(io::Error::other)?;
-                to.crc = crc32c::crc32c_combine(to.crc, crc, len);
+                to.crc = crc::combine(to.crc, crc, end - start);
                 return Ok(());
             }
         }
@@ -366,7 +366,7 @@ impl Write for Base {
         match self {
             Self::File(to) => {
                 let written = to.file.write(bytes)?;
-                to.crc = crc32c::crc32c_append(to.crc, &bytes[..written]);
+                to.crc = crc::append(to.crc, &bytes[..written]);
                 Ok(written)
             }
             Self::Stdout(out) => out.write(bytes),

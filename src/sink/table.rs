@@ -344,7 +344,7 @@ mod tests {
         written.file.place().unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         let text = fs::read_to_string(path).unwrap();
-        assert_eq!(crc, crc32c::crc32c(text.as_bytes()));
+        assert_eq!(crc, crate::crc::of(text.as_bytes()));
         Case {
             passes,
             text,

@@ -17,9 +17,10 @@ impl Diagnostics {
             Renderer::plain()
         };
         let path = clean(&self.source.path.to_string_lossy()).into_owned();
+        let source = same_length(&self.source.text);
         let mut drawn = String::new();
         for one in &self.all {
-            let snippet = Snippet::source(self.source.text.as_str())
+            let snippet = Snippet::source(source.as_ref())
                 .path(path.as_str())
                 .annotation(AnnotationKind::Primary.span(self.shown(one)));
             let mut group = Level::ERROR
@@ -80,12 +81,30 @@ impl Diagnostics {
     }
 }
 
-/// Control and direction characters of the file's text, made visible: they could forge a screen.
-fn clean(text: &str) -> Cow<'_, str> {
-    let is_unsafe = |c: char| {
-        (c.is_control() && c != '\n')
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// Whether a character could forge a screen: controls, and what turns the direction of writing
+/// or shows nothing (Unicode TR 36, section 3.2).
+fn is_unsafe(c: char) -> bool {
+    (c.is_control() && c != '\n')
+        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// The text with such characters replaced by others of as many bytes, so that all places stay.
+/// Those of one byte are left to the drawing, which shows pictures of them.
+fn same_length(text: &str) -> Cow<'_, str> {
+    let hides = |c: char| c.len_utf8() > 1 && is_unsafe(c);
+    if !text.contains(hides) {
+        return Cow::Borrowed(text);
+    }
+    let shown = |c: char| match c.len_utf8() {
+        2 if hides(c) => '·',
+        3 if hides(c) => '\u{fffd}',
+        _ => c,
     };
+    Cow::Owned(text.chars().map(shown).collect())
+}
+
+/// Such characters made visible.
+fn clean(text: &str) -> Cow<'_, str> {
     if !text.contains(is_unsafe) {
         return Cow::Borrowed(text);
     }

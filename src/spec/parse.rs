@@ -127,7 +127,13 @@ fn located(error: &serde_saphyr::Error, text: &str) -> Diagnostic {
             "a pipeline file holds one document".clone_into(&mut message);
             "syntax"
         }
-        Error::Budget { .. } | Error::AliasReplayLimitExceeded { .. } => {
+        // Inside a value the parser tells it as words only.
+        _ if matches!(
+            bare,
+            Error::Budget { .. } | Error::AliasReplayLimitExceeded { .. }
+        ) || message.starts_with("YAML document too large")
+            || message.contains("recursion limit") =>
+        {
             message = format!(
                 "too large or too deep for a pipeline file: at most {MOST_NODES} values, aliases unfolded, and {MOST_DEPTH} levels"
             );

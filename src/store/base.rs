@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::crc;
 use crate::disk::{Access, Disk, DiskError, DiskFile};
 
 /// Bytes gathered before each write, and read ahead.
@@ -136,7 +137,7 @@ impl BaseWriter {
     }
 
     fn flush(&mut self) -> Result<(), BaseError> {
-        self.crc = crc32c::crc32c_append(self.crc, &self.gathered);
+        self.crc = crc::append(self.crc, &self.gathered);
         self.file.append(&self.gathered)?;
         self.gathered.clear();
         Ok(())
@@ -238,8 +239,8 @@ impl BaseReader {
     }
 
     fn count(&mut self) {
-        self.crc = crc32c::crc32c_append(self.crc, &self.line);
-        self.crc = crc32c::crc32c_append(self.crc, b"\n");
+        self.crc = crc::append(self.crc, &self.line);
+        self.crc = crc::append(self.crc, b"\n");
     }
 
     /// Reads one line without its end; false at the end of the file.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::crc;
 use crate::disk::{Access, Disk, DiskError, DiskFile, Open};
 
 /// The version of the file that this program writes; others are not read.
@@ -97,7 +98,7 @@ impl Copies {
     pub fn keep(&self, request: u64, head: &CopyHead, body: &[u8]) -> Result<(), DiskError> {
         let head = CopyHead {
             len: body.len() as u64,
-            crc32c: crc32c::crc32c(body),
+            crc32c: crc::of(body),
             ..head.clone()
         };
         // Text and numbers always can be JSON.
@@ -139,7 +140,7 @@ impl KeptCopy {
     pub fn body(&self) -> Option<Vec<u8>> {
         let mut body = vec![0; usize::try_from(self.head.len).ok()?];
         self.file.read_exact_at(&mut body, self.start).ok()?;
-        (crc32c::crc32c(&body) == self.head.crc32c).then_some(body)
+        (crc::of(&body) == self.head.crc32c).then_some(body)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::ledger::Place;
+use crate::crc;
 
 /// One committed page: 40 bytes, so that millions of them fit in memory. What it said is read back
 /// from the ledger when it is needed.
@@ -108,7 +109,7 @@ impl Index {
             match ranges.last_mut() {
                 Some(last) if last.end == row.start => {
                     last.end = end;
-                    last.crc = crc32c::crc32c_combine(last.crc, row.crc, row.len as usize);
+                    last.crc = crc::combine(last.crc, row.crc, u64::from(row.len));
                 }
                 _ => ranges.push(Range {
                     start: row.start,

@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use super::StoreError;
 use super::row::{Row, VERSION};
+use crate::crc;
 use crate::disk::{DiskError, DiskFile};
 
 /// Bytes of a frame before its rows.
@@ -112,7 +113,7 @@ impl Ledger {
         let text = format!(
             "{:08x} {:08x}\n",
             fits(rows.len(), &self.file)?,
-            crc32c::crc32c(rows)
+            crc::of(rows)
         );
         head.copy_from_slice(text.as_bytes());
         Ok((frame, places))
@@ -209,7 +210,7 @@ fn frame(reader: &mut impl Read, left: u64, rows: &mut Vec<u8>) -> io::Result<bo
     }
     rows.resize(len as usize, 0);
     reader.read_exact(rows)?;
-    Ok(crc32c::crc32c(rows) == crc)
+    Ok(crc::of(rows) == crc)
 }
 
 /// Length and checksum that a frame begins with.

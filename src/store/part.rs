@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::StoreError;
 use super::index::{Index, PageRow};
+use crate::crc;
 use crate::disk::{Disk, DiskError, DiskFile, Open, above};
 
 /// Bytes that a check reads at once.
@@ -126,7 +127,7 @@ impl Part {
         while at < row.end() {
             let most = usize::try_from(row.end() - at).map_or(CHECKED, |left| left.min(CHECKED));
             self.read(at, &mut buffer[..most])?;
-            crc = crc32c::crc32c_append(crc, &buffer[..most]);
+            crc = crc::append(crc, &buffer[..most]);
             at += most as u64;
         }
         Ok(crc)

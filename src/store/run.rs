@@ -331,6 +331,7 @@ mod tests {
             page,
             request: 0,
             lines: lines.as_bytes(),
+            crc: crate::crc::of(lines.as_bytes()),
             records: 1,
             facts: Facts {
                 next: Some(format!("after {page}")),

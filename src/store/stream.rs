@@ -42,6 +42,8 @@ pub struct NewPage<'a> {
     pub request: u64,
     /// Its records, one a line.
     pub lines: &'a [u8],
+    /// Their CRC32C, made where they came to be: what is damaged on the way here is found too.
+    pub crc: u32,
     /// How many.
     pub records: u32,
     /// What the walk needs to go on after it.
@@ -83,14 +85,13 @@ impl StreamStore {
         let start = self.part.append(page.lines)?;
         // Bodies are capped far below 4 GiB.
         let len = u32::try_from(page.lines.len()).unwrap_or(u32::MAX);
-        let crc = crc32c::crc32c(page.lines);
         self.appended.1.push(PageRow {
             partition: page.partition,
             page: page.page,
             start,
             len,
             records: page.records,
-            crc,
+            crc: page.crc,
             row_len: 0,
             row_at: 0,
         });
@@ -102,7 +103,7 @@ impl StreamStore {
             part: self.ordinal,
             start,
             end: start + u64::from(len),
-            crc,
+            crc: page.crc,
             records: page.records,
             facts: page.facts,
             greatest: page.greatest,

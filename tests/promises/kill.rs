@@ -145,7 +145,7 @@ fn committed(project: &Path) -> HashSet<(String, u64, u64)> {
             let Some((frame, after)) = after.split_at_checked(len as usize) else {
                 break;
             };
-            if crc32c::crc32c(frame) != crc {
+            if gleaner::crc::of(frame) != crc {
                 break;
             }
             for line in frame.split(|byte| *byte == b'\n').filter(|l| !l.is_empty()) {

@@ -163,6 +163,7 @@ fn fetch(store: &mut StreamStore, at: usize, seen: &mut Seen) -> Result<(), Fail
                 page: *page,
                 request: u64::from(*page),
                 lines: text.as_bytes(),
+                crc: gleaner::crc::of(text.as_bytes()),
                 records: u32::try_from(text.lines().count()).expect("few"),
                 facts: Facts::default(),
                 greatest: None,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use crate::scene::{Project, Reply, Server};
 
 /// A secret with characters that travel in several spellings.
-const CANARY: &str = "canary-7Qx/w8Kp+Zr=e4Tm&u2Vn";
+pub(crate) const CANARY: &str = "canary-7Qx/w8Kp+Zr=e4Tm&u2Vn";
 /// How `source.auth` may carry it; all but the first in clear text.
 const PLACES: [&str; 4] = [
     "basic: { user: me, password: \"{{ secret.CANARY }}\" }",
@@ -88,12 +88,12 @@ fn traces() -> Vec<String> {
 }
 
 /// Finds traces of the canary.
-fn leak(text: &str) -> Option<String> {
+pub(crate) fn leak(text: &str) -> Option<String> {
     traces().into_iter().find(|trace| text.contains(trace))
 }
 
 #[track_caller]
-fn clean(what: &str, text: &str) {
+pub(crate) fn clean(what: &str, text: &str) {
     if let Some(trace) = leak(text) {
         panic!("{what} holds {trace:?}:\n{text}");
     }
@@ -101,7 +101,7 @@ fn clean(what: &str, text: &str) {
 
 /// No file of the project but `.env` holds a trace.
 #[track_caller]
-fn clean_files(root: &std::path::Path, files: &[PathBuf]) {
+pub(crate) fn clean_files(root: &std::path::Path, files: &[PathBuf]) {
     for file in files.iter().filter(|file| !file.ends_with(".env")) {
         clean(&file.display().to_string(), &file.display().to_string());
         // A file may be gone by now: the run tidies up.
@@ -117,7 +117,7 @@ fn clean_files(root: &std::path::Path, files: &[PathBuf]) {
 
 /// Runs it with the secret in `.env`; whatever comes of it, nothing may show.
 #[track_caller]
-fn runs_clean(project: &Project, args: &[&str]) -> crate::scene::Said {
+pub(crate) fn runs_clean(project: &Project, args: &[&str]) -> crate::scene::Said {
     project.write(".env", &format!("CANARY='{CANARY}'\n"));
     let said = project.run(args);
     clean("standard output", &said.stdout);
@@ -127,7 +127,7 @@ fn runs_clean(project: &Project, args: &[&str]) -> crate::scene::Said {
 }
 
 /// As it stands in a query.
-fn encoded() -> String {
+pub(crate) fn encoded() -> String {
     url::form_urlencoded::byte_serialize(CANARY.as_bytes()).collect()
 }
 
@@ -145,6 +145,7 @@ fn echo(how: &str, request: &str, other: &str) -> Reply {
     let long = |at: usize| format!("{}{CANARY}", "x".repeat(at));
     match how {
         "401" => Reply::new(401, format!("{{\"message\":{}}}", quoted(request))),
+        "404" => Reply::new(404, format!("{{\"error\":{}}}", quoted(request))),
         "401 cut" => Reply::new(401, format!("{{\"message\":{}}}", quoted(&long(188)))),
         "403 text" => Reply::new(403, format!("not with {CANARY}, {query}")),
         "500" => Reply::new(500, request.to_owned()),
@@ -175,7 +176,8 @@ fn echo(how: &str, request: &str, other: &str) -> Reply {
     }
 }
 
-const ECHOES: [&str; 15] = [
+const ECHOES: [&str; 16] = [
+    "404",
     "401",
     "401 cut",
     "403 text",

@@ -223,9 +223,19 @@ fn origin(judge: &mut Judge<'_>, spec: &OriginSpec) -> Option<OriginRule> {
         );
         return None;
     }
-    match GlobBuilder::new(written).case_insensitive(true).build() {
+    // As URLs spell their origin: without a usual port, in lower case. Brackets, which are a
+    // class in a pattern, stand around an IPv6 address here.
+    let named = Url::parse(written)
+        .ok()
+        .filter(|_| !written.contains(['*', '?']))
+        .map(|url| globset::escape(&url.origin().ascii_serialization()));
+    let glob = GlobBuilder::new(named.as_deref().unwrap_or(written))
+        .case_insensitive(true)
+        .build();
+    match glob {
         Ok(glob) => Some(OriginRule {
             matcher: glob.compile_matcher(),
+            exact: named.is_some(),
             written: written.to_owned(),
             credentials,
         }),
