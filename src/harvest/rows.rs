@@ -8,6 +8,7 @@ use super::key::Key;
 use super::newest::push_rank;
 use super::partitions::{Partition, Source};
 use super::run::Run;
+use crate::crc;
 use crate::plan::StreamPlan;
 use crate::store::index::Index;
 use crate::store::part::Part;
@@ -219,7 +220,7 @@ impl Rows<'_> {
             let before: HashSet<u64> = again.values().copied().collect();
             let mut contents: HashMap<u64, u32> = HashMap::new();
             self.each_placed(&mut |placed, partition, start| {
-                let content = || crc32c::crc32c(placed.json.as_bytes());
+                let content = || crc::of(placed.json.as_bytes());
                 if let Some(same) = again
                     .get(&placed.ordinal)
                     .and_then(|at| contents.remove(at))

@@ -222,7 +222,7 @@ fn f40_a_ledger_of_a_later_version_is_left_alone() {
         let frame = format!(
             "{:08x} {:08x}\n{later}",
             later.len(),
-            crc32c::crc32c(later.as_bytes())
+            gleaner::crc::of(later.as_bytes())
         );
         bytes.splice(..18 + len, frame.into_bytes());
     });
