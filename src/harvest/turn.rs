@@ -12,6 +12,7 @@ use super::told::Told;
 use super::trouble;
 use crate::event::{Fact, Name, Wait};
 use crate::failure::Failure;
+use crate::fetch::room::Room;
 use crate::limits::{Needs, Permit, Turn};
 
 /// What an attempt went out under.
@@ -24,6 +25,8 @@ pub(super) struct Under {
     /// The permit of its last request, answered in full: given back when the answer is judged,
     /// so that nobody takes it between a refusal and the pause that the refusal brings.
     pub(super) held: Option<Held>,
+    /// Room for the answer; what is more than was set aside goes back with the attempt.
+    pub(super) room: Room,
 }
 
 /// The permit of an answered request, and what the answer says of limits.

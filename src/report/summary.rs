@@ -19,7 +19,7 @@ pub fn draw(summary: &Summary) -> String {
     let mut out = format!(
         "{} {}\n",
         paint(NAME, &format!("{}:", clean(&summary.pipeline))),
-        verdict(summary.exit, &duration(summary.took))
+        verdict(summary, &duration(summary.took))
     );
     out.push_str(&streams(&summary.streams));
     let _ = writeln!(
@@ -93,9 +93,13 @@ fn found(learned: &LearnedLimits) -> String {
     )
 }
 
-fn verdict(exit: Exit, took: &str) -> String {
-    let (style, word, why) = match exit {
+fn verdict(summary: &Summary, took: &str) -> String {
+    let is_held = |stream: &StreamSummary| stream.failure.is_some();
+    let (style, word, why) = match summary.exit {
         Exit::Complete => return format!("{} in {took}", paint(GOOD, "complete")),
+        Exit::Held if !summary.streams.iter().any(is_held) => {
+            (NOTE, "published", "; records are missing")
+        }
         Exit::Held => (NOTE, "held back by its checks", ""),
         Exit::Resumable => (NOTE, "not finished", "; run it again later"),
         Exit::Interrupted | Exit::Terminated => (NOTE, "stopped", ""),
@@ -119,6 +123,10 @@ fn streams(streams: &[StreamSummary]) -> String {
         let repeats = match stream.repeats {
             0 => String::new(),
             n => format!(", {} dropped", plural(n, "repeat")),
+        };
+        let repeats = match stream.shortfalls {
+            0 => repeats,
+            _ => format!("{repeats}, records are missing"),
         };
         if stream.files.is_empty() {
             let note = match &stream.failure {
@@ -208,6 +216,7 @@ mod tests {
             partitions: 4,
             bytes: 2_000_000,
             repeats: 3,
+            shortfalls: 0,
             files: vec![FileSummary {
                 path: format!("data/demo/{name}.csv").into(),
                 rows: 12_397,
