@@ -98,9 +98,10 @@ impl Limits {
         }
         let now = shelf::now(&shared.clock);
         let files = used.map(|used| used.shelf.files()).transpose()?;
-        let mut all: Vec<Budgets> = shared.rules.iter().map(|_| Budgets::default()).collect();
+        let rules = shared.rules();
+        let mut all: Vec<Budgets> = rules.iter().map(|_| Budgets::default()).collect();
         for (key, amount) in &demand.amounts {
-            let (Some(rule), Some(budgets)) = (shared.rules.get(key.0), all.get_mut(key.0)) else {
+            let (Some(rule), Some(budgets)) = (rules.get(key.0), all.get_mut(key.0)) else {
                 continue;
             };
             let look = used.zip(files.as_ref()).and_then(|(used, files)| {
@@ -109,7 +110,7 @@ impl Limits {
             });
             budgets.add(rule, *amount, look.as_ref(), now);
         }
-        let rules = shared.rules.iter().zip(&all).skip(1);
+        let rules = rules.iter().zip(&all).skip(1);
         let forecast = |(rule, budgets): (&Rule, &Budgets)| Forecast {
             limit: rule.name(),
             unit: rule.unit.clone(),

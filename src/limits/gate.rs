@@ -107,6 +107,13 @@ impl Gate {
         head.binding.as_ref().map(|(key, _)| Arc::clone(key))
     }
 
+    /// For how long the newest request has been out under the budget that a head waits for.
+    pub(super) fn newest(&self, ticket: u64, now: Moment) -> u64 {
+        let entry = self.binding(ticket).and_then(|key| self.budgets.get(&key));
+        let sent = entry.and_then(|entry| entry.budget.newest());
+        sent.map_or(0, |sent| now.since(sent))
+    }
+
     /// One has become the head of its line.
     pub(super) fn arrive(&mut self, ticket: u64, needs: &Needs) -> Arc<Notify> {
         let wake = Arc::new(Notify::new());

@@ -59,7 +59,7 @@ impl Permit {
     pub fn observe(&mut self, observations: &[Observation]) -> u32 {
         let mut ignored = 0;
         for one in observations {
-            match of(&self.needs, &self.shared.rules, one, observations) {
+            match of(&self.needs, &self.shared.rules(), one, observations) {
                 Ok(None) => {}
                 Ok(Some((key, heard))) => match self.heard.iter_mut().find(|(of, _)| *of == key) {
                     Some((_, known)) if known.remaining <= heard.remaining => {}

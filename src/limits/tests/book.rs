@@ -109,7 +109,7 @@ async fn what_a_dead_process_had_out_is_given_up_when_it_is_found_dead() {
         labels: Labels::new(&base, &plans, "items", Scrub::default()),
         credential: String::new(),
     };
-    let mut gate = Gate::new(Arc::clone(&living.shared.rules), Some(library));
+    let mut gate = Gate::new(living.shared.rules(), Some(library));
     let ticket = gate.ticket();
     gate.arrive(ticket, &needs);
     gate.take(ticket, 1, living.shared.now())
@@ -420,7 +420,7 @@ async fn what_a_dead_process_had_in_flight_is_free_soon() {
         credential: String::new(),
         labels: Labels::new(&base, &plans, "items", Scrub::default()),
     };
-    let mut gate = Gate::new(Arc::clone(&living.shared.rules), Some(library));
+    let mut gate = Gate::new(living.shared.rules(), Some(library));
     let ticket = gate.ticket();
     gate.arrive(ticket, &needs);
     gate.take(ticket, 1, living.shared.now())
@@ -439,6 +439,28 @@ async fn what_a_dead_process_had_in_flight_is_free_soon() {
     let (permit, took) = policies::waits(&living, &needs).await;
     permit.answered(Vec::new());
     assert_eq!(took, Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn processes_that_take_turns_lose_little_between_them() {
+    const EACH: u32 = 40;
+    let (clock, folder) = (clock(), tempfile::tempdir().unwrap());
+    let plans = [LimitPlan::parse("1 in flight").unwrap()];
+    let answer = SEC / 2;
+    let run = |who: Limits| async move {
+        for _ in 0..EACH {
+            let mut permit = turn(&who).await;
+            clock.sleep_until(clock.now() + answer).await;
+            permit.received();
+            permit.answered(Vec::new());
+        }
+    };
+    let one = process(clock, folder.path(), &plans, "");
+    let other = process(clock, folder.path(), &plans, "");
+    let start = clock.now();
+    tokio::join!(run(one), run(other));
+    let (took, ideal) = (clock.now() - start, answer * EACH * 2);
+    assert!(took < ideal * 102 / 100, "{took:?} of {ideal:?}");
 }
 
 #[test]
