@@ -44,8 +44,8 @@ pub struct Forecast {
     pub unit: Option<Name>,
     /// Most calls, or units, in a window, without the reserve.
     pub allows: f64,
-    /// The window's length.
-    pub window: Duration,
+    /// The window's length; what is in flight has none.
+    pub window: Option<Duration>,
     /// Its budgets that the run needs: more than one where `per` tells them apart.
     pub budgets: usize,
     /// Calls, or units, that the run needs, of all its budgets together.
@@ -115,7 +115,7 @@ impl Limits {
             limit: rule.name(),
             unit: rule.unit.clone(),
             allows: units(rule.per_window()),
-            window: Duration::from_nanos(rule.window),
+            window: rule.length(),
             budgets: budgets.number,
             needs: units(budgets.sum),
             most: units(budgets.most),

@@ -1,5 +1,7 @@
 //! The numbers of a limit: what its plan comes to, in the units that budgets reckon in.
 
+use std::time::Duration;
+
 use jiff::tz::TimeZone;
 
 use super::budget::CALL;
@@ -164,6 +166,12 @@ impl Rule {
         }
     }
 
+    /// Its window; what is in flight has none.
+    pub(super) fn length(&self) -> Option<Duration> {
+        let is_windowed = !matches!(self.kind, Kind::Slots | Kind::Flight);
+        is_windowed.then(|| Duration::from_nanos(self.window))
+    }
+
     /// The most that a whole window allows.
     pub(super) fn per_window(&self) -> u64 {
         match self.kind {
@@ -235,8 +243,6 @@ fn burst(spacing: Spacing, cells: u64, call: u64, window: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -294,6 +294,29 @@ async fn who_looks_sees_what_is_used_by_whom_and_until_when() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_in_flight_has_no_window() {
+    let (clock, folder) = (clock(), tempfile::tempdir().unwrap());
+    let plans = [LimitPlan::parse("2 in flight").unwrap()];
+    let one = process(clock, folder.path(), &plans, "");
+    let out = [turn(&one).await, turn(&one).await];
+    let limit = shelf(clock, folder.path()).limit.expect("a label");
+    assert_eq!(
+        (limit.window, limit.used, limit.next, limit.whole),
+        (None, 2.0, Next::Unknown, None)
+    );
+    let mut demand = Demand::default();
+    demand.add(&needs(&one), 5);
+    let forecast = one.forecast(&demand, None).unwrap();
+    assert_eq!(
+        (forecast[0].window, forecast[0].time),
+        (None, Duration::ZERO)
+    );
+    for permit in out {
+        permit.answered(Vec::new());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn labels_say_what_budgets_are_for_and_hide_secrets() {
     let (clock, folder) = (clock(), tempfile::tempdir().unwrap());
     let plan = LimitPlan {
