@@ -12,6 +12,7 @@ use std::hint::black_box;
 use std::io::Write as _;
 use std::time::Instant;
 
+use gleaner::disk::Disk;
 use gleaner::plan::path::Path;
 use gleaner::plan::sink::{Compression, CsvPlan, SinkFormat};
 use gleaner::plan::{ColumnFrom, ColumnPlan};
@@ -146,6 +147,7 @@ fn main() {
     let folder = std::env::temp_dir();
     let path = folder.join(format!("gleaner-bench-{}.csv", std::process::id()));
     let target = Target::File {
+        disk: Disk::system(),
         path: path.clone(),
         compression: Compression::None,
     };
@@ -167,7 +169,7 @@ fn main() {
                         })
                     })
             });
-            black_box(written.ok());
+            black_box(written.and_then(|w| w.file.place()).ok());
         });
     }
     let _ = std::fs::remove_file(path);

@@ -35,6 +35,24 @@ pub enum Fact {
         /// Its streams, in order.
         streams: Vec<Name>,
     },
+    /// The run goes on where an earlier attempt ended.
+    RunContinued {
+        /// The run's id.
+        run: Name,
+        /// When it began.
+        began: Timestamp,
+        /// Pages that are here already.
+        pages: u64,
+    },
+    /// Pages that an earlier attempt committed were found again; they are not asked for.
+    PagesKept {
+        /// The stream.
+        stream: Name,
+        /// How many.
+        pages: u64,
+        /// Records in them.
+        records: u64,
+    },
     /// A page was fetched, understood and handed on.
     PageFetched {
         /// The stream.
@@ -109,7 +127,7 @@ pub enum Fact {
         /// When it is tried again.
         retry_at: Option<Timestamp>,
     },
-    /// A group of pages is in the part and its index.
+    /// A group of pages is on the disk: they are not asked for again, whatever happens.
     Committed {
         /// The stream.
         stream: Name,
@@ -124,6 +142,11 @@ pub enum Fact {
     Noticed {
         /// The stream.
         stream: Name,
+        /// What.
+        message: String,
+    },
+    /// Something worth knowing of the run as a whole.
+    RunNoticed {
         /// What.
         message: String,
     },

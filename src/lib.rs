@@ -21,7 +21,7 @@
 //! - [`fetch`]: one request — transport, redirects, bodies with caps
 //! - [`json`]: JSON as text, scanned, never built into trees
 //! - [`records`]: bytes to rows — pure functions
-//! - [`store`]: what a run keeps on disk — parts and their index
+//! - [`store`]: what outlives a process — parts and ledger of a run, locks, the state of all runs
 //! - [`sink`]: rows to files — projection, csv, ndjson
 //! - [`harvest`]: the run — walk, attempt, commit, publish, summary
 //! - [`report`]: events to people and machines

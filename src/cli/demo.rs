@@ -77,7 +77,11 @@ impl DemoArgs {
         };
         let root = project::here()?;
         let world = drive.world(rooms::transport(&plan), root.clone());
-        let summary = drive.run(plan, world, Options::default()).await?;
+        let options = Options {
+            traceless: true,
+            ..Options::default()
+        };
+        let summary = drive.run(plan, world, options).await?;
         let shown = if talks {
             show(&summary, &root)
         } else {

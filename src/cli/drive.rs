@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::disk::Disk;
 use crate::failure::Failure;
 use crate::fetch::transport::SharedTransport;
 use crate::harvest::events::Events;
@@ -57,6 +58,7 @@ impl Drive {
         World {
             clock: self.clock,
             transport,
+            disk: Disk::system(),
             root,
             events: Events::new(self.clock, self.reporter.listener()),
             stop: self.stop.asked.clone(),

@@ -21,6 +21,7 @@ mod project;
 mod reference;
 mod rooms;
 mod run;
+mod runs;
 mod schema;
 mod signals;
 mod state;
@@ -78,6 +79,7 @@ Exit codes:
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Runs(runs::RunsArgs),
     Check(check::CheckArgs),
     Preview(preview::PreviewArgs),
     Plan(plan::PlanArgs),
@@ -119,6 +121,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Check(args) => args.execute(global),
         Command::Limits(args) => args.execute(),
         Command::List(_) => list::ListArgs::execute(),
+        Command::Runs(args) => args.execute(),
         Command::Init(args) => args.execute(global),
         Command::Schema(_) => schema::SchemaArgs::execute(),
         Command::Completions(args) => args.execute(),

@@ -23,13 +23,18 @@ pub(super) fn find(name: &str) -> Result<Found, Failure> {
     })
 }
 
+/// The project's root: the nearest folder upward with pipelines/.
+pub(super) fn root() -> Result<PathBuf, Failure> {
+    load::project_root(&here()?).ok_or_else(|| {
+        Failure::usage("there is no pipelines/ folder here or in any folder above")
+            .hint("`gleaner init` writes a first pipeline; -C DIR works in another folder")
+    })
+}
+
 /// All pipeline files of the project, by name.
 pub(super) fn all() -> Result<Vec<Found>, Failure> {
     let here = here()?;
-    let root = load::project_root(&here).ok_or_else(|| {
-        Failure::usage("there is no pipelines/ folder here or in any folder above")
-            .hint("`gleaner init` writes a first pipeline; -C DIR works in another folder")
-    })?;
+    let root = root()?;
     let files = load::all(&root).map_err(|error| {
         let folder = root.join(PIPELINES);
         Failure::new(Exit::Failed, format!("cannot read {}", folder.display())).caused_by(&error)

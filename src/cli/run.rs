@@ -24,8 +24,9 @@ use super::state;
 /// holds pipelines/; a path works too. Several pipelines run one after the other; all files are
 /// checked before the first request.
 ///
-/// Ctrl-C stops gracefully, a second one at once. A file that was there before stays as it was
-/// until the new one is whole.
+/// Ctrl-C stops gracefully, a second one at once. What was fetched is kept: the next run of the
+/// same pipeline continues where this one ended. A file that was there before stays as it was until the
+/// new one is whole.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct RunArgs {
@@ -48,6 +49,14 @@ pub(super) struct RunArgs {
     /// Stop each stream after N records; writes beside the target, which stays as it is
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit_records: Option<u64>,
+
+    /// Discard an unfinished run of the pipeline instead of continuing it
+    #[arg(long, conflicts_with = "limit_records")]
+    fresh: bool,
+
+    /// Keep the records as they came, in .gleaner/runs/, until the next run is complete
+    #[arg(long, conflicts_with = "limit_records")]
+    keep_parts: bool,
 
     /// Write events as NDJSON to standard output instead of showing progress
     #[arg(long)]
@@ -118,6 +127,10 @@ impl RunArgs {
             streams: self.streams.clone(),
             limit_records: self.limit_records,
             limits: state::limits(),
+            keep_free: state::keep_free()?,
+            state: state::folder(),
+            fresh: self.fresh,
+            keep_parts: self.keep_parts,
             ..Options::default()
         };
         drive.run(plan, world, options).await

@@ -1,4 +1,5 @@
-//! Ctrl-C and SIGTERM: the first asks the run to stop gracefully, the second ends it at once.
+//! Ctrl-C, SIGTERM and SIGHUP: the first asks the run to stop gracefully, the second ends it at
+//! once. What is committed is kept either way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -56,6 +57,8 @@ impl Stop {
 #[cfg(unix)]
 struct Signals {
     term: Option<tokio::signal::unix::Signal>,
+    /// `None` where it is ignored, as under `nohup`: then it stays ignored.
+    hangup: Option<tokio::signal::unix::Signal>,
 }
 
 #[cfg(unix)]
@@ -64,18 +67,41 @@ impl Signals {
         use tokio::signal::unix::{SignalKind, signal};
         Self {
             term: signal(SignalKind::terminate()).ok(),
+            hangup: if ignores_hangup() {
+                None
+            } else {
+                signal(SignalKind::hangup()).ok()
+            },
         }
     }
 
     async fn next(&mut self) -> Exit {
-        let Some(term) = &mut self.term else {
-            return ctrl_c().await;
-        };
         tokio::select! {
             exit = ctrl_c() => exit,
-            _ = term.recv() => Exit::Terminated,
+            () = received(&mut self.term) => Exit::Terminated,
+            () = received(&mut self.hangup) => Exit::Terminated,
         }
     }
+}
+
+#[cfg(unix)]
+async fn received(signal: &mut Option<tokio::signal::unix::Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether whoever started us had SIGHUP ignored (`nohup`): proc(5) tells, where there is one.
+#[cfg(unix)]
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // Signal 1 is the lowest bit.
+    mask.is_some_and(|mask| mask & 1 == 1)
 }
 
 #[cfg(not(unix))]

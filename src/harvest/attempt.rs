@@ -381,7 +381,7 @@ impl Stream {
         let sent_at = clock.now();
         let patience = timeouts.headers.min(timeouts.attempt);
         let head = run
-            .until_stopped(clock.timeout_at(sent_at + patience, run.world.transport.send(wire)))
+            .in_flight(clock.timeout_at(sent_at + patience, run.world.transport.send(wire)))
             .await?;
         let outcome = match head {
             Ok(Ok(response)) => {
@@ -427,7 +427,7 @@ impl Stream {
             &mut *response.body,
             &watch,
         );
-        let read = run.until_stopped(read).await?;
+        let read = run.in_flight(read).await?;
         let said = (response.status, &response.headers, read.as_ref().ok());
         let held = self.hold(permit, under.needs.as_ref(), said, variables, attempt);
         under.held = Some(held);

@@ -1,25 +1,32 @@
-//! Pages to disk: one writer a stream appends whole pages to the part and keeps the index.
+//! Pages to disk: one writer a stream appends whole pages to the part and commits them by groups.
 //!
-//! Pages come in any order and are written nearly as they come; the index remembers where. What
-//! waits is taken as one group, so that a fast API costs few blocking calls.
+//! Pages come in any order and are written nearly as they come; their memory is given back then.
+//! What was written is committed at most [`GROUP_TIME`] later: the part is synced, then the rows
+//! of the pages go into the ledger, beside the writing of the next ones. So a fast API costs few
+//! syncs, and a slow disk does not hold it up before the byte budget is used up.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use super::budget::Reservation;
 use super::events::Events;
-use crate::clock::{Clock, Elapsed, Instant};
-use crate::disk::DiskError;
+use crate::clock::{Clock, Instant};
 use crate::event::{Fact, Name};
+use crate::failure::{Exit, Failure};
+use crate::store::StoreError;
 use crate::store::index::{Index, PageRow};
-use crate::store::part::Part;
+use crate::store::row::Facts;
+use crate::store::stream::{Group, NewPage, StreamStore};
 
 /// Bytes that are worth a blocking call.
 const GROUP_BYTES: usize = 1024 * 1024;
-/// Longest that a page waits for others to be written with, or for one that is late.
+/// Pages that are worth one: kept pages have no bytes.
+const GROUP_PAGES: usize = 1024;
+/// Longest that a page waits for others to be committed with, or for one that is late.
 const GROUP_TIME: Duration = Duration::from_millis(200);
 /// Most bytes held back to be written in order: what is usually in flight at once, and far below
 /// the budget, which they occupy.
@@ -27,19 +34,50 @@ const HELD_BYTES: usize = 8 * 1024 * 1024;
 /// Pages that may wait for the writer; their bytes are bounded by the budget.
 const QUEUE: usize = 64;
 
-/// A page on its way to the part.
+/// A page on its way.
 #[derive(Debug)]
 pub(super) struct Staged {
     /// Ordinal of its partition.
     pub(super) partition: u32,
     /// Ordinal in its partition.
     pub(super) page: u32,
+    /// What came of it.
+    pub(super) what: What,
+}
+
+/// What came of a page.
+#[derive(Debug)]
+pub(super) enum What {
+    /// The API gave it.
+    New(Box<New>),
+    /// An earlier attempt committed it.
+    Kept(PageRow),
+    /// Its partition is walked again from the start: what was said of it so far is void.
+    Again,
+}
+
+/// A page that the API gave.
+#[derive(Debug)]
+pub(super) struct New {
     /// Its records, one a line.
     pub(super) lines: Vec<u8>,
     /// How many.
     pub(super) records: u32,
+    /// What tells its request from others.
+    pub(super) print: u64,
+    /// What the walk needs to go on after it.
+    pub(super) facts: Facts,
     /// Given back when the page is written.
     pub(super) _reservation: Reservation,
+}
+
+impl Staged {
+    fn bytes(&self) -> usize {
+        match &self.what {
+            What::New(page) => page.lines.len(),
+            What::Kept(_) | What::Again => 0,
+        }
+    }
 }
 
 /// Where a stream's pages go; clones feed the same writer.
@@ -48,32 +86,38 @@ pub(super) struct Committer {
     queue: mpsc::Sender<Staged>,
 }
 
-/// What a stream's writer leaves.
-#[derive(Debug)]
-pub(super) struct Committed {
-    /// The records.
-    pub(super) part: Part,
-    /// Where each page is.
-    pub(super) index: Index,
-}
-
 /// The writer is gone; its task says why.
 #[derive(Debug)]
 pub(super) struct WriterGone;
 
+impl From<WriterGone> for Box<Failure> {
+    fn from(_: WriterGone) -> Self {
+        Box::new(Failure::new(
+            Exit::Disk,
+            "the writer of the stream has failed",
+        ))
+    }
+}
+
 impl Committer {
     /// Starts the writer of a stream. It ends when every committer is dropped.
     pub(super) fn start(
-        part: Part,
+        store: StreamStore,
         stream: Name,
         clock: Clock,
         events: Events,
-    ) -> (Self, tokio::task::JoinHandle<Result<Committed, DiskError>>) {
+    ) -> (Self, JoinHandle<Result<StreamStore, StoreError>>) {
         let (queue, pages) = mpsc::channel(QUEUE);
-        (
-            Self { queue },
-            tokio::spawn(write(part, pages, stream, clock, events)),
-        )
+        let writer = Writer {
+            store: Arc::new(Mutex::new(store)),
+            stream,
+            clock,
+            events,
+            index: Index::default(),
+            uncommitted: None,
+            syncing: None,
+        };
+        (Self { queue }, tokio::spawn(writer.run(pages)))
     }
 
     /// Hands a page on; waits while the writer is behind.
@@ -82,85 +126,215 @@ impl Committer {
     }
 }
 
-async fn write(
-    part: Part,
-    mut pages: mpsc::Receiver<Staged>,
+/// What the writer waits for.
+enum Came {
+    Page(Staged),
+    /// All committers are gone.
+    Closed,
+    /// Time is up.
+    Late,
+    /// A group is committed.
+    Synced,
+}
+
+struct Writer {
+    store: Arc<Mutex<StreamStore>>,
     stream: Name,
     clock: Clock,
     events: Events,
-) -> Result<Committed, DiskError> {
-    let part = Arc::new(std::sync::Mutex::new(part));
-    let mut index = Index::default();
-    let mut order = Order::default();
-    let mut open = true;
-    while open {
-        let mut group = Vec::new();
-        let mut bytes = 0;
-        // What is held occupies the budget (a page without records too), and the page it waits
-        // for may be waiting for that.
-        let mut patience = (!order.held.is_empty()).then(|| clock.now() + GROUP_TIME);
-        let mut late = false;
-        while bytes < GROUP_BYTES && order.bytes <= HELD_BYTES {
-            match next(&mut pages, clock, patience).await {
-                Ok(Some(page)) => bytes += order.take(page, &mut group),
-                Ok(None) => open = false,
-                Err(Elapsed) => late = true,
+    index: Index,
+    /// When the oldest page came that is not committed.
+    uncommitted: Option<Instant>,
+    /// The group that is being committed.
+    syncing: Option<JoinHandle<Result<Vec<PageRow>, StoreError>>>,
+}
+
+impl Writer {
+    async fn run(mut self, mut pages: mpsc::Receiver<Staged>) -> Result<StreamStore, StoreError> {
+        let mut order = Order::default();
+        let mut open = true;
+        while open {
+            let mut group = Vec::new();
+            let mut bytes = 0;
+            // What is held occupies the budget (a page without records too), and the page it waits
+            // for may be waiting for that.
+            let mut since = (!order.held.is_empty()).then(|| self.clock.now());
+            let mut late = false;
+            while bytes < GROUP_BYTES && group.len() < GROUP_PAGES && order.bytes <= HELD_BYTES {
+                // A group that is due waits for the one before it.
+                let oldest = match (since, self.uncommitted, &self.syncing) {
+                    (since, Some(uncommitted), None) => {
+                        Some(since.map_or(uncommitted, |since| since.min(uncommitted)))
+                    }
+                    (since, ..) => since,
+                };
+                match self
+                    .next(&mut pages, oldest.map(|at| at + GROUP_TIME))
+                    .await?
+                {
+                    Came::Page(page) => {
+                        since.get_or_insert_with(|| self.clock.now());
+                        bytes += order.take(page, &mut group);
+                    }
+                    Came::Closed => open = false,
+                    Came::Late => late = true,
+                    Came::Synced => {}
+                }
+                if late || !open {
+                    break;
+                }
             }
-            if late || !open {
-                break;
+            if late || !open || order.bytes > HELD_BYTES {
+                order.release(&mut group);
             }
-            patience.get_or_insert_with(|| clock.now() + GROUP_TIME);
+            if !group.is_empty() {
+                self.uncommitted = self.uncommitted.or(since);
+                self.append(group).await?;
+            }
+            let due = |at: Instant| at + GROUP_TIME <= self.clock.now();
+            if self.syncing.is_none() && self.uncommitted.is_some_and(due) {
+                self.commit();
+            }
         }
-        if late || !open || order.bytes > HELD_BYTES {
-            bytes += order.release(&mut group);
+        self.synced().await?;
+        self.commit();
+        self.synced().await?;
+        let store = Arc::into_inner(self.store).map(Mutex::into_inner);
+        let mut store = store
+            .expect("the last blocking call has ended")
+            .unwrap_or_else(PoisonError::into_inner);
+        store.walked(self.index);
+        Ok(store)
+    }
+
+    /// What comes next; nothing new before `until` is [`Came::Late`].
+    async fn next(
+        &mut self,
+        pages: &mut mpsc::Receiver<Staged>,
+        until: Option<Instant>,
+    ) -> Result<Came, StoreError> {
+        let clock = self.clock;
+        let late = async {
+            match until {
+                Some(at) => clock.sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let synced = async {
+            match &mut self.syncing {
+                Some(task) => task.await,
+                None => std::future::pending().await,
+            }
+        };
+        let done = tokio::select! {
+            biased;
+            done = synced => done,
+            page = pages.recv() => return Ok(page.map_or(Came::Closed, Came::Page)),
+            () = late => return Ok(Came::Late),
+        };
+        self.syncing = None;
+        self.take_in(done)?;
+        Ok(Came::Synced)
+    }
+
+    /// Waits for the group that is being committed.
+    async fn synced(&mut self) -> Result<(), StoreError> {
+        match self.syncing.take() {
+            Some(task) => {
+                let done = task.await;
+                self.take_in(done)
+            }
+            None => Ok(()),
         }
-        if group.is_empty() {
-            continue;
-        }
-        let writer = part.clone();
-        let work = tokio::task::spawn_blocking(move || {
-            append(
-                &mut writer
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner),
-                group,
-            )
-        });
-        let rows = match work.await {
+    }
+
+    fn take_in(
+        &mut self,
+        done: Result<Result<Vec<PageRow>, StoreError>, tokio::task::JoinError>,
+    ) -> Result<(), StoreError> {
+        let rows = match done {
             Ok(rows) => rows?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
-        let records = rows.iter().map(|row| u64::from(row.records)).sum();
-        events.emit(Fact::Committed {
-            stream: stream.clone(),
+        self.events.emit(Fact::Committed {
+            stream: self.stream.clone(),
             pages: rows.len() as u64,
-            records,
-            bytes: bytes as u64,
+            records: rows.iter().map(|row| u64::from(row.records)).sum(),
+            bytes: rows.iter().map(|row| u64::from(row.len)).sum(),
         });
         for row in rows {
-            index.push(row);
+            self.index.push(row);
+        }
+        Ok(())
+    }
+
+    /// Writes a group, in its order; what it takes from earlier attempts goes into the index.
+    async fn append(&mut self, group: Vec<Staged>) -> Result<(), StoreError> {
+        let mut new = Vec::new();
+        let (mut pages, mut records) = (0, 0);
+        for page in group {
+            match page.what {
+                What::New(what) => new.push((page.partition, page.page, what)),
+                What::Kept(row) => {
+                    pages += 1;
+                    records += u64::from(row.records);
+                    self.index.push(row);
+                }
+                What::Again => {
+                    self.write(std::mem::take(&mut new)).await?;
+                    self.synced().await?;
+                    self.commit();
+                    self.synced().await?;
+                    self.index.supersede(page.partition);
+                }
+            }
+        }
+        if pages > 0 {
+            self.events.emit(Fact::PagesKept {
+                stream: self.stream.clone(),
+                pages,
+                records,
+            });
+        }
+        self.write(new).await
+    }
+
+    async fn write(&mut self, new: Vec<(u32, u32, Box<New>)>) -> Result<(), StoreError> {
+        if new.is_empty() {
+            return Ok(());
+        }
+        let store = Arc::clone(&self.store);
+        let work = tokio::task::spawn_blocking(move || {
+            let mut store = lock(&store);
+            new.into_iter().try_for_each(|(partition, page, new)| {
+                store.append(NewPage {
+                    partition,
+                    page,
+                    request: new.print,
+                    lines: &new.lines,
+                    records: new.records,
+                    facts: new.facts,
+                    greatest: None,
+                })
+            })
+        });
+        match work.await {
+            Ok(done) => done,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         }
     }
-    let part = Arc::into_inner(part).map(|part| {
-        part.into_inner()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-    });
-    Ok(Committed {
-        part: part.expect("the last blocking call has ended"),
-        index,
-    })
+
+    /// Begins to commit all that was written.
+    fn commit(&mut self) {
+        self.uncommitted = None;
+        if let Some(group) = lock(&self.store).group() {
+            self.syncing = Some(tokio::task::spawn_blocking(move || Group::commit(group)));
+        }
+    }
 }
 
-/// The next page; gives up at `patience`.
-async fn next(
-    pages: &mut mpsc::Receiver<Staged>,
-    clock: Clock,
-    patience: Option<Instant>,
-) -> Result<Option<Staged>, Elapsed> {
-    match patience {
-        None => Ok(pages.recv().await),
-        Some(at) => clock.timeout_at(at, pages.recv()).await,
-    }
+fn lock(store: &Mutex<StreamStore>) -> MutexGuard<'_, StreamStore> {
+    store.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Holds early pages of a partition back for a moment, so that a part mostly is in canonical
@@ -179,7 +353,7 @@ impl Order {
     fn take(&mut self, page: Staged, group: &mut Vec<Staged>) -> usize {
         let place = (page.partition, page.page);
         if place.0 == self.next.0 && place.1 > self.next.1 {
-            self.bytes += page.lines.len();
+            self.bytes += page.bytes();
             self.held.insert(place, page);
             return 0;
         }
@@ -188,12 +362,12 @@ impl Order {
         } else if place.0 > self.next.0 && place.1 == 0 && self.held.is_empty() {
             self.next = (place.0, 1);
         }
-        let mut through = page.lines.len();
+        let mut through = page.bytes();
         group.push(page);
         while let Some(page) = self.held.remove(&self.next) {
-            self.bytes -= page.lines.len();
+            self.bytes -= page.bytes();
             self.next.1 += 1;
-            through += page.lines.len();
+            through += page.bytes();
             group.push(page);
         }
         through
@@ -210,40 +384,38 @@ impl Order {
     }
 }
 
-fn append(part: &mut Part, group: Vec<Staged>) -> Result<Vec<PageRow>, DiskError> {
-    group
-        .into_iter()
-        .map(|page| {
-            let start = part.append(&page.lines)?;
-            // Bodies are capped far below 4 GiB.
-            let len = u32::try_from(page.lines.len()).unwrap_or(u32::MAX);
-            Ok(PageRow {
-                partition: page.partition,
-                page: page.page,
-                start,
-                len,
-                records: page.records,
-            })
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::budget::Budget;
     use super::*;
+    use crate::disk::Disk;
+    use crate::store::row::{Identity, RunStart};
+    use crate::store::run::RunFolder;
+    use crate::store::space::Floor;
+
+    async fn page(place: (u32, u32), lines: Vec<u8>) -> Staged {
+        let reservation = Budget::default().reserve().await.expect("room");
+        staged(place, lines, reservation)
+    }
+
+    fn staged((partition, page): (u32, u32), lines: Vec<u8>, reservation: Reservation) -> Staged {
+        Staged {
+            partition,
+            page,
+            what: What::New(Box::new(New {
+                lines,
+                records: 1,
+                print: 0,
+                facts: Facts::default(),
+                _reservation: reservation,
+            })),
+        }
+    }
 
     async fn through(arrivals: &[(u32, u32)]) -> (Vec<(u32, u32)>, usize) {
         let (mut order, mut group) = (Order::default(), Vec::new());
-        for (partition, page) in arrivals {
-            let page = Staged {
-                partition: *partition,
-                page: *page,
-                lines: vec![b'x'; 10],
-                records: 1,
-                _reservation: Budget::default().reserve().await.expect("room"),
-            };
-            order.take(page, &mut group);
+        for place in arrivals {
+            order.take(page(*place, vec![b'x'; 10]).await, &mut group);
         }
         let held = order.held.len();
         order.release(&mut group);
@@ -269,29 +441,34 @@ mod tests {
     async fn an_early_page_without_records_gives_its_room_back() {
         let folder = tempfile::tempdir().expect("a folder");
         let clock = Clock::system();
-        let (committer, writer) = Committer::start(
-            Part::create(&folder.path().join("part")).expect("a part"),
-            "items".into(),
-            clock,
-            Events::new(clock, |_| {}),
-        );
+        let disk = Disk::system();
+        let (version, program) = RunStart::versions();
+        let start = RunStart {
+            version,
+            program,
+            pipeline: "p".to_owned(),
+            identity: Identity::default(),
+            started: clock.calendar(),
+            until: clock.calendar(),
+            seed: 0,
+            streams: vec!["items".into()],
+            options: serde_json::Map::new(),
+        };
+        let open = RunFolder::create(&disk, folder.path(), "r", start, &Floor::new(0));
+        let store = open.expect("a run").streams.pop().expect("a stream");
+        let events = Events::new(clock, |_| {});
+        let (committer, writer) = Committer::start(store, "items".into(), clock, events);
         let budget = Budget::default();
         budget.learn(usize::MAX);
-        let empty = |page, reservation| Staged {
-            partition: 0,
-            page,
-            lines: Vec::new(),
-            records: 0,
-            _reservation: reservation,
-        };
         for page in [1, 0] {
             let room = clock.timeout_at(clock.now() + 10 * GROUP_TIME, budget.reserve());
             let room = room.await.expect("no deadlock").expect("room");
-            committer.commit(empty(page, room)).await.expect("a writer");
+            let empty = staged((0, page), Vec::new(), room);
+            committer.commit(empty).await.expect("a writer");
         }
         drop(committer);
         let written = writer.await.expect("no panic").expect("a disk");
-        assert_eq!(written.index.rows().len(), 2);
+        assert_eq!(written.index().rows().len(), 2);
     }
 
     #[tokio::test]

@@ -139,10 +139,10 @@ impl Options {
     pub fn estimate(streams: Vec<String>, probe: bool, limits: Option<PathBuf>) -> Self {
         Self {
             streams,
-            limit_records: None,
             dry: true,
             offline: !probe,
             limits,
+            ..Self::default()
         }
     }
 }
@@ -316,10 +316,10 @@ impl Stream {
         let next = if fetched.last {
             Next::End
         } else {
-            let next = walk.after(&digest.facts(), false);
+            let next = walk.after(&digest, false);
             next.map_err(|fault| trouble::walk(&fault, &place, &self.show(&request)))?
         };
-        let records = digest.facts().count;
+        let records = digest.count;
         let pages = match next {
             Next::End => Count::new(1, Known::Exactly),
             // What ends a walk early cannot be known ahead.

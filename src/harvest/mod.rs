@@ -12,6 +12,8 @@ mod budget;
 mod circuit;
 mod commit;
 mod computed;
+mod digest;
+mod ground;
 mod hosts;
 mod key;
 mod names;
@@ -21,7 +23,9 @@ mod partitions;
 mod publish;
 mod rows;
 mod run;
+mod same;
 mod spread;
+mod standing;
 mod stream;
 mod targets;
 mod told;
@@ -34,18 +38,20 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use crate::clock::Clock;
+use crate::disk::Disk;
 use crate::event::{Fact, Name};
 use crate::failure::{Exit, Failure};
 use crate::fetch::transport::SharedTransport;
 use crate::plan::Plan;
 use crate::plan::limit::LimitPlan;
-use crate::store::folder::RunFolder;
-use crate::store::part::Part;
+use crate::store::state::State;
 
 use self::events::Events;
+use self::ground::Ground;
 use self::partitions::{PartitionProblem, Source};
 use self::publish::Published;
-use self::run::Run;
+use self::run::{Beginning, Run};
+use self::standing::{Kept, Standing};
 use self::stream::Stream;
 use self::summary::{StreamSummary, Summary, Tally};
 use self::targets::Targets;
@@ -57,6 +63,8 @@ pub struct World {
     pub clock: Clock,
     /// The network.
     pub transport: SharedTransport,
+    /// The file system: what a run keeps and what it publishes.
+    pub disk: Disk,
     /// The project root: sink paths, `file:` and `.env` are relative to it.
     pub root: PathBuf,
     /// Where events go.
@@ -66,6 +74,10 @@ pub struct World {
 }
 
 /// What one run is asked to do differently.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a wish of its own, and any may go with any"
+)]
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Only these streams; empty means all.
@@ -79,6 +91,17 @@ pub struct Options {
     /// The folder of the book in which limits are shared with other processes, and outlive this
     /// one; without it they hold for this run alone.
     pub limits: Option<PathBuf>,
+    /// Bytes that must stay free on the disk; 0 asks for nothing.
+    pub keep_free: u64,
+    /// The user's state folder, where outputs are locked for all projects; without it they are
+    /// for this project alone.
+    pub state: Option<PathBuf>,
+    /// Unfinished runs are discarded, not gone on with.
+    pub fresh: bool,
+    /// The folder of a complete run stays, until the next one is complete.
+    pub keep_parts: bool,
+    /// The run is not written down and cannot be gone on with; as with `limit_records`.
+    pub traceless: bool,
 }
 
 /// A run with everything open: consumed by [`Harvest::run`].
@@ -88,6 +111,8 @@ pub struct Harvest {
     tally: Arc<Mutex<Tally>>,
     /// The streams to run, with where their records go.
     streams: Vec<(usize, Targets)>,
+    /// Where pages go; nothing for one that only asks.
+    standing: Option<(Standing, Vec<Kept>)>,
 }
 
 /// The first records of a stream, for `preview`.
@@ -116,13 +141,20 @@ impl Harvest {
                 outer.forward(event);
             })
         };
-        let seed = fastrand::u64(..);
-        let id = format!(
-            "{}-{:04x}",
-            world.clock.calendar().strftime("%Y%m%dT%H%M%SZ"),
-            seed & 0xffff
-        );
-        let run = Arc::new(Run::open(plan, world, options, id, seed)?);
+        let now = world.clock.calendar();
+        let ground = if options.leaves_trace() {
+            Some(Ground::look(&plan, &world, &options, now)?)
+        } else {
+            None
+        };
+        let beginning = ground
+            .as_ref()
+            .and_then(Ground::unfinished)
+            .unwrap_or_else(|| Beginning::at(now));
+        let run = Arc::new(Run::open(plan, world, options, beginning)?);
+        if let Some(ground) = &ground {
+            ground.refuse_change(&run)?;
+        }
         let wanted = |name: &str| {
             run.options.streams.is_empty() || run.options.streams.iter().any(|s| s == name)
         };
@@ -143,10 +175,16 @@ impl Harvest {
             streams.push((at, Targets::open(&run, plan)?));
         }
         targets::refuse_shared(&run, &streams)?;
+        let standing = match ground {
+            Some(ground) => Some(ground.stand(&run, &streams, now)?),
+            None if run.options.dry => None,
+            None => Some(Standing::without_trace(&run, &streams, now)?),
+        };
         Ok(Self {
             run,
             tally,
             streams,
+            standing,
         })
     }
 
@@ -174,6 +212,7 @@ impl Harvest {
             run,
             tally,
             streams,
+            standing,
         } = self;
         let began = run.world.clock.now();
         let names: Vec<Name> = streams
@@ -186,30 +225,30 @@ impl Harvest {
             streams: names.clone(),
         });
         let mut outcomes: Vec<Result<Published, Box<Failure>>> = Vec::new();
-        match RunFolder::create(&run.world.root, &run.id) {
-            Err(error) => {
-                let mut failure = *publish::disk_failure(&error);
-                failure.hint = Some(
-                    "what a run fetches is kept in .gleaner/ beside pipelines/ until it is published: it must be a folder that can be written, on a disk with room"
-                        .to_owned(),
-                );
-                outcomes.extend(names.iter().map(|_| Err(Box::new(failure.clone()))));
-            }
-            Ok(folder) => {
-                // Streams run side by side; the limits decide whose turn it is.
-                let tasks: Vec<_> = streams
-                    .into_iter()
-                    .map(|(at, targets)| {
-                        tokio::spawn(run_stream(run.clone(), at, targets, folder.part(at)))
-                    })
-                    .collect();
-                for task in tasks {
-                    outcomes.push(match task.await {
-                        Ok(outcome) => outcome,
-                        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-                    });
-                }
-            }
+        let mut kept_before = 0;
+        let standing = standing.map(|(standing, kept)| {
+            kept_before = kept.iter().map(|kept| kept.pages).sum();
+            standing.tell(&run, kept_before);
+            // Streams run side by side; the limits decide whose turn it is.
+            let tasks: Vec<_> = streams
+                .into_iter()
+                .zip(kept)
+                .map(|((at, targets), kept)| {
+                    let state = standing.state();
+                    tokio::spawn(run_stream(run.clone(), at, targets, kept, state))
+                })
+                .collect();
+            (standing, tasks)
+        });
+        let (standing, tasks) = match standing {
+            Some((standing, tasks)) => (Some(standing), tasks),
+            None => (None, Vec::new()),
+        };
+        for task in tasks {
+            outcomes.push(match task.await {
+                Ok(outcome) => outcome,
+                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            });
         }
         let mut exit = Exit::Complete;
         let mut summaries = Vec::new();
@@ -219,6 +258,7 @@ impl Harvest {
                 Ok(published) => {
                     summary.files = published.files;
                     summary.repeats = published.repeats;
+                    summary.published_before = published.before;
                 }
                 Err(failure) => {
                     run.world.events.emit(Fact::StreamFailed {
@@ -252,17 +292,30 @@ impl Harvest {
         if values > 0 {
             run.world.events.emit(Fact::SignalsIgnored { values });
         }
-        run.world.events.emit(Fact::RunFinished {
-            complete: exit == Exit::Complete,
-            exit: exit as u8,
-        });
         let took = run.world.clock.now().saturating_duration_since(began);
         let tally = std::mem::take(
             &mut *tally
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner),
         );
-        tally.into_summary(run.plan.name.clone(), summaries, took, exit)
+        let mut summary = tally.into_summary(run.plan.name.clone(), summaries, took, exit);
+        if let Some(standing) = standing {
+            let new = summary.streams.iter().map(|s| s.pages - s.kept);
+            let kept = kept_before + new.sum::<u64>();
+            match standing.end(&run, &summary, kept) {
+                Ok(unfinished) => summary.unfinished = unfinished,
+                Err(failure) => {
+                    let failure = run.secrets.scrub_failure(failure);
+                    summary.exit = summary.exit.worst(failure.exit);
+                    summary.failure = Some(*failure);
+                }
+            }
+        }
+        run.world.events.emit(Fact::RunFinished {
+            complete: summary.exit == Exit::Complete,
+            exit: summary.exit as u8,
+        });
+        summary
     }
 }
 
@@ -270,15 +323,30 @@ async fn run_stream(
     run: Arc<Run>,
     at: usize,
     targets: Targets,
-    part: PathBuf,
+    kept: Kept,
+    state: Option<Arc<Mutex<State>>>,
 ) -> Result<Published, Box<Failure>> {
-    let part = Part::create(&part).map_err(|e| publish::disk_failure(&e))?;
-    let stream = Arc::new(Stream::new(run.clone(), at));
-    let published = match stream.clone().walk(part).await {
-        Ok(walked) => publish::publish(&stream, walked, targets).await,
+    if let Some(files) = kept.published {
+        return Ok(Published {
+            files,
+            repeats: 0,
+            before: true,
+        });
+    }
+    let stream = Stream::new(run.clone(), at).recalling(kept.store.recall());
+    let stream = Arc::new(stream);
+    let published = match stream.clone().walk(kept.store).await {
+        Ok(walked) => publish::publish(&stream, walked, targets, state).await,
         Err(failure) => Err(failure),
     };
     published.map_err(|failure| told(&run, &stream.name, failure))
+}
+
+impl Options {
+    /// Whether the run can be gone on with, and shows among the runs.
+    fn leaves_trace(&self) -> bool {
+        !self.dry && !self.traceless && self.limit_records.is_none()
+    }
 }
 
 /// A failure as it leaves the run: it names its stream, and whatever it was put together from, no

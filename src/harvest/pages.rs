@@ -1,47 +1,74 @@
 //! The pages of one partition in turn; where the addresses of the rest are known ahead, they are
 //! handed to `spread`.
+//!
+//! A page that an earlier attempt at this run has kept is not asked for again: what was written
+//! down of it leads the walk on just as the page itself would.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use http::HeaderMap;
-
 use super::attempt::Fetched;
-use super::commit::{Committer, Staged};
+use super::commit::{Committer, New, Staged, What};
+use super::digest::Digest;
 use super::key::Novelty;
 use super::partitions::Partition;
-use super::run::interrupted;
 use super::spread::Spread;
 use super::stream::Stream;
 use super::trouble;
-use super::walk::{self, Next, PageFacts, Walk, WalkFault};
+use super::walk::{self, Next, Walk, WalkFault};
 use crate::event::Fact;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::plan::Then;
 use crate::plan::paging::Paging;
 use crate::plan::request::{Rendered, Slot, Turn};
+use crate::store::hash::stable;
+use crate::store::index::PageRow;
 
-/// What is kept of a page after it was handed on.
-pub(super) struct Digest {
-    pub(super) headers: HeaderMap,
-    pub(super) wanted: Vec<Option<String>>,
-    pub(super) count: u64,
-    pub(super) last_record: Option<String>,
-    pub(super) content: u64,
-    pub(super) ended: bool,
+/// A partition with its request.
+pub(super) struct Slice {
+    pub(super) partition: Partition,
+    /// The request before paging.
+    pub(super) base: Rendered,
+    /// Tells its values from those of other partitions.
+    print: u64,
 }
 
-impl Digest {
-    pub(super) fn facts(&self) -> PageFacts<'_> {
-        PageFacts {
-            count: self.count,
-            wanted: &self.wanted,
-            headers: Some(&self.headers),
-            last: self.last_record.as_deref(),
-            content: self.content,
-        }
+impl Slice {
+    /// What tells a request of this partition from every other one of the stream: a value may
+    /// travel in a header, which a request's own fingerprint leaves out.
+    pub(super) fn print(&self, paging: &Paging, request: &Rendered) -> u64 {
+        let in_header = match paging {
+            Paging::Page { to, .. }
+            | Paging::Offset { to, .. }
+            | Paging::Token { to, .. }
+            | Paging::Keyset { to, .. }
+                if matches!(to, Slot::Header(_)) =>
+            {
+                request.get(to)
+            }
+            _ => None,
+        };
+        let prints = format!("{:x} {:x}", self.print, request.fingerprint());
+        stable(&[&prints, in_header.as_deref().unwrap_or_default()])
     }
+}
+
+/// A page, from the API or from the run's folder.
+pub(super) enum Got {
+    Fetched(Box<Fetched>),
+    Kept(PageRow),
+}
+
+/// How a walk of a partition stands.
+struct Progress<'a> {
+    walk: Walk<'a>,
+    seen: HashSet<u64>,
+    page: u32,
+    records: u64,
+    total: Option<u64>,
+    /// The latest page came from the run's folder.
+    kept: bool,
 }
 
 impl Stream {
@@ -50,119 +77,207 @@ impl Stream {
         partition: Partition,
         committer: Committer,
     ) -> Result<(), Box<Failure>> {
-        let partition = Arc::new(partition);
-        let base = Arc::new(self.render(&partition)?);
-        let size = asked_size(&self.plan().paging, &base);
-        let in_turn = self.pages_in_turn();
-        let mut walk = Walk::new(&self.plan().paging, size, in_turn);
-        let mut seen = HashSet::new();
+        let slice = Arc::new(Slice {
+            base: self.render(&partition)?,
+            print: partition.print(),
+            partition,
+        });
+        let partition = &slice.partition;
+        let size = asked_size(&self.plan().paging, &slice.base);
+        let first = self.start_token(partition)?;
+        let start = || {
+            let walk = Walk::new(&self.plan().paging, size, self.pages_in_turn());
+            let request = slice.base.page(&walk.first(first.clone()));
+            let progress = Progress {
+                walk,
+                seen: HashSet::new(),
+                page: 0,
+                records: 0,
+                total: None,
+                kept: false,
+            };
+            match request {
+                Ok(request) => Ok((progress, request)),
+                Err(e) => Err(self.unrendered(&e.message)),
+            }
+        };
         let mut novelty = Novelty::new(self.plan(), &self.run.names);
-        let mut request = base
-            .page(&walk.first(self.start_token(&partition)?))
-            .map_err(|e| self.unrendered(&e.message))?;
-        let (mut page, mut records, mut total) = (0_u32, 0_u64, None);
-        let (mut known_ahead, mut short) = (false, None);
+        let (mut at, mut request) = start()?;
+        let (mut known_ahead, mut short, mut replay) = (false, None, true);
         loop {
-            let place = self.place(&partition, page);
-            if !seen.insert(identity(&self.plan().paging, &request)) {
+            let place = self.place(partition, at.page);
+            let print = slice.print(&self.plan().paging, &request);
+            if !at.seen.insert(print) {
                 let fault = WalkFault::Loop("the same request comes again".to_owned());
                 return Err(trouble::walk(&fault, &place, &self.show(&request)));
             }
-            let fetched = self.fetch(&request, &partition.variables, &place).await?;
-            let url = fetched.url.clone();
-            if let Some(novelty) = &mut novelty
-                && !novelty
-                    .judge(fetched.page.records(), &partition)
-                    .map_err(|e| self.unrendered(&e.message))?
-            {
-                let fault = WalkFault::Loop("three pages brought no new key".to_owned());
-                return Err(trouble::walk(&fault, &place, &self.show(&request)));
-            }
-            let (digest, next) = self
-                .step(&mut walk, fetched, &partition, &committer, page, size)
-                .await
+            let kept = if replay {
+                self.kept(partition.ordinal, at.page, print, size)
+            } else {
+                None
+            };
+            let (got, mut digest) = match kept {
+                Some((row, digest)) => (Got::Kept(row), digest),
+                None => match self.fetch(&request, &partition.variables, &place).await {
+                    Ok(fetched) => {
+                        let digest = self.digest(&fetched, size);
+                        (Got::Fetched(Box::new(fetched)), digest)
+                    }
+                    // Tokens expire: what an earlier attempt was given may lead nowhere now.
+                    Err(failure) if at.kept && failure.exit == Exit::Failed && self.is_led() => {
+                        self.start_again(&committer, partition, &place).await?;
+                        (at, request) = start()?;
+                        replay = false;
+                        continue;
+                    }
+                    Err(failure) => return Err(failure),
+                },
+            };
+            at.kept = matches!(got, Got::Kept(_));
+            let url = match &got {
+                Got::Fetched(fetched) => {
+                    if let Some(novelty) = &mut novelty
+                        && !novelty
+                            .judge(fetched.page.records(), partition)
+                            .map_err(|e| self.unrendered(&e.message))?
+                    {
+                        let fault = WalkFault::Loop("three pages brought no new key".to_owned());
+                        return Err(trouble::walk(&fault, &place, &self.show(&request)));
+                    }
+                    fetched.url.clone()
+                }
+                Got::Kept(_) => request.url.clone(),
+            };
+            let mut next = self
+                .after(&mut at.walk, &mut digest, &got, partition, &place)
                 .map_err(|fault| fault.into_failure(&place, &self.show(&request)))?;
-            records += digest.count;
-            total = self.told_total(&digest).or(total);
-            page += 1;
-            let next = match next {
-                Next::Many {
+            // Rendered before the page is kept: one that leads nowhere is asked for again by the
+            // next attempt.
+            let mut following = self.following(&slice, &next, &url, &place)?;
+            self.hand_on(got, &digest, print, partition, &committer, at.page)
+                .await?;
+            at.records += digest.count;
+            at.total = self.told_total(&digest).or(at.total);
+            at.page += 1;
+            if let Next::Many {
+                to,
+                first,
+                step,
+                count,
+            } = next
+            {
+                // Known before they are asked for, so none of them has to be.
+                if let Some(most) = self.plan().expect.max_pages
+                    && u64::from(at.page).saturating_add(count) > most
+                {
+                    return Err(self.too_many_pages(&place, most));
+                }
+                self.expect_pages(u64::from(at.page).saturating_add(count));
+                known_ahead = true;
+                let spread = Spread {
                     to,
                     first,
                     step,
                     count,
-                } => {
-                    // Known before they are asked for, so none of them has to be.
-                    if let Some(most) = self.plan().expect.max_pages
-                        && u64::from(page).saturating_add(count) > most
-                    {
-                        return Err(self.too_many_pages(&place, most));
-                    }
-                    self.expect_pages(u64::from(page).saturating_add(count));
-                    known_ahead = true;
-                    let spread = Spread {
-                        to,
-                        first,
-                        step,
-                        count,
-                        page,
-                    };
-                    let last = self
-                        .clone()
-                        .walk_spread(&spread, &base, &partition, &committer, &digest)
-                        .await?;
-                    page += u32::try_from(count).unwrap_or(u32::MAX);
-                    records += last.records;
-                    total = self.told_total(&last.digest).or(total);
-                    short = last.short;
-                    walk.spread_to(spread.position(count - 1), count - 1);
-                    let place = self.place(&partition, page - 1);
-                    if last.digest.ended {
-                        Next::End
-                    } else {
-                        walk.after(&last.digest.facts(), true)
-                            .map_err(|fault| trouble::walk(&fault, &place, &self.show(&request)))?
-                    }
-                }
-                next => next,
-            };
+                    page: at.page,
+                };
+                let last = self
+                    .clone()
+                    .walk_spread(&spread, &slice, &committer, &digest)
+                    .await?;
+                at.page += u32::try_from(count).unwrap_or(u32::MAX);
+                at.records += last.records;
+                at.total = self.told_total(&last.digest).or(at.total);
+                short = last.short;
+                at.walk.spread_to(spread.position(count - 1), count - 1);
+                let place = self.place(partition, at.page - 1);
+                next = if last.digest.ended {
+                    Next::End
+                } else {
+                    at.walk
+                        .after(&last.digest, true)
+                        .map_err(|fault| trouble::walk(&fault, &place, &self.show(&request)))?
+                };
+                following = self.following(&slice, &next, &url, &place)?;
+            }
             if let Some(most) = self.plan().expect.max_pages
-                && u64::from(page) >= most
+                && u64::from(at.page) >= most
                 && next != Next::End
                 && !self.has_enough()
             {
                 return Err(self.too_many_pages(&place, most));
             }
-            request = match next {
-                Next::End => break,
-                _ if self.has_enough() => break,
-                Next::One(turn) => base.page(&turn),
-                Next::Url(reference) => {
-                    let mut url = crate::fetch::origin::resolve(&url, &reference).map_err(|e| {
-                        trouble::refused(&e.to_string(), e.hint().as_deref(), &place)
-                    })?;
-                    // Servers echo what they were asked with; loop guards and messages must not.
-                    self.run.credentials.strip(&mut url);
-                    base.page(&Turn::Url(url))
-                }
-                Next::Many { .. } => unreachable!("handed out above"),
-            }
-            .map_err(|e| self.unrendered(&e.message))?;
+            request = match following {
+                Some(following) if !self.has_enough() => following,
+                _ => break,
+            };
         }
         if !self.has_enough() {
             if let Some(short) = &short {
-                self.judge_short(&partition, short, records, total)?;
+                self.judge_short(partition, short, at.records, at.total)?;
             }
-            self.judge_total(&partition, records, total)?;
+            self.judge_total(partition, at.records, at.total)?;
         }
         if !known_ahead {
-            self.expect_pages(u64::from(page));
+            self.expect_pages(u64::from(at.page));
         }
         self.emit(Fact::PartitionFinished {
             stream: self.name.clone(),
             partition: u64::from(partition.ordinal),
         });
         Ok(())
+    }
+
+    /// Whether each page is asked for with what the one before gave: a token, a URL, a value.
+    fn is_led(&self) -> bool {
+        matches!(
+            self.plan().paging,
+            Paging::Link | Paging::Next(_) | Paging::Token { .. } | Paging::Keyset { .. }
+        )
+    }
+
+    /// The pages that an earlier attempt kept of a partition no longer lead on. They stay where
+    /// they are until others take their place.
+    async fn start_again(
+        &self,
+        committer: &Committer,
+        partition: &Partition,
+        place: &str,
+    ) -> Result<(), Box<Failure>> {
+        self.emit(Fact::Noticed {
+            stream: self.name.clone(),
+            message: format!(
+                "{place}: the API refuses what an earlier attempt was given; its partition is fetched from the start"
+            ),
+        });
+        let again = Staged {
+            partition: partition.ordinal,
+            page: 0,
+            what: What::Again,
+        };
+        Ok(committer.commit(again).await?)
+    }
+
+    /// The request of one page that follows.
+    fn following(
+        &self,
+        slice: &Slice,
+        next: &Next,
+        url: &url::Url,
+        place: &str,
+    ) -> Result<Option<Rendered>, Box<Failure>> {
+        let turn = match next {
+            Next::End | Next::Many { .. } => return Ok(None),
+            Next::One(turn) => slice.base.page(turn),
+            Next::Url(reference) => {
+                let mut url = crate::fetch::origin::resolve(url, reference)
+                    .map_err(|e| trouble::refused(&e.to_string(), e.hint().as_deref(), place))?;
+                // Servers echo what they were asked with; loop guards and messages must not.
+                self.run.credentials.strip(&mut url);
+                slice.base.page(&Turn::Url(url))
+            }
+        };
+        turn.map(Some).map_err(|e| self.unrendered(&e.message))
     }
 
     /// Whether pages must be asked for one after the other.
@@ -180,27 +295,25 @@ impl Stream {
                 .any(|rule| matches!(rule.then, Then::Stop))
     }
 
-    /// Hands a page on and asks what follows.
-    async fn step(
+    /// What follows a page.
+    fn after(
         &self,
         walk: &mut Walk<'_>,
-        fetched: Fetched,
+        digest: &mut Digest,
+        got: &Got,
         partition: &Partition,
-        committer: &Committer,
-        page: u32,
-        size: Option<u64>,
-    ) -> Result<(Digest, Next), StepFault> {
-        let digest = self.digest(&fetched, size);
-        let mut next = if fetched.last {
+        place: &str,
+    ) -> Result<Next, StepFault> {
+        let mut next = if digest.ended {
             Next::End
         } else {
-            walk.after(&digest.facts(), self.size_kept.load(Ordering::Relaxed))
+            walk.after(digest, self.size_kept.load(Ordering::Relaxed))
                 .map_err(StepFault::Walk)?
         };
         if next == Next::End
             && self.expect_total.is_some()
             && matches!(self.plan().paging, Paging::None { declared: false })
-            && let Some(total) = self.told_total(&digest)
+            && let Some(total) = self.told_total(digest)
             && total > digest.count
         {
             return Err(StepFault::Walk(WalkFault::Forgotten(format!(
@@ -208,7 +321,8 @@ impl Stream {
                 digest.count
             ))));
         }
-        if let Some(stop) = &self.plan().stop
+        // What it said of a kept page was written down with it.
+        if let (Some(stop), Got::Fetched(fetched)) = (&self.plan().stop, got)
             && next != Next::End
         {
             let names = self.answer_names(
@@ -219,63 +333,52 @@ impl Stream {
                 1,
                 Some(&fetched.page),
             );
-            if stop.holds(&names).map_err(|e| {
-                StepFault::Failure(trouble::rule("stop", &e, &self.place(partition, page)))
-            })? {
+            let holds = stop.holds(&names);
+            if holds.map_err(|e| StepFault::Failure(trouble::rule("stop", &e, place)))? {
+                digest.ended = true;
                 next = Next::End;
             }
         }
-        self.hand_on(fetched, partition, committer, page).await?;
-        Ok((digest, next))
-    }
-
-    pub(super) fn digest(&self, fetched: &Fetched, size: Option<u64>) -> Digest {
-        let count = fetched.page.count() as u64;
-        if size.is_some_and(|size| count >= size) {
-            self.size_kept.store(true, Ordering::Relaxed);
-        }
-        let keyset = matches!(self.plan().paging, Paging::Keyset { .. });
-        Digest {
-            headers: fetched.headers.clone(),
-            wanted: fetched.page.wants.clone(),
-            count,
-            last_record: keyset
-                .then(|| fetched.page.last().map(str::to_owned))
-                .flatten(),
-            content: content_hash(fetched.page.lines.as_bytes()),
-            ended: fetched.last,
-        }
+        Ok(next)
     }
 
     pub(super) async fn hand_on(
         &self,
-        fetched: Fetched,
+        got: Got,
+        digest: &Digest,
+        print: u64,
         partition: &Partition,
         committer: &Committer,
         page: u32,
-    ) -> Result<(), StepFault> {
-        let records = fetched.page.count();
-        self.records.fetch_add(records as u64, Ordering::Relaxed);
-        self.emit(Fact::PageFetched {
-            stream: self.name.clone(),
-            partition: u64::from(partition.ordinal),
-            page: u64::from(page),
-            records: records as u64,
-            bytes: fetched.body.len() as u64,
-            took: fetched.took,
-        });
+    ) -> Result<(), Box<Failure>> {
+        self.records.fetch_add(digest.count, Ordering::Relaxed);
+        let what = match got {
+            Got::Kept(row) => What::Kept(row),
+            Got::Fetched(fetched) => {
+                self.emit(Fact::PageFetched {
+                    stream: self.name.clone(),
+                    partition: u64::from(partition.ordinal),
+                    page: u64::from(page),
+                    records: digest.count,
+                    bytes: fetched.body.len() as u64,
+                    took: fetched.took,
+                });
+                What::New(Box::new(New {
+                    lines: fetched.page.lines.into_bytes(),
+                    records: u32::try_from(digest.count).unwrap_or(u32::MAX),
+                    print,
+                    facts: self.written(digest),
+                    _reservation: fetched.reservation,
+                }))
+            }
+        };
         let staged = Staged {
             partition: partition.ordinal,
             page,
-            lines: fetched.page.lines.into_bytes(),
-            records: u32::try_from(records).unwrap_or(u32::MAX),
-            _reservation: fetched.reservation,
+            what,
         };
         // A writer that is gone has failed; its own error is told where it is awaited.
-        committer
-            .commit(staged)
-            .await
-            .map_err(|_| StepFault::Failure(interrupted()))
+        Ok(committer.commit(staged).await?)
     }
 
     /// How many records a page tells of: at `expect.total`, else where the paging reads it.
@@ -343,28 +446,4 @@ pub(super) fn asked_size(paging: &Paging, request: &Rendered) -> Option<u64> {
         return None;
     };
     request.get(size.as_ref()?)?.parse().ok()
-}
-
-/// What tells one request of a partition from another: a page number may travel in a header, which
-/// the fingerprint leaves out.
-fn identity(paging: &Paging, request: &Rendered) -> (u64, Option<String>) {
-    let in_header = match paging {
-        Paging::Page { to, .. }
-        | Paging::Offset { to, .. }
-        | Paging::Token { to, .. }
-        | Paging::Keyset { to, .. }
-            if matches!(to, Slot::Header(_)) =>
-        {
-            request.get(to)
-        }
-        _ => None,
-    };
-    (request.fingerprint(), in_header)
-}
-
-/// 64 bits over a page's records, for loop guards: two CRCs of halves, since a CRC costs next to
-/// nothing and one alone would collide once in a few tens of thousands of pages.
-fn content_hash(lines: &[u8]) -> u64 {
-    let (left, right) = lines.split_at(lines.len() / 2);
-    (u64::from(crc32c::crc32c(left)) << 32) | u64::from(crc32c::crc32c(right))
 }

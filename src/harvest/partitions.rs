@@ -43,6 +43,18 @@ impl Partition {
         label
     }
 
+    /// A hash of its values.
+    pub(super) fn print(&self) -> u64 {
+        if self.variables.is_empty() {
+            return 0;
+        }
+        let json = self.variables.iter().map(|(name, value)| {
+            let json = serde_json::to_string(value).unwrap_or_default();
+            format!("{name} {json}\n")
+        });
+        crate::store::hash::stable(&[&json.collect::<String>()])
+    }
+
     /// Scalar variables as JSON text: what stands before a record's own fields in a table.
     pub(super) fn scalars(&self) -> impl Iterator<Item = (&str, String)> {
         self.variables

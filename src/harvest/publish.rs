@@ -1,12 +1,12 @@
 //! Publish: a stream's committed records become its files, whole or not at all.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use super::commit::Committed;
 use super::computed::Computed;
 use super::partitions::Partition;
 use super::rows::{Repeats, Rows};
+use super::standing;
 use super::stream::Stream;
 use super::summary::FileSummary;
 use super::targets::Targets;
@@ -16,7 +16,12 @@ use crate::failure::{Exit, Failure};
 use crate::plan::ColumnFrom;
 use crate::plan::language::Template;
 use crate::plan::sink::{SinkFormat, SinkPlan};
-use crate::sink::{self, Extra, Row, SinkError, Target};
+use crate::sink::{self, Built, Extra, Row, SinkError, Target};
+use crate::store::StoreError;
+use crate::store::error::disk_hint;
+use crate::store::row::PublishIntent;
+use crate::store::state::State;
+use crate::store::stream::StreamStore;
 
 /// What a stream's publish came to.
 #[derive(Debug)]
@@ -25,6 +30,8 @@ pub(super) struct Published {
     pub(super) files: Vec<FileSummary>,
     /// Records left out because a later one had the same key.
     pub(super) repeats: u64,
+    /// Whether an earlier attempt did it.
+    pub(super) before: bool,
 }
 
 /// Why a publish failed.
@@ -49,11 +56,12 @@ impl PublishError {
 /// Judges `expect`, then writes every file of the stream.
 pub(super) async fn publish(
     stream: &Arc<Stream>,
-    mut committed: Committed,
+    mut store: StreamStore,
     targets: Targets,
+    state: Option<Arc<Mutex<State>>>,
 ) -> Result<Published, Box<Failure>> {
-    committed.index.sort();
-    let records = committed.index.records();
+    store.sort();
+    let records = store.index().records();
     if stream.run.options.limit_records.is_none()
         && let Some(least) = stream.plan().expect.min_records
         && records < least
@@ -65,7 +73,17 @@ pub(super) async fn publish(
     }
     let worker = stream.clone();
     // Reading, projecting and writing files blocks.
-    let work = tokio::task::spawn_blocking(move || write_all(&worker, &committed, &targets));
+    let work = tokio::task::spawn_blocking(move || {
+        let published = write_all(&worker, &mut store, &targets)?;
+        standing::published_now(
+            &worker.run,
+            state.as_ref(),
+            &mut store,
+            &targets,
+            &published,
+        )?;
+        Ok::<_, Box<Failure>>(published)
+    });
     let published = match work.await {
         Ok(published) => published?,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
@@ -83,38 +101,75 @@ pub(super) async fn publish(
 
 fn write_all(
     stream: &Stream,
-    committed: &Committed,
+    store: &mut StreamStore,
     targets: &Targets,
 ) -> Result<Published, Box<Failure>> {
+    store.check().map_err(StoreError::into_failure)?;
+    let (built, repeats) = build_all(stream, store, targets)?;
+    let intents = built.iter().filter_map(|(file, _)| {
+        let target = file.target()?.to_string_lossy().into_owned();
+        Some(PublishIntent {
+            stream: stream.name.clone(),
+            target,
+            size: file.bytes(),
+            crc: file.crc(),
+        })
+    });
+    store
+        .intend(intents.collect())
+        .map_err(StoreError::into_failure)?;
+    let mut files = Vec::new();
+    for ((file, rows), target) in built.into_iter().zip(&targets.0) {
+        files.push(FileSummary {
+            path: target.shown(),
+            rows,
+            bytes: file.bytes(),
+            crc: file.crc(),
+        });
+        file.place().map_err(|e| failure(stream, &e.into()))?;
+    }
+    Ok(Published {
+        files,
+        repeats,
+        before: false,
+    })
+}
+
+/// Builds all files beside their targets; gives them with their rows, and how many records were
+/// left out.
+#[expect(clippy::type_complexity, reason = "used once, right above")]
+fn build_all(
+    stream: &Stream,
+    store: &StreamStore,
+    targets: &Targets,
+) -> Result<(Vec<(Built, u64)>, u64), Box<Failure>> {
     let plan = stream.plan();
     let rows = Rows {
         run: &stream.run,
         plan,
-        part: &committed.part,
-        index: &committed.index,
+        part: store.part(),
+        index: store.index(),
         most: stream.run.options.limit_records.unwrap_or(u64::MAX),
     };
     let failed = |error: PublishError| failure(stream, &error);
     let repeats = rows.repeats().map_err(|e| failed(e.into()))?;
     let mut files = Vec::new();
     for (at, (sink, target)) in plan.sinks.iter().zip(&targets.0).enumerate() {
-        // The last may take the part itself: nobody reads it again.
-        let last = at + 1 == plan.sinks.len();
-        files.push(write_one(&rows, &repeats, sink, target, last).map_err(failed)?);
+        // One may be the part itself; two outputs must not be one file. What went to standard
+        // output may have to be told again, from a part that nobody can have changed.
+        let last = at + 1 == plan.sinks.len() && targets.is_files();
+        files.push(build(&rows, &repeats, sink, target, last).map_err(failed)?);
     }
-    Ok(Published {
-        files,
-        repeats: repeats.count(),
-    })
+    Ok((files, repeats.count()))
 }
 
-fn write_one(
+fn build(
     rows: &Rows<'_>,
     repeats: &Repeats,
     sink: &SinkPlan,
     target: &Target,
     last: bool,
-) -> Result<FileSummary, PublishError> {
+) -> Result<(Built, u64), PublishError> {
     let columns = rows.plan.columns.as_deref();
     let as_they_are = sink.format == SinkFormat::Ndjson
         && columns.is_none()
@@ -155,11 +210,7 @@ fn write_one(
             (None, read) => Ok(read?),
         }
     })?;
-    Ok(FileSummary {
-        path: target.shown(),
-        rows: written.rows,
-        bytes: written.bytes,
-    })
+    Ok((written.file, written.rows))
 }
 
 /// The scalar `for` variables of the latest partition.
@@ -186,25 +237,23 @@ impl Extras {
 }
 
 /// Records as they are: ranges of the part, without looking inside.
-fn copy(rows: &Rows<'_>, target: &Target, last: bool) -> Result<FileSummary, PublishError> {
+fn copy(rows: &Rows<'_>, target: &Target, last: bool) -> Result<(Built, u64), PublishError> {
     let mut out = target.open()?;
     // The part was just written and is there: what fails here is the writing.
     let ranges = rows.index.ranges();
     // Pages that came in order make a part that is the file already.
-    let is_whole = ranges.iter().map(|(start, end)| end - start).sum::<u64>() == rows.part.len()
-        && ranges.len() == 1;
-    if !(is_whole && last && out.adopt(rows.part.path())?) {
-        let part = rows.part.reader().map_err(io::Error::other)?;
-        for (start, end) in ranges {
-            out.copy(&part, start, end)?;
+    let adopted = match ranges[..] {
+        [whole] if last && whole.end - whole.start == rows.part.len() => {
+            out.adopt(rows.part.path(), whole.crc)?
+        }
+        _ => false,
+    };
+    if !adopted {
+        for range in ranges {
+            out.copy(rows.part.file(), range.start, range.end, range.crc)?;
         }
     }
-    let bytes = out.finish()?;
-    Ok(FileSummary {
-        path: target.shown(),
-        rows: rows.index.records(),
-        bytes,
-    })
+    Ok((out.close()?, rows.index.records()))
 }
 
 fn failure(stream: &Stream, error: &PublishError) -> Box<Failure> {
@@ -247,25 +296,10 @@ fn failure(stream: &Stream, error: &PublishError) -> Box<Failure> {
 
 /// A file that cannot be made or written.
 pub(super) fn disk_failure(error: &DiskError) -> Box<Failure> {
-    let hint = match error.source.kind() {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "the folder is not writable: change its permissions or the sink's path"
-        }
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "the disk is full: free some space and run again"
-        }
-        io::ErrorKind::NotADirectory
-        | io::ErrorKind::IsADirectory
-        | io::ErrorKind::AlreadyExists => {
-            "a file stands where a folder is needed, or the reverse: change the sink's path"
-        }
-        io::ErrorKind::NotFound => "no file can be made there: change the sink's path",
-        _ => "look at the disk and run again",
-    };
     Box::new(Failure {
         exit: Exit::Disk,
         message: error.to_string(),
         causes: vec![error.source.to_string()],
-        hint: Some(hint.to_owned()),
+        hint: Some(disk_hint(error).to_owned()),
     })
 }

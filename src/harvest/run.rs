@@ -1,8 +1,11 @@
 //! What all streams of a run share: the world, rendered auth, limits, budget.
 
 use std::future::Future;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use url::Url;
 
 use super::budget::Budget;
@@ -11,6 +14,7 @@ use super::names::Names;
 use super::partitions::Files;
 use super::secrets::Secrets;
 use super::{Options, World};
+use crate::clock::Instant;
 use crate::failure::{Exit, Failure};
 use crate::fetch::credentials::{CredentialProblem, Credentials};
 use crate::fetch::origin::Policy;
@@ -18,6 +22,9 @@ use crate::limits::{Asker, Book, BookProblem, Disagreement, Limits, Scrub};
 use crate::plan::language::{LanguageProblem, Template};
 use crate::plan::limit::{LimitPlan, LimitWhen};
 use crate::plan::{AuthPlan, Plan};
+
+/// How long answers in flight are waited for when somebody asks to stop.
+const GRACE: Duration = Duration::from_secs(8);
 
 /// What all streams of a run share.
 #[derive(Debug)]
@@ -30,6 +37,8 @@ pub(super) struct Run {
     pub(super) options: Options,
     /// The run's id: start and a random end.
     pub(super) id: String,
+    /// When its first attempt began: what templates take for now.
+    pub(super) started: Timestamp,
     /// Names that templates see.
     pub(super) names: Names,
     /// For scrubbing.
@@ -57,6 +66,28 @@ pub(super) struct Run {
     ignored_signals: AtomicU64,
     waits: AtomicU64,
     reached: AtomicBool,
+    /// Until when what is in flight may end, once somebody asked to stop.
+    grace: OnceLock<Instant>,
+}
+
+/// What is fixed when a run begins, and stays when it goes on.
+#[derive(Debug)]
+pub(super) struct Beginning {
+    pub(super) id: String,
+    pub(super) seed: u64,
+    pub(super) started: Timestamp,
+}
+
+impl Beginning {
+    /// A run that begins now.
+    pub(super) fn at(now: Timestamp) -> Self {
+        let seed = fastrand::u64(..);
+        Self {
+            id: format!("{}-{:04x}", now.strftime("%Y%m%dT%H%M%SZ"), seed & 0xffff),
+            seed,
+            started: now,
+        }
+    }
 }
 
 impl Run {
@@ -65,16 +96,15 @@ impl Run {
         plan: Plan,
         world: World,
         options: Options,
-        id: String,
-        seed: u64,
+        Beginning { id, seed, started }: Beginning,
     ) -> Result<Self, Box<Failure>> {
         let secrets = if options.offline {
             Secrets::load_or_stand_in(&plan, &world.root)?
         } else {
             Secrets::load(&plan, &world.root)?
         };
-        let names = Names::new(&plan, &secrets, world.clock.calendar())
-            .map_err(|e| unrendered("source.contact", &e))?;
+        let names =
+            Names::new(&plan, &secrets, started).map_err(|e| unrendered("source.contact", &e))?;
         let base = base_url(&plan.source.url, &names)?;
         let credentials = credentials(&plan.source.auth, &names)?;
         let counted: Vec<LimitPlan> = plan
@@ -143,6 +173,7 @@ impl Run {
             world,
             options,
             id,
+            started,
             names,
             secrets,
             credentials,
@@ -158,6 +189,7 @@ impl Run {
             ignored_signals: AtomicU64::new(0),
             waits: AtomicU64::new(0),
             reached: AtomicBool::new(false),
+            grace: OnceLock::new(),
         })
     }
 
@@ -175,6 +207,27 @@ impl Run {
             biased;
             done = work => Ok(done),
             () = stopped(&mut stop) => Err(interrupted()),
+        }
+    }
+
+    /// `work` that has been sent: asked to stop, it gets a moment to come to its end, for its
+    /// answer has been paid for.
+    pub(super) async fn in_flight<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Box<Failure>> {
+        let clock = self.world.clock;
+        let mut stop = self.world.stop.clone();
+        let over = async {
+            stopped(&mut stop).await;
+            clock
+                .sleep_until(*self.grace.get_or_init(|| clock.now() + GRACE))
+                .await;
+        };
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            () = over => Err(interrupted()),
         }
     }
 
@@ -216,7 +269,7 @@ pub(super) fn interrupted() -> Box<Failure> {
         exit: Exit::Interrupted,
         message: "stopped before it was complete".to_owned(),
         causes: Vec::new(),
-        hint: Some("what was published before is untouched; run again when you like".to_owned()),
+        hint: Some("what was published before is untouched; run again to continue".to_owned()),
     })
 }
 

@@ -100,6 +100,12 @@ impl Secrets {
         minijinja::Value::from_pairs(self.values.clone())
     }
 
+    /// Environment variables that the plan uses.
+    pub(super) fn env(&self) -> impl Iterator<Item = (&str, &str)> {
+        let pairs = self.env.iter();
+        pairs.map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// Values of `env.*`.
     pub fn env_values(&self) -> minijinja::Value {
         minijinja::Value::from_pairs(self.env.clone())

@@ -3,16 +3,16 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use http::HeaderMap;
 use tokio::task::JoinSet;
 
 use super::commit::Committer;
-use super::pages::Digest;
+use super::digest::Digest;
+use super::pages::{Got, Slice};
 use super::partitions::Partition;
 use super::stream::Stream;
 use super::trouble;
 use super::walk::WalkFault;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::plan::paging::Paging;
 use crate::plan::request::{Param, Rendered, Slot, Turn};
 
@@ -55,8 +55,7 @@ impl Stream {
     pub(super) async fn walk_spread(
         self: Arc<Self>,
         spread: &Spread,
-        base: &Arc<Rendered>,
-        partition: &Arc<Partition>,
+        slice: &Arc<Slice>,
         committer: &Committer,
         first: &Digest,
     ) -> Result<SpreadEnd, Box<Failure>> {
@@ -66,14 +65,14 @@ impl Stream {
         let mut short: Option<ShortPage> = None;
         let by_offset = matches!(self.plan().paging, Paging::Offset { .. });
         let mut contents = HashSet::from([first.content]);
+        let mut stopped = None;
         loop {
-            while started < spread.count && tasks.len() < width {
+            while stopped.is_none() && started < spread.count && tasks.len() < width {
                 let turn = Turn::With(spread.to.clone(), Param::Number(spread.position(started)));
                 let page = spread.page + u32::try_from(started).unwrap_or(u32::MAX);
                 tasks.spawn(self.clone().fetch_one(
-                    base.clone(),
+                    slice.clone(),
                     turn,
-                    partition.clone(),
                     committer.clone(),
                     page,
                     started,
@@ -84,7 +83,13 @@ impl Stream {
                 break;
             };
             let (at, digest, request) = match done {
-                Ok(result) => result?,
+                Ok(Ok(done)) => done,
+                // The others are in flight, or end by themselves as this one did.
+                Ok(Err(failure)) if failure.exit == Exit::Interrupted => {
+                    stopped.get_or_insert(failure);
+                    continue;
+                }
+                Ok(Err(failure)) => return Err(failure),
                 Err(panic) => std::panic::resume_unwind(panic.into_panic()),
             };
             let page = spread.page + u32::try_from(at).unwrap_or(u32::MAX);
@@ -96,7 +101,7 @@ impl Stream {
                 ));
                 return Err(trouble::walk(
                     &fault,
-                    &self.place(partition, page),
+                    &self.place(&slice.partition, page),
                     &self.show(&request),
                 ));
             }
@@ -115,13 +120,12 @@ impl Stream {
                 });
             }
         }
+        if let Some(failure) = stopped {
+            return Err(failure);
+        }
         let digest = end.unwrap_or(Digest {
-            headers: HeaderMap::new(),
-            wanted: Vec::new(),
-            count: 0,
-            last_record: None,
-            content: 0,
             ended: true,
+            ..Digest::default()
         });
         Ok(SpreadEnd {
             digest,
@@ -132,20 +136,29 @@ impl Stream {
 
     async fn fetch_one(
         self: Arc<Self>,
-        base: Arc<Rendered>,
+        slice: Arc<Slice>,
         turn: Turn,
-        partition: Arc<Partition>,
         committer: Committer,
         page: u32,
         at: u64,
     ) -> Result<(u64, Digest, Rendered), Box<Failure>> {
-        let request = base.page(&turn).map_err(|e| self.unrendered(&e.message))?;
-        let place = self.place(&partition, page);
-        let fetched = self.fetch(&request, &partition.variables, &place).await?;
-        let digest = self.digest(&fetched, None);
-        self.hand_on(fetched, &partition, &committer, page)
-            .await
-            .map_err(|fault| fault.into_failure(&place, &self.show(&request)))?;
+        let partition = &slice.partition;
+        let request = slice
+            .base
+            .page(&turn)
+            .map_err(|e| self.unrendered(&e.message))?;
+        let print = slice.print(&self.plan().paging, &request);
+        let kept = self.kept(partition.ordinal, page, print, None);
+        let (got, digest) = if let Some((row, digest)) = kept {
+            (Got::Kept(row), digest)
+        } else {
+            let place = self.place(partition, page);
+            let fetched = self.fetch(&request, &partition.variables, &place).await?;
+            let digest = self.digest(&fetched, None);
+            (Got::Fetched(Box::new(fetched)), digest)
+        };
+        self.hand_on(got, &digest, print, partition, &committer, page)
+            .await?;
         Ok((at, digest, request))
     }
 

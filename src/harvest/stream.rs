@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::task::JoinSet;
 
-use super::commit::{Committed, Committer};
+use super::commit::Committer;
+use super::digest::Digest;
 use super::partitions::{Partition, Source};
 use super::run::Run;
 use super::walk::{self, Walk};
@@ -17,7 +18,10 @@ use crate::plan::paging::Paging;
 use crate::plan::request::Rendered;
 use crate::plan::{StreamPlan, Then};
 use crate::records::select::Selector;
-use crate::store::part::Part;
+use crate::store::StoreError;
+use crate::store::index::PageRow;
+use crate::store::recall::Recall;
+use crate::store::stream::StreamStore;
 
 /// One stream of a run; shared by its tasks.
 #[derive(Debug)]
@@ -36,6 +40,8 @@ pub(super) struct Stream {
     pub(super) size_kept: AtomicBool,
     expected: Expected,
     pub(super) records: AtomicU64,
+    /// Pages that an earlier attempt committed.
+    recall: Option<Recall>,
 }
 
 /// How many pages are known to come.
@@ -82,8 +88,37 @@ impl Stream {
             size_kept: AtomicBool::new(false),
             expected: Expected::default(),
             records: AtomicU64::new(0),
+            recall: None,
             run,
         }
+    }
+
+    /// Goes on where an earlier attempt ended, if there was one.
+    pub(super) fn recalling(mut self, recall: Recall) -> Self {
+        self.recall = (!recall.is_empty()).then_some(recall);
+        self
+    }
+
+    /// A page that an earlier attempt committed, if it was asked for as it would be now.
+    ///
+    /// One that cannot be read back is asked for again; where the ledger is damaged, that was said
+    /// when the run was opened.
+    pub(super) fn kept(
+        &self,
+        partition: u32,
+        page: u32,
+        print: u64,
+        size: Option<u64>,
+    ) -> Option<(PageRow, Digest)> {
+        let recall = self.recall.as_ref()?;
+        let row = recall.find(partition, page)?;
+        let written = recall.page(&row).ok()?;
+        if written.request != print {
+            return None;
+        }
+        let digest = Digest::of(&written)?;
+        self.learn(&digest, size);
+        Some((row, digest))
     }
 
     /// Its plan.
@@ -106,17 +141,20 @@ impl Stream {
         format!("{} {}", request.method, self.run.show_url(&request.url))
     }
 
-    /// Walks all partitions into `part`.
-    pub(super) async fn walk(self: Arc<Self>, part: Part) -> Result<Committed, Box<Failure>> {
+    /// Walks all partitions into `store`.
+    pub(super) async fn walk(
+        self: Arc<Self>,
+        store: StreamStore,
+    ) -> Result<StreamStore, Box<Failure>> {
         let (committer, writer) = Committer::start(
-            part,
+            store,
             self.name.clone(),
             self.run.world.clock,
             self.run.world.events.clone(),
         );
         let walked = self.clone().walk_partitions(committer).await;
         let staged = match writer.await {
-            Ok(written) => written.map_err(|e| super::publish::disk_failure(&e))?,
+            Ok(written) => written.map_err(StoreError::into_failure)?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
         walked.map(|()| staged)
@@ -137,8 +175,9 @@ impl Stream {
         .walk(&self.run.files)
         .peekable();
         let mut tasks: JoinSet<Result<(), Box<Failure>>> = JoinSet::new();
+        let mut stopped = None;
         loop {
-            while tasks.len() < width && !self.has_enough() {
+            while stopped.is_none() && tasks.len() < width && !self.has_enough() {
                 let Some(partition) = walk.next() else { break };
                 let partition = partition.map_err(|e| super::open_failure(&self.name, &e))?;
                 self.expected.partitions.fetch_add(1, Ordering::Relaxed);
@@ -148,8 +187,12 @@ impl Stream {
                 tasks.spawn(self.clone().walk_partition(partition, committer.clone()));
             }
             match tasks.join_next().await {
-                None => return Ok(()),
+                None => return stopped.map_or(Ok(()), Err),
                 Some(Ok(Ok(()))) => {}
+                // The others are in flight, or end by themselves as this one did.
+                Some(Ok(Err(failure))) if failure.exit == Exit::Interrupted => {
+                    stopped.get_or_insert(failure);
+                }
                 Some(Ok(Err(failure))) => return Err(failure),
                 Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
             }

@@ -29,12 +29,25 @@ pub struct Summary {
     pub margin: Option<Duration>,
     /// What `limits: auto` came to.
     pub learned: Option<LearnedLimits>,
+    /// What a run that did not end leaves for the next one.
+    pub unfinished: Option<Unfinished>,
+    /// Why the end of the run could not be written down, if it could not.
+    pub failure: Option<Failure>,
     /// Values that answers gave of limits and that made no sense.
     pub ignored_signals: u64,
     /// From open to end.
     pub took: Duration,
     /// The exit code.
     pub exit: Exit,
+}
+
+/// What a run that did not end leaves for the next one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    /// The run's id.
+    pub run: String,
+    /// Pages that are kept, of this and earlier attempts.
+    pub pages: u64,
 }
 
 /// What `limits: auto` came to.
@@ -55,8 +68,12 @@ pub struct StreamSummary {
     pub stream: Name,
     /// Records committed.
     pub records: u64,
-    /// Pages committed.
+    /// Pages committed, by this and earlier attempts.
     pub pages: u64,
+    /// Pages of them that earlier attempts committed.
+    pub kept: u64,
+    /// Whether an earlier attempt published it: it is not fetched again.
+    pub published_before: bool,
     /// Partitions walked to their end.
     pub partitions: u64,
     /// Body bytes, decompressed.
@@ -78,6 +95,9 @@ pub struct FileSummary {
     pub rows: u64,
     /// Its size.
     pub bytes: u64,
+    /// CRC32C of all its bytes.
+    #[serde(skip)]
+    pub crc: u32,
 }
 
 impl StreamSummary {
@@ -87,6 +107,8 @@ impl StreamSummary {
             stream,
             records: 0,
             pages: 0,
+            kept: 0,
+            published_before: false,
             partitions: 0,
             bytes: 0,
             repeats: 0,
@@ -113,6 +135,7 @@ pub struct Tally {
 struct Counts {
     records: u64,
     pages: u64,
+    kept: u64,
     partitions: u64,
     bytes: u64,
 }
@@ -130,6 +153,16 @@ impl Tally {
             } => {
                 let counts = self.of(stream);
                 counts.pages += pages;
+                counts.records += records;
+            }
+            Fact::PagesKept {
+                stream,
+                pages,
+                records,
+            } => {
+                let counts = self.of(stream);
+                counts.pages += pages;
+                counts.kept += pages;
                 counts.records += records;
             }
             Fact::PartitionFinished { stream, .. } => self.of(stream).partitions += 1,
@@ -187,6 +220,7 @@ impl Tally {
             let counts = std::mem::take(self.of(&stream.stream));
             stream.records = counts.records;
             stream.pages = counts.pages;
+            stream.kept = counts.kept;
             stream.partitions = counts.partitions;
             stream.bytes = counts.bytes;
         }
@@ -198,6 +232,8 @@ impl Tally {
             waited: self.waited,
             margin: self.margin,
             learned: self.learned,
+            unfinished: None,
+            failure: None,
             ignored_signals: self.ignored_signals,
             took,
             exit,

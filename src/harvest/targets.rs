@@ -7,7 +7,7 @@ use minijinja::Value;
 
 use super::publish::disk_failure;
 use super::run::{Run, unrendered};
-use crate::disk;
+use crate::disk::{Access, DiskError, Found};
 use crate::failure::{Exit, Failure};
 use crate::plan::StreamPlan;
 use crate::sink::file::Target;
@@ -17,6 +17,13 @@ use crate::sink::file::Target;
 pub(super) struct Targets(pub(super) Vec<Target>);
 
 impl Targets {
+    /// Whether all of them are files: what went elsewhere cannot be called published.
+    pub(super) fn is_files(&self) -> bool {
+        self.0
+            .iter()
+            .all(|target| matches!(target, Target::File { .. }))
+    }
+
     /// Renders the paths, makes the folders and tries to write there.
     pub(super) fn open(run: &Run, stream: &StreamPlan) -> Result<Self, Box<Failure>> {
         let names = run
@@ -52,20 +59,22 @@ impl Targets {
             let folder = path.parent().unwrap_or(&run.world.root);
             if run.options.dry {
                 targets.push(Target::File {
+                    disk: run.world.disk.clone(),
                     path,
                     compression: sink.compression,
                 });
                 continue;
             }
-            disk::create_folder(folder)
-                .and_then(|()| disk::probe_writable(folder))
+            let disk = &run.world.disk;
+            disk.create_folder(folder, Access::Umask)
+                .and_then(|()| disk.probe_writable(folder))
                 .map_err(|e| disk_failure(&e))?;
-            if path.is_dir() {
-                let error =
-                    disk::DiskError::new("write", &path, std::io::ErrorKind::IsADirectory.into());
+            if matches!(disk.look(&path), Ok(Found::Folder)) {
+                let error = DiskError::new("write", &path, std::io::ErrorKind::IsADirectory.into());
                 return Err(disk_failure(&error));
             }
             targets.push(Target::File {
+                disk: run.world.disk.clone(),
                 path,
                 compression: sink.compression,
             });

@@ -2,26 +2,10 @@
 
 use std::collections::HashSet;
 
-use http::HeaderMap;
-
+use super::digest::{Digest, Last};
 use crate::plan::paging::{Paging, TokenFrom};
 use crate::plan::path::Path;
 use crate::plan::request::{Param, Slot, Turn};
-
-/// What one page says about the next; the captured texts are raw JSON.
-#[derive(Debug, Default)]
-pub(super) struct PageFacts<'a> {
-    /// Records on the page.
-    pub(super) count: u64,
-    /// Values at [`wants`], in that order.
-    pub(super) wanted: &'a [Option<String>],
-    /// The answer's headers.
-    pub(super) headers: Option<&'a HeaderMap>,
-    /// The last record, raw.
-    pub(super) last: Option<&'a str>,
-    /// A hash of the page's records.
-    pub(super) content: u64,
-}
 
 /// What to ask next.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,7 +43,7 @@ pub(super) enum WalkFault {
     Unusable(String),
 }
 
-/// Paths that pages must be searched for, in the order of [`PageFacts::wanted`].
+/// Paths that pages must be searched for, in the order of [`Digest::wanted`].
 pub(super) fn wants<'a>(paging: &'a Paging, expect_total: Option<&'a Path>) -> Vec<&'a Path> {
     let mut wants = Vec::new();
     match paging {
@@ -144,26 +128,20 @@ impl<'a> Walk<'a> {
 
     /// What to ask after a page. `size_kept` says whether the API is known to give as many
     /// records as asked: until then a short page is not taken for the last.
-    pub(super) fn after(
-        &mut self,
-        page: &PageFacts<'_>,
-        size_kept: bool,
-    ) -> Result<Next, WalkFault> {
+    pub(super) fn after(&mut self, page: &Digest, size_kept: bool) -> Result<Next, WalkFault> {
         self.pages += 1;
         self.judge_content(page)?;
         let wanted = |at: usize| page.wanted.get(at).and_then(Option::as_deref);
         match self.paging {
             Paging::None { declared: true } => Ok(Next::End),
-            Paging::None { declared: false } => {
-                match page.headers.and_then(crate::fetch::link::next) {
-                    Some(_) => Err(WalkFault::Forgotten(
-                        "it sends `Link: …; rel=\"next\"`".to_owned(),
-                    )),
-                    None => Ok(Next::End),
-                }
-            }
-            Paging::Link => Ok(match page.headers.and_then(crate::fetch::link::next) {
-                Some(url) => Next::Url(url),
+            Paging::None { declared: false } => match page.next {
+                Some(_) => Err(WalkFault::Forgotten(
+                    "it sends `Link: …; rel=\"next\"`".to_owned(),
+                )),
+                None => Ok(Next::End),
+            },
+            Paging::Link => Ok(match &page.next {
+                Some(url) => Next::Url(url.clone()),
                 None => Next::End,
             }),
             Paging::Next(path) => match wanted(0) {
@@ -184,7 +162,7 @@ impl<'a> Walk<'a> {
                 to, total, last, ..
             } => {
                 let has_total = usize::from(total.is_some());
-                let total = self::total(self.paging, page.wanted);
+                let total = self::total(self.paging, &page.wanted);
                 let last = last.as_ref().and_then(|_| whole(wanted(has_total)));
                 self.held = self.held.max(page.count);
                 let more = match (last, total) {
@@ -199,7 +177,7 @@ impl<'a> Walk<'a> {
                 Ok(self.after_number(to, 1, more, page.count, size_kept))
             }
             Paging::Offset { to, start, .. } => {
-                let total = total(self.paging, page.wanted);
+                let total = total(self.paging, &page.wanted);
                 self.held = self.held.max(page.count);
                 // In turn the next page begins where this one ended, however much it held. Pages
                 // side by side have to be alike; one that holds less than asked casts doubt on that.
@@ -268,16 +246,11 @@ impl<'a> Walk<'a> {
         from: &TokenFrom,
         to: &Slot,
         body: Option<&str>,
-        page: &PageFacts<'_>,
+        page: &Digest,
     ) -> Result<Next, WalkFault> {
         let param = match from {
-            TokenFrom::Header(name) => {
-                let value = page
-                    .headers
-                    .and_then(|h| h.get(name))
-                    .and_then(|v| v.to_str().ok())
-                    .map(str::trim)
-                    .unwrap_or_default();
+            TokenFrom::Header(_) => {
+                let value = page.next.as_deref().unwrap_or_default();
                 if value.is_empty() || value == "null" {
                     return Ok(Next::End);
                 }
@@ -302,24 +275,26 @@ impl<'a> Walk<'a> {
         field: &Path,
         to: &Slot,
         add: Option<i64>,
-        page: &PageFacts<'_>,
+        page: &Digest,
         size_kept: bool,
     ) -> Result<Next, WalkFault> {
-        let Some(last) = page.last else {
+        let Some(last) = &page.last else {
             return Ok(Next::End);
         };
         let short = self.size.is_some_and(|size| page.count < size);
         if short && size_kept {
             return Ok(Next::End);
         }
-        let raw = crate::json::get(last, field).ok_or_else(|| {
-            WalkFault::Unusable(format!(
-                "the last record has no `{field}`, which `pages.keyset` needs: {}",
-                shorten(last)
-            ))
-        })?;
+        let raw = match last {
+            Last::Value(raw) => raw,
+            Last::Without(record) => {
+                return Err(WalkFault::Unusable(format!(
+                    "the last record has no `{field}`, which `pages.keyset` needs: {record}"
+                )));
+            }
+        };
         let param = match add {
-            None => Param::Json(raw.to_owned()),
+            None => Param::Json(raw.clone()),
             Some(add) => {
                 let number: i64 = raw.trim_matches('"').parse().map_err(|_| {
                     WalkFault::Unusable(format!(
@@ -335,7 +310,7 @@ impl<'a> Walk<'a> {
 
     /// The same records again are a loop at once, save for single records on pages that we count
     /// ourselves: two of those can be alike by chance.
-    fn judge_content(&mut self, page: &PageFacts<'_>) -> Result<(), WalkFault> {
+    fn judge_content(&mut self, page: &Digest) -> Result<(), WalkFault> {
         if page.count == 0
             || matches!(self.paging, Paging::None { .. })
             || self.contents.insert(page.content)
@@ -359,7 +334,8 @@ pub(super) fn whole(raw: Option<&str>) -> Option<u64> {
     raw?.trim_matches('"').parse().ok()
 }
 
-fn shorten(raw: &str) -> String {
+/// The beginning of a text from outside, for messages.
+pub(super) fn shorten(raw: &str) -> String {
     let cut: String = raw.chars().take(60).collect();
     if cut.len() < raw.len() {
         format!("{cut}…")

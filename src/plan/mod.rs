@@ -9,6 +9,7 @@ pub mod duration;
 mod environment;
 mod filters;
 mod guard;
+pub mod identity;
 pub mod json;
 pub mod language;
 pub mod limit;

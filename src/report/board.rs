@@ -55,6 +55,16 @@ impl Board {
             } => {
                 self.row(stream).page(event.at, *records);
             }
+            Fact::PagesKept {
+                stream,
+                pages,
+                records,
+            } => {
+                // Not at the present rate: they were here before.
+                let row = self.row(stream);
+                row.pages += pages;
+                row.records += records;
+            }
             Fact::PagesExpected {
                 stream,
                 pages,

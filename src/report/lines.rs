@@ -129,6 +129,18 @@ pub(super) fn lasting(event: &Event, verbose: bool, attempts: &mut Throttle) -> 
                 paint(NOTE, &clean(message)),
             )
         }
+        Fact::RunNoticed { message } => {
+            format!("{} {}", paint(NOTE, "note:"), clean(message))
+        }
+        Fact::RunContinued { run, began, pages } => format!(
+            "continuing run {} of {}: {}",
+            clean(run),
+            show::moment(*began, event.at),
+            match pages {
+                1 => "1 page is here".to_owned(),
+                n => format!("{} pages are here", show::thousands(*n)),
+            }
+        ),
         Fact::Noticed { stream, message } => {
             format!(
                 "{}: {} {}",

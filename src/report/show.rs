@@ -56,6 +56,18 @@ pub(super) fn path(path: &Path) -> String {
     clean(&short.unwrap_or(path).display().to_string()).into_owned()
 }
 
+/// A moment for people, in the zone they live in: `14:03`, or with its day where that is another.
+pub(super) fn moment(at: Timestamp, now: Timestamp) -> String {
+    let zone = TimeZone::system();
+    let (at, now) = (at.to_zoned(zone.clone()), now.to_zoned(zone));
+    let format = if at.date() == now.date() {
+        "%H:%M"
+    } else {
+        "%Y-%m-%d %H:%M"
+    };
+    at.strftime(format).to_string()
+}
+
 /// `350ms`, `4.2s`, `12s`, `2min 5s`, `3h 10min`, `1d 4h`
 pub fn duration(d: Duration) -> String {
     let millis = d.as_millis();

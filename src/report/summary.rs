@@ -63,6 +63,13 @@ pub fn draw(summary: &Summary) -> String {
     if let Some(learned) = &summary.learned {
         out.push_str(&found(learned, summary.took));
     }
+    if let Some(unfinished) = &summary.unfinished {
+        let pages = plural(unfinished.pages, "page");
+        let _ = writeln!(out, "  kept      {pages}; run again to continue");
+    }
+    if let Some(failure) = &summary.failure {
+        out.push_str(&failure::draw(failure));
+    }
     for stream in &summary.streams {
         // That a stream was stopped is no error: the first line has said it.
         if let Some(failure) = stream.failure.as_ref().filter(|failure| !stopped(failure)) {
@@ -123,6 +130,7 @@ fn streams(streams: &[StreamSummary]) -> String {
                     "stopped, nothing published; an older file stays"
                 }
                 Some(_) => "failed, nothing published",
+                None if stream.published_before => "published before, by this run",
                 None => "-",
             };
             table.push([
@@ -199,6 +207,8 @@ mod tests {
             stream: name.into(),
             records: 12_400,
             pages: 124,
+            kept: 0,
+            published_before: false,
             partitions: 4,
             bytes: 2_000_000,
             repeats: 3,
@@ -206,6 +216,7 @@ mod tests {
                 path: format!("data/demo/{name}.csv").into(),
                 rows: 12_397,
                 bytes: 1_234_567,
+                crc: 0,
             }],
             failure: None,
         }
@@ -229,6 +240,8 @@ mod tests {
             .into(),
             margin: Some(Duration::from_millis(20)),
             learned: None,
+            unfinished: None,
+            failure: None,
             ignored_signals: 0,
             took: Duration::from_millis(24_300),
             exit: Exit::Complete,
@@ -299,6 +312,8 @@ mod tests {
             waited: [].into(),
             margin: None,
             learned: None,
+            unfinished: None,
+            failure: None,
             ignored_signals: 0,
             took: Duration::from_secs(3),
             exit: Exit::Failed,

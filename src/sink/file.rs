@@ -1,10 +1,9 @@
 //! An output file: written beside its target, compressed by its ending, renamed when whole.
 //!
-//! A reader never sees half a file: until [`Out::finish`] the old one stays. Every byte is
+//! A reader never sees half a file: until [`Built::place`] the old one stays. Every byte is
 //! flushed by a call whose failure is seen, never by a drop.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Stdout, Write};
+use std::io::{self, BufWriter, Stdout, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::GzBuilder;
@@ -12,16 +11,19 @@ use flate2::write::GzEncoder;
 use zstd::stream::write::Encoder as ZstdEncoder;
 
 use super::SinkError;
+use crate::disk::{self, Access, Disk, DiskError, DiskFile, Found, Open};
 use crate::plan::sink::Compression;
 
 /// Bytes gathered before each write.
 const BUFFER: usize = 256 * 1024;
 
 /// Where an output goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Target {
     /// A file.
     File {
+        /// On which disk.
+        disk: Disk,
         /// Its final place.
         path: PathBuf,
         /// How it is compressed.
@@ -42,15 +44,33 @@ pub struct Out {
 /// Where the file is and where it will be; removes what was never finished.
 #[derive(Debug)]
 struct Place {
+    disk: Disk,
     beside: PathBuf,
     target: PathBuf,
     finished: bool,
 }
 
+/// A whole output that is on the disk beside its target, and not yet in its place; removed when
+/// dropped.
+#[derive(Debug)]
+pub struct Built {
+    /// `None` for standard output, which is in its place already.
+    place: Option<Place>,
+    bytes: u64,
+    crc: u32,
+}
+
 #[derive(Debug)]
 enum Base {
-    File(File),
+    File(Summed),
     Stdout(Stdout),
+}
+
+/// A file with the checksum of what was written to it.
+#[derive(Debug)]
+struct Summed {
+    file: DiskFile,
+    crc: u32,
 }
 
 enum Stream {
@@ -75,47 +95,42 @@ impl Target {
                 stream: Stream::Plain(BufWriter::with_capacity(BUFFER, Base::Stdout(io::stdout()))),
                 place: None,
             }),
-            Self::File { path, compression } => Out::create(path, *compression)
+            Self::File {
+                disk,
+                path,
+                compression,
+            } => Out::create(disk, path, *compression)
                 .map_err(|source| SinkError::new("create", self.shown(), source)),
         }
     }
 }
 
 impl Out {
-    fn create(path: &Path, compression: Compression) -> io::Result<Self> {
+    fn create(files: &Disk, path: &Path, compression: Compression) -> io::Result<Self> {
         // A link is followed, so that renaming replaces the file and not the link to it.
-        let target = if path.is_symlink() {
-            fs::canonicalize(path)?
-        } else {
-            path.to_owned()
+        let target = match files.look(path).map_err(said)? {
+            Found::Folder => return Err(io::ErrorKind::IsADirectory.into()),
+            Found::File(_) => files.resolve(path).map_err(said)?,
+            Found::Nothing => path.to_owned(),
         };
         let name = target
             .file_name()
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it names no file"))?;
-        if target.is_dir() {
-            return Err(io::ErrorKind::IsADirectory.into());
-        }
-        let folder = folder(&target);
-        fs::create_dir_all(folder)?;
-        let beside = folder.join(format!(
-            ".{}.{}.part",
-            name.to_string_lossy(),
-            std::process::id()
-        ));
-        let file = match File::create_new(&beside) {
-            // Left by a dead process that had our number.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                fs::remove_file(&beside)?;
-                File::create_new(&beside)?
-            }
-            other => other?,
-        };
+        let folder = disk::above(&target);
+        files.create_folder(folder, Access::Umask).map_err(said)?;
+        let beside = folder.join(beside_name(&name.to_string_lossy(), std::process::id()));
+        // Left by a dead process that had our number.
+        files.remove_file(&beside).map_err(said)?;
+        let file = files
+            .open(&beside, Open::New(Access::Umask))
+            .map_err(said)?;
         let place = Place {
+            disk: files.clone(),
             beside,
             target,
             finished: false,
         };
-        let base = BufWriter::with_capacity(BUFFER, Base::File(file));
+        let base = BufWriter::with_capacity(BUFFER, Base::File(Summed { file, crc: 0 }));
         let stream = match compression {
             Compression::None => Stream::Plain(base),
             // No time and no name in the header, so that the same rows give the same bytes.
@@ -133,39 +148,50 @@ impl Out {
     }
 
     /// Takes a whole file as the content instead of copying it, where that can be: nothing was
-    /// written yet, no compression, the same file system. The file is then gone from its place.
-    pub fn adopt(&mut self, from: &Path) -> Result<bool, SinkError> {
-        self.try_adopt(from).map_err(|e| self.failed(e))
+    /// written yet, no compression, the same file system, and one that knows second names. The
+    /// file keeps its own name too, so that nothing is lost if this output is never finished.
+    /// `crc` is the CRC32C of its bytes.
+    pub fn adopt(&mut self, from: &Path, crc: u32) -> Result<bool, SinkError> {
+        self.try_adopt(from, crc).map_err(|e| self.failed(e))
     }
 
-    fn try_adopt(&mut self, from: &Path) -> io::Result<bool> {
+    fn try_adopt(&mut self, from: &Path, crc: u32) -> io::Result<bool> {
         let (Stream::Plain(out), Some(place)) = (&mut self.stream, &self.place) else {
             return Ok(false);
         };
-        let Base::File(file) = out.get_ref() else {
+        let Base::File(Summed { file: fresh, .. }) = out.get_ref() else {
             return Ok(false);
         };
-        let fresh = file.metadata()?;
-        if fresh.len() > 0 || !out.buffer().is_empty() {
+        if !fresh.is_empty().map_err(said)? || !out.buffer().is_empty() {
             return Ok(false);
         }
-        let adopted = File::options().read(true).write(true).open(from)?;
-        // The mode that a new file gets here, by umask.
-        adopted.set_permissions(fresh.permissions())?;
-        match fs::rename(from, &place.beside) {
-            Ok(()) => {
-                *out.get_mut() = Base::File(adopted);
-                Ok(true)
-            }
-            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => Ok(false),
-            Err(error) => Err(error),
+        let link = place.beside.with_extension("link");
+        // Left by a dead process that had our number.
+        place.disk.remove_file(&link).map_err(said)?;
+        match place.disk.link(from, &link).map_err(said) {
+            Ok(()) => {}
+            Err(error) if cannot_link(&error) => return Ok(false),
+            Err(error) => return Err(error),
         }
+        place.disk.rename(&link, &place.beside).map_err(said)?;
+        let adopted = place.disk.open(from, Open::Existing).map_err(said)?;
+        // The mode that a new file gets here, by umask.
+        adopted.permit_as(fresh).map_err(said)?;
+        *out.get_mut() = Base::File(Summed { file: adopted, crc });
+        Ok(true)
     }
 
     /// Copies bytes `start..end` of a file; between plain files the kernel does it
-    /// (`copy_file_range`), so that they never pass through this process.
-    pub fn copy(&mut self, from: &File, start: u64, end: u64) -> Result<(), SinkError> {
-        self.try_copy(from, start, end).map_err(|e| self.failed(e))
+    /// (`copy_file_range`), so that they never pass through this process: `crc` is their CRC32C.
+    pub fn copy(
+        &mut self,
+        from: &DiskFile,
+        start: u64,
+        end: u64,
+        crc: u32,
+    ) -> Result<(), SinkError> {
+        self.try_copy(from, start, end, crc)
+            .map_err(|e| self.failed(e))
     }
 
     fn failed(&self, source: io::Error) -> SinkError {
@@ -176,17 +202,19 @@ impl Out {
         SinkError::new("write", shown, source)
     }
 
-    fn try_copy(&mut self, mut from: &File, start: u64, end: u64) -> io::Result<()> {
-        from.seek(SeekFrom::Start(start))?;
-        let mut bytes = from.take(end - start);
-        let copied = match &mut self.stream {
-            Stream::Plain(out) => {
-                out.flush()?;
-                match out.get_mut() {
-                    Base::File(file) => io::copy(&mut bytes, file)?,
-                    Base::Stdout(stdout) => io::copy(&mut bytes, stdout)?,
-                }
+    fn try_copy(&mut self, from: &DiskFile, start: u64, end: u64, crc: u32) -> io::Result<()> {
+        if let Stream::Plain(out) = &mut self.stream {
+            out.flush()?;
+            if let Base::File(to) = out.get_mut() {
+                to.file.copy_from(from, start, end).map_err(said)?;
+                let len = usize::try_from(end - start).map_err(io::Error::other)?;
+                to.crc = crc32c::crc32c_combine(to.crc, crc, len);
+                return Ok(());
             }
+        }
+        let mut bytes = from.range(start, end);
+        let copied = match &mut self.stream {
+            Stream::Plain(out) => io::copy(&mut bytes, out)?,
             Stream::Gzip(out) => io::copy(&mut bytes, out)?,
             Stream::Zstd(out) => io::copy(&mut bytes, out)?,
         };
@@ -197,13 +225,20 @@ impl Out {
         }
     }
 
-    /// Brings everything to the disk and the file to its place; returns its size in bytes
-    /// (nothing for standard output).
-    pub fn finish(mut self) -> Result<u64, SinkError> {
+    /// Brings everything to the disk, and the file to its place.
+    pub fn finish(self) -> Result<u64, SinkError> {
+        let built = self.close()?;
+        let bytes = built.bytes;
+        built.place()?;
+        Ok(bytes)
+    }
+
+    /// Brings everything to the disk; the file stays beside its target.
+    pub fn close(mut self) -> Result<Built, SinkError> {
         self.complete().map_err(|e| self.failed(e))
     }
 
-    fn complete(&mut self) -> io::Result<u64> {
+    fn complete(&mut self) -> io::Result<Built> {
         let spent = Stream::Plain(BufWriter::with_capacity(0, Base::Stdout(io::stdout())));
         let base = match std::mem::replace(&mut self.stream, spent) {
             Stream::Plain(base) => base,
@@ -211,32 +246,99 @@ impl Out {
             Stream::Zstd(zstd) => zstd.finish()?,
         };
         let base = base.into_inner().map_err(io::IntoInnerError::into_error)?;
-        let (Base::File(file), Some(place)) = (base, &mut self.place) else {
-            return io::stdout().flush().map(|()| 0);
+        let (bytes, crc) = match base {
+            Base::Stdout(mut stdout) => {
+                stdout.flush()?;
+                (0, 0)
+            }
+            Base::File(Summed { file, crc }) => {
+                file.sync_data().map_err(said)?;
+                (file.len().map_err(said)?, crc)
+            }
         };
-        file.sync_data()?;
-        let size = file.metadata()?.len();
-        fs::rename(&place.beside, &place.target)?;
-        place.finished = true;
-        // The rename itself is durable only with the folder.
-        File::open(folder(&place.target))?.sync_all()?;
-        Ok(size)
+        Ok(Built {
+            place: self.place.take(),
+            bytes,
+            crc,
+        })
     }
 }
 
-/// The folder of a file.
-fn folder(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
+impl Built {
+    /// Size of the file in bytes; 0 for standard output.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
+
+    /// CRC32C of the file.
+    pub fn crc(&self) -> u32 {
+        self.crc
+    }
+
+    /// Where it will be; `None` for standard output.
+    pub fn target(&self) -> Option<&Path> {
+        self.place.as_ref().map(|place| place.target.as_path())
+    }
+
+    /// Brings the file to its place, in one step for whoever looks; durable when this returns.
+    pub fn place(mut self) -> Result<(), SinkError> {
+        let Some(place) = &mut self.place else {
+            return Ok(());
+        };
+        place
+            .put()
+            .map_err(|e| SinkError::new("write", place.target.clone(), e))
+    }
+}
+
+impl Place {
+    fn put(&mut self) -> io::Result<()> {
+        self.disk.rename(&self.beside, &self.target).map_err(said)?;
+        // Where both names were of one file, as after a death in the middle of this, a rename
+        // leaves both (`rename(2)`).
+        self.disk.remove_file(&self.beside).map_err(said)?;
+        self.finished = true;
+        // The rename itself is durable only with the folder.
+        self.disk
+            .sync_folder(disk::above(&self.target))
+            .map_err(said)?;
+        // A process that died may have made the folders above and not synced them. Those that
+        // are not ours to open are nobody's of us to have made.
+        for folder in self.target.ancestors().skip(2) {
+            if self.disk.sync_folder(folder).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The name of the file that is written beside the target `name` by the process `pid`.
+fn beside_name(name: &str, pid: u32) -> String {
+    format!(".{name}.{pid}.part")
+}
+
+/// What the system said; [`SinkError`] names the file that the user knows.
+fn said(error: DiskError) -> io::Error {
+    error.source
+}
+
+/// Whether a second name cannot be given there: another file system, or one without such.
+fn cannot_link(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::CrossesDevices
+            | io::ErrorKind::Unsupported
+            | io::ErrorKind::PermissionDenied
+            | io::ErrorKind::TooManyLinks
+    )
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         if !self.finished {
             // Nothing can be done about a failure here; the name tells what it is.
-            let _ = fs::remove_file(&self.beside);
+            let _ = self.disk.remove_file(&self.beside);
         }
     }
 }
@@ -262,14 +364,18 @@ impl Write for Out {
 impl Write for Base {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::File(file) => file.write(bytes),
+            Self::File(to) => {
+                let written = to.file.write(bytes)?;
+                to.crc = crc32c::crc32c_append(to.crc, &bytes[..written]);
+                Ok(written)
+            }
             Self::Stdout(out) => out.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
-            Self::File(file) => file.flush(),
+            Self::File(to) => to.file.flush(),
             Self::Stdout(out) => out.flush(),
         }
     }
@@ -287,10 +393,14 @@ impl std::fmt::Debug for Stream {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::io::Read;
+
     use super::*;
 
     fn target(path: &Path, compression: Compression) -> Target {
         Target::File {
+            disk: Disk::system(),
             path: path.to_owned(),
             compression,
         }

@@ -1,4 +1,5 @@
-//! Rows to files: [`write()`] takes records in canonical order and leaves a whole file, or none.
+//! Rows to files: [`write()`] takes records in canonical order and leaves a whole
+//! file beside its target, to be put in its place, or none.
 //!
 //! Declared columns are projected ([`project`]), undeclared ones found by flattening
 //! ([`flatten`]); a [`Sink`] writes the cells as [`csv`] or [`ndjson`]; [`mod@file`] puts the bytes
@@ -15,7 +16,7 @@ mod table;
 use std::io;
 use std::path::PathBuf;
 
-pub use self::file::{Out, Target};
+pub use self::file::{Built, Out, Target};
 pub use self::table::write;
 
 /// One record on its way out.
@@ -47,14 +48,14 @@ pub type Rows<'r, E> = dyn FnMut(&mut Each<'_, E>) -> Result<(), E> + 'r;
 pub type Each<'f, E> = dyn FnMut(Row<'_>) -> Result<(), E> + 'f;
 
 /// What was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Written {
     /// Records.
     pub rows: u64,
     /// Headers in order; empty for NDJSON without columns.
     pub columns: Vec<String>,
-    /// Size of the file, compressed; 0 for standard output.
-    pub bytes: u64,
+    /// The file, whole and beside its target.
+    pub file: Built,
 }
 
 /// A format: cells as JSON, in the order of the header, one row after the other.

@@ -85,7 +85,7 @@ fn found<S: Sink<Out = Out>, E: From<SinkError>>(
 ) -> Result<Written, E> {
     let mut table = Table::default();
     let mut first = FirstPass::Holding(Held::default());
-    if *target == Target::Stdout {
+    if matches!(target, Target::Stdout) {
         first = FirstPass::Finding;
     }
     let mut count = 0;
@@ -283,7 +283,7 @@ impl<S: Sink<Out = Out>> Writing<S> {
         Ok(Written {
             rows,
             columns,
-            bytes: out.finish()?,
+            file: out.close()?,
         })
     }
 }
@@ -293,6 +293,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::disk::Disk;
     use crate::plan::ColumnFrom;
     use crate::plan::path::Path;
     use crate::plan::sink::{Compression, CsvPlan};
@@ -300,7 +301,9 @@ mod tests {
     struct Case {
         passes: usize,
         text: String,
-        written: Written,
+        rows: u64,
+        columns: Vec<String>,
+        bytes: u64,
     }
 
     fn csv() -> SinkFormat {
@@ -320,6 +323,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out");
         let target = Target::File {
+            disk: Disk::system(),
             path: path.clone(),
             compression: Compression::None,
         };
@@ -335,11 +339,18 @@ mod tests {
             })
         })
         .unwrap();
+        let bytes = written.file.bytes();
+        let crc = written.file.crc();
+        written.file.place().unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        let text = fs::read_to_string(path).unwrap();
+        assert_eq!(crc, crc32c::crc32c(text.as_bytes()));
         Case {
             passes,
-            text: fs::read_to_string(path).unwrap(),
-            written,
+            text,
+            rows: written.rows,
+            columns: written.columns,
+            bytes,
         }
     }
 
@@ -364,8 +375,8 @@ mod tests {
             "repo,a,u.x,\"\"\"repo\"\"\"\r\ntokio,1,,\r\ntokio,,2,3\r\n"
         );
         assert_eq!(case.passes, 1);
-        assert_eq!(case.written.rows, 2);
-        assert_eq!(usize::try_from(case.written.bytes), Ok(case.text.len()));
+        assert_eq!(case.rows, 2);
+        assert_eq!(usize::try_from(case.bytes), Ok(case.text.len()));
     }
 
     #[test]
@@ -377,7 +388,7 @@ mod tests {
         assert_eq!(case.passes, 2);
         assert!(case.text.starts_with("n,late.x\r\n0,\r\n1,\r\n"));
         assert!(case.text.ends_with("\r\n1499,\r\n1500,true\r\n"));
-        assert_eq!(case.written.rows, 1_501);
+        assert_eq!(case.rows, 1_501);
         // A late null of what is a parent changes no header, a late text does.
         many.push(r#"{"n":1501,"late":null}"#.to_owned());
         many.splice(0..0, [r#"{"n":-1,"late":{"x":0}}"#.to_owned()]);
@@ -385,7 +396,7 @@ mod tests {
         many.push(r#"{"n":1502,"late":"text"}"#.to_owned());
         let case = run(&csv(), None, &many, &[]);
         assert_eq!(
-            (case.passes, &case.written.columns[..]),
+            (case.passes, &case.columns[..]),
             (
                 2,
                 &["n".to_owned(), "late.x".to_owned(), "late".to_owned()][..]
@@ -424,6 +435,7 @@ mod tests {
     fn names_that_are_data_are_refused_and_leave_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let target = Target::File {
+            disk: Disk::system(),
             path: folder.path().join("out.csv"),
             compression: Compression::None,
         };

@@ -1,6 +1,11 @@
 //! Where each page lies in its part.
 
-/// One committed page: 24 bytes, so that millions of them fit in memory.
+use std::collections::HashMap;
+
+use super::ledger::Place;
+
+/// One committed page: 40 bytes, so that millions of them fit in memory. What it said is read back
+/// from the ledger when it is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageRow {
     /// Ordinal of the partition, in the order of `for`.
@@ -13,6 +18,38 @@ pub struct PageRow {
     pub len: u32,
     /// Records.
     pub records: u32,
+    /// CRC32C of its bytes.
+    pub crc: u32,
+    /// Bytes of its row in the ledger.
+    pub row_len: u32,
+    /// First byte of its row in the ledger.
+    pub row_at: u64,
+}
+
+impl PageRow {
+    /// First byte after it in the part.
+    pub fn end(&self) -> u64 {
+        self.start + u64::from(self.len)
+    }
+
+    /// Where its row lies in the ledger.
+    pub fn place(&self) -> Place {
+        Place {
+            at: self.row_at,
+            len: self.row_len,
+        }
+    }
+}
+
+/// Bytes of a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    /// The first.
+    pub start: u64,
+    /// The first after them.
+    pub end: u64,
+    /// Their CRC32C.
+    pub crc: u32,
 }
 
 /// All committed pages of a stream.
@@ -25,6 +62,26 @@ impl Index {
     /// Adds a page.
     pub fn push(&mut self, row: PageRow) {
         self.rows.push(row);
+    }
+
+    /// Takes all pages of a partition out: it is walked from its beginning again.
+    pub fn supersede(&mut self, partition: u32) {
+        self.rows.retain(|row| row.partition != partition);
+    }
+
+    /// Takes pages out that came before their partition began again: of each partition here, those
+    /// among so many rows of all.
+    pub(super) fn supersede_all(&mut self, before: &HashMap<u32, usize>) {
+        let mut at = 0;
+        self.rows.retain(|row| {
+            at += 1;
+            before.get(&row.partition).is_none_or(|rows| at > *rows)
+        });
+    }
+
+    /// The end of the last page in the part.
+    pub fn end(&self) -> u64 {
+        self.rows.iter().map(PageRow::end).max().unwrap_or_default()
     }
 
     /// Puts the pages into canonical order: partition, then page.
@@ -44,13 +101,20 @@ impl Index {
     }
 
     /// Byte ranges of the part that together are all pages in order; neighbours are joined.
-    pub fn ranges(&self) -> Vec<(u64, u64)> {
-        let mut ranges: Vec<(u64, u64)> = Vec::new();
+    pub fn ranges(&self) -> Vec<Range> {
+        let mut ranges: Vec<Range> = Vec::new();
         for row in self.rows.iter().filter(|row| row.len > 0) {
-            let end = row.start + u64::from(row.len);
+            let end = row.end();
             match ranges.last_mut() {
-                Some(last) if last.1 == row.start => last.1 = end,
-                _ => ranges.push((row.start, end)),
+                Some(last) if last.end == row.start => {
+                    last.end = end;
+                    last.crc = crc32c::crc32c_combine(last.crc, row.crc, row.len as usize);
+                }
+                _ => ranges.push(Range {
+                    start: row.start,
+                    end,
+                    crc: row.crc,
+                }),
             }
         }
         ranges
@@ -68,12 +132,23 @@ mod tests {
             start,
             len,
             records: 1,
+            crc: 0,
+            row_len: 0,
+            row_at: 0,
         }
+    }
+
+    fn pairs(index: &Index) -> Vec<(u64, u64)> {
+        let ranges = index.ranges();
+        ranges
+            .iter()
+            .map(|range| (range.start, range.end))
+            .collect()
     }
 
     #[test]
     fn a_row_is_small() {
-        assert_eq!(size_of::<PageRow>(), 24);
+        assert_eq!(size_of::<PageRow>(), 40);
     }
 
     #[test]
@@ -89,7 +164,7 @@ mod tests {
             index.push(r);
         }
         index.sort();
-        assert_eq!(index.ranges(), [(15, 20), (10, 15), (0, 10), (20, 27)]);
+        assert_eq!(pairs(&index), [(15, 20), (10, 15), (0, 10), (20, 27)]);
         assert_eq!(index.records(), 5);
     }
 
@@ -100,6 +175,6 @@ mod tests {
             index.push(r);
         }
         index.sort();
-        assert_eq!(index.ranges(), [(0, 20)]);
+        assert_eq!(pairs(&index), [(0, 20)]);
     }
 }

@@ -1,9 +1,31 @@
-//! What a run keeps on disk: parts and their index.
+//! What outlives a process: the parts and the ledger of a run, and the state of all runs.
 //!
-//! A [`part::Part`] holds a stream's records as the API sent them, one JSON object a line, pages
-//! in order of arrival; the [`index::Index`] says where each page lies, so that publish can read
-//! them in canonical order.
+//! ```text
+//! .gleaner/runs/<id>/ledger    what was committed, a frame a group   (ledger)
+//!                     0.part   records of the first stream           (part)
+//! .gleaner/locks/<name>.lock   held while a pipeline runs            (locks)
+//! .gleaner/state.db            runs, cursors, validators, bases      (state)
+//! ```
+//!
+//! A [`run::RunFolder`] is one run on disk; each of its streams is a [`stream::StreamStore`], which
+//! appends whole pages to the part, syncs, and only then says so in the ledger: the commit point.
+//! [`index::Index`] says where each page lies, so that publish can read them in canonical order.
+//! `docs/state.md` describes the files.
 
-pub mod folder;
+pub mod cursors;
+pub mod error;
+pub mod hash;
+pub mod history;
 pub mod index;
+pub mod ledger;
+pub mod locks;
 pub mod part;
+pub mod recall;
+pub mod row;
+pub mod run;
+pub mod space;
+pub mod state;
+pub mod stream;
+pub mod sweep;
+
+pub use self::error::StoreError;

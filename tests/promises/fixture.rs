@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gleaner::clock::Clock;
+use gleaner::disk::Disk;
 use gleaner::event::{Event, Fact};
 use gleaner::failure::{Exit, Failure};
 use gleaner::harvest::events::Events;
@@ -121,6 +122,7 @@ impl<'a> Scene<'a> {
             let world = World {
                 clock,
                 transport,
+                disk: Disk::system(),
                 root: root.path().to_owned(),
                 events: Events::new(clock, move |event| {
                     heard.lock().expect("no panic").push(event.clone());

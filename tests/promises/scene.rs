@@ -133,7 +133,8 @@ impl Project {
         found
     }
 
-    /// The old output stands as it was, alone: nothing half-written, nothing left behind.
+    /// The old output stands as it was, alone: nothing half-written beside it. What a next run would
+    /// go on with may be kept.
     pub(crate) fn is_untouched(&self) {
         let data = std::fs::read_to_string(self.path().join("data/items.csv"));
         assert_eq!(data.expect("the old output"), OLD);
@@ -141,7 +142,7 @@ impl Project {
             .files()
             .into_iter()
             .map(|file| file.strip_prefix(self.path()).expect("inside").to_owned())
-            .filter(|file| file.starts_with("data") || file.starts_with(".gleaner/runs"))
+            .filter(|file| file.starts_with("data"))
             .collect();
         assert_eq!(left, [Path::new("data/items.csv")]);
     }
@@ -209,6 +210,13 @@ impl Reply {
             headers: Vec::new(),
             body: body.into(),
         }
+    }
+
+    /// With another token for the next page.
+    pub(crate) fn with_next(mut self, token: usize) -> Self {
+        let at = self.body.find("\"next\":").expect("a token");
+        self.body = format!("{}\"next\":{token}}}", &self.body[..at]);
+        self
     }
 
     /// With one header more.

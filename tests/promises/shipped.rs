@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gleaner::clock::Clock;
+use gleaner::disk::Disk;
 use gleaner::failure::Exit;
 use gleaner::harvest::events::Events;
 use gleaner::harvest::summary::Summary;
@@ -59,6 +60,7 @@ fn run(name: &str, rules: Rules) -> Ran {
         let world = World {
             clock,
             transport: MemoryTransport::shared(Arc::clone(&api)),
+            disk: Disk::system(),
             root: root.path().to_owned(),
             events: Events::new(clock, |_| {}),
             stop,

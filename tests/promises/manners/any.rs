@@ -302,6 +302,7 @@ impl Stage {
         let world = World {
             clock: self.clock,
             transport: Arc::clone(&self.far) as _,
+            disk: gleaner::disk::Disk::system(),
             root: root.path().to_owned(),
             events: Events::new(self.clock, |_| {}),
             stop,

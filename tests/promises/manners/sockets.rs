@@ -79,6 +79,7 @@ fn run(server: &Server, limits: &str, count: usize, tells: Tells) -> (Exit, Call
         let world = World {
             clock,
             transport: Arc::new(far),
+            disk: gleaner::disk::Disk::system(),
             root: root.path().to_owned(),
             events: Events::new(clock, |_| {}),
             stop,

@@ -1,0 +1,253 @@
+//! `gleaner runs`: what was run in this project, what can go on, and an end to it.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::clock::Clock;
+use crate::disk::Disk;
+use crate::failure::{Exit, Failure};
+use crate::report::{clean, plural, size, thousands};
+use crate::store::history::{RunRecord, Status};
+use crate::store::locks;
+use crate::store::state::State;
+use crate::store::sweep;
+
+use super::{out, project, table};
+
+/// List the runs of the project, or look at one
+///
+/// A run that was killed or stopped is `resumable`: `gleaner run NAME` continues it, and
+/// `gleaner run NAME --fresh` or `gleaner runs discard ID` removes what it keeps.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment, args_conflicts_with_subcommands = true)]
+pub(super) struct RunsArgs {
+    #[command(subcommand)]
+    what: Option<What>,
+
+    /// Only runs of this pipeline
+    #[arg(value_name = "NAME")]
+    pipeline: Option<String>,
+
+    /// Print a JSON array
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Show all that is known of a run
+    Show {
+        /// The run, or the beginning of its id
+        #[arg(value_name = "ID")]
+        id: String,
+
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give a run up and remove what it keeps
+    Discard {
+        /// The run, or the beginning of its id
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+}
+
+impl RunsArgs {
+    pub(super) fn execute(&self) -> Result<Exit, Failure> {
+        let project = Project::open()?;
+        match &self.what {
+            None => project.list(self.pipeline.as_deref(), self.json),
+            Some(What::Show { id, json }) => project.show(id, *json),
+            Some(What::Discard { id }) => project.discard(id),
+        }
+    }
+}
+
+struct Project {
+    disk: Disk,
+    root: PathBuf,
+    /// `None` where nothing was run yet.
+    state: Option<State>,
+}
+
+impl Project {
+    fn open() -> Result<Self, Failure> {
+        let root = project::root()?;
+        let disk = Disk::system();
+        let state = if root.join(".gleaner").join("state.db").exists() {
+            Some(State::open(&disk, &root).map_err(|error| *error.into_failure())?)
+        } else {
+            None
+        };
+        Ok(Self { disk, root, state })
+    }
+
+    fn runs(&self, pipeline: Option<&str>) -> Result<Vec<RunRecord>, Failure> {
+        match &self.state {
+            Some(state) => state.runs(pipeline).map_err(|error| *error.into_failure()),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn find(&self, id: &str) -> Result<RunRecord, Failure> {
+        let mut found: Vec<RunRecord> = self
+            .runs(None)?
+            .into_iter()
+            .filter(|run| run.id.starts_with(id))
+            .collect();
+        match (found.pop(), found.is_empty()) {
+            (Some(run), true) => Ok(run),
+            (None, _) => Err(Failure::usage(format!("there is no run `{}`", clean(id)))
+                .hint("`gleaner runs` lists them")),
+            (Some(_), false) => Err(Failure::usage(format!(
+                "several runs begin with `{}`",
+                clean(id)
+            ))
+            .hint("write more of the id")),
+        }
+    }
+
+    fn list(&self, pipeline: Option<&str>, as_json: bool) -> Result<Exit, Failure> {
+        let runs = self.runs(pipeline)?;
+        if as_json {
+            let all: Vec<Value> = runs.iter().map(|run| self.json(run)).collect();
+            out::stdout(&format!("{:#}\n", Value::Array(all)))?;
+            return Ok(Exit::Complete);
+        }
+        if runs.is_empty() {
+            out::stderr("no run yet\n");
+            return Ok(Exit::Complete);
+        }
+        let rows: Vec<Vec<String>> = runs
+            .iter()
+            .map(|run| {
+                vec![
+                    run.id.clone(),
+                    clean(&run.pipeline).into_owned(),
+                    self.status(run).to_owned(),
+                    here(run.started),
+                    thousands(run.counts.pages),
+                    thousands(run.counts.rows),
+                ]
+            })
+            .collect();
+        let header = ["ID", "PIPELINE", "STATUS", "STARTED", "PAGES", "ROWS"];
+        out::stdout(&table::plain(&header, &rows, table::width()))?;
+        Ok(Exit::Complete)
+    }
+
+    fn show(&self, id: &str, as_json: bool) -> Result<Exit, Failure> {
+        let run = self.find(id)?;
+        if as_json {
+            out::stdout(&format!("{:#}\n", self.json(&run)))?;
+            return Ok(Exit::Complete);
+        }
+        let mut lines = vec![
+            ("run", run.id.clone()),
+            ("pipeline", clean(&run.pipeline).into_owned()),
+            ("status", self.status(&run).to_owned()),
+            ("started", here(run.started)),
+        ];
+        lines.extend(run.ended.map(|at| ("ended", here(at))));
+        lines.extend(run.exit.map(|exit| ("exit code", exit.to_string())));
+        lines.push((
+            "fetched",
+            format!(
+                "{}, {}, {}",
+                plural(run.counts.pages, "page"),
+                plural(run.counts.rows, "record"),
+                plural(run.counts.requests, "request")
+            ),
+        ));
+        for file in run.files.as_array().into_iter().flatten() {
+            let path = file["path"].as_str().unwrap_or_default();
+            let rows = file["rows"].as_u64().unwrap_or_default();
+            let bytes = file["bytes"].as_u64().unwrap_or_default();
+            lines.push((
+                "published",
+                format!("{} ({}, {})", clean(path), plural(rows, "row"), size(bytes)),
+            ));
+        }
+        if let Some(failure) = &run.failure {
+            lines.push(("failure", clean(failure).into_owned()));
+        }
+        if run.status.is_open() && !self.is_at_work(&run) {
+            let name = clean(&run.pipeline);
+            lines.push(("continue", format!("gleaner run {name}")));
+        }
+        let mut text = String::new();
+        for (name, value) in lines {
+            let _ = writeln!(text, "{name:<10} {value}");
+        }
+        out::stdout(&text)?;
+        Ok(Exit::Complete)
+    }
+
+    fn discard(mut self, id: &str) -> Result<Exit, Failure> {
+        let mut run = self.find(id)?;
+        let now = Clock::system().calendar();
+        // Nobody is at work on it, and nobody begins meanwhile.
+        let _lock = locks::pipeline(&self.disk, &self.root, &run.pipeline, now)
+            .map_err(|error| *error.into_failure())?;
+        sweep::discard(&self.disk, &self.root, &run.id).map_err(|error| *error.into_failure())?;
+        if let (true, Some(state)) = (run.status.is_open(), &mut self.state) {
+            run.status = Status::Discarded;
+            state
+                .save_run(&run)
+                .map_err(|error| *error.into_failure())?;
+        }
+        out::stderr(&format!("run {} keeps nothing any more\n", run.id));
+        Ok(Exit::Complete)
+    }
+
+    /// How it stands; one that was killed could not say so itself.
+    fn status(&self, run: &RunRecord) -> &'static str {
+        if run.status == Status::Running && !self.is_at_work(run) {
+            Status::Resumable.name()
+        } else {
+            run.status.name()
+        }
+    }
+
+    fn is_at_work(&self, run: &RunRecord) -> bool {
+        run.status == Status::Running && locks::is_at_work(&self.disk, &self.root, &run.pipeline)
+    }
+
+    fn json(&self, run: &RunRecord) -> Value {
+        json!({
+            "run": run.id,
+            "pipeline": run.pipeline,
+            "status": self.status(run),
+            "started": run.started.to_string(),
+            "ended": run.ended.map(|at| at.to_string()),
+            "exit": run.exit,
+            "pages": run.counts.pages,
+            "records": run.counts.rows,
+            "bytes": run.counts.bytes,
+            "requests": run.counts.requests,
+            "failed_attempts": run.retries,
+            "waited": run.waits,
+            "files": run.files,
+            "failure": run.failure,
+            "folder": self.folder(&run.id),
+        })
+    }
+
+    /// What it keeps, if it does.
+    fn folder(&self, id: &str) -> Option<String> {
+        let folder = Path::new(".gleaner/runs").join(id);
+        let there = self.root.join(&folder).is_dir();
+        there.then(|| folder.display().to_string())
+    }
+}
+
+/// A moment in the zone that people here live in.
+fn here(at: Timestamp) -> String {
+    let zoned = at.to_zoned(jiff::tz::TimeZone::system());
+    zoned.strftime("%Y-%m-%d %H:%M:%S").to_string()
+}

@@ -1,0 +1,170 @@
+//! What is kept of a page after its records were handed on: all that the walk asks of it. It is
+//! written down in the ledger with the page, so that a walk can go over it again without asking
+//! the API.
+
+use std::sync::atomic::Ordering;
+
+use super::attempt::Fetched;
+use super::stream::Stream;
+use crate::fetch::{link, origin};
+use crate::plan::paging::{Paging, TokenFrom};
+use crate::store::{self, row::Facts};
+
+/// The name under which the beginning of a record is written down that has no keyset field.
+const WITHOUT: &str = "without";
+
+/// What the walk asks of a page. Captured texts are raw JSON.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Digest {
+    /// Records on the page.
+    pub(super) count: u64,
+    /// A hash of its records, for loop guards.
+    pub(super) content: u64,
+    /// Whether a rule of the pipeline made it the last of its partition.
+    pub(super) ended: bool,
+    /// Values at [`super::walk::wants`], in that order.
+    pub(super) wanted: Vec<Option<String>>,
+    /// Where `Link: …; rel="next"` leads, or the next token, where a header holds it.
+    pub(super) next: Option<String>,
+    /// What keyset paging finds in the last record.
+    pub(super) last: Option<Last>,
+}
+
+/// The last record of a page, as keyset paging sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Last {
+    /// The field's value.
+    Value(String),
+    /// It has no such field; this is how it begins.
+    Without(String),
+}
+
+impl Stream {
+    /// What the walk will ask of a page; `size` is the page size that its request asks for.
+    pub(super) fn digest(&self, fetched: &Fetched, size: Option<u64>) -> Digest {
+        let paging = &self.plan().paging;
+        let mut wanted = fetched.page.wants.clone();
+        let mut digest = Digest {
+            count: fetched.page.count() as u64,
+            content: content_hash(fetched.page.lines.as_bytes()),
+            ended: fetched.last,
+            ..Digest::default()
+        };
+        match paging {
+            Paging::None { declared: false } | Paging::Link => {
+                let next = link::next(&fetched.headers);
+                digest.next = next.map(|next| self.absolute(fetched, next));
+            }
+            Paging::Next(_) => {
+                if let Some(Some(raw)) = wanted.first_mut()
+                    && let Ok(next) = serde_json::from_str::<String>(raw)
+                    && !next.is_empty()
+                {
+                    *raw = serde_json::Value::from(self.absolute(fetched, next)).to_string();
+                }
+            }
+            Paging::Token {
+                from: TokenFrom::Header(name),
+                ..
+            } => {
+                let value = fetched.headers.get(name);
+                let value = value.and_then(|value| value.to_str().ok());
+                digest.next = value.map(|value| value.trim().to_owned());
+            }
+            Paging::Keyset { field, .. } => {
+                digest.last =
+                    fetched
+                        .page
+                        .last()
+                        .map(|record| match crate::json::get(record, field) {
+                            Some(raw) => Last::Value(raw.to_owned()),
+                            None => Last::Without(super::walk::shorten(record)),
+                        });
+            }
+            Paging::None { .. }
+            | Paging::Page { .. }
+            | Paging::Offset { .. }
+            | Paging::Token { .. } => {}
+        }
+        digest.wanted = wanted;
+        self.learn(&digest, size);
+        digest
+    }
+
+    /// What a page, fetched now or kept, says of the API.
+    pub(super) fn learn(&self, digest: &Digest, size: Option<u64>) {
+        if size.is_some_and(|size| digest.count >= size) {
+            self.size_kept.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// A next page's address as an absolute one without credentials, which servers echo: then it
+    /// can be written down. One that cannot be read stays as it is and fails where it is asked.
+    fn absolute(&self, fetched: &Fetched, reference: String) -> String {
+        match origin::resolve(&fetched.url, &reference) {
+            Ok(mut url) => {
+                self.run.credentials.strip(&mut url);
+                url.into()
+            }
+            Err(_) => reference,
+        }
+    }
+
+    /// A digest as it is written down. One that holds a secret is not: a run that goes on asks for
+    /// the page again.
+    pub(super) fn written(&self, digest: &Digest) -> Facts {
+        let texts = digest.wanted.iter().flatten();
+        let texts = texts.chain(&digest.next).chain(match &digest.last {
+            Some(Last::Value(text) | Last::Without(text)) => Some(text),
+            None => None,
+        });
+        for text in texts {
+            if self.run.secrets.is_in(text) {
+                return Facts::default();
+            }
+        }
+        Facts {
+            wanted: digest.wanted.clone(),
+            next: digest.next.clone(),
+            last: match &digest.last {
+                Some(Last::Value(value)) => Some(value.clone()),
+                _ => None,
+            },
+            content: Some(format!("{:016x}", digest.content)),
+            ended: digest.ended,
+            more: match &digest.last {
+                Some(Last::Without(record)) => {
+                    serde_json::Map::from_iter([(WITHOUT.to_owned(), record.as_str().into())])
+                }
+                _ => serde_json::Map::new(),
+            },
+            ..Facts::default()
+        }
+    }
+}
+
+impl Digest {
+    /// As it was written down; nothing where it was not.
+    pub(super) fn of(page: &store::row::Page) -> Option<Self> {
+        let facts = &page.facts;
+        Some(Self {
+            count: u64::from(page.records),
+            content: u64::from_str_radix(facts.content.as_ref()?, 16).ok()?,
+            ended: facts.ended,
+            wanted: facts.wanted.clone(),
+            next: facts.next.clone(),
+            last: match (&facts.last, facts.more.get(WITHOUT)) {
+                (Some(value), _) => Some(Last::Value(value.clone())),
+                (None, Some(record)) => Some(Last::Without(record.as_str()?.to_owned())),
+                (None, None) => None,
+            },
+        })
+    }
+}
+
+/// 64 bits over a page's records, for loop guards: two CRCs of halves, since a CRC costs next to
+/// nothing and one alone would collide once in a few tens of thousands of pages.
+fn content_hash(lines: &[u8]) -> u64 {
+    let (left, right) = lines.split_at(lines.len() / 2);
+    (u64::from(crc32c::crc32c(left)) << 32) | u64::from(crc32c::crc32c(right))
+}

@@ -1,0 +1,221 @@
+//! The ground that a run finds: its pipeline's lock, the state, and a run to go on with.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::run::{Beginning, Run};
+use super::same;
+use super::standing::{self, Kept, Standing};
+use super::targets::Targets;
+use super::{Options, World};
+use crate::failure::{Exit, Failure};
+use crate::plan::Plan;
+use crate::store::StoreError;
+use crate::store::history::{RunRecord, Status};
+use crate::store::locks::{self, Lock};
+use crate::store::run::{OpenRun, RunFolder};
+use crate::store::space::Floor;
+use crate::store::state::{State, StateError};
+use crate::store::stream::StreamStore;
+use crate::store::sweep;
+
+/// An unfinished run is gone on with for so long after it began. Below a day, so that a nightly
+/// run never goes on with that of the night before, whose answers are a day old.
+const RESUME_WITHIN: Duration = Duration::from_hours(20);
+
+/// What was found before a run began.
+#[derive(Debug)]
+pub(super) struct Ground {
+    locks: Vec<Lock>,
+    state: State,
+    /// The run to go on with.
+    unfinished: Option<(RunRecord, OpenRun)>,
+    /// What a person should know.
+    notes: Vec<String>,
+}
+
+impl Ground {
+    /// Takes the pipeline's lock and looks for a run to go on with.
+    pub(super) fn look(
+        plan: &Plan,
+        world: &World,
+        options: &Options,
+        now: Timestamp,
+    ) -> Result<Self, Box<Failure>> {
+        let (disk, root) = (&world.disk, &world.root);
+        let lock = locks::pipeline(disk, root, &plan.name, now).map_err(standing::in_the_way)?;
+        let mut ground = Self {
+            locks: vec![lock],
+            state: State::open(disk, root).map_err(StateError::into_failure)?,
+            unfinished: None,
+            notes: Vec::new(),
+        };
+        let runs = ground.state.runs(Some(&plan.name));
+        let runs = runs.map_err(StateError::into_failure)?;
+        // Folders of which the state has lost all knowledge.
+        let is_known = |id: &str| runs.iter().any(|run| run.id == id);
+        sweep::unknown(disk, root, &plan.name, now, &is_known).map_err(StoreError::into_failure)?;
+        for record in runs.into_iter().filter(|run| run.status.is_open()) {
+            if options.fresh {
+                ground.give_up(world, record, Status::Discarded)?;
+            } else if ground.unfinished.is_none() {
+                ground.consider(world, options, record, now)?;
+            }
+        }
+        Ok(ground)
+    }
+
+    /// Goes on with a run, if it can be.
+    fn consider(
+        &mut self,
+        world: &World,
+        options: &Options,
+        record: RunRecord,
+        now: Timestamp,
+    ) -> Result<(), Box<Failure>> {
+        let age = now.duration_since(record.started);
+        if age > SignedDuration::try_from(RESUME_WITHIN).unwrap_or(SignedDuration::MAX) {
+            self.notes.push(format!(
+                "run {} was not finished and is too old to go on with; `gleaner runs discard {}` removes what it keeps",
+                record.id, record.id
+            ));
+            return Ok(());
+        }
+        let floor = Floor::new(options.keep_free);
+        let open = match RunFolder::open(&world.disk, &world.root, &record.id, &floor) {
+            Ok(open) => open,
+            // It ended before anything was kept, or somebody removed the folder.
+            Err(StoreError::Unbegun { .. }) => {
+                return self.give_up(world, record, Status::Discarded);
+            }
+            Err(StoreError::Disk(error)) if error.is_missing() => {
+                return self.give_up(world, record, Status::Discarded);
+            }
+            Err(error) => return Err(error.into_failure()),
+        };
+        if let Some(end) = &open.end {
+            // It was killed between its last word and the state's.
+            let status = if end.exit == Exit::Complete.code() {
+                Status::Complete
+            } else {
+                Status::Failed
+            };
+            drop(open);
+            return self.give_up(world, record, status);
+        }
+        let missing = |name: &String| !open.start.streams.iter().any(|known| **known == **name);
+        if options.streams.iter().any(missing) {
+            self.notes.push(format!(
+                "run {} of other streams was not finished; it stays for later",
+                record.id
+            ));
+            return Ok(());
+        }
+        self.unfinished = Some((record, open));
+        Ok(())
+    }
+
+    fn give_up(
+        &mut self,
+        world: &World,
+        mut record: RunRecord,
+        status: Status,
+    ) -> Result<(), Box<Failure>> {
+        sweep::discard(&world.disk, &world.root, &record.id).map_err(StoreError::into_failure)?;
+        record.status = status;
+        self.state
+            .save_run(&record)
+            .map_err(StateError::into_failure)
+    }
+
+    /// The id, seed and instant of the run to go on with.
+    pub(super) fn unfinished(&self) -> Option<Beginning> {
+        let (record, open) = self.unfinished.as_ref()?;
+        Some(Beginning {
+            id: record.id.clone(),
+            seed: open.start.seed,
+            started: open.start.started,
+        })
+    }
+
+    /// Refuses to go on where the plan asks for something else than it did.
+    pub(super) fn refuse_change(&self, run: &Run) -> Result<(), Box<Failure>> {
+        match &self.unfinished {
+            Some((_, open)) => same::refuse_change(run, &open.start),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the run's folder, or goes on with the one that is there. `streams` are those that this
+    /// attempt runs, with their outputs, which it locks.
+    pub(super) fn stand(
+        mut self,
+        run: &Run,
+        streams: &[(usize, Targets)],
+        now: Timestamp,
+    ) -> Result<(Standing, Vec<Kept>), Box<Failure>> {
+        self.locks
+            .extend(standing::lock_targets(run, streams, now)?);
+        let names = standing::names(run, streams);
+        let continued = self.unfinished.is_some();
+        let (record, open) = if let Some((mut record, open)) = self.unfinished {
+            record.status = Status::Running;
+            (record, open)
+        } else {
+            let start = standing::start(run, names.clone());
+            let hash = start.identity.hash();
+            let mut record = RunRecord::begun(&run.id, &run.plan.name, hash, run.started);
+            record.window_until = Some(start.until.to_string());
+            // The state knows of it first: a folder that nobody knows would stay for ever.
+            self.state
+                .save_run(&record)
+                .map_err(StateError::into_failure)?;
+            (record, standing::create(run, &run.world.root, start)?)
+        };
+        if continued {
+            self.state
+                .save_run(&record)
+                .map_err(StateError::into_failure)?;
+        }
+        let mut kept = Vec::new();
+        let mut stores: Vec<Option<StreamStore>> = open.streams.into_iter().map(Some).collect();
+        for (at, targets) in streams {
+            let name = &run.plan.streams[*at].name;
+            let place = open
+                .start
+                .streams
+                .iter()
+                .position(|known| **known == **name);
+            let Some(mut store) = place.and_then(|place| stores.get_mut(place)?.take()) else {
+                // `refuse_change` has seen to it.
+                return Err(Box::new(Failure::usage(format!(
+                    "{name} is not among the streams of run {}",
+                    record.id
+                ))));
+            };
+            let published = standing::published(&self.state, &record, &store, targets)?;
+            if published.is_none() && store.is_published() {
+                // To another place than now.
+                store.begin_again().map_err(StoreError::into_failure)?;
+            }
+            kept.push(Kept {
+                pages: store.recall().pages(),
+                store,
+                published,
+            });
+        }
+        let standing = Standing {
+            state: Some(Arc::new(Mutex::new(self.state))),
+            record,
+            folder: open.folder,
+            streams: open.start.streams,
+            temporary: None,
+            continued,
+            notes: self.notes,
+            _locks: self.locks,
+        };
+        Ok((standing, kept))
+    }
+}

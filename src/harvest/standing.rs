@@ -1,0 +1,351 @@
+//! What a run stands on: its locks, its row in the state, and its folder; and how it ends there.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::publish::Published;
+use super::run::Run;
+use super::same;
+use super::summary::{FileSummary, Summary, Unfinished};
+use super::targets::Targets;
+use crate::disk::Found;
+use crate::event::{Fact, Name};
+use crate::failure::{Exit, Failure};
+use crate::plan::StreamPlan;
+use crate::sink::Target;
+use crate::store::StoreError;
+use crate::store::cursors::Publish;
+use crate::store::history::{Counts, RunRecord, Status};
+use crate::store::locks::{self, Lock, LockError};
+use crate::store::row::{PublishIntent, RunStart};
+use crate::store::run::{OpenRun, RunFolder};
+use crate::store::space::Floor;
+use crate::store::state::{State, StateError};
+use crate::store::stream::StreamStore;
+use crate::store::sweep;
+
+/// What a run stands on.
+#[derive(Debug)]
+pub(super) struct Standing {
+    /// `None` for a run that leaves no trace: it is cut short on purpose.
+    pub(super) state: Option<Arc<Mutex<State>>>,
+    pub(super) record: RunRecord,
+    pub(super) folder: RunFolder,
+    /// Streams of the run, those of other attempts included.
+    pub(super) streams: Vec<Name>,
+    /// Where a run without a trace keeps its folder.
+    pub(super) temporary: Option<PathBuf>,
+    /// Whether an earlier attempt began it.
+    pub(super) continued: bool,
+    pub(super) notes: Vec<String>,
+    pub(super) _locks: Vec<Lock>,
+}
+
+/// A stream's place on disk, and what an earlier attempt did.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) store: StreamStore,
+    /// Pages of earlier attempts.
+    pub(super) pages: u64,
+    /// The files, if it was published already.
+    pub(super) published: Option<Vec<FileSummary>>,
+}
+
+impl Standing {
+    /// For a run that is cut short on purpose: it leaves no trace but its samples, goes on with
+    /// nothing, and may be made while another runs.
+    pub(super) fn without_trace(
+        run: &Run,
+        streams: &[(usize, Targets)],
+        now: Timestamp,
+    ) -> Result<(Self, Vec<Kept>), Box<Failure>> {
+        let locks = lock_targets(run, streams, now)?;
+        let root = std::env::temp_dir().join(format!("gleaner-{}", run.id));
+        let start = start(run, names(run, streams));
+        let streams = start.streams.clone();
+        let record = RunRecord::begun(&run.id, &run.plan.name, 0, run.started);
+        let open = create(run, &root, start)?;
+        let kept = open.streams.into_iter().map(|store| Kept {
+            store,
+            pages: 0,
+            published: None,
+        });
+        let kept = kept.collect();
+        let standing = Self {
+            state: None,
+            record,
+            folder: open.folder,
+            streams,
+            temporary: Some(root),
+            continued: false,
+            notes: Vec::new(),
+            _locks: locks,
+        };
+        Ok((standing, kept))
+    }
+
+    /// Says how the run begins.
+    pub(super) fn tell(&self, run: &Run, kept: u64) {
+        for note in &self.notes {
+            run.world.events.emit(Fact::RunNoticed {
+                message: run.secrets.scrub(note),
+            });
+        }
+        if self.continued {
+            run.world.events.emit(Fact::RunContinued {
+                run: run.id.as_str().into(),
+                began: self.record.started,
+                pages: kept,
+            });
+        }
+    }
+
+    /// The state, for those who publish.
+    pub(super) fn state(&self) -> Option<Arc<Mutex<State>>> {
+        self.state.clone()
+    }
+
+    /// Writes down how the run ended, and removes what nobody needs any more. `kept` are the
+    /// pages that a next attempt would find.
+    pub(super) fn end(
+        mut self,
+        run: &Run,
+        summary: &Summary,
+        kept: u64,
+    ) -> Result<Option<Unfinished>, Box<Failure>> {
+        if let Some(root) = &self.temporary {
+            // Nothing depends on it: what stays behind is a few private files.
+            let _ = run.world.disk.remove_folder(root);
+            return Ok(None);
+        }
+        let failed = |summary: &&super::summary::StreamSummary| summary.failure.is_some();
+        let failures: Vec<_> = summary.streams.iter().filter(failed).collect();
+        let held = |stream: &&super::summary::StreamSummary| {
+            stream
+                .failure
+                .as_ref()
+                .is_some_and(|f| f.exit == Exit::Held)
+        };
+        let all_here = summary.streams.len() == self.streams.len();
+        let published = summary
+            .streams
+            .iter()
+            .any(|stream| !stream.files.is_empty());
+        let status = if failures.is_empty() && all_here {
+            Status::Complete
+        } else if failures.iter().all(held) && all_here {
+            // What the API gave is here and is not good enough: it must be asked anew.
+            Status::Failed
+        } else if kept == 0 && !published {
+            Status::Failed
+        } else {
+            Status::Resumable
+        };
+        self.sum_up(summary, status, run.world.clock.calendar());
+        if status.is_open() {
+            self.save()?;
+            return Ok((!failures.is_empty() || !all_here).then_some(Unfinished {
+                run: self.record.id,
+                pages: kept,
+            }));
+        }
+        let exit = summary.exit.code();
+        self.folder.end(exit).map_err(StoreError::into_failure)?;
+        self.save()?;
+        if !(status == Status::Complete && run.options.keep_parts) {
+            // Nothing depends on it: the state says that it is over.
+            let _ = self.folder.remove();
+        }
+        if status == Status::Complete
+            && let Some(mut state) = lock(self.state.as_ref())
+        {
+            forget_older(run, &mut state, &self.record);
+        }
+        Ok(None)
+    }
+
+    fn save(&self) -> Result<(), Box<Failure>> {
+        match lock(self.state.as_ref()) {
+            Some(mut state) => state
+                .save_run(&self.record)
+                .map_err(StateError::into_failure),
+            None => Ok(()),
+        }
+    }
+
+    fn sum_up(&mut self, summary: &Summary, status: Status, now: Timestamp) {
+        let seconds = |time: &Duration| serde_json::json!(time.as_secs_f64());
+        let record = &mut self.record;
+        let sum = |of: fn(&super::summary::StreamSummary) -> u64| {
+            summary.streams.iter().map(of).sum::<u64>()
+        };
+        record.status = status;
+        record.ended = Some(now);
+        record.exit = Some(summary.exit.code());
+        record.counts = Counts {
+            pages: sum(|stream| stream.pages),
+            rows: sum(|stream| stream.records),
+            bytes: record.counts.bytes + sum(|stream| stream.bytes),
+            requests: record.counts.requests + summary.requests,
+        };
+        record.retries = serde_json::json!(summary.retries);
+        record.waits = summary
+            .waited
+            .iter()
+            .map(|(name, time)| (name.to_string(), seconds(time)))
+            .collect::<serde_json::Map<_, _>>()
+            .into();
+        let files = summary.streams.iter().flat_map(|stream| &stream.files);
+        record.files = serde_json::json!(files.collect::<Vec<_>>());
+        let failure = summary.streams.iter().find_map(|s| s.failure.as_ref());
+        record.failure = failure.map(|failure| failure.message.clone());
+    }
+}
+
+/// Tells the state and the ledger that a stream's outputs are in their places.
+pub(super) fn published_now(
+    run: &Run,
+    state: Option<&Arc<Mutex<State>>>,
+    store: &mut StreamStore,
+    targets: &Targets,
+    published: &Published,
+) -> Result<(), Box<Failure>> {
+    // What went to standard output has to be told again by a run that goes on.
+    let (Some(mut state), true) = (lock(state), targets.is_files()) else {
+        return Ok(());
+    };
+    let files = published.files.iter().map(|file| {
+        let intent = PublishIntent {
+            stream: store.name().into(),
+            target: file.path.display().to_string(),
+            size: file.bytes,
+            crc: file.crc,
+        };
+        (intent, file.rows)
+    });
+    let files: Vec<_> = files.collect();
+    let publish = Publish {
+        run: &run.id,
+        pipeline: &run.plan.name,
+        stream: store.name(),
+        at: run.world.clock.calendar(),
+        files: &files,
+        cursors: &[],
+        base: None,
+        validators: &[],
+    };
+    state.publish(&publish).map_err(StateError::into_failure)?;
+    store.published().map_err(StoreError::into_failure)
+}
+
+/// Earlier runs of a pipeline cannot be gone on with once a later one is complete.
+fn forget_older(run: &Run, state: &mut State, record: &RunRecord) {
+    // What fails here is tried again when the next run is complete.
+    let Ok(runs) = state.runs(Some(&record.pipeline)) else {
+        return;
+    };
+    for mut old in runs.into_iter().filter(|old| old.id != record.id) {
+        let gone = sweep::discard(&run.world.disk, &run.world.root, &old.id);
+        if gone.is_ok() && old.status.is_open() {
+            old.status = Status::Discarded;
+            let _ = state.save_run(&old);
+        }
+    }
+}
+
+fn lock(state: Option<&Arc<Mutex<State>>>) -> Option<MutexGuard<'_, State>> {
+    state.map(|state| state.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// The files of a stream that this run has published, if it wrote just what would be written now.
+pub(super) fn published(
+    state: &State,
+    record: &RunRecord,
+    store: &StreamStore,
+    targets: &Targets,
+) -> Result<Option<Vec<FileSummary>>, Box<Failure>> {
+    let mut files = Vec::new();
+    for target in &targets.0 {
+        // What went to standard output went to somebody else.
+        let Target::File { disk, path, .. } = target else {
+            return Ok(None);
+        };
+        let last = state.last_published(&path.display().to_string());
+        let is_there = matches!(disk.look(path), Ok(Found::File(_)));
+        match last.map_err(StateError::into_failure)? {
+            Some(file) if is_there && file.run == record.id && file.stream == store.name() => {
+                files.push(FileSummary {
+                    path: path.clone(),
+                    rows: file.rows,
+                    bytes: file.size,
+                    crc: file.crc,
+                });
+            }
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(files))
+}
+
+pub(super) fn start(run: &Run, streams: Vec<Name>) -> RunStart {
+    let (version, program) = RunStart::versions();
+    let chosen = |stream: &StreamPlan| streams.iter().any(|name| **name == *stream.name);
+    RunStart {
+        version,
+        program,
+        pipeline: run.plan.name.clone(),
+        identity: same::identity(run, &chosen),
+        started: run.started,
+        until: run.started,
+        seed: run.seed,
+        streams,
+        options: serde_json::Map::new(),
+    }
+}
+
+pub(super) fn create(run: &Run, root: &Path, start: RunStart) -> Result<OpenRun, Box<Failure>> {
+    let floor = Floor::new(run.options.keep_free);
+    RunFolder::create(&run.world.disk, root, &run.id, start, &floor)
+        .map_err(|error| in_the_way_of_the_folder(error.into_failure()))
+}
+
+pub(super) fn names(run: &Run, streams: &[(usize, Targets)]) -> Vec<Name> {
+    let names = streams.iter().map(|(at, _)| &run.plan.streams[*at].name);
+    names.map(|name| name.as_str().into()).collect()
+}
+
+pub(super) fn lock_targets(
+    run: &Run,
+    streams: &[(usize, Targets)],
+    now: Timestamp,
+) -> Result<Vec<Lock>, Box<Failure>> {
+    let project = run.world.root.join(".gleaner");
+    let state = run.options.state.as_deref().unwrap_or(&project);
+    let mut held = Vec::new();
+    for target in streams.iter().flat_map(|(_, targets)| &targets.0) {
+        let Target::File { disk, path, .. } = target else {
+            continue;
+        };
+        held.push(locks::target(disk, state, path, now).map_err(LockError::into_failure)?);
+        sweep::strays(disk, path).map_err(|error| StoreError::from(error).into_failure())?;
+    }
+    Ok(held)
+}
+
+pub(super) fn in_the_way(error: LockError) -> Box<Failure> {
+    in_the_way_of_the_folder(error.into_failure())
+}
+
+/// A failure to keep anything says what is kept.
+fn in_the_way_of_the_folder(mut failure: Box<Failure>) -> Box<Failure> {
+    if failure.exit == Exit::Disk {
+        failure.hint = Some(
+            "what a run fetches is kept in .gleaner/ beside pipelines/ until it is published: it must be a folder that can be written, on a disk with room"
+                .to_owned(),
+        );
+    }
+    failure
+}

@@ -1,0 +1,321 @@
+//! What one run leaves for the next, in the state: cursors, validators, bases. They change
+//! together, in the one transaction of a publish.
+
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, Row, Transaction, params};
+
+use super::history::instant;
+use super::row::PublishIntent;
+use super::state::{State, StateError};
+
+/// Up to where a partition was fetched and published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    /// The pipeline.
+    pub pipeline: String,
+    /// The stream.
+    pub stream: String,
+    /// The partition: its variables as JSON, `""` where there are none.
+    pub partition: String,
+    /// Whose values are compared.
+    pub field: String,
+    /// The greatest that was published, as JSON.
+    pub value: String,
+    /// How values are ordered: `integer`, `text`, a format of timestamps.
+    pub format: String,
+    /// The run that moved it; `""` where a person did.
+    pub run: String,
+    /// When.
+    pub updated: Timestamp,
+}
+
+/// What the server said of a page, to be asked whether it changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Validator {
+    /// Fingerprint of the request.
+    pub request: u64,
+    /// Its `ETag`.
+    pub etag: Option<String>,
+    /// Its `Last-Modified`.
+    pub last_modified: Option<String>,
+    /// The file, relative to `.gleaner/`, where its records are.
+    pub file: String,
+    /// First byte there.
+    pub start: u64,
+    /// Bytes.
+    pub len: u64,
+    /// CRC32C of them.
+    pub crc: u32,
+    /// Records.
+    pub records: u32,
+}
+
+/// What `merge` has gathered of a stream so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base {
+    /// The file, relative to `.gleaner/base/`.
+    pub file: String,
+    /// Counts publishes.
+    pub generation: u64,
+    /// The run that made it.
+    pub run: String,
+}
+
+/// All that becomes true when a stream is published.
+#[derive(Debug, Clone)]
+pub struct Publish<'a> {
+    /// The run.
+    pub run: &'a str,
+    /// The pipeline.
+    pub pipeline: &'a str,
+    /// The stream.
+    pub stream: &'a str,
+    /// When.
+    pub at: Timestamp,
+    /// Its outputs, with their rows.
+    pub files: &'a [(PublishIntent, u64)],
+    /// Cursors that move.
+    pub cursors: &'a [Cursor],
+    /// The new base, with `merge`.
+    pub base: Option<&'a Base>,
+    /// What the server said of pages.
+    pub validators: &'a [Validator],
+}
+
+/// An output as it was published last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishedFile {
+    /// The run.
+    pub run: String,
+    /// The stream.
+    pub stream: String,
+    /// Where it is.
+    pub target: String,
+    /// Bytes.
+    pub size: u64,
+    /// CRC32C of all bytes.
+    pub crc: u32,
+    /// Rows.
+    pub rows: u64,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl State {
+    /// A stream was published: its row, cursors, base and validators, in one transaction. Doing it
+    /// again changes nothing.
+    pub fn publish(&mut self, publish: &Publish<'_>) -> Result<(), StateError> {
+        self.change("publish in", |change| {
+            for (file, rows) in publish.files {
+                change.execute(
+                    "INSERT OR REPLACE INTO published (run, stream, target, size, crc, rows, at)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                    params![
+                        publish.run,
+                        publish.stream,
+                        file.target,
+                        file.size,
+                        file.crc,
+                        rows,
+                        publish.at.to_string()
+                    ],
+                )?;
+            }
+            for cursor in publish.cursors {
+                put_cursor(change, cursor)?;
+            }
+            if let Some(base) = publish.base {
+                change.execute(
+                    "INSERT OR REPLACE INTO bases (pipeline, stream, file, generation, run, updated)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                    params![
+                        publish.pipeline,
+                        publish.stream,
+                        base.file,
+                        base.generation,
+                        base.run,
+                        publish.at.to_string()
+                    ],
+                )?;
+            }
+            for validator in publish.validators {
+                put_validator(change, publish, validator)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Whether a run has published a stream.
+    pub fn is_published(&self, run: &str, stream: &str) -> Result<bool, StateError> {
+        let text = "SELECT EXISTS (SELECT 1 FROM published WHERE run = ?1 AND stream = ?2)";
+        self.connection
+            .query_row(text, [run, stream], |row| row.get(0))
+            .map_err(|e| self.failed(e))
+    }
+
+    /// An output as it was published last.
+    pub fn last_published(&self, target: &str) -> Result<Option<PublishedFile>, StateError> {
+        let text = "SELECT * FROM published WHERE target = ?1 ORDER BY at DESC, run DESC LIMIT 1";
+        let found = self.connection.query_row(text, [target], |row| {
+            Ok(PublishedFile {
+                run: row.get("run")?,
+                stream: row.get("stream")?,
+                target: row.get("target")?,
+                size: row.get("size")?,
+                crc: row.get("crc")?,
+                rows: row.get("rows")?,
+                at: instant(row, "at")?.unwrap_or_default(),
+            })
+        });
+        found.optional().map_err(|e| self.failed(e))
+    }
+
+    /// Cursors of a pipeline, by stream and partition.
+    pub fn cursors(&self, pipeline: &str) -> Result<Vec<Cursor>, StateError> {
+        let text = "SELECT * FROM cursors WHERE pipeline = ?1 ORDER BY stream, partition";
+        let read = || -> rusqlite::Result<Vec<Cursor>> {
+            self.connection
+                .prepare(text)?
+                .query_map([pipeline], read_cursor)?
+                .collect()
+        };
+        read().map_err(|e| self.failed(e))
+    }
+
+    /// The cursor of a partition.
+    pub fn cursor(
+        &self,
+        pipeline: &str,
+        stream: &str,
+        partition: &str,
+    ) -> Result<Option<Cursor>, StateError> {
+        let text = "SELECT * FROM cursors WHERE pipeline = ?1 AND stream = ?2 AND partition = ?3";
+        self.connection
+            .query_row(text, [pipeline, stream, partition], read_cursor)
+            .optional()
+            .map_err(|e| self.failed(e))
+    }
+
+    /// Sets a cursor by hand.
+    pub fn set_cursor(&mut self, cursor: &Cursor) -> Result<(), StateError> {
+        self.change("set a cursor in", |change| put_cursor(change, cursor))
+    }
+
+    /// Forgets cursors, and says how many: of a pipeline, one of its streams, or one partition of that. What
+    /// the server said of pages is forgotten with them.
+    pub fn reset_cursors(
+        &mut self,
+        pipeline: &str,
+        stream: Option<&str>,
+        partition: Option<&str>,
+    ) -> Result<usize, StateError> {
+        self.change("reset cursors in", |change| {
+            change.execute(
+                "DELETE FROM validators WHERE pipeline = ?1 AND (?2 IS NULL OR stream = ?2)",
+                params![pipeline, stream],
+            )?;
+            change.execute(
+                "DELETE FROM cursors WHERE pipeline = ?1 AND (?2 IS NULL OR stream = ?2)
+                     AND (?3 IS NULL OR partition = ?3)",
+                params![pipeline, stream, partition],
+            )
+        })
+    }
+
+    /// What the server said of a page.
+    pub fn validator(
+        &self,
+        pipeline: &str,
+        stream: &str,
+        request: u64,
+    ) -> Result<Option<Validator>, StateError> {
+        let text = "SELECT * FROM validators WHERE pipeline = ?1 AND stream = ?2 AND request = ?3";
+        let request_text = format!("{request:016x}");
+        let found = self
+            .connection
+            .query_row(text, [pipeline, stream, &request_text], |row| {
+                Ok(Validator {
+                    request,
+                    etag: row.get("etag")?,
+                    last_modified: row.get("last_modified")?,
+                    file: row.get("file")?,
+                    start: row.get("start")?,
+                    len: row.get("len")?,
+                    crc: row.get("crc")?,
+                    records: row.get("records")?,
+                })
+            });
+        found.optional().map_err(|e| self.failed(e))
+    }
+
+    /// What `merge` has gathered of a stream.
+    pub fn base(&self, pipeline: &str, stream: &str) -> Result<Option<Base>, StateError> {
+        let text = "SELECT * FROM bases WHERE pipeline = ?1 AND stream = ?2";
+        let found = self.connection.query_row(text, [pipeline, stream], |row| {
+            Ok(Base {
+                file: row.get("file")?,
+                generation: row.get("generation")?,
+                run: row.get("run")?,
+            })
+        });
+        found.optional().map_err(|e| self.failed(e))
+    }
+}
+
+fn put_cursor(change: &Transaction<'_>, cursor: &Cursor) -> rusqlite::Result<()> {
+    change.execute(
+        "INSERT OR REPLACE INTO cursors
+             (pipeline, stream, partition, field, value, format, run, updated)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        params![
+            cursor.pipeline,
+            cursor.stream,
+            cursor.partition,
+            cursor.field,
+            cursor.value,
+            cursor.format,
+            cursor.run,
+            cursor.updated.to_string()
+        ],
+    )?;
+    Ok(())
+}
+
+fn put_validator(
+    change: &Transaction<'_>,
+    publish: &Publish<'_>,
+    validator: &Validator,
+) -> rusqlite::Result<()> {
+    change.execute(
+        "INSERT OR REPLACE INTO validators (pipeline, stream, request, etag, last_modified, file,
+             start, len, crc, records, updated)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        params![
+            publish.pipeline,
+            publish.stream,
+            format!("{:016x}", validator.request),
+            validator.etag,
+            validator.last_modified,
+            validator.file,
+            validator.start,
+            validator.len,
+            validator.crc,
+            validator.records,
+            publish.at.to_string()
+        ],
+    )?;
+    Ok(())
+}
+
+fn read_cursor(row: &Row<'_>) -> rusqlite::Result<Cursor> {
+    Ok(Cursor {
+        pipeline: row.get("pipeline")?,
+        stream: row.get("stream")?,
+        partition: row.get("partition")?,
+        field: row.get("field")?,
+        value: row.get("value")?,
+        format: row.get("format")?,
+        run: row.get("run")?,
+        updated: instant(row, "updated")?.unwrap_or_default(),
+    })
+}

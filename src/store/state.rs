@@ -1,0 +1,508 @@
+//! The state of a project between runs: `.gleaner/state.db`, one SQLite file.
+//!
+//! A rollback journal and `synchronous = EXTRA`: a transaction that has returned survives a power
+//! cut, and when nobody is at work the state is one file that can be copied. It is written a few
+//! times a run, so speed does not matter. Several processes may have it open: each transaction
+//! takes the write lock at once (`BEGIN IMMEDIATE`) and waits up to [`PATIENCE`] for it.
+//!
+//! The schema's version is SQLite's `user_version`. An older one is migrated when it is opened, a newer
+//! one refused.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use crate::disk::{Access, Disk, DiskError, Found};
+use crate::failure::{Exit, Failure};
+
+/// How long one process waits for another's transaction.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Each step of the schema, from one version to the next; never changed, only added to.
+const STEPS: [&str; 1] = ["
+    CREATE TABLE runs (
+        id TEXT PRIMARY KEY,
+        pipeline TEXT NOT NULL,
+        identity TEXT NOT NULL,
+        status TEXT NOT NULL,
+        started TEXT NOT NULL,
+        ended TEXT,
+        window_from TEXT,
+        window_until TEXT,
+        pages INTEGER NOT NULL DEFAULT 0,
+        rows INTEGER NOT NULL DEFAULT 0,
+        bytes INTEGER NOT NULL DEFAULT 0,
+        requests INTEGER NOT NULL DEFAULT 0,
+        retries TEXT NOT NULL DEFAULT '{}',
+        waits TEXT NOT NULL DEFAULT '{}',
+        files TEXT NOT NULL DEFAULT '[]',
+        exit INTEGER,
+        failure TEXT
+    ) STRICT;
+    CREATE INDEX runs_of_pipeline ON runs (pipeline, started);
+    CREATE TABLE cursors (
+        pipeline TEXT NOT NULL,
+        stream TEXT NOT NULL,
+        partition TEXT NOT NULL,
+        field TEXT NOT NULL,
+        value TEXT NOT NULL,
+        format TEXT NOT NULL,
+        run TEXT NOT NULL,
+        updated TEXT NOT NULL,
+        PRIMARY KEY (pipeline, stream, partition)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE validators (
+        pipeline TEXT NOT NULL,
+        stream TEXT NOT NULL,
+        request TEXT NOT NULL,
+        etag TEXT,
+        last_modified TEXT,
+        file TEXT NOT NULL,
+        start INTEGER NOT NULL,
+        len INTEGER NOT NULL,
+        crc INTEGER NOT NULL,
+        records INTEGER NOT NULL,
+        updated TEXT NOT NULL,
+        PRIMARY KEY (pipeline, stream, request)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE bases (
+        pipeline TEXT NOT NULL,
+        stream TEXT NOT NULL,
+        file TEXT NOT NULL,
+        generation INTEGER NOT NULL,
+        run TEXT NOT NULL,
+        updated TEXT NOT NULL,
+        PRIMARY KEY (pipeline, stream)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE published (
+        run TEXT NOT NULL,
+        stream TEXT NOT NULL,
+        target TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        crc INTEGER NOT NULL,
+        rows INTEGER NOT NULL,
+        at TEXT NOT NULL,
+        PRIMARY KEY (run, stream, target)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX published_target ON published (target, at);
+"];
+
+/// The version of the schema that this program writes.
+#[expect(clippy::cast_possible_truncation, reason = "there are a few")]
+pub const VERSION: u32 = STEPS.len() as u32;
+
+/// The open state. One writer at a time; share it behind a mutex, off the async threads.
+#[derive(Debug)]
+pub struct State {
+    pub(super) connection: Connection,
+    pub(super) disk: Disk,
+    pub(super) path: PathBuf,
+}
+
+/// Why the state cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The file cannot be made, or no writing is allowed.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// SQLite refused.
+    #[error("the state in {} cannot be used", path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// Written by a later version of the program.
+    #[error("{} is of version {found}; this program knows up to {known}", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The latest that is known.
+        known: u32,
+    },
+    /// On a network file system, where locks cannot be relied upon.
+    #[error("{} is on a network file system ({kind}), where locks cannot be relied upon", path.display())]
+    Network {
+        /// The folder.
+        path: PathBuf,
+        /// Its kind.
+        kind: &'static str,
+    },
+}
+
+impl StateError {
+    /// As a failure of a run.
+    pub fn into_failure(self) -> Box<Failure> {
+        let message = self.to_string();
+        let (exit, causes, hint) = match &self {
+            Self::Disk(error) => (
+                Exit::Disk,
+                vec![error.source.to_string()],
+                super::error::disk_hint(error),
+            ),
+            Self::Sqlite { source, .. } => (
+                match source.sqlite_error_code() {
+                    Some(
+                        rusqlite::ErrorCode::DiskFull
+                        | rusqlite::ErrorCode::ReadOnly
+                        | rusqlite::ErrorCode::CannotOpen
+                        | rusqlite::ErrorCode::SystemIoFailure,
+                    ) => Exit::Disk,
+                    Some(rusqlite::ErrorCode::DatabaseBusy) => Exit::Locked,
+                    _ => Exit::Failed,
+                },
+                vec![source.to_string()],
+                "look at the disk and at who else has the file open, then run again",
+            ),
+            Self::Newer { .. } => (
+                Exit::Failed,
+                Vec::new(),
+                "use the later version of the program",
+            ),
+            Self::Network { .. } => (
+                Exit::Failed,
+                Vec::new(),
+                "put the project on a local disk; outputs can be copied elsewhere afterwards",
+            ),
+        };
+        Box::new(Failure {
+            exit,
+            message,
+            causes,
+            hint: Some(hint.to_owned()),
+        })
+    }
+}
+
+impl State {
+    /// Opens the state of the project at `root`, made if it is missing and brought to the
+    /// current [`VERSION`].
+    pub fn open(disk: &Disk, root: &Path) -> Result<Self, StateError> {
+        let folder = root.join(".gleaner");
+        disk.create_folder(&folder, Access::Private)?;
+        if let Some(kind) = disk.network(&folder)? {
+            return Err(StateError::Network { path: folder, kind });
+        }
+        let path = folder.join("state.db");
+        // Made by us, so that nobody else can read it; SQLite would ask the umask. One that is there
+        // is not touched: to close it would free the locks that other connections of this
+        // process hold on it (`fcntl(2)`).
+        if disk.look(&path)? == Found::Nothing {
+            match disk.create_private(&path) {
+                Err(error) if error.source.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(error.into());
+                }
+                _ => {}
+            }
+        }
+        let place = disk.database(&path)?;
+        let connection = Connection::open(&place).map_err(|source| StateError::Sqlite {
+            path: path.clone(),
+            source,
+        })?;
+        let mut state = Self {
+            connection,
+            disk: disk.clone(),
+            path,
+        };
+        state.prepare()?;
+        Ok(state)
+    }
+
+    fn prepare(&mut self) -> Result<(), StateError> {
+        let settings = "PRAGMA journal_mode = DELETE; PRAGMA synchronous = EXTRA; \
+                        PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;";
+        let patient = self.connection.busy_timeout(PATIENCE);
+        patient
+            .and_then(|()| self.connection.execute_batch(settings))
+            .map_err(|e| self.failed(e))?;
+        let found = version(&self.connection).map_err(|e| self.failed(e))?;
+        if found == VERSION {
+            return Ok(());
+        }
+        self.change("migrate", |change| {
+            // Another process may have been first.
+            let found = version(change)?;
+            for step in STEPS.iter().skip(found as usize) {
+                change.execute_batch(step)?;
+            }
+            if found < VERSION {
+                change.pragma_update(None, "user_version", VERSION)?;
+            }
+            Ok(())
+        })?;
+        let found = version(&self.connection).map_err(|e| self.failed(e))?;
+        if found > VERSION {
+            return Err(StateError::Newer {
+                path: self.path.clone(),
+                found,
+                known: VERSION,
+            });
+        }
+        Ok(())
+    }
+
+    /// One transaction: all of it is on the disk when this returns, or nothing.
+    pub(super) fn change<T>(
+        &mut self,
+        action: &'static str,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, StateError> {
+        self.disk.foreign(action, &self.path)?;
+        let path = &self.path;
+        let failed = |source| StateError::Sqlite {
+            path: path.clone(),
+            source,
+        };
+        let change = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(failed)?;
+        let done = work(&change).map_err(failed)?;
+        change.commit().map_err(failed)?;
+        Ok(done)
+    }
+
+    pub(super) fn failed(&self, source: rusqlite::Error) -> StateError {
+        StateError::Sqlite {
+            path: self.path.clone(),
+            source,
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<u32> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+    use crate::sim::{SimDisk, Trouble};
+    use crate::store::cursors::{Base, Cursor, Publish, Validator};
+    use crate::store::history::{Counts, RunRecord, Status};
+    use crate::store::row::PublishIntent;
+
+    fn cursor(stream: &str, partition: &str, value: &str) -> Cursor {
+        Cursor {
+            pipeline: "pipe".to_owned(),
+            stream: stream.to_owned(),
+            partition: partition.to_owned(),
+            field: "id".to_owned(),
+            value: value.to_owned(),
+            format: "integer".to_owned(),
+            run: "r1".to_owned(),
+            updated: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn file(target: &str, size: u64) -> (PublishIntent, u64) {
+        let intent = PublishIntent {
+            stream: "items".into(),
+            target: target.to_owned(),
+            size,
+            crc: u32::MAX,
+        };
+        (intent, 3)
+    }
+
+    #[test]
+    fn the_file_is_private_durable_and_of_this_version() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(&Disk::system(), folder.path()).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(state.path()), 0o600);
+        assert_eq!(mode(&folder.path().join(".gleaner")), 0o700);
+        let pragma = |name: &str| {
+            let value: rusqlite::types::Value = state
+                .connection
+                .query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))
+                .unwrap();
+            value
+        };
+        assert_eq!(pragma("user_version"), i64::from(VERSION).into());
+        assert_eq!(pragma("synchronous"), 3.into());
+        assert_eq!(pragma("journal_mode"), "delete".to_owned().into());
+        drop(state);
+        // Nothing beside it when nobody is at work.
+        assert_eq!(
+            std::fs::read_dir(folder.path().join(".gleaner"))
+                .unwrap()
+                .count(),
+            1
+        );
+    }
+
+    #[test]
+    fn an_older_state_is_brought_up_and_a_newer_one_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join(".gleaner/state.db");
+        std::fs::create_dir(folder.path().join(".gleaner")).unwrap();
+        std::fs::write(&place, "").unwrap();
+        let mut state = State::open(&Disk::system(), folder.path()).unwrap();
+        state.set_cursor(&cursor("items", "", "1")).unwrap();
+        state
+            .connection
+            .pragma_update(None, "user_version", VERSION + 1)
+            .unwrap();
+        drop(state);
+        let before = std::fs::read(&place).unwrap();
+        let error = State::open(&Disk::system(), folder.path()).unwrap_err();
+        assert!(
+            matches!(error, StateError::Newer { found, .. } if found == VERSION + 1),
+            "{error}"
+        );
+        assert_eq!(std::fs::read(&place).unwrap(), before);
+        std::fs::write(&place, "not a database, but longer than a header of one").unwrap();
+        let failure = State::open(&Disk::system(), folder.path())
+            .unwrap_err()
+            .into_failure();
+        assert_eq!(failure.exit, Exit::Failed, "{failure}");
+    }
+
+    #[test]
+    fn two_who_open_it_first_agree() {
+        let folder = tempfile::tempdir().unwrap();
+        let threads: Vec<_> = (0..4)
+            .map(|n| {
+                let root = folder.path().to_owned();
+                std::thread::spawn(move || {
+                    let mut state = State::open(&Disk::system(), &root).unwrap();
+                    for at in 0..5 {
+                        state
+                            .set_cursor(&cursor("items", &format!("{n}-{at}"), "1"))
+                            .unwrap();
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        let state = State::open(&Disk::system(), folder.path()).unwrap();
+        assert_eq!(state.cursors("pipe").unwrap().len(), 20);
+    }
+
+    #[test]
+    fn a_network_file_system_is_refused() {
+        let disk = SimDisk::new(Path::new("/p"));
+        disk.set_network(Some("NFS"));
+        let error = State::open(&disk.door(), Path::new("/p")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "/p/.gleaner is on a network file system (NFS), where locks cannot be relied upon"
+        );
+    }
+
+    #[test]
+    fn a_publish_is_one_step_and_may_be_done_again() {
+        let disk = SimDisk::new(Path::new("/p"));
+        let mut state = State::open(&disk.door(), Path::new("/p")).unwrap();
+        let base = Base {
+            file: "pipe/items.3".to_owned(),
+            generation: 3,
+            run: "r1".to_owned(),
+        };
+        let validator = Validator {
+            request: u64::MAX,
+            etag: Some("\"a\"".to_owned()),
+            last_modified: None,
+            file: "base/pipe/items.3".to_owned(),
+            start: 1 << 40,
+            len: 5,
+            crc: 6,
+            records: 7,
+        };
+        let cursors = [cursor("items", "", "8")];
+        let files = [file("/p/x.csv", 10)];
+        let publish = Publish {
+            run: "r1",
+            pipeline: "pipe",
+            stream: "items",
+            at: Timestamp::UNIX_EPOCH,
+            files: &files,
+            cursors: &cursors,
+            base: Some(&base),
+            validators: std::slice::from_ref(&validator),
+        };
+        disk.set_trouble(Trouble::Always(1, std::io::ErrorKind::StorageFull));
+        let failure = state.publish(&publish).unwrap_err().into_failure();
+        assert_eq!(failure.exit, Exit::Disk);
+        disk.set_trouble(Trouble::None);
+        assert!(!state.is_published("r1", "items").unwrap());
+        assert_eq!(state.cursor("pipe", "items", "").unwrap(), None);
+        for _ in 0..2 {
+            state.publish(&publish).unwrap();
+            assert!(state.is_published("r1", "items").unwrap());
+            assert_eq!(state.cursors("pipe").unwrap(), cursors);
+            assert_eq!(state.base("pipe", "items").unwrap().as_ref(), Some(&base));
+            let found = state.validator("pipe", "items", u64::MAX).unwrap();
+            assert_eq!(found.as_ref(), Some(&validator));
+            let last = state.last_published("/p/x.csv").unwrap().unwrap();
+            assert_eq!((last.size, last.rows, last.run.as_str()), (10, 3, "r1"));
+        }
+    }
+
+    #[test]
+    fn cursors_are_forgotten_one_by_one_or_together() {
+        let disk = SimDisk::new(Path::new("/p"));
+        let mut state = State::open(&disk.door(), Path::new("/p")).unwrap();
+        for (stream, partition) in [("a", "1"), ("a", "2"), ("b", "")] {
+            state.set_cursor(&cursor(stream, partition, "1")).unwrap();
+        }
+        state.set_cursor(&cursor("a", "1", "2")).unwrap();
+        assert_eq!(state.cursor("pipe", "a", "1").unwrap().unwrap().value, "2");
+        assert_eq!(
+            state.reset_cursors("pipe", Some("a"), Some("2")).unwrap(),
+            1
+        );
+        assert_eq!(state.reset_cursors("other", None, None).unwrap(), 0);
+        assert_eq!(state.cursors("pipe").unwrap().len(), 2);
+        assert_eq!(state.reset_cursors("pipe", None, None).unwrap(), 2);
+    }
+
+    #[test]
+    fn runs_come_back_as_they_were_saved() {
+        let disk = SimDisk::new(Path::new("/p"));
+        let mut state = State::open(&disk.door(), Path::new("/p")).unwrap();
+        let mut first = RunRecord::begun("r1", "pipe", u64::MAX, Timestamp::UNIX_EPOCH);
+        let later = Timestamp::from_second(10).unwrap();
+        let second = RunRecord::begun("r2", "other", 2, later);
+        state.save_run(&first).unwrap();
+        state.save_run(&second).unwrap();
+        first.status = Status::Failed;
+        first.ended = Some(later);
+        first.window_from = Some("2026-01-01".to_owned());
+        first.counts = Counts {
+            pages: 1,
+            rows: 2,
+            bytes: 3,
+            requests: 4,
+        };
+        first.retries = json!({"throttle": 2});
+        first.files = json!([{"path": "x", "crc": 1}]);
+        first.exit = Some(73);
+        first.failure = Some("disk full".to_owned());
+        state.save_run(&first).unwrap();
+        assert_eq!(state.run("r1").unwrap().as_ref(), Some(&first));
+        assert_eq!(state.run("r3").unwrap(), None);
+        assert_eq!(state.runs(None).unwrap(), [second, first.clone()]);
+        assert_eq!(state.runs(Some("pipe")).unwrap(), [first]);
+    }
+}

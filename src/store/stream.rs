@@ -1,0 +1,248 @@
+//! One stream of a run on disk: its part, its index, and its rows in the run's ledger.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::StoreError;
+use super::index::{Index, PageRow};
+use super::ledger::Ledger;
+use super::part::Part;
+use super::recall::Recall;
+use super::row::{Facts, Page, PublishIntent, Published, Row, Superseded};
+use super::space::Floor;
+use crate::disk::{Disk, DiskFile};
+
+/// A run's ledger, shared by its streams.
+pub(super) type SharedLedger = Arc<Mutex<Ledger>>;
+
+/// One stream of a run on disk.
+#[derive(Debug)]
+pub struct StreamStore {
+    pub(super) name: Arc<str>,
+    pub(super) ordinal: u32,
+    pub(super) part: Part,
+    pub(super) index: Index,
+    pub(super) ledger: SharedLedger,
+    pub(super) disk: Disk,
+    pub(super) floor: Floor,
+    /// Outputs that were about to take their places.
+    pub(super) intents: Vec<PublishIntent>,
+    pub(super) is_published: bool,
+    /// Rows of pages that were appended and are not committed.
+    pub(super) appended: (Vec<Row>, Vec<PageRow>),
+}
+
+/// A page to be committed.
+#[derive(Debug, Clone)]
+pub struct NewPage<'a> {
+    /// Ordinal of the partition, in the order of `for`.
+    pub partition: u32,
+    /// Ordinal of the page in its partition.
+    pub page: u32,
+    /// Fingerprint of the request ([`super::hash::stable`]), of what is no secret.
+    pub request: u64,
+    /// Its records, one a line.
+    pub lines: &'a [u8],
+    /// How many.
+    pub records: u32,
+    /// What the walk needs to go on after it.
+    pub facts: Facts,
+    /// Greatest value of the cursor in its records, as JSON.
+    pub greatest: Option<String>,
+}
+
+/// Pages that were appended and are not committed yet. Committing them needs no hold on their
+/// stream: meanwhile it may be appended to.
+#[derive(Debug)]
+pub struct Group {
+    part: DiskFile,
+    ledger: SharedLedger,
+    rows: Vec<Row>,
+    index: Vec<PageRow>,
+}
+
+impl Group {
+    /// Syncs the part, then writes the rows and syncs the ledger. When it returns, the pages
+    /// survive anything; when it fails, the stream must not be written any more: what is on the
+    /// disk is found out by the next process.
+    pub fn commit(mut self) -> Result<Vec<PageRow>, StoreError> {
+        self.part.sync_data()?;
+        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let places = ledger.commit(&self.rows)?;
+        for (row, place) in self.index.iter_mut().zip(places) {
+            (row.row_at, row.row_len) = (place.at, place.len);
+        }
+        Ok(self.index)
+    }
+}
+
+impl StreamStore {
+    /// Appends a whole page to the part. It is not committed before its [`Group`] is.
+    pub fn append(&mut self, page: NewPage<'_>) -> Result<(), StoreError> {
+        self.floor
+            .allow(&self.disk, self.part.path(), page.lines.len() as u64)?;
+        let start = self.part.append(page.lines)?;
+        // Bodies are capped far below 4 GiB.
+        let len = u32::try_from(page.lines.len()).unwrap_or(u32::MAX);
+        let crc = crc32c::crc32c(page.lines);
+        self.appended.1.push(PageRow {
+            partition: page.partition,
+            page: page.page,
+            start,
+            len,
+            records: page.records,
+            crc,
+            row_len: 0,
+            row_at: 0,
+        });
+        self.appended.0.push(Row::Page(Page {
+            stream: Arc::clone(&self.name),
+            partition: page.partition,
+            page: page.page,
+            request: page.request,
+            part: self.ordinal,
+            start,
+            end: start + u64::from(len),
+            crc,
+            records: page.records,
+            facts: page.facts,
+            greatest: page.greatest,
+        }));
+        Ok(())
+    }
+
+    /// Takes what was appended since the last time, to be committed before what follows.
+    pub fn group(&mut self) -> Option<Group> {
+        let (rows, index) = std::mem::take(&mut self.appended);
+        (!rows.is_empty()).then(|| Group {
+            part: self.part.file().clone(),
+            ledger: Arc::clone(&self.ledger),
+            rows,
+            index,
+        })
+    }
+
+    /// Appends and commits a group in one step.
+    pub fn commit(&mut self, pages: Vec<NewPage<'_>>) -> Result<(), StoreError> {
+        for page in pages {
+            self.append(page)?;
+        }
+        if let Some(group) = self.group() {
+            for row in group.commit()? {
+                self.index.push(row);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back all that was committed, published or not: the stream begins with an empty part.
+    /// What the old one holds may be an output by another name, and stays as it is.
+    pub fn begin_again(&mut self) -> Result<(), StoreError> {
+        let path = self.part.path().to_owned();
+        // The part first: without rows it is never cut, whoever finds it.
+        let fresh = path.with_extension("new");
+        self.disk.remove_file(&fresh)?;
+        self.disk.create_private(&fresh)?;
+        self.disk.rename(&fresh, &path)?;
+        if let Some(folder) = path.parent() {
+            self.disk.sync_folder(folder)?;
+        }
+        let mut partitions: Vec<u32> = self.index.rows().iter().map(|row| row.partition).collect();
+        partitions.sort_unstable();
+        partitions.dedup();
+        let rows = partitions.into_iter().map(|partition| {
+            Row::Superseded(Superseded {
+                stream: Arc::clone(&self.name),
+                partition,
+            })
+        });
+        let rows: Vec<Row> = rows.collect();
+        if !rows.is_empty() {
+            self.write(&rows)?;
+        }
+        self.index = Index::default();
+        self.part = Part::open(&self.disk, &path, &self.name, &self.index, false)?;
+        self.is_published = false;
+        Ok(())
+    }
+
+    /// The walk is over, and these are its pages: of those that earlier processes committed some
+    /// may count no more.
+    pub fn walked(&mut self, index: Index) {
+        self.index = index;
+    }
+
+    /// What earlier processes committed, to be looked up while the stream is written.
+    pub fn recall(&self) -> Recall {
+        let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        Recall::new(ledger.file().clone(), &self.index)
+    }
+
+    /// Takes all pages of a partition back in one step: it is walked from its beginning again.
+    pub fn supersede(&mut self, partition: u32) -> Result<(), StoreError> {
+        self.write(&[Row::Superseded(Superseded {
+            stream: Arc::clone(&self.name),
+            partition,
+        })])?;
+        self.index.supersede(partition);
+        Ok(())
+    }
+
+    /// Says that outputs are whole beside their targets and will take their places.
+    pub fn intend(&mut self, intents: Vec<PublishIntent>) -> Result<(), StoreError> {
+        let rows: Vec<Row> = intents.iter().cloned().map(Row::PublishIntent).collect();
+        if !rows.is_empty() {
+            self.write(&rows)?;
+        }
+        self.intents = intents;
+        Ok(())
+    }
+
+    /// Says that all outputs are in their places and that the state knows.
+    pub fn published(&mut self) -> Result<(), StoreError> {
+        self.write(&[Row::Published(Published {
+            stream: Arc::clone(&self.name),
+        })])?;
+        self.is_published = true;
+        Ok(())
+    }
+
+    fn write(&self, rows: &[Row]) -> Result<Vec<super::ledger::Place>, StoreError> {
+        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        ledger.commit(rows)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its committed pages.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Its records.
+    pub fn part(&self) -> &Part {
+        &self.part
+    }
+
+    /// Puts the committed pages into canonical order.
+    pub fn sort(&mut self) {
+        self.index.sort();
+    }
+
+    /// Compares pages of earlier processes with their checksums: see [`Part::check`].
+    pub fn check(&mut self) -> Result<(), StoreError> {
+        self.part.check(&self.index)
+    }
+
+    /// Outputs that an earlier process was about to put in their places.
+    pub fn intents(&self) -> &[PublishIntent] {
+        &self.intents
+    }
+
+    /// Whether all its outputs are in their places already.
+    pub fn is_published(&self) -> bool {
+        self.is_published
+    }
+}

@@ -1,0 +1,285 @@
+//! Nothing lost, nothing twice: the program is killed at random moments and started again until it
+//! is done. The files are those of an undisturbed run, and no committed page is asked for again.
+//!
+//! `GLEANER_KILL_ROUNDS` says how often; `.ci/full` asks for a thousand.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use gleaner::sim::{Dataset, End, Latency, Listing, Paging, Route, Rules, Server, SimApi};
+
+use super::scene::Project;
+
+/// Rounds of the usual tests.
+const ROUNDS: u64 = 30;
+/// A round is killed this often at most; then it may end.
+const MOST_KILLS: u32 = 8;
+/// Records of a stream; pages hold ten.
+const RECORDS: usize = 150;
+
+/// Every style of paging: name, query, `pages`, and how the API pages.
+fn styles() -> Vec<(&'static str, &'static str, &'static str, Paging)> {
+    vec![
+        (
+            "page",
+            "per_page: 10",
+            "{ page: { to: page, size: per_page } }",
+            Paging::page(),
+        ),
+        (
+            "total",
+            "per_page: 10",
+            "{ page: { to: page, size: per_page, total: n } }",
+            Paging::page_total("n"),
+        ),
+        (
+            "offset",
+            "limit: 10",
+            "{ offset: { to: offset, size: limit } }",
+            Paging::offset(),
+        ),
+        (
+            "token",
+            "limit: 10",
+            "{ token: { from: next_cursor, to: cursor } }",
+            Paging::token(End::Null),
+        ),
+        (
+            "next",
+            "limit: 10",
+            "{ next: next }",
+            Paging::next_url(true, End::Absent),
+        ),
+        ("link", "per_page: 10", "link", Paging::link()),
+        (
+            "keyset",
+            "limit: 10",
+            "{ keyset: { field: id, to: after, size: limit } }",
+            Paging::keyset(),
+        ),
+    ]
+}
+
+fn data(of: &str) -> Arc<Dataset> {
+    let texts = (1..=RECORDS).map(|id| {
+        format!(r#"{{"id":{id},"of":"{of}","text":"two\nlines, \"quoted\"","price":{id}.10}}"#)
+    });
+    Arc::new(Dataset::from_texts(texts))
+}
+
+/// An API with a list for each style, and one with partitions.
+fn rules() -> Rules {
+    let mut routes: Vec<Route> = styles()
+        .into_iter()
+        .map(|(name, _, _, paging)| {
+            Route::list(&format!("/{name}"), Listing::new(data(name), paging))
+        })
+        .collect();
+    for part in 1..=6 {
+        let path = format!("/parts/{part}");
+        let records = Listing::new(data(&path), Paging::link());
+        routes.push(Route::list(&path, records));
+    }
+    Rules {
+        routes,
+        latency: Latency::Between(Duration::ZERO, Duration::from_millis(6), 11),
+        ..Rules::default()
+    }
+}
+
+fn pipeline(url: &str, concurrency: u32) -> String {
+    let mut yaml = format!(
+        "source: {{ url: \"{url}\", limits: none, concurrency: {concurrency} }}\nstreams:\n"
+    );
+    for (name, query, pages, _) in styles() {
+        let _ = writeln!(
+            yaml,
+            "  {name}: {{ get: /{name}, query: {{ {query} }}, records: data, pages: {pages}, key: id }}"
+        );
+    }
+    yaml.push_str(
+        "  parts:\n    for: { part: { range: [1, 6] } }\n    get: \"/parts/{{ part }}\"\n    query: { per_page: 50 }\n    records: data\n    pages: link\n",
+    );
+    yaml.push_str(
+        "sink: [ { ndjson: \"out/{{ stream }}.ndjson\" }, { csv: \"out/{{ stream }}.csv.gz\" } ]\n",
+    );
+    yaml
+}
+
+fn outputs(project: &Project) -> BTreeMap<String, Vec<u8>> {
+    let folder = project.path().join("out");
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return BTreeMap::new();
+    };
+    entries
+        .map(|entry| {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().expect("a name").to_string_lossy();
+            (name.into_owned(), std::fs::read(&path).expect("readable"))
+        })
+        .collect()
+}
+
+/// Stream, partition and page of every row that is committed in the run that is there.
+fn committed(project: &Path) -> HashSet<(String, u64, u64)> {
+    let mut rows = HashSet::new();
+    for ledger in ledgers(project) {
+        let bytes = std::fs::read(ledger).expect("a ledger");
+        let mut rest = &bytes[..];
+        while let Some((head, after)) = rest.split_at_checked(18) {
+            let number = |text: &[u8]| {
+                let text = std::str::from_utf8(text).ok()?;
+                u32::from_str_radix(text, 16).ok()
+            };
+            let (Some(len), Some(crc)) = (number(&head[..8]), number(&head[9..17])) else {
+                break;
+            };
+            let Some((frame, after)) = after.split_at_checked(len as usize) else {
+                break;
+            };
+            if crc32c::crc32c(frame) != crc {
+                break;
+            }
+            for line in frame.split(|byte| *byte == b'\n').filter(|l| !l.is_empty()) {
+                let row: serde_json::Value = serde_json::from_slice(line).expect("JSON");
+                if row["row"] == "page" {
+                    let number = |name: &str| row[name].as_u64().expect("a number");
+                    let stream = row["stream"].as_str().expect("a name").to_owned();
+                    rows.insert((stream, number("partition"), number("page")));
+                }
+            }
+            rest = after;
+        }
+    }
+    rows
+}
+
+fn ledgers(project: &Path) -> Vec<PathBuf> {
+    let Ok(runs) = std::fs::read_dir(project.join(".gleaner/runs")) else {
+        return Vec::new();
+    };
+    runs.map(|run| run.expect("an entry").path().join("ledger"))
+        .filter(|ledger| ledger.exists())
+        .collect()
+}
+
+/// What an undisturbed run asked and wrote.
+struct Truth {
+    outputs: BTreeMap<String, Vec<u8>>,
+    /// Target → stream, partition, page.
+    places: BTreeMap<String, (String, u64, u64)>,
+}
+
+/// One request at a time tells in which order the pages of each list come.
+fn undisturbed(server: &Server) -> Truth {
+    let project = Project::new(&pipeline(&server.url(), 1));
+    let from = server.api().audit().requests();
+    let said = project.run(&["run", "items", "-q"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    let mut places = BTreeMap::new();
+    let mut next: BTreeMap<String, u64> = BTreeMap::new();
+    for entry in &server.api().audit().entries()[from..] {
+        let path = entry.target.split('?').next().unwrap_or_default();
+        let page = next.entry(path.to_owned()).or_default();
+        let place = match path.strip_prefix("/parts/") {
+            Some(part) => (
+                "parts".to_owned(),
+                part.parse::<u64>().expect("n") - 1,
+                *page,
+            ),
+            None => (path.trim_start_matches('/').to_owned(), 0, *page),
+        };
+        assert!(places.insert(entry.target.clone(), place).is_none());
+        *page += 1;
+    }
+    Truth {
+        outputs: outputs(&project),
+        places,
+    }
+}
+
+/// Runs the program for so long; whether it came to its end before.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a kill comes in real time: this waits for nothing"
+)]
+fn run_for(project: &Project, life: Option<Duration>) -> bool {
+    let mut child = project
+        .command(&["run", "items", "-q"])
+        .spawn()
+        .expect("the program starts");
+    if let Some(life) = life {
+        std::thread::sleep(life);
+        child.kill().expect("a kill");
+    }
+    let status = child.wait().expect("an end");
+    assert!(status.code().is_none_or(|code| code == 0), "{status}");
+    status.success()
+}
+
+fn round(seed: u64, server: &Server, truth: &Truth) -> (u32, usize) {
+    let mut dice = fastrand::Rng::with_seed(seed);
+    let project = Project::new(&pipeline(&server.url(), 8));
+    let audit = server.api().audit();
+    let mut kills = 0;
+    let mut spared = 0;
+    loop {
+        let known = committed(project.path());
+        let from = audit.requests();
+        let life = (kills < MOST_KILLS).then(|| Duration::from_millis(dice.u64(1..=300)));
+        let done = run_for(&project, life);
+        for entry in &audit.entries()[from..] {
+            let place = truth.places.get(&entry.target);
+            let place = place.unwrap_or_else(|| panic!("seed {seed}: {} was asked", entry.target));
+            assert!(
+                !known.contains(place),
+                "seed {seed}: {place:?} was committed and asked for again"
+            );
+        }
+        spared = spared.max(known.len());
+        // A reader never sees a file that is not whole.
+        for (name, bytes) in outputs(&project) {
+            if !name.starts_with('.') {
+                assert!(
+                    truth.outputs.get(&name) == Some(&bytes),
+                    "seed {seed}: {name}"
+                );
+            }
+        }
+        if done {
+            break;
+        }
+        kills += 1;
+    }
+    assert_eq!(
+        outputs(&project).keys().collect::<Vec<_>>(),
+        truth.outputs.keys().collect::<Vec<_>>(),
+        "seed {seed}"
+    );
+    assert!(
+        ledgers(project.path()).is_empty(),
+        "a run that is over is gone"
+    );
+    (kills, spared)
+}
+
+#[test]
+fn a_run_that_is_killed_at_any_moment_ends_as_if_it_had_not_been() {
+    let server = Server::start_on_own_thread(SimApi::new(rules())).expect("a port");
+    let truth = undisturbed(&server);
+    assert_eq!(truth.outputs.len(), 16);
+    let rounds = std::env::var("GLEANER_KILL_ROUNDS").ok();
+    let rounds = rounds.map_or(ROUNDS, |n| n.parse().expect("a number of rounds"));
+    let (mut kills, mut spared) = (0, 0);
+    for seed in 0..rounds {
+        let (killed, kept) = round(seed, &server, &truth);
+        kills += killed;
+        spared += kept;
+    }
+    // Else nothing was tried.
+    assert!(u64::from(kills) > rounds / 2, "{kills} kills");
+    assert!(spared > 0, "no killed run had committed a page");
+}
