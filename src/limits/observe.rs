@@ -161,10 +161,12 @@ fn of(
     Ok(Some((Key::clone(key), heard)))
 }
 
-/// The budgets of limits that are declared in numbers.
+/// The budgets of limits that are declared in numbers and run out: what is in flight does not, and
+/// nobody tells what is left of it.
 fn counted<'a>(needs: &'a Needs, rules: &[Rule]) -> impl Iterator<Item = &'a Key> {
     let parts = needs.parts.iter().map(|(key, _)| key);
-    parts.filter(|key| rules[key.0].declared > 0)
+    let runs_out = |rule: &Rule| rule.declared > 0 && rule.length().is_some();
+    parts.filter(move |key| runs_out(&rules[key.0]))
 }
 
 /// The one of the same size, else of the same window, else the only one.
