@@ -17,7 +17,7 @@ use super::budget::{Heard, Held};
 use super::jitter::Jitter;
 use super::library::{Entry, Fact, Library};
 use super::log::Answer;
-use super::moment::{Moment, Now};
+use super::moment::{Moment, Now, SECOND};
 use super::rule::Rule;
 use super::scope::{Key, Needs};
 use crate::event::{Name, Wait};
@@ -27,7 +27,7 @@ const MANY: usize = 1024;
 
 /// Most time that what was taken is out before its answer, when reckoning whether it will be
 /// back in time for somebody else.
-const FLIGHT: u64 = 1_000_000_000;
+const FLIGHT: u64 = SECOND;
 
 /// Everything that may hold a request of one source.
 #[derive(Debug)]

@@ -7,14 +7,12 @@
 use std::time::Duration;
 
 use super::budget::{CALL, Heard};
-use super::moment::nanos;
+use super::moment::{SECOND, nanos};
 use super::rule::{Kind, Rule};
 use super::scope::{Key, Needs, thousandths};
 use super::{Limits, Permit};
 use crate::clock::Instant;
 use crate::event::Name;
-
-const SECOND: u64 = 1_000_000_000;
 
 /// More than so many times the limit cannot be left of it.
 const MOST: f64 = 10.0;

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 
 use super::budget::CALL;
 use super::cell::Pace;
-use super::moment::nanos;
+use super::moment::{SECOND, nanos};
 use crate::event::{Name, Wait};
 use crate::plan::limit::{CalendarUnit, Counting, LimitPlan, Spacing};
 
@@ -16,7 +16,7 @@ const LATENESS: u64 = 20_000_000;
 
 /// The longest window that is spaced unless the file says otherwise: at most a minute is then
 /// lost by a short job, while a bigger one would have used the window up anyway.
-const SHORT: u64 = 60_000_000_000;
+const SHORT: u64 = 60 * SECOND;
 
 /// A finer pace than this would be rounded by more than a tenth of a percent.
 const FINEST: u64 = 4096;
@@ -88,7 +88,6 @@ impl Rule {
 
     /// One call a period, as long as nobody knows better.
     pub(super) fn paced(period: u64) -> Self {
-        const SECOND: u64 = 1_000_000_000;
         Self {
             wait: Wait::Limit {
                 limit: "auto".into(),
