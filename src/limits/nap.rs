@@ -50,7 +50,7 @@ mod tests {
             at += drawn(nap(u64::try_from(at.as_nanos()).expect("short")));
             looks += 1;
         }
-        (looks, at - took)
+        (looks, at.saturating_sub(took))
     }
 
     #[test]

@@ -264,7 +264,7 @@ mod tests {
             concurrency: 4,
             refusals: 3,
         };
-        let took = Duration::from_secs(1860);
+        let took = Duration::from_mins(31);
         insta::assert_snapshot!(found(&learned, took), @r"
           limits    found by asking; to be copied to the place of `limits: auto`:
 
