@@ -6,6 +6,7 @@
 mod agree;
 mod check;
 mod completions;
+mod cursors;
 mod demo;
 mod draft;
 mod drive;
@@ -83,6 +84,7 @@ enum Command {
     Check(check::CheckArgs),
     Preview(preview::PreviewArgs),
     Plan(plan::PlanArgs),
+    State(cursors::StateArgs),
     Limits(limits::LimitsArgs),
     List(list::ListArgs),
     Init(init::InitArgs),
@@ -118,6 +120,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Preview(args) => runtime()?.block_on(args.execute(global)),
         Command::Plan(args) => runtime()?.block_on(args.execute(global)),
         Command::Demo(args) => runtime()?.block_on(args.execute(global)),
+        Command::State(args) => args.execute(),
         Command::Check(args) => args.execute(global),
         Command::Limits(args) => args.execute(),
         Command::List(_) => list::ListArgs::execute(),

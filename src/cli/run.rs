@@ -5,8 +5,8 @@ use std::io::IsTerminal;
 use clap::Args;
 
 use crate::failure::{Exit, Failure};
-use crate::harvest::Options;
 use crate::harvest::summary::Summary;
+use crate::harvest::{Backfill, Options};
 use crate::plan::Plan;
 use crate::report::{self, Manner, Reporter, Verbosity};
 use crate::spec::load::Found;
@@ -29,6 +29,7 @@ use super::state;
 /// new one is whole.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(super) struct RunArgs {
     /// Names or paths of pipelines
     #[arg(required = true, value_name = "NAME|PATH")]
@@ -49,6 +50,18 @@ pub(super) struct RunArgs {
     /// Stop each stream after N records; writes beside the target, which stays as it is
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit_records: Option<u64>,
+
+    /// Ask from the cursor's `start` again; the cursor stays where it is
+    #[arg(long, conflicts_with = "from")]
+    full: bool,
+
+    /// Ask from here, a date or a value of the cursor's field; the cursor stays where it is
+    #[arg(long, value_name = "WHEN")]
+    from: Option<String>,
+
+    /// Ask up to here; the cursor stays where it is
+    #[arg(long, value_name = "WHEN")]
+    to: Option<String>,
 
     /// Discard an unfinished run of the pipeline instead of continuing it
     #[arg(long, conflicts_with = "limit_records")]
@@ -127,6 +140,11 @@ impl RunArgs {
             streams: self.streams.clone(),
             limit_records: self.limit_records,
             limits: state::limits(),
+            backfill: Backfill {
+                full: self.full,
+                from: self.from.clone(),
+                to: self.to.clone(),
+            },
             keep_free: state::keep_free()?,
             state: state::folder(),
             fresh: self.fresh,

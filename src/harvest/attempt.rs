@@ -256,6 +256,10 @@ impl Stream {
             body: request.body.clone(),
         };
         agent::fill(&mut bare.headers, &self.run.agent);
+        let mut known = self.known(request).await;
+        if let Some(known) = &known {
+            known.ask(&mut bare.headers);
+        }
         let cost = self.cost(variables, place)?;
         let mut hops = 0;
         loop {
@@ -287,7 +291,8 @@ impl Stream {
                 Ok(exchanged) => exchanged,
                 Err(outcome) => return Ok(outcome),
             };
-            if response.status.is_redirection() {
+            let is_known = known.as_ref().is_some_and(|k| k.is_answer(response.status));
+            if response.status.is_redirection() && !is_known {
                 // The body of a redirect is never decoded: it has nothing for us.
                 permit.answered(Vec::new());
                 pass.came(Came::Answer);
@@ -326,6 +331,10 @@ impl Stream {
             let read = self
                 .read(response, sent_at, permit, under, bare.url, asked)
                 .await?;
+            let read = match (read, &mut known) {
+                (Ok(answer), Some(known)) if is_known => self.again(known, answer).await,
+                (read, _) => read,
+            };
             let outcome = match read {
                 Ok(answer) => self.judge(answer, variables, place, attempt),
                 Err(outcome) => {
@@ -342,6 +351,9 @@ impl Stream {
                 Came::Throttle if !self.run.plan.source.limits.is_empty() => Came::Answer,
                 came => came,
             });
+            if let (Outcome::Page(answer, ..), Some(known), false) = (&outcome, known, is_known) {
+                self.keep_copy(known, answer).await;
+            }
             return Ok(outcome);
         }
     }

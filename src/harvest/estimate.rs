@@ -240,6 +240,7 @@ impl Stream {
         let mut first = None;
         for partition in source.walk(&run.files) {
             let partition = partition.map_err(|e| super::open_failure(&self.name, &e))?;
+            let partition = self.windowed(partition);
             if counted == MOST_PARTITIONS {
                 return self.alike(first.as_ref(), each, pages, counted, demand);
             }
@@ -300,6 +301,7 @@ impl Stream {
             return Ok((Count::new(0, Known::Exactly), None));
         };
         let partition = partition.map_err(|e| super::open_failure(&self.name, &e))?;
+        let partition = self.windowed(partition);
         let base = self.render(&partition)?;
         let in_turn = self.ends_early();
         let mut walk = Walk::new(

@@ -1,4 +1,4 @@
-//! The primary key of a record, as a hash.
+//! The primary key of a record: as bytes that sort as its values do, and as a hash.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -8,6 +8,7 @@ use super::partitions::Partition;
 use crate::json;
 use crate::plan::language::LanguageProblem;
 use crate::plan::path::{Path, Step};
+use crate::plan::position::{push_integer, push_text};
 use crate::plan::{ColumnFrom, StreamPlan};
 
 /// Records whose last so many keys are remembered by [`Novelty`]; a loop comes back far sooner.
@@ -20,6 +21,7 @@ const STALE_PAGES: u32 = 3;
 pub(super) struct Key<'a> {
     parts: Vec<Part<'a>>,
     computed: Computed<'a>,
+    spare: Vec<u8>,
 }
 
 /// Where one part of the key comes from.
@@ -65,7 +67,53 @@ impl<'a> Key<'a> {
         (!parts.is_empty()).then(|| Self {
             parts,
             computed: Computed::new(names, templates),
+            spare: Vec::new(),
         })
+    }
+
+    /// What it is made of: keys of two definitions cannot be compared.
+    pub(super) fn definition(plan: &StreamPlan) -> String {
+        let parts = plan.key.iter().map(|name| {
+            let column = plan.columns.iter().flatten().find(|c| c.name == *name);
+            match column.map(|column| &column.from) {
+                Some(ColumnFrom::Path(path)) => format!("{name}: {path}"),
+                Some(ColumnFrom::Template(template)) => format!("{name}: {}", template.written()),
+                None => name.clone(),
+            }
+        });
+        parts.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Appends the key's values as bytes: no value, whole numbers by size, other numbers and what is
+    /// composed by spelling, text by its bytes; no key is the beginning of another. False if the record
+    /// has none of them.
+    pub(super) fn push(
+        &mut self,
+        record: &str,
+        partition: &Partition,
+        in_page: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, LanguageProblem> {
+        let computed = self.computed.of(partition, in_page)?;
+        let (mut in_record, mut found) = (false, false);
+        for part in &self.parts {
+            let variable;
+            let value = match part {
+                Part::Record(path) => {
+                    in_record = true;
+                    let value = json::get(record, path).filter(|raw| *raw != "null");
+                    found |= value.is_some();
+                    value
+                }
+                Part::Computed(at) => computed.get(*at).map(String::as_str),
+                Part::Variable(name) => {
+                    variable = partition.variable(name);
+                    variable.as_deref()
+                }
+            };
+            push_value(value, out);
+        }
+        Ok(found || !in_record)
     }
 
     /// 128 bits over the key's values; `None` if the record has none of them.
@@ -75,34 +123,32 @@ impl<'a> Key<'a> {
         partition: &Partition,
         in_page: u32,
     ) -> Result<Option<(u64, u64)>, LanguageProblem> {
-        let computed = self.computed.of(partition, in_page)?;
+        let mut bytes = std::mem::take(&mut self.spare);
+        bytes.clear();
+        let has_one = self.push(record, partition, in_page, &mut bytes)?;
         // Two SipHashes with fixed keys, told apart by what they hash first.
         let (mut a, mut b) = (DefaultHasher::new(), DefaultHasher::new());
         1_u8.hash(&mut b);
-        let (mut in_record, mut found) = (false, false);
-        for part in &self.parts {
-            let variable;
-            let text = match part {
-                Part::Record(path) => {
-                    in_record = true;
-                    let value = json::get(record, path).filter(|raw| *raw != "null");
-                    found |= value.is_some();
-                    value
-                }
-                Part::Computed(at) => computed.get(*at).map(String::as_str),
-                Part::Variable(name) => {
-                    variable = partition
-                        .variables
-                        .iter()
-                        .find(|(n, _)| n == name)
-                        .map(|(_, value)| value.to_string());
-                    variable.as_deref()
-                }
-            };
-            text.hash(&mut a);
-            text.hash(&mut b);
-        }
-        Ok((found || !in_record).then(|| (a.finish(), b.finish())))
+        bytes.hash(&mut a);
+        bytes.hash(&mut b);
+        self.spare = bytes;
+        Ok(has_one.then(|| (a.finish(), b.finish())))
+    }
+}
+
+fn push_value(json: Option<&str>, out: &mut Vec<u8>) {
+    let Some(json) = json.filter(|json| *json != "null") else {
+        return out.push(0);
+    };
+    if json.starts_with('"') {
+        out.push(3);
+        push_text(json::plain(json).as_bytes(), out);
+    } else if let Ok(number) = json.parse() {
+        out.push(1);
+        push_integer(number, out);
+    } else {
+        out.push(2);
+        push_text(json.as_bytes(), out);
     }
 }
 
@@ -158,6 +204,7 @@ mod tests {
         let key = Key {
             parts: vec![Part::Record(Path::parse("id").expect("a path"))],
             computed: Computed::new(&names, Vec::new()),
+            spare: Vec::new(),
         };
         let mut novelty = Novelty {
             key,

@@ -15,8 +15,11 @@ mod computed;
 mod digest;
 mod ground;
 mod hosts;
+mod keep;
 mod key;
+mod merge;
 mod names;
+mod newest;
 mod outcome;
 mod pages;
 mod partitions;
@@ -31,8 +34,11 @@ mod targets;
 mod told;
 mod trouble;
 mod turn;
+mod unchanged;
 mod verdict;
+mod versions;
 mod walk;
+mod windows;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -55,6 +61,7 @@ use self::standing::{Kept, Standing};
 use self::stream::Stream;
 use self::summary::{StreamSummary, Summary, Tally};
 use self::targets::Targets;
+pub use self::windows::Backfill;
 
 /// Everything of the outside that a run touches.
 #[derive(Debug, Clone)]
@@ -91,6 +98,8 @@ pub struct Options {
     /// The folder of the book in which limits are shared with other processes, and outlive this
     /// one; without it they hold for this run alone.
     pub limits: Option<PathBuf>,
+    /// A window in place of what is new; the cursor stays where it is.
+    pub backfill: Backfill,
     /// Bytes that must stay free on the disk; 0 asks for nothing.
     pub keep_free: u64,
     /// The user's state folder, where outputs are locked for all projects; without it they are
@@ -141,6 +150,7 @@ impl Harvest {
                 outer.forward(event);
             })
         };
+        windows::refuse_backfill(&plan, &options)?;
         let now = world.clock.calendar();
         let ground = if options.leaves_trace() {
             Some(Ground::look(&plan, &world, &options, now)?)

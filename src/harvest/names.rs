@@ -39,17 +39,9 @@ impl Names {
         secrets: &Secrets,
         started: Timestamp,
     ) -> Result<Self, LanguageProblem> {
-        let started = started.to_zoned(jiff::tz::TimeZone::UTC);
-        let run = Value::from_pairs([
-            ("date".to_owned(), Value::from(started.date().to_string())),
-            (
-                "started".to_owned(),
-                Value::from(started.timestamp().to_string()),
-            ),
-        ]);
         let mut output = BTreeMap::from([
             ("vars".to_owned(), plan.vars.clone()),
-            ("run".to_owned(), run),
+            ("run".to_owned(), run_value(started)),
             ("pipeline".to_owned(), Value::from(plan.name.as_str())),
         ]);
         let mut request = output.clone();
@@ -86,6 +78,15 @@ impl Names {
     pub(super) fn output(&self, variables: &[(String, Value)]) -> Value {
         merge(&self.output, variables)
     }
+}
+
+/// What `run` is in a run that starts at `started`.
+pub(super) fn run_value(started: Timestamp) -> Value {
+    let day = started.to_zoned(jiff::tz::TimeZone::UTC).date();
+    Value::from_pairs([
+        ("date", Value::from(day.to_string())),
+        ("started", Value::from(started.to_string())),
+    ])
 }
 
 fn merge(base: &BTreeMap<String, Value>, more: &[(String, Value)]) -> Value {

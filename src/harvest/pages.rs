@@ -290,6 +290,10 @@ impl Stream {
         let plan = self.plan();
         plan.stop.is_some()
             || plan
+                .cursor
+                .as_ref()
+                .is_some_and(|cursor| cursor.newest_first)
+            || plan
                 .responses
                 .iter()
                 .any(|rule| matches!(rule.then, Then::Stop))
@@ -338,6 +342,13 @@ impl Stream {
                 digest.ended = true;
                 next = Next::End;
             }
+        }
+        if let (Next::One(_) | Next::Url(_) | Next::Many { .. }, Got::Fetched(fetched)) =
+            (&next, got)
+            && self.is_past(fetched.page.records(), partition)
+        {
+            digest.ended = true;
+            next = Next::End;
         }
         Ok(next)
     }

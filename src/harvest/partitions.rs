@@ -14,12 +14,19 @@ use super::names::Names;
 use crate::plan::language::LanguageProblem;
 use crate::plan::partition::{Generator, ListItem};
 
+/// The name under which a partition's window is seen; no variable of `for` can have it.
+pub(super) const CURSOR: &str = "cursor";
+
+/// The name of the run that brought a record, where it is not this one.
+pub(super) const RUN: &str = "run";
+
 /// One independent slice of a stream.
 #[derive(Debug, Clone)]
 pub(super) struct Partition {
     /// Its place in canonical order.
     pub(super) ordinal: u32,
-    /// `for` variables with their values, in the order of the file.
+    /// What templates see of it: `for` variables with their values, in the order of the file, then
+    /// [`CURSOR`], where the stream has one, or [`RUN`], where another run brought it.
     pub(super) variables: Vec<(String, Value)>,
 }
 
@@ -27,7 +34,7 @@ impl Partition {
     /// `repo=rust-lang/rust, day=3`, for messages; empty without variables.
     pub(super) fn label(&self) -> String {
         let mut label = String::new();
-        for (name, value) in &self.variables {
+        for (name, value) in self.of_for() {
             if !label.is_empty() {
                 label.push_str(", ");
             }
@@ -41,6 +48,31 @@ impl Partition {
             }
         }
         label
+    }
+
+    /// The variables of `for`.
+    pub(super) fn of_for(&self) -> impl Iterator<Item = &(String, Value)> {
+        let of_for = |name: &str| name != CURSOR && name != RUN;
+        self.variables.iter().filter(move |(name, _)| of_for(name))
+    }
+
+    /// A variable of `for` as JSON text.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        let (_, value) = self.of_for().find(|(known, _)| known == name)?;
+        Some(to_json(value))
+    }
+
+    /// All variables of `for` as a JSON object, in the order of their names; empty without any.
+    pub(super) fn identity(&self) -> String {
+        let mut members: Vec<_> = self
+            .of_for()
+            .map(|(name, value)| format!("{}:{}", to_json(&Value::from(name)), to_json(value)))
+            .collect();
+        if members.is_empty() {
+            return String::new();
+        }
+        members.sort_unstable();
+        format!("{{{}}}", members.join(","))
     }
 
     /// A hash of its values.
@@ -57,21 +89,19 @@ impl Partition {
 
     /// Scalar variables as JSON text: what stands before a record's own fields in a table.
     pub(super) fn scalars(&self) -> impl Iterator<Item = (&str, String)> {
-        self.variables
-            .iter()
+        self.of_for()
             .filter(|(_, value)| {
                 !matches!(
                     value.kind(),
                     ValueKind::Map | ValueKind::Seq | ValueKind::Iterable
                 )
             })
-            .map(|(name, value)| {
-                (
-                    name.as_str(),
-                    serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned()),
-                )
-            })
+            .map(|(name, value)| (name.as_str(), to_json(value)))
     }
+}
+
+fn to_json(value: &Value) -> String {
+    serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
 }
 
 /// Why the partitions of a stream cannot be told.

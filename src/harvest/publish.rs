@@ -1,26 +1,28 @@
 //! Publish: a stream's committed records become its files, whole or not at all.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::computed::Computed;
+use super::keep::Left;
+use super::merge::{self, MergeError};
 use super::partitions::Partition;
 use super::rows::{Repeats, Rows};
-use super::standing;
+use super::standing::{self, SharedState};
 use super::stream::Stream;
 use super::summary::FileSummary;
 use super::targets::Targets;
 use crate::disk::DiskError;
 use crate::event::Fact;
 use crate::failure::{Exit, Failure};
-use crate::plan::ColumnFrom;
 use crate::plan::language::Template;
-use crate::plan::sink::{SinkFormat, SinkPlan};
+use crate::plan::sink::{SinkFormat, SinkMode, SinkPlan};
+use crate::plan::{ColumnFrom, ColumnPlan};
 use crate::sink::{self, Built, Extra, Row, SinkError, Target};
 use crate::store::StoreError;
 use crate::store::error::disk_hint;
 use crate::store::row::PublishIntent;
-use crate::store::state::State;
 use crate::store::stream::StreamStore;
 
 /// What a stream's publish came to.
@@ -36,11 +38,19 @@ pub(super) struct Published {
 
 /// Why a publish failed.
 #[derive(Debug, thiserror::Error)]
-enum PublishError {
+pub(super) enum PublishError {
+    /// An output cannot be written.
     #[error(transparent)]
     Sink(#[from] SinkError),
+    /// The part cannot be read.
     #[error(transparent)]
     Read(#[from] io::Error),
+    /// What was gathered before and this run cannot be made one.
+    #[error(transparent)]
+    Merge(#[from] MergeError),
+    /// Something else, told in full.
+    #[error("{}", .0.message)]
+    Failure(Box<Failure>),
 }
 
 impl PublishError {
@@ -49,6 +59,7 @@ impl PublishError {
         match self {
             Self::Sink(error) => error.is_closed_pipe(),
             Self::Read(error) => error.kind() == io::ErrorKind::BrokenPipe,
+            Self::Merge(_) | Self::Failure(_) => false,
         }
     }
 }
@@ -58,7 +69,7 @@ pub(super) async fn publish(
     stream: &Arc<Stream>,
     mut store: StreamStore,
     targets: Targets,
-    state: Option<Arc<Mutex<State>>>,
+    state: Option<SharedState>,
 ) -> Result<Published, Box<Failure>> {
     store.sort();
     let records = store.index().records();
@@ -74,14 +85,17 @@ pub(super) async fn publish(
     let worker = stream.clone();
     // Reading, projecting and writing files blocks.
     let work = tokio::task::spawn_blocking(move || {
-        let published = write_all(&worker, &mut store, &targets)?;
+        let (published, left) = write_all(&worker, &mut store, &targets, state.as_ref())?;
         standing::published_now(
             &worker.run,
             state.as_ref(),
             &mut store,
             &targets,
             &published,
+            &left,
         )?;
+        worker.sweep(&left);
+        worker.sweep_copies();
         Ok::<_, Box<Failure>>(published)
     });
     let published = match work.await {
@@ -103,10 +117,11 @@ fn write_all(
     stream: &Stream,
     store: &mut StreamStore,
     targets: &Targets,
-) -> Result<Published, Box<Failure>> {
+    state: Option<&SharedState>,
+) -> Result<(Published, Left), Box<Failure>> {
     store.check().map_err(StoreError::into_failure)?;
-    let (built, repeats) = build_all(stream, store, targets)?;
-    let intents = built.iter().filter_map(|(file, _)| {
+    let ready = build_all(stream, store, targets, state)?;
+    let intents = ready.files.iter().filter_map(|(file, _, _)| {
         let target = file.target()?.to_string_lossy().into_owned();
         Some(PublishIntent {
             stream: stream.name.clone(),
@@ -119,30 +134,40 @@ fn write_all(
         .intend(intents.collect())
         .map_err(StoreError::into_failure)?;
     let mut files = Vec::new();
-    for ((file, rows), target) in built.into_iter().zip(&targets.0) {
+    for (file, rows, path) in ready.files {
         files.push(FileSummary {
-            path: target.shown(),
+            path,
             rows,
             bytes: file.bytes(),
             crc: file.crc(),
         });
-        file.place().map_err(|e| failure(stream, &e.into()))?;
+        file.place().map_err(|e| failure(stream, e.into()))?;
     }
-    Ok(Published {
+    let published = Published {
         files,
-        repeats,
+        repeats: ready.repeats,
         before: false,
-    })
+    };
+    Ok((published, ready.left))
 }
 
-/// Builds all files beside their targets; gives them with their rows, and how many records were
-/// left out.
-#[expect(clippy::type_complexity, reason = "used once, right above")]
+/// Everything of a publish that is built and not yet in its place.
+struct Ready {
+    /// Files beside their targets, with their rows and what they are called.
+    files: Vec<(Built, u64, PathBuf)>,
+    /// Records that were left out.
+    repeats: u64,
+    /// What the next run begins with.
+    left: Left,
+}
+
+/// Builds all files beside their targets, and the new base.
 fn build_all(
     stream: &Stream,
     store: &StreamStore,
     targets: &Targets,
-) -> Result<(Vec<(Built, u64)>, u64), Box<Failure>> {
+    state: Option<&SharedState>,
+) -> Result<Ready, Box<Failure>> {
     let plan = stream.plan();
     let rows = Rows {
         run: &stream.run,
@@ -151,16 +176,43 @@ fn build_all(
         index: store.index(),
         most: stream.run.options.limit_records.unwrap_or(u64::MAX),
     };
-    let failed = |error: PublishError| failure(stream, &error);
-    let repeats = rows.repeats().map_err(|e| failed(e.into()))?;
+    let failed = |error: PublishError| failure(stream, error);
+    let mut left = Left {
+        cursors: stream.moved(&rows).map_err(failed)?,
+        base: None,
+    };
+    let mut merged = None;
+    if stream.merges() {
+        let spills = rows.part.path().parent().unwrap_or(&stream.run.world.root);
+        let old = stream.base(state)?;
+        let new = merge::merge(&rows, old.as_ref(), spills).map_err(|e| failed(e.into()))?;
+        left.base.clone_from(&new.new);
+        merged = Some(new);
+    }
+    let repeats = match &merged {
+        Some(_) if plan.sinks.iter().all(|sink| sink.mode == SinkMode::Merge) => Repeats::default(),
+        _ => rows.repeats().map_err(|e| failed(e.into()))?,
+    };
     let mut files = Vec::new();
     for (at, (sink, target)) in plan.sinks.iter().zip(&targets.0).enumerate() {
         // One may be the part itself; two outputs must not be one file. What went to standard
         // output may have to be told again, from a part that nobody can have changed.
         let last = at + 1 == plan.sinks.len() && targets.is_files();
-        files.push(build(&rows, &repeats, sink, target, last).map_err(failed)?);
+        let file = match (sink.mode, &merged) {
+            // Nothing new is nothing to add.
+            (SinkMode::Append, _) if rows.index.records() == 0 => continue,
+            (SinkMode::Merge, Some(merged)) => merge::project(&rows, &merged.path, sink, target),
+            _ => build(&rows, &repeats, sink, target, last),
+        };
+        let (file, count) = file.map_err(failed)?;
+        files.push((file, count, target.shown()));
     }
-    Ok((files, repeats.count()))
+    let of_merge = merged.map_or(0, |merged| merged.repeats);
+    Ok(Ready {
+        files,
+        repeats: of_merge.max(repeats.count()),
+        left,
+    })
 }
 
 fn build(
@@ -178,14 +230,7 @@ fn build(
     if as_they_are {
         return copy(rows, target, last);
     }
-    let templates: Vec<&Template> = columns
-        .unwrap_or_default()
-        .iter()
-        .filter_map(|column| match &column.from {
-            ColumnFrom::Template(template) => Some(template),
-            ColumnFrom::Path(_) => None,
-        })
-        .collect();
+    let templates = templates(columns);
     let written = sink::write::<PublishError>(&sink.format, target, columns, &mut |each| {
         let mut extras = Extras::default();
         let mut computed = Computed::new(&rows.run.names, templates.clone());
@@ -213,15 +258,26 @@ fn build(
     Ok((written.file, written.rows))
 }
 
+/// The columns that are templates.
+pub(super) fn templates(columns: Option<&[ColumnPlan]>) -> Vec<&Template> {
+    let columns = columns.unwrap_or_default().iter();
+    columns
+        .filter_map(|column| match &column.from {
+            ColumnFrom::Template(template) => Some(template),
+            ColumnFrom::Path(_) => None,
+        })
+        .collect()
+}
+
 /// The scalar `for` variables of the latest partition.
 #[derive(Default)]
-struct Extras {
+pub(super) struct Extras {
     partition: Option<u32>,
     all: Vec<Extra>,
 }
 
 impl Extras {
-    fn of(&mut self, partition: &Partition) -> &[Extra] {
+    pub(super) fn of(&mut self, partition: &Partition) -> &[Extra] {
         if self.partition != Some(partition.ordinal) {
             self.partition = Some(partition.ordinal);
             let scalars = partition.scalars();
@@ -256,7 +312,11 @@ fn copy(rows: &Rows<'_>, target: &Target, last: bool) -> Result<(Built, u64), Pu
     Ok((out.close()?, rows.index.records()))
 }
 
-fn failure(stream: &Stream, error: &PublishError) -> Box<Failure> {
+fn failure(stream: &Stream, error: PublishError) -> Box<Failure> {
+    let error = match error {
+        PublishError::Failure(failure) => return failure,
+        error => error,
+    };
     if error.is_closed_pipe() {
         return Box::new(Failure {
             exit: Exit::Failed,
@@ -275,7 +335,7 @@ fn failure(stream: &Stream, error: &PublishError) -> Box<Failure> {
         .run
         .secrets
         .scrub(&format!("{}: {error}", stream.name));
-    let (exit, hint) = match error {
+    let (exit, hint) = match &error {
         PublishError::Sink(e) => (
             if e.is_disk() {
                 Exit::Disk
@@ -284,7 +344,8 @@ fn failure(stream: &Stream, error: &PublishError) -> Box<Failure> {
             },
             e.hint(),
         ),
-        PublishError::Read(_) => (Exit::Failed, None),
+        PublishError::Merge(e) => e.end(),
+        PublishError::Read(_) | PublishError::Failure(_) => (Exit::Failed, None),
     };
     Box::new(Failure {
         exit,

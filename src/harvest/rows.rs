@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::key::Key;
+use super::newest::push_rank;
 use super::partitions::{Partition, Source};
 use super::run::Run;
 use crate::plan::StreamPlan;
@@ -37,11 +38,11 @@ pub(super) struct Placed<'a> {
     pub(super) json: &'a str,
 }
 
-/// Which records give way to a later one with the same key: the later stands in the place of the
-/// first.
+/// Which records give way to another with the same key: the one with the greatest cursor, else the
+/// last, stands in the place of the first.
 #[derive(Debug, Default)]
 pub(super) struct Repeats {
-    /// Ordinal of the first → the last of the same key.
+    /// Ordinal of the first → the one that counts of the same key.
     replaced: HashMap<u64, Later>,
     /// Ordinals that are left out.
     dropped: HashSet<u64>,
@@ -55,6 +56,8 @@ struct Later {
     len: u32,
     in_page: u32,
     partition: Arc<Partition>,
+    /// See [`push_rank`].
+    rank: Vec<u8>,
 }
 
 impl Repeats {
@@ -150,7 +153,7 @@ impl Rows<'_> {
         Ok(())
     }
 
-    /// Finds records whose key comes again later. Records without any part of the key are all
+    /// Finds records whose key comes again. Records without any part of the key are all
     /// different.
     pub(super) fn repeats(&self) -> io::Result<Repeats> {
         let mut repeats = Repeats::default();
@@ -166,13 +169,17 @@ impl Rows<'_> {
             Ok(())
         })?;
         keys.sort_unstable();
-        // Ordinal of the last of a key → ordinal of its first.
+        let cursor = self.plan.cursor.as_ref();
+        let cursor = cursor.filter(|cursor| cursor.field.is_some());
+        // Ordinal of each that may count → ordinal of the first of its key.
         let mut firsts: HashMap<u64, u64> = HashMap::new();
         for same in keys
             .chunk_by(|x, y| (x.0, x.1) == (y.0, y.1))
             .filter(|same| same.len() > 1)
         {
-            firsts.insert(same[same.len() - 1].2, same[0].2);
+            // Without a cursor to compare only the last can be it.
+            let may = if cursor.is_some() { 0 } else { same.len() - 1 };
+            firsts.extend(same[may..].iter().map(|key| (key.2, same[0].2)));
             repeats.dropped.extend(same[1..].iter().map(|key| key.2));
         }
         drop(keys);
@@ -184,6 +191,12 @@ impl Rows<'_> {
                         .take_if(|known| known.ordinal == partition.ordinal)
                         .unwrap_or_else(|| Arc::new(partition.clone()));
                     shared = Some(partition.clone());
+                    let mut rank = Vec::new();
+                    push_rank(cursor, placed.json, &mut rank);
+                    let known = repeats.replaced.get(first);
+                    if known.is_some_and(|known| rank < known.rank) {
+                        return Ok(());
+                    }
                     repeats.replaced.insert(
                         *first,
                         Later {
@@ -191,6 +204,7 @@ impl Rows<'_> {
                             len: u32::try_from(placed.json.len()).unwrap_or(u32::MAX),
                             in_page: placed.in_page,
                             partition,
+                            rank,
                         },
                     );
                 }

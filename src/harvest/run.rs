@@ -13,7 +13,8 @@ use super::hosts::Hosts;
 use super::names::Names;
 use super::partitions::Files;
 use super::secrets::Secrets;
-use super::{Options, World};
+use super::windows::Windows;
+use super::{Options, World, keep};
 use crate::clock::Instant;
 use crate::failure::{Exit, Failure};
 use crate::fetch::credentials::{CredentialProblem, Credentials};
@@ -35,6 +36,8 @@ pub(super) struct Run {
     pub(super) world: World,
     /// What is different this time.
     pub(super) options: Options,
+    /// What each stream of the plan asks for, where it has a cursor.
+    pub(super) windows: Vec<Option<Windows>>,
     /// The run's id: start and a random end.
     pub(super) id: String,
     /// When its first attempt began: what templates take for now.
@@ -103,6 +106,7 @@ impl Run {
         } else {
             Secrets::load(&plan, &world.root)?
         };
+        let windows = keep::windows(&plan, &world, &options, started)?;
         let names =
             Names::new(&plan, &secrets, started).map_err(|e| unrendered("source.contact", &e))?;
         let base = base_url(&plan.source.url, &names)?;
@@ -172,6 +176,7 @@ impl Run {
             plan,
             world,
             options,
+            windows,
             id,
             started,
             names,

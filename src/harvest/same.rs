@@ -44,6 +44,11 @@ pub(super) fn identity(run: &Run, chosen: &dyn Fn(&StreamPlan) -> bool) -> Ident
         identity.add(&format!("env.{name}"), &[value]);
     }
     for stream in run.plan.streams.iter().filter(|stream| chosen(stream)) {
+        if let Some(cursor) = &stream.cursor {
+            // Pages of two windows are not one harvest.
+            let window = format!("{cursor:?} {:?}", run.options.backfill);
+            identity.add(&format!("streams.{}.cursor", stream.name), &[&window]);
+        }
         for (variable, generator) in &stream.partitions {
             let Generator::File { path, .. } = generator else {
                 continue;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::keep::Left;
 use super::publish::Published;
 use super::run::Run;
 use super::same;
@@ -27,11 +28,14 @@ use crate::store::state::{State, StateError};
 use crate::store::stream::StreamStore;
 use crate::store::sweep;
 
+/// The state, for the streams of a run.
+pub(super) type SharedState = Arc<Mutex<State>>;
+
 /// What a run stands on.
 #[derive(Debug)]
 pub(super) struct Standing {
     /// `None` for a run that leaves no trace: it is cut short on purpose.
-    pub(super) state: Option<Arc<Mutex<State>>>,
+    pub(super) state: Option<SharedState>,
     pub(super) record: RunRecord,
     pub(super) folder: RunFolder,
     /// Streams of the run, those of other attempts included.
@@ -104,7 +108,7 @@ impl Standing {
     }
 
     /// The state, for those who publish.
-    pub(super) fn state(&self) -> Option<Arc<Mutex<State>>> {
+    pub(super) fn state(&self) -> Option<SharedState> {
         self.state.clone()
     }
 
@@ -208,16 +212,19 @@ impl Standing {
 /// Tells the state and the ledger that a stream's outputs are in their places.
 pub(super) fn published_now(
     run: &Run,
-    state: Option<&Arc<Mutex<State>>>,
+    state: Option<&SharedState>,
     store: &mut StreamStore,
     targets: &Targets,
     published: &Published,
+    left: &Left,
 ) -> Result<(), Box<Failure>> {
     // What went to standard output has to be told again by a run that goes on.
-    let (Some(mut state), true) = (lock(state), targets.is_files()) else {
+    let counts = targets.is_files() || !left.is_empty();
+    let (Some(mut state), true) = (lock(state), counts) else {
         return Ok(());
     };
-    let files = published.files.iter().map(|file| {
+    let is_file = |file: &&FileSummary| file.path != Target::Stdout.shown();
+    let files = published.files.iter().filter(is_file).map(|file| {
         let intent = PublishIntent {
             stream: store.name().into(),
             target: file.path.display().to_string(),
@@ -233,8 +240,8 @@ pub(super) fn published_now(
         stream: store.name(),
         at: run.world.clock.calendar(),
         files: &files,
-        cursors: &[],
-        base: None,
+        cursors: &left.cursors,
+        base: left.base.as_ref(),
         validators: &[],
     };
     state.publish(&publish).map_err(StateError::into_failure)?;
@@ -256,7 +263,7 @@ fn forget_older(run: &Run, state: &mut State, record: &RunRecord) {
     }
 }
 
-fn lock(state: Option<&Arc<Mutex<State>>>) -> Option<MutexGuard<'_, State>> {
+pub(super) fn lock(state: Option<&SharedState>) -> Option<MutexGuard<'_, State>> {
     state.map(|state| state.lock().unwrap_or_else(PoisonError::into_inner))
 }
 

@@ -1,8 +1,9 @@
 //! One stream: its partitions side by side, the pages of each in turn or, where their addresses
 //! are known ahead, side by side too.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::task::JoinSet;
 
@@ -11,6 +12,7 @@ use super::digest::Digest;
 use super::partitions::{Partition, Source};
 use super::run::Run;
 use super::walk::{self, Walk};
+use super::windows::Windows;
 use crate::event::{Fact, Name};
 use crate::failure::{Exit, Failure};
 use crate::plan::language::Expr;
@@ -42,6 +44,8 @@ pub(super) struct Stream {
     pub(super) records: AtomicU64,
     /// Pages that an earlier attempt committed.
     recall: Option<Recall>,
+    /// Requests whose answers may have been kept.
+    pub(super) asked: Mutex<HashSet<u64>>,
 }
 
 /// How many pages are known to come.
@@ -89,6 +93,7 @@ impl Stream {
             expected: Expected::default(),
             records: AtomicU64::new(0),
             recall: None,
+            asked: Mutex::default(),
             run,
         }
     }
@@ -97,6 +102,11 @@ impl Stream {
     pub(super) fn recalling(mut self, recall: Recall) -> Self {
         self.recall = (!recall.is_empty()).then_some(recall);
         self
+    }
+
+    /// Whether an earlier attempt committed some of its pages.
+    pub(super) fn is_continued(&self) -> bool {
+        self.recall.is_some()
     }
 
     /// A page that an earlier attempt committed, if it was asked for as it would be now.
@@ -124,6 +134,11 @@ impl Stream {
     /// Its plan.
     pub(super) fn plan(&self) -> &StreamPlan {
         &self.run.plan.streams[self.at]
+    }
+
+    /// What its partitions ask for, if it has a cursor.
+    pub(super) fn windows(&self) -> Option<&Windows> {
+        self.run.windows.get(self.at)?.as_ref()
     }
 
     /// Finds records and wanted values in its pages.
@@ -184,6 +199,7 @@ impl Stream {
                 if walk.peek().is_none() {
                     self.expected.enumerated.store(true, Ordering::Relaxed);
                 }
+                let partition = self.windowed(partition);
                 tasks.spawn(self.clone().walk_partition(partition, committer.clone()));
             }
             match tasks.join_next().await {
@@ -242,6 +258,7 @@ impl Stream {
             return Ok(Vec::new());
         };
         let partition = partition.map_err(|e| super::open_failure(&self.name, &e))?;
+        let partition = self.windowed(partition);
         let base = self.render(&partition)?;
         let turn = Walk::new(&self.plan().paging, None, true).first(self.start_token(&partition)?);
         let request = base.page(&turn).map_err(|e| self.unrendered(&e.message))?;

@@ -10,6 +10,7 @@ use super::run::{Run, unrendered};
 use crate::disk::{Access, DiskError, Found};
 use crate::failure::{Exit, Failure};
 use crate::plan::StreamPlan;
+use crate::plan::sink::{Compression, SinkFormat, SinkMode, SinkPlan};
 use crate::sink::file::Target;
 
 /// The outputs of a stream, one for each of its sinks.
@@ -36,7 +37,13 @@ impl Targets {
                 targets.push(Target::Stdout);
                 continue;
             }
-            let relative = Path::new(&path);
+            let adds = sink.mode == SinkMode::Append;
+            let path = if adds {
+                path.trim_end_matches('/')
+            } else {
+                path.as_str()
+            };
+            let relative = Path::new(path);
             if path.is_empty()
                 || path.ends_with('/')
                 || path.contains('\0')
@@ -55,6 +62,9 @@ impl Targets {
             let mut path = run.world.root.join(relative);
             if run.options.limit_records.is_some() {
                 path = sample_path(&path);
+            }
+            if adds {
+                path.push(added_name(&run.id, sink));
             }
             let folder = path.parent().unwrap_or(&run.world.root);
             if run.options.dry {
@@ -81,6 +91,21 @@ impl Targets {
         }
         Ok(Self(targets))
     }
+}
+
+/// The file that a run adds to a folder. It is named by the run, so that doing it again changes
+/// nothing.
+fn added_name(run: &str, sink: &SinkPlan) -> String {
+    let format = match sink.format {
+        SinkFormat::Csv(_) => "csv",
+        SinkFormat::Ndjson => "ndjson",
+    };
+    let compression = match sink.compression {
+        Compression::None => "",
+        Compression::Gzip => ".gz",
+        Compression::Zstd => ".zst",
+    };
+    format!("{run}.{format}{compression}")
 }
 
 /// `data/x.csv.gz` → `data/x.sample.csv.gz`: a run that is cut short never touches the target.

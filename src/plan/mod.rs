@@ -5,6 +5,7 @@
 //! a default exists: defaults are applied here, once.
 
 pub mod compile;
+pub mod cursor;
 pub mod duration;
 mod environment;
 mod filters;
@@ -18,6 +19,7 @@ mod names;
 pub mod paging;
 pub mod partition;
 pub mod path;
+pub mod position;
 mod rendered;
 pub mod request;
 pub mod sink;
@@ -27,6 +29,7 @@ use std::time::Duration;
 
 use globset::GlobMatcher;
 
+use self::cursor::CursorPlan;
 use self::language::{Expr, Template};
 use self::limit::LimitPlan;
 use self::measure::Measure;
@@ -167,6 +170,10 @@ pub struct StreamPlan {
     pub columns: Option<Vec<ColumnPlan>>,
     /// Names of output columns that together identify a record.
     pub key: Vec<String>,
+    /// What makes runs ask only for what is new.
+    pub cursor: Option<CursorPlan>,
+    /// Whether a page is asked for only if it changed.
+    pub conditional: bool,
     /// What must hold before publish.
     pub expect: ExpectPlan,
     /// Where records go.

@@ -2,13 +2,15 @@
 
 use super::language::Template;
 
-/// One output file of a stream.
+/// One output of a stream.
 #[derive(Debug)]
 pub struct SinkPlan {
     /// csv or ndjson, with its settings.
     pub format: SinkFormat,
-    /// Relative to the project root; `-` is standard output.
+    /// Relative to the project root; `-` is standard output; a folder where files are added.
     pub path: Template,
+    /// What becomes of what is there.
+    pub mode: SinkMode,
     /// How the file is compressed, by the path's ending.
     pub compression: Compression,
 }
@@ -20,6 +22,17 @@ pub enum SinkFormat {
     Csv(CsvPlan),
     /// One JSON object a line.
     Ndjson,
+}
+
+/// What becomes of what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SinkMode {
+    /// The new file takes the place of the old one.
+    Replace,
+    /// The path is a folder; each run adds a file.
+    Append,
+    /// The file holds the newest version of every record.
+    Merge,
 }
 
 /// How CSV is written.

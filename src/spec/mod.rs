@@ -7,6 +7,7 @@
 mod allowed;
 pub mod at;
 pub mod choice;
+pub mod cursor;
 mod decode;
 pub mod diagnostic;
 mod draw;

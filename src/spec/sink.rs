@@ -18,8 +18,8 @@ pub struct SinkSpec {
     pub csv: Option<At<ScalarOr<String, CsvSpec>>>,
     /// One JSON object a line: a path.
     pub ndjson: Option<At<String>>,
-    /// What becomes of the old file; default `replace`.
-    pub mode: Option<ModeSpec>,
+    /// What becomes of what is there; default `replace`.
+    pub mode: Option<At<ModeSpec>>,
 }
 
 /// CSV with settings.
@@ -36,11 +36,14 @@ pub struct CsvSpec {
     pub spreadsheet_safe: Option<bool>,
 }
 
-/// What becomes of the old file.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+/// What becomes of what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[schemars(extend("x-not-yet" = ["append", "merge"]))]
 pub enum ModeSpec {
     /// The new one takes its place.
     Replace,
+    /// Each run adds a file to a folder.
+    Append,
+    /// The newest version of every record, by `key`.
+    Merge,
 }

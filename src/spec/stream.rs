@@ -10,13 +10,14 @@ use serde::{Deserialize, Deserializer};
 
 use super::at::At;
 use super::choice::{ScalarOr, Table};
+use super::cursor::CursorSpec;
 use super::sink::SinksSpec;
 use super::tree::Tree;
 
 /// One kind of record.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-not-yet" = ["cursor", "format", "transform", "conditional"]))]
+#[schemars(extend("x-not-yet" = ["format", "transform"]))]
 pub struct StreamSpec {
     /// Variables and what they run over; several make a product.
     #[serde(rename = "for")]
@@ -47,6 +48,10 @@ pub struct StreamSpec {
     pub key: Option<At<ScalarOr<String, Vec<At<String>>>>>,
     /// Output columns: empty (its own name), a path, or a template.
     pub columns: Option<Table<ColumnSpec>>,
+    /// What makes runs ask only for what is new.
+    pub cursor: Option<At<CursorSpec>>,
+    /// `true`: asks whether a page changed (`ETag`, `Last-Modified`), and has the old one again if not.
+    pub conditional: Option<At<bool>>,
     /// What must hold before publish.
     pub expect: Option<ExpectSpec>,
     /// Where these records go, in place of the file's `sink`.

@@ -19,9 +19,9 @@ pub struct Cursor {
     pub partition: String,
     /// Whose values are compared.
     pub field: String,
-    /// The greatest that was published, as JSON.
+    /// The greatest that was published, as text: instants in RFC 3339.
     pub value: String,
-    /// How values are ordered: `integer`, `text`, a format of timestamps.
+    /// How values are ordered: `instant`, `integer` or `text`.
     pub format: String,
     /// The run that moved it; `""` where a person did.
     pub run: String,
@@ -218,6 +218,16 @@ impl State {
                 "DELETE FROM cursors WHERE pipeline = ?1 AND (?2 IS NULL OR stream = ?2)
                      AND (?3 IS NULL OR partition = ?3)",
                 params![pipeline, stream, partition],
+            )
+        })
+    }
+
+    /// Forgets that a stream has a base, and says whether it had.
+    pub fn forget_base(&mut self, pipeline: &str, stream: &str) -> Result<usize, StateError> {
+        self.change("forget a base in", |change| {
+            change.execute(
+                "DELETE FROM bases WHERE pipeline = ?1 AND stream = ?2",
+                [pipeline, stream],
             )
         })
     }

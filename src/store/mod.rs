@@ -12,6 +12,8 @@
 //! [`index::Index`] says where each page lies, so that publish can read them in canonical order.
 //! `docs/state.md` describes the files.
 
+pub mod base;
+pub mod copies;
 pub mod cursors;
 pub mod error;
 pub mod hash;
@@ -23,6 +25,7 @@ pub mod part;
 pub mod recall;
 pub mod row;
 pub mod run;
+pub mod sorter;
 pub mod space;
 pub mod state;
 pub mod stream;

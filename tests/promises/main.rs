@@ -11,6 +11,8 @@ mod fixture;
 mod guards;
 mod kill;
 mod manners;
+mod modes;
+mod nights;
 mod order;
 mod paging;
 mod parts;

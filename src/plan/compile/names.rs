@@ -15,6 +15,10 @@ use crate::spec::diagnostic::Diagnostic;
 use crate::spec::near;
 use crate::spec::tree::Tree;
 
+/// A mistake was noted, so there is no value.
+#[derive(Debug)]
+pub(super) struct Noted;
+
 /// Collects mistakes, used variables, and needed secrets.
 pub(super) struct Judge<'a> {
     pub(super) file: &'a str,
@@ -24,6 +28,24 @@ pub(super) struct Judge<'a> {
     has_contact: bool,
     secrets: BTreeMap<String, bool>,
     env: BTreeMap<String, bool>,
+    /// What templates of the stream being judged see of its cursor.
+    pub(super) cursor: CursorSight,
+    /// Whether one of them looked at where it begins.
+    pub(super) cursor_used: bool,
+}
+
+/// What templates see of the cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CursorSight {
+    /// There is none.
+    None,
+    /// It has mistakes, so nothing can be said.
+    Unclear,
+    /// `cursor.from`, and `cursor.to` where its window has an end.
+    Seen {
+        /// Whether it has.
+        has_end: bool,
+    },
 }
 
 impl<'a> Judge<'a> {
@@ -36,6 +58,8 @@ impl<'a> Judge<'a> {
             has_contact,
             secrets: BTreeMap::new(),
             env: BTreeMap::new(),
+            cursor: CursorSight::None,
+            cursor_used: false,
         }
     }
 
@@ -181,6 +205,7 @@ impl<'a> Judge<'a> {
                 let hint = "add `contact:` to `source`: an e-mail address or a URL";
                 self.wrong("undefined-name", span, "the source has no `contact`", hint);
             }
+            ("cursor", member) => self.cursor(member.map(String::as_str), span),
             ("secret", Some(member)) => need(&mut self.secrets, member, name.optional),
             ("env", Some(member)) => need(&mut self.env, member, name.optional),
             ("secret" | "env", None) => {
@@ -196,6 +221,35 @@ impl<'a> Judge<'a> {
         }
     }
 
+    fn cursor(&mut self, member: Option<&str>, span: &Range<usize>) {
+        self.cursor_used |= member.is_none_or(|member| member == "from");
+        let (message, hint) = match (self.cursor, member) {
+            (CursorSight::None, _) => (
+                "this stream has no `cursor`".to_owned(),
+                "add `cursor: { field: updated_at, start: 2024-01-01 }` to it",
+            ),
+            (_, None) => (
+                "`cursor` needs a name".to_owned(),
+                "write `cursor.from` or `cursor.to`",
+            ),
+            (CursorSight::Unclear, Some("to")) | (_, Some("from")) => return,
+            (CursorSight::Seen { has_end }, Some("to")) => {
+                if has_end {
+                    return;
+                }
+                (
+                    "this cursor has no `to`: only instants end at the start of the run".to_owned(),
+                    "add `end:` to the cursor",
+                )
+            }
+            (_, Some(other)) => (
+                format!("`cursor` has no `{other}`"),
+                "it has `from` and `to`",
+            ),
+        };
+        self.wrong("undefined-name", span, message, hint);
+    }
+
     fn out_of_sight(&mut self, root: &str, name: &UsedName, span: &Range<usize>, scope: &Scope) {
         let known = || scope.names.iter().map(String::as_str);
         if root == "secret" {
@@ -206,7 +260,7 @@ impl<'a> Judge<'a> {
                 format!("a secret cannot be used in {}", scope.place),
                 hint,
             );
-        } else if matches!(root, "cursor" | "record") {
+        } else if root == "record" {
             let message = format!("`{root}` is not supported by this version of gleaner yet");
             self.wrong("not-yet", span, message, "");
         } else if RESERVED.contains(&root) {
@@ -317,7 +371,10 @@ impl<'a> Judge<'a> {
 
 /// Whether a mistake may only follow from a part that was left out for its shape.
 fn follows(one: &Diagnostic, written: &Written) -> bool {
-    const ABSENCE: [&str; 7] = [
+    const ABSENCE: [&str; 10] = [
+        "no-key",
+        "cursor-with-replace",
+        "unused-cursor",
         "no-request",
         "no-sink",
         "no-streams",

@@ -1,6 +1,6 @@
 //! `pages`: paging styles, and the places of a request that they fill.
 
-use super::names::Judge;
+use super::names::{Judge, Noted};
 use super::scope::Scope;
 use super::stream::tables;
 use crate::plan::paging::{Paging, TokenFrom};
@@ -82,9 +82,6 @@ pub(super) fn pages(
         }
     }
 }
-
-/// A mistake was noted, so there is no value.
-struct Noted;
 
 struct Slots<'j, 'f, 's> {
     judge: &'j mut Judge<'f>,

@@ -27,9 +27,16 @@ impl Scope {
     pub(super) fn source() -> Self {
         Self::new("the source's address", &["vars", "env"])
     }
-    /// Requests and auth.
+    /// `source.auth`, rendered once for all streams.
+    pub(super) fn auth() -> Self {
+        Self::new("`auth`", &["vars", "env", "secret", "contact", "run"])
+    }
+    /// Requests.
     pub(super) fn request() -> Self {
-        Self::new("a request", &["vars", "env", "secret", "contact", "run"])
+        Self::new(
+            "a request",
+            &["vars", "env", "secret", "contact", "run", "cursor"],
+        )
     }
     /// Values of `for`: like requests, but never a secret.
     pub(super) fn partitions() -> Self {
@@ -42,8 +49,8 @@ impl Scope {
     /// `stop` and `responses`.
     pub(super) fn answer() -> Self {
         let names = [
-            "vars", "env", "contact", "run", "status", "headers", "body", "text", "count",
-            "attempt", "last",
+            "vars", "env", "contact", "run", "cursor", "status", "headers", "body", "text",
+            "count", "attempt", "last",
         ];
         Self::new("`responses` and `stop`", &names)
     }

@@ -7,12 +7,12 @@ use super::scope::Scope;
 use super::stream::merged;
 use super::{CompileProblem, Overrides};
 use crate::plan::language::Template;
-use crate::plan::sink::{Compression, CsvPlan, SinkFormat, SinkPlan};
+use crate::plan::sink::{Compression, CsvPlan, SinkFormat, SinkMode, SinkPlan};
 use crate::spec::PipelineSpec;
 use crate::spec::at::At;
 use crate::spec::choice::ScalarOr;
 use crate::spec::near;
-use crate::spec::sink::{CsvSpec, SinkSpec};
+use crate::spec::sink::{CsvSpec, ModeSpec, SinkSpec};
 use crate::spec::stream::StreamSpec;
 
 /// Makes the sinks of `--sink` anew for each stream.
@@ -61,6 +61,7 @@ pub(super) fn given<'o>(
             Ok(SinkPlan {
                 format,
                 path: template(written, path)?,
+                mode: SinkMode::Replace,
                 compression: compression(path),
             })
         });
@@ -105,7 +106,7 @@ fn usual_csv() -> CsvPlan {
 }
 
 fn compression(path: &str) -> Compression {
-    match path.rsplit_once('.') {
+    match path.trim_end_matches('/').rsplit_once('.') {
         Some((_, ending)) if ending.eq_ignore_ascii_case("gz") => Compression::Gzip,
         Some((_, ending)) if ending.eq_ignore_ascii_case("zst") => Compression::Zstd,
         _ => Compression::None,
@@ -113,7 +114,7 @@ fn compression(path: &str) -> Compression {
 }
 
 /// The sinks of a stream as written: its own, that of `defaults`, or that of the file.
-fn written<'s>(spec: &'s PipelineSpec, stream: &'s StreamSpec) -> &'s [SinkSpec] {
+pub(super) fn written<'s>(spec: &'s PipelineSpec, stream: &'s StreamSpec) -> &'s [SinkSpec] {
     let sinks = stream.sink.as_ref().or(spec.sink.as_ref());
     sinks.map_or(&[][..], |sinks| &sinks.value.0)
 }
@@ -137,11 +138,19 @@ pub(super) fn sinks(
     }
     let sinks = stream.sink.as_ref().or(spec.sink.as_ref());
     let place = sinks.map_or(&name.span, |sinks| &sinks.span);
-    let all: Vec<_> = written.iter().map(|one| sink(judge, one, place)).collect();
+    let all: Vec<_> = written
+        .iter()
+        .map(|one| sink(judge, one, stream, place))
+        .collect();
     all.into_iter().collect()
 }
 
-fn sink(judge: &mut Judge<'_>, spec: &SinkSpec, place: &Range<usize>) -> Option<SinkPlan> {
+fn sink(
+    judge: &mut Judge<'_>,
+    spec: &SinkSpec,
+    stream: &StreamSpec,
+    place: &Range<usize>,
+) -> Option<SinkPlan> {
     let path = path(spec);
     let format = match (&spec.csv, &spec.ndjson) {
         (Some(csv), None) => match &csv.value {
@@ -170,12 +179,13 @@ fn sink(judge: &mut Judge<'_>, spec: &SinkSpec, place: &Range<usize>) -> Option<
         judge.wrong("bad-sink", &path.span, "the path is empty", "");
         return None;
     }
-    if path.ends_with('/') {
+    let mode = mode(judge, spec, stream, &path);
+    if path.ends_with('/') && mode != SinkMode::Append {
         judge.wrong(
             "bad-sink",
             &path.span,
             "the path names a folder",
-            "name a file",
+            "name a file; only `mode: append` takes a folder",
         );
         return None;
     }
@@ -183,11 +193,40 @@ fn sink(judge: &mut Judge<'_>, spec: &SinkSpec, place: &Range<usize>) -> Option<
     Some(SinkPlan {
         format: format?,
         path: template?,
+        mode,
         compression: compression(&path.value),
     })
 }
 
-fn path(spec: &SinkSpec) -> Option<At<String>> {
+/// What becomes of what is there; what the mode needs is looked for.
+fn mode(
+    judge: &mut Judge<'_>,
+    spec: &SinkSpec,
+    stream: &StreamSpec,
+    path: &At<String>,
+) -> SinkMode {
+    let Some(written) = &spec.mode else {
+        return SinkMode::Replace;
+    };
+    let mode = match written.value {
+        ModeSpec::Replace => return SinkMode::Replace,
+        ModeSpec::Append => SinkMode::Append,
+        ModeSpec::Merge => SinkMode::Merge,
+    };
+    if path.trim() == "-" {
+        let hint = "give it a path; a look at what is new is `gleaner run NAME --sink ndjson=-`";
+        let message = "standard output keeps nothing to add to";
+        judge.wrong("bad-sink", &path.span, message, hint);
+    }
+    if mode == SinkMode::Merge && stream.key.is_none() {
+        let hint = "add `key: id` to the stream: the columns that together identify a record";
+        let message = "`merge` needs a `key`: how else is a new version told from another record?";
+        judge.wrong("no-key", &written.span, message, hint);
+    }
+    mode
+}
+
+pub(super) fn path(spec: &SinkSpec) -> Option<At<String>> {
     let csv = spec.csv.as_ref().map(|csv| match &csv.value {
         ScalarOr::Short(path) => csv.with(path.clone()),
         ScalarOr::Long(long) => long.path.clone(),

@@ -127,7 +127,7 @@ fn url(judge: &mut Judge<'_>, at: &At<String>) -> Option<Template> {
 }
 
 fn auth(judge: &mut Judge<'_>, spec: &AuthSpec) -> Option<AuthPlan> {
-    let scope = Scope::request();
+    let scope = Scope::auth();
     Some(match spec {
         AuthSpec::None => AuthPlan::None,
         AuthSpec::Bearer(token) => AuthPlan::Bearer(judge.template(token, &scope)?),

@@ -2,7 +2,7 @@
 
 use super::names::Judge;
 use super::scope::Scope;
-use super::{limits, pages, partitions, request, sink};
+use super::{cursor, limits, pages, partitions, request, sink};
 use crate::plan::language::Template;
 use crate::plan::path::{Path, Step};
 use crate::plan::{
@@ -64,6 +64,7 @@ fn stream(
         .collect();
     let see = |scope: Scope| scope.and(variables.iter().copied());
 
+    let cursor = cursor::cursor(judge, spec, name, &merged);
     let request = request::request(judge, spec, name, &merged, &see(Scope::request()));
     let paging = pages::pages(judge, spec, &merged);
     let answer = see(Scope::answer());
@@ -77,6 +78,8 @@ fn stream(
     let columns = columns.map(|columns| self::columns(judge, columns, &see(Scope::column())));
     let key = key(judge, &merged);
     let expect = expect(judge, merged.expect.as_ref());
+    cursor::used(judge, &merged);
+    let conditional = conditional(judge, &merged);
     let sinks = sink::sinks(judge, spec, name, &merged, need_sinks);
     Some(StreamPlan {
         name: name.value.clone(),
@@ -95,6 +98,8 @@ fn stream(
             Some(columns) => Some(columns?),
         },
         key,
+        cursor: cursor.ok()?,
+        conditional,
         expect: expect?,
         sinks: sinks?,
     })
@@ -126,6 +131,11 @@ pub(super) fn merged(defaults: Option<&StreamSpec>, stream: &StreamSpec) -> Stre
         },
         key: stream.key.clone().or_else(|| base.key.clone()),
         columns: tables(base.columns.as_ref(), stream.columns.as_ref()),
+        cursor: stream.cursor.clone().or_else(|| base.cursor.clone()),
+        conditional: stream
+            .conditional
+            .clone()
+            .or_else(|| base.conditional.clone()),
         expect: match (&stream.expect, &base.expect) {
             (Some(first), Some(then)) => Some(ExpectSpec {
                 total: first.total.clone().or_else(|| then.total.clone()),
@@ -219,6 +229,23 @@ fn key(judge: &mut Judge<'_>, spec: &StreamSpec) -> Vec<String> {
         }
     }
     names.into_iter().map(|name| name.value).collect()
+}
+
+/// Only a `get` can be asked for on a condition (RFC 9110, section 13.1.2).
+fn conditional(judge: &mut Judge<'_>, spec: &StreamSpec) -> bool {
+    let Some(at) = spec.conditional.as_ref().filter(|at| at.value) else {
+        return false;
+    };
+    if spec.post.is_some() {
+        let message = "only a `get` can be asked for on a condition";
+        judge.wrong(
+            "bad-conditional",
+            &at.span,
+            message,
+            "remove it, or use `get:`",
+        );
+    }
+    true
 }
 
 fn expect(judge: &mut Judge<'_>, spec: Option<&ExpectSpec>) -> Option<ExpectPlan> {

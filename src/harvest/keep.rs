@@ -1,0 +1,289 @@
+//! What a stream's publish leaves for the next run: where each cursor stands, and the base.
+//!
+//! Both come from the committed records alone, so that doing a publish again gives the same.
+
+use std::collections::HashMap;
+use std::io;
+
+use jiff::Timestamp;
+
+use super::partitions::{Partition, Source};
+use super::publish::PublishError;
+use super::rows::Rows;
+use super::standing::SharedState;
+use super::stream::Stream;
+use super::windows::{Kept, Windows};
+use super::{Options, World, newest, standing};
+use crate::disk::Found;
+use crate::event::Fact;
+use crate::failure::{Exit, Failure};
+use crate::plan::Plan;
+use crate::plan::cursor::CursorPlan;
+use crate::plan::position::{Position, Seen};
+use crate::plan::sink::SinkMode;
+use crate::store::base;
+use crate::store::cursors::{Base, Cursor};
+use crate::store::state::{State, StateError};
+
+/// What the next run begins with.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// Cursors that move.
+    pub(super) cursors: Vec<Cursor>,
+    /// The new base.
+    pub(super) base: Option<Base>,
+}
+
+impl Left {
+    /// Whether nothing changes.
+    pub(super) fn is_empty(&self) -> bool {
+        self.cursors.is_empty() && self.base.is_none()
+    }
+}
+
+/// The windows of all streams that have a cursor, in the order of the plan.
+pub(super) fn windows(
+    plan: &Plan,
+    world: &World,
+    options: &Options,
+    started: Timestamp,
+) -> Result<Vec<Option<Windows>>, Box<Failure>> {
+    let has_cursor = plan.streams.iter().any(|stream| stream.cursor.is_some());
+    let place = world.root.join(".gleaner").join("state.db");
+    let is_there = matches!(world.disk.look(&place), Ok(Found::File(_)));
+    let mut kept = Vec::new();
+    if has_cursor && (is_there || !options.dry) {
+        let state = State::open(&world.disk, &world.root).map_err(StateError::into_failure)?;
+        kept = state
+            .cursors(&plan.name)
+            .map_err(StateError::into_failure)?;
+    }
+    let mut of_streams: HashMap<String, Vec<Kept>> = HashMap::new();
+    for cursor in kept {
+        of_streams.entry(cursor.stream).or_default().push(Kept {
+            partition: cursor.partition,
+            field: cursor.field,
+            value: cursor.value,
+        });
+    }
+    let windows = plan.streams.iter().map(|stream| {
+        let Some(cursor) = &stream.cursor else {
+            return Ok(None);
+        };
+        let wanted = options.streams.is_empty() || options.streams.contains(&stream.name);
+        if !wanted {
+            return Ok(None);
+        }
+        let kept = of_streams.remove(&stream.name).unwrap_or_default();
+        Windows::open(&stream.name, cursor, kept, started, &options.backfill).map(Some)
+    });
+    windows.collect()
+}
+
+impl Stream {
+    /// Its cursor, with the windows of this run.
+    pub(super) fn cursor(&self) -> Option<(&CursorPlan, &Windows)> {
+        Some((self.plan().cursor.as_ref()?, self.windows()?))
+    }
+
+    /// A partition with its window in sight.
+    pub(super) fn windowed(&self, partition: Partition) -> Partition {
+        match self.cursor() {
+            Some((cursor, windows)) => windows.see(cursor, partition),
+            None => partition,
+        }
+    }
+
+    /// Whether pages come newest first and these records have come to what is older than the
+    /// window. Records without a value say nothing.
+    pub(super) fn is_past<'r>(
+        &self,
+        records: impl Iterator<Item = &'r str>,
+        partition: &Partition,
+    ) -> bool {
+        let Some((cursor, windows)) = self.cursor().filter(|(cursor, _)| cursor.newest_first)
+        else {
+            return false;
+        };
+        let positions = records.filter_map(|record| match newest::see(cursor, record) {
+            Seen::At(position) => Some(position),
+            Seen::Nothing | Seen::Unreadable => None,
+        });
+        positions
+            .last()
+            .is_some_and(|last| last < windows.from(cursor, partition))
+    }
+
+    /// Whether what it publishes is added to what earlier runs published: not a sample, and not a
+    /// look at what is new through `--sink`.
+    pub(super) fn adds(&self) -> bool {
+        let sinks = &self.plan().sinks;
+        self.run.options.leaves_trace()
+            && !sinks.is_empty()
+            && sinks.iter().all(|sink| sink.mode != SinkMode::Replace)
+    }
+
+    /// Whether one of its outputs holds what all runs gathered.
+    pub(super) fn merges(&self) -> bool {
+        let mut sinks = self.plan().sinks.iter();
+        self.run.options.leaves_trace() && sinks.any(|sink| sink.mode == SinkMode::Merge)
+    }
+
+    /// Where its cursors move, and what is to be said of the field.
+    pub(super) fn moved(&self, rows: &Rows<'_>) -> Result<Vec<Cursor>, PublishError> {
+        let Some((cursor, windows)) = self.cursor() else {
+            return Ok(Vec::new());
+        };
+        let mut field = Field::default();
+        if cursor.field.is_some() {
+            rows.each(&mut |placed, partition| {
+                field.take(cursor, placed.json, partition);
+                Ok(())
+            })?;
+            self.tell(cursor, windows, &field)?;
+        }
+        if !self.adds() || self.run.options.backfill.is_asked() {
+            return Ok(Vec::new());
+        }
+        let run = &self.run;
+        let mut moved = Vec::new();
+        for partition in
+            Source::new(&self.plan().partitions, &run.names, &run.world.root).walk(&run.files)
+        {
+            let partition = partition.map_err(io::Error::other)?;
+            let identity = partition.identity();
+            let kept = windows.kept(&identity);
+            // Without a field it is the window that was published.
+            let seen = match cursor.field {
+                Some(_) => field.greatest.remove(&partition.ordinal),
+                None => windows.to().cloned(),
+            };
+            let position = CursorPlan::moved(kept.cloned(), seen, windows.to());
+            if let Some(position) = position.filter(|position| Some(position) != kept) {
+                moved.push(Cursor {
+                    pipeline: run.plan.name.clone(),
+                    stream: self.plan().name.clone(),
+                    partition: identity,
+                    field: cursor.written.clone(),
+                    value: position.to_string(),
+                    format: cursor.format.kind().to_owned(),
+                    run: run.id.clone(),
+                    updated: run.world.clock.calendar(),
+                });
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Says how many records the cursor cannot see; none at all is a failure where it means that
+    /// the pipeline looks at the wrong place.
+    fn tell(
+        &self,
+        cursor: &CursorPlan,
+        windows: &Windows,
+        field: &Field,
+    ) -> Result<(), PublishError> {
+        let sample = field.sample.as_deref().unwrap_or_default();
+        let is_wrong = field.readable == 0
+            && (field.unreadable > 0 || field.missing > 0 && windows.is_first());
+        if is_wrong {
+            let message = if field.unreadable > 0 {
+                format!(
+                    "{}: no record has a `{}` that can be read: {sample} is not {}",
+                    self.name,
+                    cursor.written,
+                    cursor.format.one()
+                )
+            } else {
+                format!("{}: no record has a `{}`", self.name, cursor.written)
+            };
+            return Err(PublishError::Failure(Box::new(Failure {
+                exit: Exit::Failed,
+                message: self.run.secrets.scrub(&message),
+                causes: Vec::new(),
+                hint: Some("correct `field` or `format` of the stream's `cursor`".to_owned()),
+            })));
+        }
+        for (count, what) in [
+            (field.missing, "have no".to_owned()),
+            (
+                field.unreadable,
+                format!("have, like {sample}, no readable"),
+            ),
+        ] {
+            if count > 0 {
+                self.emit(Fact::Noticed {
+                    stream: self.name.clone(),
+                    message: self.run.secrets.scrub(&format!(
+                        "{count} record(s) {what} `{}`: they are kept, but no cursor sees them",
+                        cursor.written
+                    )),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The base of the last publish.
+    pub(super) fn base(&self, state: Option<&SharedState>) -> Result<Option<Base>, Box<Failure>> {
+        let Some(state) = standing::lock(state) else {
+            return Ok(None);
+        };
+        let base = state.base(&self.run.plan.name, &self.plan().name);
+        base.map_err(StateError::into_failure)
+    }
+
+    /// Removes what a new base takes the place of.
+    pub(super) fn sweep(&self, left: &Left) {
+        if let Some(base) = &left.base {
+            let (run, stream) = (&self.run, &self.plan().name);
+            // What stays behind is swept by the next publish.
+            let _ = base::sweep(
+                &run.world.disk,
+                &run.world.root,
+                &run.plan.name,
+                stream,
+                Some(base.generation),
+            );
+        }
+    }
+}
+
+/// What the records of a run say of the cursor field.
+#[derive(Debug, Default)]
+struct Field {
+    /// By the ordinal of the partition.
+    greatest: HashMap<u32, Position>,
+    readable: u64,
+    missing: u64,
+    unreadable: u64,
+    /// One that cannot be read.
+    sample: Option<String>,
+}
+
+impl Field {
+    fn take(&mut self, cursor: &CursorPlan, record: &str, partition: &Partition) {
+        match newest::see(cursor, record) {
+            Seen::Nothing => self.missing += 1,
+            Seen::Unreadable => {
+                self.unreadable += 1;
+                let spelled = || {
+                    let field = cursor.field.as_ref();
+                    let spelled = field.and_then(|field| crate::json::get(record, field));
+                    spelled.unwrap_or_default().chars().take(60).collect()
+                };
+                self.sample.get_or_insert_with(spelled);
+            }
+            Seen::At(position) => {
+                self.readable += 1;
+                match self.greatest.get_mut(&partition.ordinal) {
+                    Some(greatest) if *greatest >= position => {}
+                    Some(greatest) => *greatest = position,
+                    None => {
+                        self.greatest.insert(partition.ordinal, position);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! A record with all that its columns are made from, as a line of a base: when its run started, the
+//! variables of its partition, its place in its page.
+//!
+//! A file made from such lines does not depend on which run brought them.
+
+use super::names::run_value;
+use super::partitions::{Partition, RUN};
+use crate::json;
+use crate::plan::json::{Json, Numbers};
+
+/// A line, taken apart.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Version<'a> {
+    /// When its run started, as JSON text.
+    started: &'a str,
+    /// The variables of `for`, as a JSON object.
+    variables: &'a str,
+    /// Its ordinal in its page.
+    pub(super) in_page: u32,
+    /// The record as the API sent it.
+    pub(super) record: &'a str,
+}
+
+impl<'a> Version<'a> {
+    /// Takes a line apart; `None` where it is not one.
+    pub(super) fn parse(line: &'a str) -> Option<Self> {
+        let mut members = json::members(line);
+        let mut member = |name: &str| {
+            let (key, value) = members.next()?;
+            (key == name).then_some(value)
+        };
+        Some(Self {
+            started: member("run")?,
+            variables: member("for")?,
+            in_page: member("index")?.parse().ok()?,
+            record: member("record")?,
+        })
+    }
+}
+
+/// Makes lines of a run's records.
+#[derive(Debug)]
+pub(super) struct Liner {
+    started: String,
+    partition: Option<u32>,
+    /// What stands before the place in the page.
+    head: String,
+}
+
+impl Liner {
+    /// For a run that started at `started`.
+    pub(super) fn new(started: jiff::Timestamp) -> Self {
+        Self {
+            started: json::quoted(&started.to_string()),
+            partition: None,
+            head: String::new(),
+        }
+    }
+
+    /// Appends the line of a record, without its end.
+    pub(super) fn push(
+        &mut self,
+        partition: &Partition,
+        in_page: u32,
+        record: &str,
+        out: &mut Vec<u8>,
+    ) {
+        if self.partition != Some(partition.ordinal) {
+            self.partition = Some(partition.ordinal);
+            let variables: Vec<String> = partition
+                .of_for()
+                .map(|(name, _)| {
+                    let value = partition.variable(name).unwrap_or_default();
+                    format!("{}:{value}", json::quoted(name))
+                })
+                .collect();
+            self.head = format!(
+                "{{\"run\":{},\"for\":{{{}}},\"index\":",
+                self.started,
+                variables.join(",")
+            );
+        }
+        out.extend_from_slice(self.head.as_bytes());
+        out.extend_from_slice(in_page.to_string().as_bytes());
+        out.extend_from_slice(b",\"record\":");
+        out.extend_from_slice(record.as_bytes());
+        out.push(b'}');
+    }
+}
+
+/// The partitions that lines came from, one after the other.
+#[derive(Debug)]
+pub(super) struct Origins {
+    started: String,
+    variables: String,
+    partition: Partition,
+}
+
+impl Default for Origins {
+    fn default() -> Self {
+        Self {
+            started: String::new(),
+            variables: String::new(),
+            partition: Partition {
+                ordinal: 0,
+                variables: Vec::new(),
+            },
+        }
+    }
+}
+
+impl Origins {
+    /// The partition of a line, with `run` as it was then; `None` where the line is damaged.
+    pub(super) fn of(&mut self, version: &Version<'_>) -> Option<&Partition> {
+        if self.started != version.started || self.variables != version.variables {
+            let mut variables = Vec::new();
+            for (name, value) in json::members(version.variables) {
+                let value = Json::parse(value).ok()?.to_value(Numbers::Spelled);
+                variables.push((json::unescape(name).into_owned(), value));
+            }
+            let started = json::plain(version.started).parse().ok()?;
+            variables.push((RUN.to_owned(), run_value(started)));
+            version.started.clone_into(&mut self.started);
+            version.variables.clone_into(&mut self.variables);
+            self.partition = Partition {
+                // Never the same twice in a row, so that nothing made for the last is kept.
+                ordinal: self.partition.ordinal.wrapping_add(1),
+                variables,
+            };
+        }
+        Some(&self.partition)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use minijinja::Value;
+
+    use super::*;
+
+    #[test]
+    fn a_line_brings_back_all_that_columns_see() {
+        let started = "2026-03-05T04:05:06Z".parse().expect("an instant");
+        let mut liner = Liner::new(started);
+        let variables = vec![
+            ("repo".to_owned(), Value::from("a \"b\"/é")),
+            ("n".to_owned(), Value::from(7)),
+            ("place".to_owned(), Value::from_pairs([("city", "x")])),
+            ("cursor".to_owned(), Value::from("never kept")),
+        ];
+        let partition = Partition {
+            ordinal: 3,
+            variables,
+        };
+        let mut line = Vec::new();
+        liner.push(&partition, 12, r#"{"a":1.10}"#, &mut line);
+        let line = String::from_utf8(line).expect("text");
+        serde_json::from_str::<serde_json::Value>(&line).expect("JSON");
+        let version = Version::parse(&line).expect("a version");
+        assert_eq!((version.in_page, version.record), (12, r#"{"a":1.10}"#));
+        let mut origins = Origins::default();
+        let back = origins.of(&version).expect("a partition").clone();
+        assert_eq!(back.label(), partition.label());
+        assert_eq!(back.identity(), partition.identity());
+        let (name, run) = back.variables.last().expect("the run");
+        assert_eq!(name, "run");
+        assert_eq!(
+            run.get_attr("date").expect("a date").as_str(),
+            Some("2026-03-05")
+        );
+        assert_eq!(
+            origins.of(&version).expect("the same").ordinal,
+            back.ordinal
+        );
+        assert!(Version::parse("{\"record\":{}}").is_none());
+    }
+}
