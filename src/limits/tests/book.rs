@@ -5,12 +5,17 @@ use crate::limits::gate::Gate;
 use crate::limits::jitter::ABANDONED;
 use crate::limits::scope::identities;
 
-fn clock() -> Clock {
+pub(super) fn clock() -> Clock {
     Clock::simulated("2025-01-01T00:00:00Z".parse().expect("a time"))
 }
 
 /// A process of its own, as far as the book can tell.
-fn process(clock: Clock, folder: &std::path::Path, plans: &[LimitPlan], who: &str) -> Limits {
+pub(super) fn process(
+    clock: Clock,
+    folder: &std::path::Path,
+    plans: &[LimitPlan],
+    who: &str,
+) -> Limits {
     let base = Url::parse("https://api.test/v1").expect("a URL");
     let mut book = Book::open(folder).expect("a book");
     book.join("items", plans).expect("they agree");
@@ -207,7 +212,7 @@ fn nobody_else_can_read_it() {
 }
 
 /// The one budget of the book, as one sees it who only looks.
-fn shelf(clock: Clock, folder: &std::path::Path) -> Known {
+pub(super) fn shelf(clock: Clock, folder: &std::path::Path) -> Known {
     let shelf = Shelf::open(folder).unwrap().expect("a book");
     let mut all = shelf.budgets(&clock).unwrap();
     assert_eq!(all.len(), 1, "{all:?}");
@@ -291,29 +296,6 @@ async fn who_looks_sees_what_is_used_by_whom_and_until_when() {
         (limit.used, limit.next, limit.whole),
         (0.0, Next::Now, None)
     );
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_is_in_flight_has_no_window() {
-    let (clock, folder) = (clock(), tempfile::tempdir().unwrap());
-    let plans = [LimitPlan::parse("2 in flight").unwrap()];
-    let one = process(clock, folder.path(), &plans, "");
-    let out = [turn(&one).await, turn(&one).await];
-    let limit = shelf(clock, folder.path()).limit.expect("a label");
-    assert_eq!(
-        (limit.window, limit.used, limit.next, limit.whole),
-        (None, 2.0, Next::Unknown, None)
-    );
-    let mut demand = Demand::default();
-    demand.add(&needs(&one), 5);
-    let forecast = one.forecast(&demand, None).unwrap();
-    assert_eq!(
-        (forecast[0].window, forecast[0].time),
-        (None, Duration::ZERO)
-    );
-    for permit in out {
-        permit.answered(Vec::new());
-    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -462,28 +444,6 @@ async fn what_a_dead_process_had_in_flight_is_free_soon() {
     let (permit, took) = policies::waits(&living, &needs).await;
     permit.answered(Vec::new());
     assert_eq!(took, Duration::ZERO);
-}
-
-#[tokio::test(start_paused = true)]
-async fn processes_that_take_turns_lose_little_between_them() {
-    const EACH: u32 = 40;
-    let (clock, folder) = (clock(), tempfile::tempdir().unwrap());
-    let plans = [LimitPlan::parse("1 in flight").unwrap()];
-    let answer = SEC / 2;
-    let run = |who: Limits| async move {
-        for _ in 0..EACH {
-            let mut permit = turn(&who).await;
-            clock.sleep_until(clock.now() + answer).await;
-            permit.received();
-            permit.answered(Vec::new());
-        }
-    };
-    let one = process(clock, folder.path(), &plans, "");
-    let other = process(clock, folder.path(), &plans, "");
-    let start = clock.now();
-    tokio::join!(run(one), run(other));
-    let (took, ideal) = (clock.now() - start, answer * EACH * 2);
-    assert!(took < ideal * 102 / 100, "{took:?} of {ideal:?}");
 }
 
 #[test]
