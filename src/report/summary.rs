@@ -1,6 +1,7 @@
 //! What a run came to, as a small aligned text.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use crate::event::FailureClass;
 use crate::failure::{Exit, Failure};
@@ -60,7 +61,7 @@ pub fn draw(summary: &Summary) -> String {
         );
     }
     if let Some(learned) = &summary.learned {
-        out.push_str(&found(learned));
+        out.push_str(&found(learned, summary.took));
     }
     if let Some(unfinished) = &summary.unfinished {
         let pages = plural(unfinished.pages, "page");
@@ -78,16 +79,19 @@ pub fn draw(summary: &Summary) -> String {
     out
 }
 
-/// What `limits: auto` came to, to be copied into the file.
-fn found(learned: &LearnedLimits) -> String {
+/// What `limits: auto` came to, to be copied into the file; how much it is worth goes along.
+fn found(learned: &LearnedLimits, took: Duration) -> String {
     let refused = match learned.refusals {
-        0 => "the API refused nothing up to".to_owned(),
-        1 => "the API refused once; it goes along with".to_owned(),
-        n => format!("the API refused {} times; it goes along with", thousands(n)),
+        0 => "refused nothing: this was tried, more may be allowed".to_owned(),
+        1 => "refused once".to_owned(),
+        n => format!("refused {} times", thousands(n)),
     };
     format!(
-        "  limits    {refused} this, which can stand in the place of `limits: auto`:\n\
-         \n    limits: [{}]\n    concurrency: {}\n\n",
+        "  limits    found by asking; to be copied to the place of `limits: auto`:\n\n    \
+         # found in {}; the API {refused}\n    \
+         # longer quotas than that, such as a day's, show only in longer runs\n    \
+         limits: [{}]\n    concurrency: {}\n\n",
+        duration(took),
         clean(&learned.limit),
         learned.concurrency
     )
@@ -269,9 +273,24 @@ mod tests {
             concurrency: 4,
             refusals: 3,
         };
-        insta::assert_snapshot!(found(&learned), @r"
-          limits    the API refused 3 times; it goes along with this, which can stand in the place of `limits: auto`:
+        let took = Duration::from_mins(31);
+        insta::assert_snapshot!(found(&learned, took), @r"
+          limits    found by asking; to be copied to the place of `limits: auto`:
 
+            # found in 31min; the API refused 3 times
+            # longer quotas than that, such as a day's, show only in longer runs
+            limits: [7/s]
+            concurrency: 4
+        ");
+        let untried = LearnedLimits {
+            refusals: 0,
+            ..learned
+        };
+        insta::assert_snapshot!(found(&untried, took), @r"
+          limits    found by asking; to be copied to the place of `limits: auto`:
+
+            # found in 31min; the API refused nothing: this was tried, more may be allowed
+            # longer quotas than that, such as a day's, show only in longer runs
             limits: [7/s]
             concurrency: 4
         ");
