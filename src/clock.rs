@@ -9,6 +9,7 @@
 )]
 
 use std::future::Future;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -20,6 +21,8 @@ pub struct Clock {
     /// Calendar time at `started` where it is simulated; `None` asks the system.
     epoch: Option<Timestamp>,
     started: Instant,
+    /// Milliseconds by which the calendar was set since, where somebody may set it.
+    set: Option<&'static AtomicI64>,
 }
 
 /// A wait that ended because its time was up.
@@ -33,6 +36,7 @@ impl Clock {
         Self {
             epoch: None,
             started: Instant::now(),
+            set: None,
         }
     }
 
@@ -41,6 +45,24 @@ impl Clock {
         Self {
             epoch: Some(epoch),
             started: Instant::now(),
+            set: None,
+        }
+    }
+
+    /// A simulated clock whose calendar can be [`set`](Self::set), as machines' are by people and
+    /// by the network. It takes a few bytes for ever, since clocks are copied freely.
+    pub fn adjustable(epoch: Timestamp) -> Self {
+        Self {
+            set: Some(Box::leak(Box::default())),
+            ..Self::simulated(epoch)
+        }
+    }
+
+    /// Sets the calendar of an adjustable clock on, or back; monotonic time goes on as before.
+    pub fn set(&self, by: SignedDuration) {
+        if let Some(set) = self.set {
+            let by = i64::try_from(by.as_millis()).unwrap_or_default();
+            set.fetch_add(by, Ordering::Relaxed);
         }
     }
 
@@ -53,9 +75,13 @@ impl Clock {
     pub fn calendar(&self) -> Timestamp {
         match self.epoch {
             None => Timestamp::now(),
-            Some(epoch) => epoch
-                .checked_add(SignedDuration::try_from(self.started.elapsed()).unwrap_or_default())
-                .unwrap_or(Timestamp::MAX),
+            Some(epoch) => {
+                let set = self.set.map_or(0, |set| set.load(Ordering::Relaxed));
+                let passed = SignedDuration::try_from(self.started.elapsed()).unwrap_or_default();
+                epoch
+                    .checked_add(passed + SignedDuration::from_millis(set))
+                    .unwrap_or(Timestamp::MAX)
+            }
         }
     }
 

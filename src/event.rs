@@ -138,6 +138,14 @@ pub enum Fact {
         /// Bytes in the group.
         bytes: u64,
     },
+    /// Records that the API tells of are missing; what came is published, and the run is no
+    /// success.
+    FellShort {
+        /// The stream.
+        stream: Name,
+        /// The note.
+        message: String,
+    },
     /// Something worth knowing that does not fail the run.
     Noticed {
         /// The stream.

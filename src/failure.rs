@@ -15,7 +15,7 @@ pub enum Exit {
     Failed = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// Complete, but checks hold the data.
+    /// Complete, but checks hold the data, or what is published lacks records.
     Held = 3,
     /// A pipeline file is invalid.
     Invalid = 4,

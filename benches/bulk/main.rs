@@ -13,7 +13,8 @@
 #![allow(missing_docs)]
 
 mod bare;
-mod measure;
+#[path = "../gauge/mod.rs"]
+mod gauge;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -26,7 +27,8 @@ use gleaner::sim::paging::Paging;
 use gleaner::sim::rules::{Latency, Listing, Route, Rules};
 use gleaner::sim::serve::Server;
 
-use self::measure::{Cost, run};
+use self::gauge::Bars;
+use self::gauge::measure::{Cost, run};
 
 /// Requests in flight, for all three.
 const IN_FLIGHT: usize = 16;
@@ -174,29 +176,6 @@ fn compare() {
     );
     bars.judge("latency / ideal", slow.wall / ideal, 1.05);
     bars.print();
-}
-
-/// Ratios beside the bars they must not pass.
-#[derive(Default)]
-struct Bars(Vec<(String, f64, f64)>);
-
-impl Bars {
-    fn judge(&mut self, what: &str, ratio: f64, bar: f64) {
-        self.0.push((what.to_owned(), ratio, bar));
-    }
-
-    fn print(&self) {
-        println!();
-        for (what, ratio, bar) in &self.0 {
-            println!(
-                "{:<4} {what}: {ratio:.3} (bar {bar})",
-                if ratio <= bar { "ok" } else { "OVER" }
-            );
-        }
-        if self.0.iter().any(|(_, ratio, bar)| ratio > bar) {
-            std::process::exit(1);
-        }
-    }
 }
 
 fn bare(folder: &Path, url: &str, size: usize, pages: usize) -> Cost {

@@ -13,12 +13,16 @@
 #![allow(missing_docs)]
 
 mod book;
+#[path = "../gauge/mod.rs"]
+mod gauge;
 mod ideal;
 mod permit;
 
 use gleaner::limits::{Asked, Limits, Needs};
 use gleaner::plan::limit::LimitPlan;
 use url::Url;
+
+use self::gauge::Bars;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -32,27 +36,6 @@ fn main() {
     book::measure(&mut bars);
     ideal::measure(&mut bars);
     bars.print();
-}
-
-/// Figures beside the bars they must not pass.
-#[derive(Default)]
-struct Bars(Vec<(String, f64, f64)>);
-
-impl Bars {
-    fn judge(&mut self, what: &str, figure: f64, bar: f64) {
-        self.0.push((what.to_owned(), figure, bar));
-    }
-
-    fn print(&self) {
-        println!();
-        for (what, figure, bar) in &self.0 {
-            let verdict = if figure <= bar { "ok" } else { "OVER" };
-            println!("{verdict:<4} {what}: {figure:.3} (bar {bar})");
-        }
-        if self.0.iter().any(|(_, figure, bar)| figure > bar) {
-            std::process::exit(1);
-        }
-    }
 }
 
 /// Limits as a file has them.

@@ -41,7 +41,13 @@ impl LimitsArgs {
             let told = json!({ "folder": folder, "budgets": budgets });
             out::stdout(&format!("{told}\n"))?;
         } else if known.is_empty() {
-            out::stderr("nothing is known yet: limits are, from their first request on\n");
+            let place = folder.map_or_else(
+                || "there is no home folder to keep them in".to_owned(),
+                |folder| format!("they are kept in {}", folder.display()),
+            );
+            out::stderr(&format!(
+                "no limit is known yet, each is from its first request on; {place}\n"
+            ));
         } else {
             let zone = TimeZone::system();
             let now = clock.calendar();
@@ -95,6 +101,7 @@ fn row(known: &Known, limit: &KnownLimit, now: Timestamp, zone: &TimeZone) -> Ve
         }
     }
     free.push(match limit.whole {
+        None if limit.used > 0.0 => "all with the answers".to_owned(),
         None => "all".to_owned(),
         Some(at) => format!("all {}", when(at, now, zone)),
     });
@@ -199,7 +206,7 @@ fn data(known: &Known) -> Value {
             "scope": scope,
             "credential": limit.credential,
             "pipelines": pipelines,
-            "window": limit.window.as_secs_f64(),
+            "window": limit.window.map(|window| window.as_secs_f64()),
             "allows": limit.allows,
             "used": limit.used,
             "left": limit.allows - limit.used,
@@ -238,7 +245,7 @@ mod tests {
             scope: vec![("repo".to_owned(), "a/b".to_owned())],
             credential: true,
             pipelines: vec![("github_issues".to_owned(), at(0))],
-            window: Duration::from_hours(1),
+            window: Some(Duration::from_hours(1)),
             allows: 5000.0,
             used: 4321.0,
             next: Next::Now,
@@ -266,25 +273,39 @@ mod tests {
         paused.holding.clear();
         paused.waiting.clear();
         old.limit = None;
-        vec![one(), paused, old]
+        let mut flight = one();
+        flight.limit = flight.limit.map(|limit| KnownLimit {
+            limit: "4 in flight".to_owned(),
+            window: None,
+            allows: 4.0,
+            used: 2.0,
+            whole: None,
+            scope: Vec::new(),
+            ..limit
+        });
+        flight.waiting.clear();
+        vec![one(), paused, flight, old]
     }
 
     #[test]
     fn wide() {
         insta::assert_snapshot!(draw(&all(), at(0), &TimeZone::UTC, 120), @r"
-        LIMIT   OF                                    LEFT          FREE AGAIN                           WHO
-        5000/h  https://api.github.com                679 of 5,000  all 00:38 (in 38min)                 pid 4711: 2 in flight
-                repo=a/b                                                                                 pid 4711: 3 waiting
-                with credential                                                                          a process: 1 waiting
-                by github_issues
-        5000/h  https://api.github.com                679 of 5,000  paused until 00:04 (in 4min): 429    -
-                repo=a/b                                            with Retry-After: 240
-                with credential                                     all 00:38 (in 38min)
-                by github_issues
-        ?       of another version; named when it is  ?             used 00:00 (now)                     -
-                used next
-                0123456789abcdef0123456789abcdef.bud
-                get
+        LIMIT        OF                                 LEFT          FREE AGAIN                         WHO
+        5000/h       https://api.github.com             679 of 5,000  all 00:38 (in 38min)               pid 4711: 2 in flight
+                     repo=a/b                                                                            pid 4711: 3 waiting
+                     with credential                                                                     a process: 1 waiting
+                     by github_issues
+        5000/h       https://api.github.com             679 of 5,000  paused until 00:04 (in 4min): 429  -
+                     repo=a/b                                         with Retry-After: 240
+                     with credential                                  all 00:38 (in 38min)
+                     by github_issues
+        4 in flight  https://api.github.com             2 of 4        all with the answers               pid 4711: 2 in flight
+                     with credential
+                     by github_issues
+        ?            of another version; named when it  ?             used 00:00 (now)                   -
+                     is used next
+                     0123456789abcdef0123456789abcdef.
+                     budget
         ");
     }
 
@@ -312,6 +333,12 @@ mod tests {
                 by                     240
                 github_issues          all 00:38 (in
                                        38min)
+        4 in    https://api.g  2 of 4  all with the   pid 4711: 2
+        flight  ithub.com              answers        in flight
+                with
+                credential
+                by
+                github_issues
         ?       of another     ?       used 00:00     -
                 version;               (now)
                 named when it

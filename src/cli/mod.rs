@@ -70,7 +70,7 @@ Exit codes:
     0  complete
     1  failed, needs a person
     2  the command line is wrong
-    3  complete, but checks hold the data back
+    3  complete, but checks hold data back or records are missing
     4  a pipeline file is invalid
    73  the disk is full or not writable
    75  not finished, but may work later: run again

@@ -185,7 +185,7 @@ fn row(limit: &Forecast, known: Known) -> Vec<String> {
         number(limit.most),
         if plain { "s" } else { "" }
     );
-    if limit.window.is_zero() {
+    if limit.window.is_none() {
         // However many they are, they go one after the other.
         "-".clone_into(&mut needs);
     }
@@ -202,7 +202,7 @@ fn row(limit: &Forecast, known: Known) -> Vec<String> {
 
 /// What a long window has left afterwards, and now where some of it is used already.
 fn left(limit: &Forecast, known: Known) -> String {
-    if limit.window < LONG || limit.budgets == 0 {
+    if limit.window.is_none_or(|window| window < LONG) || limit.budgets == 0 {
         return "-".to_owned();
     }
     let now = if limit.used > 0.0 {
@@ -282,13 +282,12 @@ fn data(estimate: &Estimate) -> Value {
         .limits
         .iter()
         .map(|limit| {
-            // What is in flight has no window.
-            let windowed = |number: f64| (!limit.window.is_zero()).then_some(number);
+            let windowed = |number: f64| limit.window.map(|_| number);
             json!({
                 "limit": limit.limit,
                 "unit": limit.unit,
                 "allows": limit.allows,
-                "window": limit.window.as_secs_f64(),
+                "window": limit.window.map(|window| window.as_secs_f64()),
                 "budgets": limit.budgets,
                 "needs": limit.needs,
                 "most": limit.most,

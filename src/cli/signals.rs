@@ -64,7 +64,12 @@ struct Signals {
 #[cfg(unix)]
 impl Signals {
     fn new() -> Self {
+        use rustix::process::Signal;
         use tokio::signal::unix::{SignalKind, signal};
+
+        // Where no file may grow further (`ulimit -f`) the system ends the process, unless the
+        // signal has a handler: then the write fails, and says so. Nobody needs to hear of it.
+        let _ = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()));
         Self {
             term: signal(SignalKind::terminate()).ok(),
             hangup: if ignores_hangup() {

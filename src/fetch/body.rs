@@ -8,7 +8,8 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, StatusCode};
 
-use super::encoding::Encoding;
+use super::encoding::{self, Encoding};
+use super::room::Room;
 use super::transport::{BodySource, SendError, SendErrorKind};
 use crate::clock::{Clock, Elapsed, Instant};
 
@@ -48,19 +49,21 @@ pub enum BodyError {
     Send(#[from] SendError),
 }
 
-/// Reads a body to its end and unpacks it. A text encoding other than UTF-8 is left as it is.
+/// Reads a body to its end and unpacks it, in the `room` there is for it. A text encoding other than UTF-8 is left as it is.
 pub async fn read(
     status: StatusCode,
     headers: &HeaderMap,
     source: &mut dyn BodySource,
     watch: &Watch,
+    room: &mut Room,
 ) -> Result<Bytes, BodyError> {
     let encoding = Encoding::of(headers)?;
-    let sent = gather(declared_length(status, headers), source, watch).await?;
+    let sent = gather(declared_length(status, headers), source, watch, room).await?;
     let Some(encoding) = encoding.filter(|_| !sent.is_empty()) else {
         return Ok(sent);
     };
     let cap = watch.cap;
+    room.hold(encoding::guess(sent.len(), cap)).await;
     if sent.len() <= BLOCKING_FROM {
         return encoding.unpack(&sent, cap);
     }
@@ -74,7 +77,9 @@ async fn gather(
     declared: Option<u64>,
     source: &mut dyn BodySource,
     watch: &Watch,
+    room: &mut Room,
 ) -> Result<Bytes, BodyError> {
+    let mut watch = *watch;
     let too_large = BodyError::TooLarge { cap: watch.cap };
     let expected = match declared.map(usize::try_from) {
         None => None,
@@ -84,7 +89,17 @@ async fn gather(
     let mut first = Bytes::new();
     let mut joined = BytesMut::new();
     let mut length = 0;
-    while let Some(piece) = next_piece(source, watch).await? {
+    let needed = |length: usize| length.max(expected.unwrap_or(0));
+    loop {
+        if !room.has(needed(length)) {
+            // The server is kept waiting by us, which is no fault of its.
+            let began = watch.clock.now();
+            room.hold(needed(length)).await;
+            watch.deadline += watch.clock.now().saturating_duration_since(began);
+        }
+        let Some(piece) = next_piece(source, &watch).await? else {
+            break;
+        };
         if piece.is_empty() {
             continue;
         }
@@ -254,7 +269,8 @@ mod tests {
         mut source: Pieces,
         cap: usize,
     ) -> Result<Bytes, BodyError> {
-        read(StatusCode::OK, headers, &mut source, &watch(cap)).await
+        let mut room = Room::default();
+        read(StatusCode::OK, headers, &mut source, &watch(cap), &mut room).await
     }
 
     fn kind(result: Result<Bytes, BodyError>) -> SendErrorKind {
@@ -302,7 +318,14 @@ mod tests {
             );
         }
         let (headers, mut none, watch) = (length("4"), pieces([]), watch(9));
-        let unmodified = read(StatusCode::NOT_MODIFIED, &headers, &mut none, &watch);
+        let mut room = Room::default();
+        let unmodified = read(
+            StatusCode::NOT_MODIFIED,
+            &headers,
+            &mut none,
+            &watch,
+            &mut room,
+        );
         assert_eq!(unmodified.await.unwrap(), "");
     }
 
@@ -397,7 +420,8 @@ mod tests {
             deadline: Clock::system().now() + Duration::from_secs(5),
             ..watch(9)
         };
-        let problem = read(StatusCode::OK, &HeaderMap::new(), &mut stalled(), &hurried)
+        let (headers, mut source, mut room) = (HeaderMap::new(), stalled(), Room::default());
+        let problem = read(StatusCode::OK, &headers, &mut source, &hurried, &mut room)
             .await
             .unwrap_err();
         assert!(problem.to_string().contains("one attempt"), "{problem}");

@@ -270,6 +270,9 @@ fn kind(error: &reqwest::Error, stage: Stage) -> SendErrorKind {
     if error.is_timeout() {
         return SendErrorKind::Timeout;
     }
+    if chain(error).any(was_not_processed) {
+        return SendErrorKind::Unprocessed;
+    }
     if chain(error).any(|cause| hyper_says(cause, hyper::Error::is_user)) {
         return SendErrorKind::Request;
     }
@@ -288,6 +291,19 @@ fn kind(error: &reqwest::Error, stage: Stage) -> SendErrorKind {
 fn tls_alert(cause: &(dyn Error + 'static)) -> bool {
     io_kind(cause) == Some(io::ErrorKind::InvalidData)
         && cause.to_string().starts_with("received fatal alert")
+}
+
+/// HTTP/2 streams that the server never looked at (RFC 9113 section 8.7): refused, or later than
+/// the last that a graceful GOAWAY names.
+fn was_not_processed(cause: &(dyn Error + 'static)) -> bool {
+    cause.downcast_ref::<h2::Error>().is_some_and(|error| {
+        error.is_remote()
+            && match error.reason() {
+                Some(h2::Reason::REFUSED_STREAM) => error.is_reset(),
+                Some(h2::Reason::NO_ERROR) => error.is_go_away(),
+                _ => false,
+            }
+    })
 }
 
 fn io_kind(cause: &(dyn Error + 'static)) -> Option<io::ErrorKind> {

@@ -45,18 +45,19 @@ impl Encoding {
     pub(super) fn of(headers: &HeaderMap) -> Result<Option<Self>, BodyError> {
         let mut found = None;
         for value in headers.get_all(CONTENT_ENCODING) {
-            let value = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
+            let value = String::from_utf8_lossy(value.as_bytes());
             for name in value.split(',').map(str::trim) {
-                let encoding = match name {
+                let encoding = match name.to_ascii_lowercase().as_str() {
                     "" | "identity" => continue,
                     "gzip" | "x-gzip" => Self::Gzip,
                     "br" => Self::Brotli,
                     "zstd" => Self::Zstd,
                     "deflate" => Self::Deflate,
-                    other => {
+                    // Told as it was sent: changed, a secret in it would not be known again.
+                    _ => {
                         return Err(BodyError::Decode(format!(
                             "the body comes in the content encoding `{}`, which was not asked for; gzip, br, zstd and deflate can be read",
-                            other.escape_debug()
+                            name.escape_debug()
                         )));
                     }
                 };
@@ -105,10 +106,14 @@ impl Encoding {
     }
 }
 
+/// What a body of so many bytes unpacks to: JSON usually packs four to ten times.
+pub(super) fn guess(sent: usize, cap: usize) -> usize {
+    sent.saturating_mul(6).min(cap)
+}
+
 /// All that `decoder` gives; nothing if that is more than `cap`.
 fn capped(decoder: impl Read, sent: usize, cap: usize) -> io::Result<Option<Bytes>> {
-    // JSON usually packs four to ten times; the guess only saves growing.
-    let mut bytes = Vec::with_capacity(sent.saturating_mul(6).min(cap));
+    let mut bytes = Vec::with_capacity(guess(sent, cap));
     decoder.take(cap as u64 + 1).read_to_end(&mut bytes)?;
     Ok((bytes.len() <= cap).then(|| Bytes::from(bytes)))
 }

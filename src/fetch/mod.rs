@@ -13,5 +13,6 @@ pub mod link;
 pub mod origin;
 pub mod reach;
 pub mod redirect;
+pub mod room;
 pub mod signals;
 pub mod transport;

@@ -95,6 +95,8 @@ pub enum SendErrorKind {
     UnknownHost,
     /// No connection (refused, unreachable): nothing was sent.
     Connect,
+    /// The server said that it did nothing with the request (RFC 9113 section 8.7).
+    Unprocessed,
     /// The certificate or the TLS handshake was refused for a reason that stays.
     Certificate,
     /// A time-out; the text says which.

@@ -19,6 +19,9 @@ use crate::records::view;
 /// What to do where the API refuses somebody who sent no credential.
 const ANONYMOUS: &str = "no credential was sent: say which under `source.auth`, or see whether its secret is empty; some APIs also want `contact`";
 
+/// A success that is not what was declared is tried this often: once may be a hiccup of a proxy.
+const SUSPECT_ATTEMPTS: u32 = 2;
+
 impl Stream {
     /// What the answer means, and its records if it is a page.
     pub(super) fn judge(
@@ -47,8 +50,8 @@ impl Stream {
             }
         };
         match by_rules.unwrap_or_else(|| verdict::by_status(answer.status, &answer.headers, now)) {
-            Verdict::Accept => self.accept(answer, selected, place, false),
-            Verdict::Last => self.accept(answer, selected, place, true),
+            Verdict::Accept => self.accept(answer, selected, place, attempt, false),
+            Verdict::Last => self.accept(answer, selected, place, attempt, true),
             Verdict::Skip => Outcome::Page(answer, Box::default(), true),
             Verdict::Trouble(mut trouble) => {
                 trouble.message = self.quote(&trouble.message, &answer.body);
@@ -76,6 +79,16 @@ impl Stream {
         }
     }
 
+    /// How often a page is tried whose attempts end so.
+    pub(super) fn most_attempts(&self, class: FailureClass) -> u32 {
+        let attempts = self.run.plan.source.retry.attempts;
+        match class {
+            FailureClass::Suspect if self.plan().request.once => 1,
+            FailureClass::Suspect => SUSPECT_ATTEMPTS.min(attempts),
+            _ => attempts,
+        }
+    }
+
     /// An answer that fails the stream.
     pub(super) fn refuse(&self, verdict: Verdict, url: &Url, place: &str) -> Outcome {
         let (message, hint) = match verdict {
@@ -95,16 +108,18 @@ impl Stream {
         answer: Answer,
         selected: Result<Page, SelectError>,
         place: &str,
+        attempt: u32,
         last: bool,
     ) -> Outcome {
+        // An answer without the records may be a hiccup too; said again, the path is what is wrong.
+        let is_final = |error: &SelectError| match error {
+            SelectError::Twice { .. } => true,
+            SelectError::Absent { .. } => attempt >= self.most_attempts(FailureClass::Suspect),
+            _ => false,
+        };
         match selected {
             Ok(page) => Outcome::Page(answer, Box::new(page), last),
-            Err(error)
-                if !matches!(
-                    error,
-                    SelectError::Twice { .. } | SelectError::Absent { .. }
-                ) =>
-            {
+            Err(error) if !is_final(&error) => {
                 let message = self.run.secrets.scrub(&format!(
                     "{} with a body that is no data: {error}",
                     verdict::show(answer.status)

@@ -30,9 +30,6 @@ use crate::plan::duration::show;
 use crate::plan::request::Rendered;
 use crate::records::select::Page;
 
-/// A success that is not what was declared is tried this often: once may be a hiccup of a proxy.
-const SUSPECT_ATTEMPTS: u32 = 2;
-
 /// A page that was fetched and understood.
 #[derive(Debug)]
 pub(super) struct Fetched {
@@ -110,12 +107,14 @@ impl Stream {
         loop {
             attempt += 1;
             let mut under = Under::default();
+            under.room = reservation.room();
             let outcome = self
                 .attempt(request, variables, place, attempt, &mut under)
                 .await?;
             let (trouble, sent) = match outcome {
                 Outcome::Page(answer, page, last) => {
                     run.budget.learn(answer.body.len());
+                    reservation.keep(std::mem::take(&mut under.room));
                     reservation.shrink(answer.body.len());
                     run.hosts.give_back(&request.url, taken);
                     let Answer {
@@ -154,11 +153,7 @@ impl Stream {
                 )
             });
             let now = run.world.clock.now();
-            let most = if trouble.class == FailureClass::Suspect {
-                SUSPECT_ATTEMPTS.min(retry.attempts)
-            } else {
-                retry.attempts
-            };
+            let most = self.most_attempts(trouble.class);
             let delay = if attempt >= most || (self.plan().request.once && sent == Sent::Perhaps) {
                 None
             } else {
@@ -439,6 +434,7 @@ impl Stream {
             &response.headers,
             &mut *response.body,
             &watch,
+            &mut under.room,
         );
         let read = run.in_flight(read).await?;
         let said = (response.status, &response.headers, read.as_ref().ok());
@@ -474,6 +470,7 @@ impl Stream {
                 format!("no connection to {}: {}", asked.origin, error.message),
                 Sent::No,
             ),
+            SendErrorKind::Unprocessed => transient(error.message.clone(), Sent::No),
             SendErrorKind::Timeout => timed_out(error.message.clone()),
             SendErrorKind::Broken | SendErrorKind::Truncated => {
                 transient(error.message.clone(), Sent::Perhaps)

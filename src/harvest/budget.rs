@@ -1,12 +1,15 @@
 //! How many bytes of pages may be between the network and the disk.
 //!
 //! Bytes are reserved before a permit is taken, so a slow disk slows the fetch and a permit never
-//! waits. A page's size is unknown before it comes: the largest seen so far is reserved.
+//! waits. A page's size is unknown before it comes: the largest seen so far is reserved. One that
+//! turns out larger than that goes on alone: others that do so too wait for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::fetch::room::Room;
 
 /// Bytes of all pages that are being fetched or written.
 const TOTAL: u32 = 32 * 1024 * 1024;
@@ -19,6 +22,8 @@ const COPIES: u32 = 2;
 #[derive(Debug, Clone)]
 pub(super) struct Budget {
     bytes: Arc<Semaphore>,
+    /// The right to be larger than what was reserved.
+    larger: Arc<Semaphore>,
     guess: Arc<AtomicU32>,
 }
 
@@ -26,9 +31,25 @@ pub(super) struct Budget {
 #[derive(Debug)]
 pub(super) struct Reservation {
     held: OwnedSemaphorePermit,
+    larger: Arc<Semaphore>,
+    /// The right to be larger, if the page needed it.
+    outgrown: Room,
 }
 
 impl Reservation {
+    /// Room for one answer.
+    pub(super) fn room(&self) -> Room {
+        Room::new(
+            self.held.num_permits() / COPIES as usize,
+            Arc::clone(&self.larger),
+        )
+    }
+
+    /// The page has come and needs the room that its answer took.
+    pub(super) fn keep(&mut self, room: Room) {
+        self.outgrown = room;
+    }
+
     /// The page came and is this large: what was reserved beyond that goes back.
     pub(super) fn shrink(&mut self, bytes: usize) {
         let needed = bytes.saturating_mul(COPIES as usize);
@@ -41,6 +62,7 @@ impl Default for Budget {
     fn default() -> Self {
         Self {
             bytes: Arc::new(Semaphore::new(TOTAL as usize)),
+            larger: Arc::new(Semaphore::new(1)),
             guess: Arc::new(AtomicU32::new(FIRST_GUESS)),
         }
     }
@@ -56,7 +78,11 @@ impl Budget {
             .saturating_mul(COPIES)
             .min(TOTAL);
         let held = self.bytes.clone().acquire_many_owned(want).await.ok()?;
-        Some(Reservation { held })
+        Some(Reservation {
+            held,
+            larger: Arc::clone(&self.larger),
+            outgrown: Room::default(),
+        })
     }
 
     /// A page of this size came: what is reserved next time.

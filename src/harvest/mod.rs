@@ -13,6 +13,7 @@ mod circuit;
 mod commit;
 mod computed;
 mod digest;
+mod drift;
 mod ground;
 mod hosts;
 mod keep;
@@ -293,6 +294,9 @@ impl Harvest {
                 .unwrap_or_else(std::sync::PoisonError::into_inner),
         );
         let mut summary = tally.into_summary(run.plan.name.clone(), summaries, took, exit);
+        if summary.is_short() {
+            summary.exit = summary.exit.worst(Exit::Held);
+        }
         if let Some(standing) = standing {
             let new = summary.streams.iter().map(|s| s.pages - s.kept);
             let kept = kept_before + new.sum::<u64>();

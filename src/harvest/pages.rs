@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use super::attempt::Fetched;
 use super::commit::{Committer, New, Staged, What};
 use super::digest::{Digest, crc_of};
+use super::drift::Totals;
 use super::key::Novelty;
 use super::partitions::Partition;
 use super::spread::Spread;
@@ -66,7 +67,7 @@ struct Progress<'a> {
     seen: HashSet<u64>,
     page: u32,
     records: u64,
-    total: Option<u64>,
+    totals: Totals,
     /// The latest page came from the run's folder.
     kept: bool,
 }
@@ -93,7 +94,7 @@ impl Stream {
                 seen: HashSet::new(),
                 page: 0,
                 records: 0,
-                total: None,
+                totals: Totals::default(),
                 kept: false,
             };
             match request {
@@ -157,7 +158,7 @@ impl Stream {
             self.hand_on(got, &digest, print, partition, &committer, at.page)
                 .await?;
             at.records += digest.count;
-            at.total = self.told_total(&digest).or(at.total);
+            at.totals.add(self.told_total(&digest));
             at.page += 1;
             if let Next::Many {
                 to,
@@ -187,7 +188,7 @@ impl Stream {
                     .await?;
                 at.page += u32::try_from(count).unwrap_or(u32::MAX);
                 at.records += last.records;
-                at.total = self.told_total(&last.digest).or(at.total);
+                at.totals.add(self.told_total(&last.digest));
                 short = last.short;
                 at.walk.spread_to(spread.position(count - 1), count - 1);
                 let place = self.place(partition, at.page - 1);
@@ -214,9 +215,9 @@ impl Stream {
         }
         if !self.has_enough() {
             if let Some(short) = &short {
-                self.judge_short(partition, short, at.records, at.total)?;
+                self.judge_short(partition, short, at.records, at.totals.last())?;
             }
-            self.judge_total(partition, at.records, at.total)?;
+            self.judge_totals(partition, at.records, at.totals)?;
         }
         if !known_ahead {
             self.expect_pages(u64::from(at.page));
@@ -274,7 +275,11 @@ impl Stream {
                     .map_err(|e| trouble::refused(&e.to_string(), e.hint().as_deref(), place))?;
                 // Servers echo what they were asked with; loop guards and messages must not.
                 self.run.credentials.strip(&mut url);
-                slice.base.page(&Turn::Url(url))
+                // It is the API's address that cannot be asked for, not a template of ours.
+                return match slice.base.page(&Turn::Url(url)) {
+                    Ok(request) => Ok(Some(request)),
+                    Err(e) => Err(trouble::refused(&e.message, None, place)),
+                };
             }
         };
         turn.map(Some).map_err(|e| self.unrendered(&e.message))
@@ -400,39 +405,6 @@ impl Stream {
             Some(at) => walk::whole(digest.wanted.get(at)?.as_deref()),
             None => walk::total(&self.plan().paging, &digest.wanted),
         }
-    }
-
-    /// A partition that holds less than the API says is not complete: `expect.total` makes that a
-    /// failure; without it, it is told, unless the walk was meant to end early.
-    fn judge_total(
-        &self,
-        partition: &Partition,
-        records: u64,
-        total: Option<u64>,
-    ) -> Result<(), Box<Failure>> {
-        let Some(total) = total.filter(|total| records < *total) else {
-            return Ok(());
-        };
-        let label = partition.label();
-        let of = if label.is_empty() {
-            String::new()
-        } else {
-            format!(" of {label}")
-        };
-        let short = format!("the API tells of {total} records, but its pages held {records}");
-        if self.expect_total.is_some() {
-            return Err(self.held(&format!("{}{of}: {short}", self.name)));
-        }
-        if !self.ends_early() {
-            self.emit(Fact::Noticed {
-                stream: self.name.clone(),
-                message: self
-                    .run
-                    .secrets
-                    .scrub(&format!("{short}{of}; `expect.total` would hold them back")),
-            });
-        }
-        Ok(())
     }
 }
 

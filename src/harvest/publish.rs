@@ -190,9 +190,17 @@ fn build_all(
         merged = Some(new);
     }
     let repeats = match &merged {
-        Some(_) if plan.sinks.iter().all(|sink| sink.mode == SinkMode::Merge) => Repeats::default(),
+        Some(_)
+            if plan.sinks.iter().all(|sink| sink.mode == SinkMode::Merge)
+                && !stream.told.is_owed() =>
+        {
+            Repeats::default()
+        }
         _ => rows.repeats().map_err(|e| failed(e.into()))?,
     };
+    if rows.most == u64::MAX {
+        stream.judge_unique(store.index(), &repeats)?;
+    }
     let mut files = Vec::new();
     for (at, (sink, target)) in plan.sinks.iter().zip(&targets.0).enumerate() {
         // One may be the part itself; two outputs must not be one file. What went to standard

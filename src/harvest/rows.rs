@@ -8,6 +8,7 @@ use super::key::Key;
 use super::newest::push_rank;
 use super::partitions::{Partition, Source};
 use super::run::Run;
+use crate::crc;
 use crate::plan::StreamPlan;
 use crate::store::index::Index;
 use crate::store::part::Part;
@@ -46,6 +47,9 @@ pub(super) struct Repeats {
     replaced: HashMap<u64, Later>,
     /// Ordinals that are left out.
     dropped: HashSet<u64>,
+    /// How many of them are, to the letter, the record before with that key in their partition: a
+    /// page that held it again, and no later state of it.
+    within: HashMap<u32, u64>,
 }
 
 /// The record that counts of several with one key: with the partition and the place that it came
@@ -64,6 +68,11 @@ impl Repeats {
     /// How many records are left out.
     pub(super) fn count(&self) -> u64 {
         self.dropped.len() as u64
+    }
+
+    /// How many records of a partition came again unchanged.
+    pub(super) fn within(&self, partition: u32) -> u64 {
+        self.within.get(&partition).copied().unwrap_or(0)
     }
 
     /// Whether there is none.
@@ -153,6 +162,13 @@ impl Rows<'_> {
         Ok(())
     }
 
+    /// The partition of a record, given the ordinals that pages begin with.
+    fn partition_of(&self, begins: &[u64], ordinal: u64) -> u32 {
+        let page = begins.partition_point(|begin| *begin <= ordinal);
+        let row = self.index.rows().get(page.saturating_sub(1));
+        row.map_or(0, |row| row.partition)
+    }
+
     /// Finds records whose key comes again. Records without any part of the key are all
     /// different.
     pub(super) fn repeats(&self) -> io::Result<Repeats> {
@@ -169,6 +185,16 @@ impl Rows<'_> {
             Ok(())
         })?;
         keys.sort_unstable();
+        // The ordinal that each page begins with.
+        let begins: Vec<u64> = (self.index.rows().iter())
+            .scan(0, |next, row| {
+                let begin = *next;
+                *next += u64::from(row.records);
+                Some(begin)
+            })
+            .collect();
+        // Ordinal of a record → ordinal of the one before it with its key, in its partition.
+        let mut again: HashMap<u64, u64> = HashMap::new();
         let cursor = self.plan.cursor.as_ref();
         let cursor = cursor.filter(|cursor| cursor.field.is_some());
         // Ordinal of each that may count → ordinal of the first of its key.
@@ -181,11 +207,30 @@ impl Rows<'_> {
             let may = if cursor.is_some() { 0 } else { same.len() - 1 };
             firsts.extend(same[may..].iter().map(|key| (key.2, same[0].2)));
             repeats.dropped.extend(same[1..].iter().map(|key| key.2));
+            // Ordinals of one key ascend, and with them the partitions.
+            for pair in same.windows(2) {
+                if self.partition_of(&begins, pair[0].2) == self.partition_of(&begins, pair[1].2) {
+                    again.insert(pair[1].2, pair[0].2);
+                }
+            }
         }
         drop(keys);
         if !firsts.is_empty() {
             let mut shared: Option<Arc<Partition>> = None;
+            let before: HashSet<u64> = again.values().copied().collect();
+            let mut contents: HashMap<u64, u32> = HashMap::new();
             self.each_placed(&mut |placed, partition, start| {
+                let content = || crc::of(placed.json.as_bytes());
+                if let Some(same) = again
+                    .get(&placed.ordinal)
+                    .and_then(|at| contents.remove(at))
+                    && same == content()
+                {
+                    *repeats.within.entry(partition.ordinal).or_default() += 1;
+                }
+                if before.contains(&placed.ordinal) {
+                    contents.insert(placed.ordinal, content());
+                }
                 if let Some(first) = firsts.get(&placed.ordinal) {
                     let partition = shared
                         .take_if(|known| known.ordinal == partition.ordinal)

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::commit::Committer;
 use super::digest::Digest;
+use super::drift;
 use super::partitions::{Partition, Source};
 use super::run::Run;
 use super::walk::{self, Walk};
@@ -36,6 +37,8 @@ pub(super) struct Stream {
     selector: Selector,
     /// Where `expect.total` stands among the wanted values.
     pub(super) expect_total: Option<usize>,
+    /// What partitions told of, until repeats are known.
+    pub(super) told: drift::Told,
     /// Whether a condition looks at `text`: the whole body as text is made only then.
     pub(super) reads_text: bool,
     /// Whether the API has shown that it gives as many records as asked.
@@ -88,6 +91,7 @@ impl Stream {
             name,
             selector,
             expect_total,
+            told: drift::Told::default(),
             reads_text,
             size_kept: AtomicBool::new(false),
             expected: Expected::default(),

@@ -80,6 +80,8 @@ pub struct StreamSummary {
     pub bytes: u64,
     /// Records dropped because a later one had the same key.
     pub repeats: u64,
+    /// How often the API told of more records than came, though they are published.
+    pub shortfalls: u64,
     /// Files published.
     pub files: Vec<FileSummary>,
     /// Why it failed, if it did.
@@ -100,6 +102,14 @@ pub struct FileSummary {
     pub crc: u32,
 }
 
+impl Summary {
+    /// Whether a stream was published though the API told of more records than came.
+    pub fn is_short(&self) -> bool {
+        let short = |stream: &StreamSummary| stream.failure.is_none() && stream.shortfalls > 0;
+        self.streams.iter().any(short)
+    }
+}
+
 impl StreamSummary {
     /// A stream of which nothing is known yet.
     pub fn new(stream: Name) -> Self {
@@ -112,6 +122,7 @@ impl StreamSummary {
             partitions: 0,
             bytes: 0,
             repeats: 0,
+            shortfalls: 0,
             files: Vec::new(),
             failure: None,
         }
@@ -138,6 +149,7 @@ struct Counts {
     kept: u64,
     partitions: u64,
     bytes: u64,
+    shortfalls: u64,
 }
 
 impl Tally {
@@ -167,6 +179,7 @@ impl Tally {
             }
             Fact::PartitionFinished { stream, .. } => self.of(stream).partitions += 1,
             Fact::RequestSent { .. } => self.requests += 1,
+            Fact::FellShort { stream, .. } => self.of(stream).shortfalls += 1,
             Fact::AttemptFailed { class, .. } => *self.retries.entry(*class).or_default() += 1,
             Fact::WaitEnded { why, took, .. } => {
                 self.is_bound |= matches!(why, Wait::Limit { .. });
@@ -223,6 +236,7 @@ impl Tally {
             stream.kept = counts.kept;
             stream.partitions = counts.partitions;
             stream.bytes = counts.bytes;
+            stream.shortfalls = counts.shortfalls;
         }
         Summary {
             pipeline,

@@ -6,12 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use minijinja::Value;
+use tokio::sync::Notify;
 
 use super::stream::Stream;
 use super::told::Told;
 use super::trouble;
 use crate::event::{Fact, Name, Wait};
 use crate::failure::Failure;
+use crate::fetch::room::Room;
 use crate::limits::{Needs, Permit, Turn};
 
 /// What an attempt went out under.
@@ -24,6 +26,8 @@ pub(super) struct Under {
     /// The permit of its last request, answered in full: given back when the answer is judged,
     /// so that nobody takes it between a refusal and the pause that the refusal brings.
     pub(super) held: Option<Held>,
+    /// Room for the answer; what is more than was set aside goes back with the attempt.
+    pub(super) room: Room,
 }
 
 /// The permit of an answered request, and what the answer says of limits.
@@ -90,8 +94,7 @@ impl Stream {
         };
         let silent = |turn: &Turn| turn.why == Wait::Concurrency;
         let most = self.run.plan.source.retry.max_wait;
-        let (tells, mut too_long) = tokio::sync::oneshot::channel();
-        let mut tells = Some(tells);
+        let (mut too_long, gives_up) = (None, Notify::new());
         let taken = self.run.limits.permit(
             needs,
             |turn| {
@@ -100,10 +103,9 @@ impl Stream {
                     .map(|at| at.saturating_duration_since(clock.now()));
                 if let (Wait::Pause { told, .. }, Some(wait)) = (&turn.why, wait)
                     && wait > most
-                    && let Some(tells) = tells.take()
                 {
-                    // Nobody listens only where the wait is over.
-                    let _ = tells.send((told.clone(), wait));
+                    too_long = Some((told.clone(), wait));
+                    gives_up.notify_one();
                 }
                 if !silent(turn) {
                     let until = turn.until.map(|at| clock.calendar_at(at));
@@ -128,20 +130,25 @@ impl Stream {
         );
         let taken = async {
             tokio::select! {
-                permit = taken => Ok(permit),
-                Ok((told, wait)) = &mut too_long => {
-                    Err(trouble::asks_too_much(&trouble::at(place, &told), Vec::new(), wait, most))
-                }
+                permit = taken => Some(permit),
+                () = gives_up.notified() => None,
             }
         };
-        let permit = self.run.until_stopped(taken).await.flatten();
+        let taken = self.run.until_stopped(taken).await;
         for message in self.run.limits.notices() {
             self.emit(Fact::Noticed {
                 stream: self.name.clone(),
                 message,
             });
         }
-        permit
+        match (taken?, too_long) {
+            (Some(permit), _) => Ok(permit),
+            (None, told) => {
+                let (told, wait) = told.unwrap_or_default();
+                let told = trouble::at(place, &told);
+                Err(trouble::asks_too_much(&told, Vec::new(), wait, most))
+            }
+        }
     }
 
     /// What the answer says of limits: what the request cost in fact, by unit (a unit that it does

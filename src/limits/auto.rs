@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::moment::{Moment, nanos};
+use super::moment::{Moment, SECOND, nanos};
 use super::rule::Rule;
 use super::{Limits, Shared};
 use crate::plan::limit::LimitPlan;
@@ -37,9 +37,9 @@ const COMING_BACK: f64 = 120.0;
 const COMING_BACK_ANSWERS: f64 = 120.0;
 /// What went through is averaged over this time, in nanoseconds, and over twice the longest pause
 /// that was told: a window is not much longer than what a full one makes wait.
-const AVERAGED: u64 = 60_000_000_000;
+const AVERAGED: u64 = 60 * SECOND;
 /// The longest time that answers are remembered.
-const REMEMBERED: u64 = 3_600_000_000_000;
+const REMEMBERED: u64 = 3600 * SECOND;
 /// A pace that is used by less than this share is not what holds the run back: nothing would be
 /// learned by raising it, and a burst later could go out at a pace that was never tried.
 const USED: f64 = 0.7;
@@ -48,7 +48,7 @@ const SLOWEST: f64 = 0.1;
 /// Fastest pace: beyond it nothing is held at all.
 const FASTEST: f64 = 100_000.0;
 /// What was sent before a pause may be refused this many nanoseconds after it still.
-const STRAGGLING: u64 = 1_000_000_000;
+const STRAGGLING: u64 = SECOND;
 /// Of the pace that went through this share is declared: the last window may have been a full one.
 const SAFE: f64 = 0.95;
 /// A whole number of calls a second is good enough from this share of the pace on.
@@ -193,7 +193,6 @@ impl Auto {
 
     /// Remembers how many answers there were.
     fn mark(&mut self, now: Moment) {
-        const SECOND: u64 = 1_000_000_000;
         if (self.marks.back()).is_none_or(|(at, _)| now.since(*at) >= SECOND) {
             self.marks.push_back((now, self.answers));
             let is_old = |(at, _): &mut (Moment, u64)| now.since(*at) > REMEMBERED;

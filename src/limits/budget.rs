@@ -379,6 +379,11 @@ impl Budget {
             .filter(move |holder| *holder != me)
     }
 
+    /// When the newest of the unanswered requests was sent.
+    pub(super) fn newest(&self) -> Option<Moment> {
+        self.out.iter().map(|out| out.sent).max()
+    }
+
     /// A holder was found dead at `now`: all it had out is given up.
     pub(super) fn died(&mut self, rule: &Rule, holder: u64, now: Moment, jitter: &Jitter) {
         let (dead, rest) = self.out.iter().partition(|out| out.holder == holder);

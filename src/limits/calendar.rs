@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 
 use super::log::Answer;
-use super::moment::{Moment, Now};
+use super::moment::{Moment, Now, SECOND};
 use crate::plan::limit::CalendarUnit;
 
 /// The current window.
@@ -83,7 +83,7 @@ impl Period {
 
     pub(super) fn is_over(&self, now: Moment) -> bool {
         // A day more, in which the calendar may be set back.
-        now.since(self.end) > 24 * 3600 * 1_000_000_000
+        now.since(self.end) > 24 * 3600 * SECOND
     }
 }
 

@@ -44,8 +44,8 @@ pub struct Forecast {
     pub unit: Option<Name>,
     /// Most calls, or units, in a window, without the reserve.
     pub allows: f64,
-    /// The window's length.
-    pub window: Duration,
+    /// The window's length; what is in flight has none.
+    pub window: Option<Duration>,
     /// Its budgets that the run needs: more than one where `per` tells them apart.
     pub budgets: usize,
     /// Calls, or units, that the run needs, of all its budgets together.
@@ -98,9 +98,10 @@ impl Limits {
         }
         let now = shelf::now(&shared.clock);
         let files = used.map(|used| used.shelf.files()).transpose()?;
-        let mut all: Vec<Budgets> = shared.rules.iter().map(|_| Budgets::default()).collect();
+        let rules = shared.rules();
+        let mut all: Vec<Budgets> = rules.iter().map(|_| Budgets::default()).collect();
         for (key, amount) in &demand.amounts {
-            let (Some(rule), Some(budgets)) = (shared.rules.get(key.0), all.get_mut(key.0)) else {
+            let (Some(rule), Some(budgets)) = (rules.get(key.0), all.get_mut(key.0)) else {
                 continue;
             };
             let look = used.zip(files.as_ref()).and_then(|(used, files)| {
@@ -109,12 +110,12 @@ impl Limits {
             });
             budgets.add(rule, *amount, look.as_ref(), now);
         }
-        let rules = shared.rules.iter().zip(&all).skip(1);
+        let rules = rules.iter().zip(&all).skip(1);
         let forecast = |(rule, budgets): (&Rule, &Budgets)| Forecast {
             limit: rule.name(),
             unit: rule.unit.clone(),
             allows: units(rule.per_window()),
-            window: Duration::from_nanos(rule.window),
+            window: rule.length(),
             budgets: budgets.number,
             needs: units(budgets.sum),
             most: units(budgets.most),

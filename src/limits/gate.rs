@@ -17,7 +17,7 @@ use super::budget::{Heard, Held};
 use super::jitter::Jitter;
 use super::library::{Entry, Fact, Library};
 use super::log::Answer;
-use super::moment::{Moment, Now};
+use super::moment::{Moment, Now, SECOND};
 use super::rule::Rule;
 use super::scope::{Key, Needs};
 use crate::event::{Name, Wait};
@@ -27,7 +27,7 @@ const MANY: usize = 1024;
 
 /// Most time that what was taken is out before its answer, when reckoning whether it will be
 /// back in time for somebody else.
-const FLIGHT: u64 = 1_000_000_000;
+const FLIGHT: u64 = SECOND;
 
 /// Everything that may hold a request of one source.
 #[derive(Debug)]
@@ -105,6 +105,13 @@ impl Gate {
     pub(super) fn binding(&self, ticket: u64) -> Option<Key> {
         let head = self.heads.iter().find(|head| head.ticket == ticket)?;
         head.binding.as_ref().map(|(key, _)| Arc::clone(key))
+    }
+
+    /// For how long the newest request has been out under the budget that a head waits for.
+    pub(super) fn newest(&self, ticket: u64, now: Moment) -> u64 {
+        let entry = self.binding(ticket).and_then(|key| self.budgets.get(&key));
+        let sent = entry.and_then(|entry| entry.budget.newest());
+        sent.map_or(0, |sent| now.since(sent))
     }
 
     /// One has become the head of its line.

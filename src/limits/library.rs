@@ -6,13 +6,12 @@ use super::book::Book;
 use super::budget::{Budget, Exchange, Heard};
 use super::jitter::Jitter;
 use super::label::{Label, Labels};
-use super::moment::{Moment, Now};
+use super::moment::{Moment, Now, SECOND};
 use super::rule::Rule;
 use super::scope::{self, Key};
 use super::sheet::{Found, Sheet};
 use crate::event::{Name, Wait};
 
-const SECOND: u64 = 1_000_000_000;
 /// Time between two looks whether those who hold permits are alive.
 const LOOK: u64 = SECOND / 4;
 /// Time between two looks at its label.

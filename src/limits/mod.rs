@@ -10,6 +10,7 @@
 //! - `book`, `sheet`, `library`: budgets that processes share and that outlive them, one file each,
 //!   and how they are kept in step with memory
 //! - `label`, `queue`, `shelf`: what people call a budget, who waits for it, and all of them at once
+//! - `nap`: when to look again at what other processes use
 //! - `observe`: what answers say is left, and of which limit
 //! - `auto`: the search for a limit that nobody told
 //! - `forecast`: how long a run will take at its limits
@@ -29,6 +30,7 @@ mod label;
 mod library;
 mod log;
 mod moment;
+mod nap;
 mod observe;
 mod queue;
 mod rule;
@@ -74,7 +76,6 @@ struct Shared {
     clock: Clock,
     /// The beginning of time; `None` is the start of the machine, as in the book.
     origin: Option<Instant>,
-    rules: Arc<[Rule]>,
     scopes: Scopes,
     /// What identifies the rules to all processes.
     names: Vec<Option<String>>,
@@ -95,9 +96,6 @@ pub struct Asker {
     /// Takes secrets out of what is written into the book.
     pub scrub: Scrub,
 }
-
-/// Most time between two looks at what other processes use too: some of it may come back early.
-const LONGEST_NAP: Duration = Duration::from_millis(250);
 
 type Line = Arc<tokio::sync::Mutex<()>>;
 
@@ -160,15 +158,14 @@ impl Limits {
         library: Option<Library>,
     ) -> Self {
         let slots = std::iter::once(Rule::slots(concurrency));
-        let rules: Arc<[Rule]> = slots.chain(plans.iter().map(Rule::new)).collect();
+        let rules = slots.chain(plans.iter().map(Rule::new)).collect();
         let shared = Arc::new(Shared {
             clock,
             origin: library.is_none().then(|| clock.now()),
             scopes: Scopes::new(base, plans),
             names: scope::identities(base, plans),
             lines: Mutex::default(),
-            gate: Mutex::new(Gate::new(Arc::clone(&rules), library)),
-            rules,
+            gate: Mutex::new(Gate::new(rules, library)),
             auto: Auto::wanted(plans, concurrency),
         });
         if let Some(auto) = &shared.auto {
@@ -179,7 +176,7 @@ impl Limits {
 
     /// What a request needs for its turn.
     pub fn needs(&self, asked: &Asked<'_>) -> Result<Needs, NoTurn> {
-        self.shared.scopes.needs(&self.shared.rules, asked)
+        self.shared.scopes.needs(&self.shared.rules(), asked)
     }
 
     /// Waits for a turn, first come first served among those who wait for the same, and takes
@@ -225,7 +222,8 @@ impl Limits {
                 };
             };
             if refusal.is_busy {
-                head.wait(Some(shared.look_again(None))).await;
+                head.wait(Some(nap::look_again(shared.clock.now(), None, 0)))
+                    .await;
                 continue;
             }
             let is_shared = refusal.is_shared;
@@ -239,7 +237,8 @@ impl Limits {
                 told = Some(refusal);
             }
             let until = if is_shared {
-                Some(shared.look_again(until))
+                let age = shared.gate().newest(ticket, now.at);
+                Some(nap::look_again(shared.clock.now(), until, age))
             } else {
                 until
             };
@@ -271,6 +270,11 @@ impl Shared {
     fn gate(&self) -> MutexGuard<'_, Gate> {
         // The gate is whole after every step that could panic, so a poisoned one is still right.
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The rules as they are now: a search for a limit changes them.
+    fn rules(&self) -> Arc<[Rule]> {
+        Arc::clone(&self.gate().rules)
     }
 
     fn moment(&self, at: Instant) -> Moment {
@@ -313,19 +317,6 @@ impl Shared {
         Turn {
             why: refusal.why.clone(),
             until: refusal.until.and_then(instant),
-        }
-    }
-}
-
-impl Shared {
-    /// When to ask again for what other processes use too: they tell nobody when they are done.
-    /// Random, so that none of them always comes first.
-    fn look_again(&self, until: Option<Instant>) -> Instant {
-        let soon = Duration::from_micros(fastrand::u64(500..4000));
-        let now = self.clock.now();
-        match until {
-            Some(until) => (until + soon / 2).min(now + LONGEST_NAP),
-            None => now + soon,
         }
     }
 }
@@ -430,12 +421,13 @@ impl Drop for Permit {
             gate.abandoned(&self.needs, self.sent, now);
             return;
         };
+        let rules = Arc::clone(&gate.rules);
         let parts: Vec<Share> = self
             .needs
             .parts
             .iter()
             .map(|(key, reserved)| {
-                let unit = shared.rules[key.0].unit.as_ref();
+                let unit = rules[key.0].unit.as_ref();
                 let told = unit.and_then(|unit| actual.iter().find(|(name, _)| name == unit));
                 let actual = told.and_then(|(_, cost)| scope::thousandths(*cost));
                 let heard = self.heard.iter().find(|(of, _)| of == key);

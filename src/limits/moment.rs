@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+/// In nanoseconds.
+pub(super) const SECOND: u64 = 1_000_000_000;
+
 /// Nanoseconds since the limits' own beginning of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Moment(pub(super) u64);
@@ -31,7 +34,7 @@ impl Moment {
 
 /// A duration as nanoseconds, cut to a century.
 pub(super) fn nanos(duration: Duration) -> u64 {
-    const LONGEST: u64 = 100 * 365 * 24 * 3600 * 1_000_000_000;
+    const LONGEST: u64 = 100 * 365 * 24 * 3600 * SECOND;
     u64::try_from(duration.as_nanos())
         .unwrap_or(LONGEST)
         .min(LONGEST)

@@ -7,14 +7,12 @@
 use std::time::Duration;
 
 use super::budget::{CALL, Heard};
-use super::moment::nanos;
+use super::moment::{SECOND, nanos};
 use super::rule::{Kind, Rule};
 use super::scope::{Key, Needs, thousandths};
 use super::{Limits, Permit};
 use crate::clock::Instant;
 use crate::event::Name;
-
-const SECOND: u64 = 1_000_000_000;
 
 /// More than so many times the limit cannot be left of it.
 const MOST: f64 = 10.0;
@@ -59,7 +57,7 @@ impl Permit {
     pub fn observe(&mut self, observations: &[Observation]) -> u32 {
         let mut ignored = 0;
         for one in observations {
-            match of(&self.needs, &self.shared.rules, one, observations) {
+            match of(&self.needs, &self.shared.rules(), one, observations) {
                 Ok(None) => {}
                 Ok(Some((key, heard))) => match self.heard.iter_mut().find(|(of, _)| *of == key) {
                     Some((_, known)) if known.remaining <= heard.remaining => {}
@@ -161,10 +159,12 @@ fn of(
     Ok(Some((Key::clone(key), heard)))
 }
 
-/// The budgets of limits that are declared in numbers.
+/// The budgets of limits that are declared in numbers and run out: what is in flight does not, and
+/// nobody tells what is left of it.
 fn counted<'a>(needs: &'a Needs, rules: &[Rule]) -> impl Iterator<Item = &'a Key> {
     let parts = needs.parts.iter().map(|(key, _)| key);
-    parts.filter(|key| rules[key.0].declared > 0)
+    let runs_out = |rule: &Rule| rule.declared > 0 && rule.length().is_some();
+    parts.filter(move |key| runs_out(&rules[key.0]))
 }
 
 /// The one of the same size, else of the same window, else the only one.

@@ -1,10 +1,12 @@
 //! The numbers of a limit: what its plan comes to, in the units that budgets reckon in.
 
+use std::time::Duration;
+
 use jiff::tz::TimeZone;
 
 use super::budget::CALL;
 use super::cell::Pace;
-use super::moment::nanos;
+use super::moment::{SECOND, nanos};
 use crate::event::{Name, Wait};
 use crate::plan::limit::{CalendarUnit, Counting, LimitPlan, Spacing};
 
@@ -14,7 +16,7 @@ const LATENESS: u64 = 20_000_000;
 
 /// The longest window that is spaced unless the file says otherwise: at most a minute is then
 /// lost by a short job, while a bigger one would have used the window up anyway.
-const SHORT: u64 = 60_000_000_000;
+const SHORT: u64 = 60 * SECOND;
 
 /// A finer pace than this would be rounded by more than a tenth of a percent.
 const FINEST: u64 = 4096;
@@ -86,7 +88,6 @@ impl Rule {
 
     /// One call a period, as long as nobody knows better.
     pub(super) fn paced(period: u64) -> Self {
-        const SECOND: u64 = 1_000_000_000;
         Self {
             wait: Wait::Limit {
                 limit: "auto".into(),
@@ -164,6 +165,12 @@ impl Rule {
         }
     }
 
+    /// Its window; what is in flight has none.
+    pub(super) fn length(&self) -> Option<Duration> {
+        let is_windowed = !matches!(self.kind, Kind::Slots | Kind::Flight);
+        is_windowed.then(|| Duration::from_nanos(self.window))
+    }
+
     /// The most that a whole window allows.
     pub(super) fn per_window(&self) -> u64 {
         match self.kind {
@@ -235,8 +242,6 @@ fn burst(spacing: Spacing, cells: u64, call: u64, window: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -68,15 +68,16 @@ pub struct KnownLimit {
     pub credential: bool,
     /// Who used it, and when last, to some minutes.
     pub pipelines: Vec<(String, Timestamp)>,
-    /// Its window.
-    pub window: Duration,
+    /// Its window; what is in flight has none.
+    pub window: Option<Duration>,
     /// Most calls or units: in a window, or in the bucket.
     pub allows: f64,
     /// Used now.
     pub used: f64,
     /// When one more call may go.
     pub next: Next,
-    /// When all of it is free again, if nobody uses it until then; `None` if it is.
+    /// When all of it is free again, if nobody uses it until then; `None` if it is, or if only
+    /// answers make it so.
     pub whole: Option<Timestamp>,
 }
 
@@ -225,7 +226,7 @@ impl Shelf {
             scope: label.scope,
             credential: label.credential,
             pipelines: label.pipelines.into_iter().collect(),
-            window: Duration::from_nanos(rule.window),
+            window: rule.length(),
             allows: units(rule.capacity),
             used: units(look.used.min(rule.capacity)),
             next: match look.next {

@@ -1,6 +1,7 @@
 //! Limits as a whole, in paused time, against a server that audits its arrivals.
 
 mod book;
+mod flight;
 mod policies;
 
 use std::num::NonZeroU32;

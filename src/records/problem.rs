@@ -9,6 +9,9 @@ pub enum SelectError {
     /// The body is empty.
     #[error("the body is empty where JSON was expected")]
     Empty,
+    /// The body as a whole is `null`: at a path that is an empty list, here it is no answer.
+    #[error("the body is `null` where records were expected")]
+    Null,
     /// The body is a page for people, such as a login form.
     #[error("the body is {kind} instead of JSON; it begins {sample:?}", kind = if *.html { "an HTML page" } else { "XML" })]
     Markup {

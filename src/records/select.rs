@@ -57,11 +57,17 @@ impl Selector {
 
     /// Reads a page.
     pub fn select(&self, body: &[u8]) -> Result<Page, SelectError> {
-        let text = std::str::from_utf8(body).map_err(|e| SelectError::NotUtf8 {
-            at: e.valid_up_to(),
-        })?;
+        // A quarter of the time of the standard library's; that one says where.
+        let text = simdutf8::basic::from_utf8(body)
+            .or_else(|_| std::str::from_utf8(body))
+            .map_err(|e| SelectError::NotUtf8 {
+                at: e.valid_up_to(),
+            })?;
         // RFC 8259, section 8.1: a byte order mark may be ignored.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        if !self.optional && self.records.steps.is_empty() && text.trim_ascii() == "null" {
+            return Err(SelectError::Null);
+        }
         if let Some(page) = self.fast(text) {
             return Ok(page);
         }
@@ -478,6 +484,7 @@ mod tests {
         assert_eq!(lines("$", r#" {"a":[1]} "#), "{\"a\":[1]}\n");
         assert_eq!(lines("a", r#"{"a":{"b":1}}"#), "{\"b\":1}\n");
         assert_eq!(lines("a", r#"{"a":null}"#), "");
+        assert_eq!(select("$", &[], " null\n"), Err(SelectError::Null));
         assert_eq!(lines("a", r#"{"a":"x"}"#), "{\"value\":\"x\"}\n");
         assert_eq!(lines("$", "1e400"), "{\"value\":1e400}\n");
         let odd = r#"{"\ud800":1e400,"a":"\ud800"}"#;
@@ -593,6 +600,7 @@ mod tests {
             };
             match (select(records, &[want], &body), at(records)) {
                 (Err(SelectError::Absent { .. }), None) => {}
+                (Err(SelectError::Null), Some(Value::Null)) if records == "$" => {}
                 (Ok(page), Some(there)) => {
                     let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
                     prop_assert_eq!(page.records().map(read).collect::<Vec<_>>(), expected(&there));

@@ -141,7 +141,7 @@ pub(super) fn lasting(event: &Event, verbose: bool, attempts: &mut Throttle) -> 
                 n => format!("{} pages are here", show::thousands(*n)),
             }
         ),
-        Fact::Noticed { stream, message } => {
+        Fact::Noticed { stream, message } | Fact::FellShort { stream, message } => {
             format!(
                 "{}: {} {}",
                 clean(stream),

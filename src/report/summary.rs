@@ -1,6 +1,7 @@
 //! What a run came to, as a small aligned text.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use crate::event::FailureClass;
 use crate::failure::{Exit, Failure};
@@ -19,7 +20,7 @@ pub fn draw(summary: &Summary) -> String {
     let mut out = format!(
         "{} {}\n",
         paint(NAME, &format!("{}:", clean(&summary.pipeline))),
-        verdict(summary.exit, &duration(summary.took))
+        verdict(summary, &duration(summary.took))
     );
     out.push_str(&streams(&summary.streams));
     let _ = writeln!(
@@ -60,7 +61,7 @@ pub fn draw(summary: &Summary) -> String {
         );
     }
     if let Some(learned) = &summary.learned {
-        out.push_str(&found(learned));
+        out.push_str(&found(learned, summary.took));
     }
     if let Some(unfinished) = &summary.unfinished {
         let pages = plural(unfinished.pages, "page");
@@ -78,24 +79,31 @@ pub fn draw(summary: &Summary) -> String {
     out
 }
 
-/// What `limits: auto` came to, to be copied into the file.
-fn found(learned: &LearnedLimits) -> String {
+/// What `limits: auto` came to, to be copied into the file; how much it is worth goes along.
+fn found(learned: &LearnedLimits, took: Duration) -> String {
     let refused = match learned.refusals {
-        0 => "the API refused nothing up to".to_owned(),
-        1 => "the API refused once; it goes along with".to_owned(),
-        n => format!("the API refused {} times; it goes along with", thousands(n)),
+        0 => "refused nothing: this was tried, more may be allowed".to_owned(),
+        1 => "refused once".to_owned(),
+        n => format!("refused {} times", thousands(n)),
     };
     format!(
-        "  limits    {refused} this, which can stand in the place of `limits: auto`:\n\
-         \n    limits: [{}]\n    concurrency: {}\n\n",
+        "  limits    found by asking; to be copied to the place of `limits: auto`:\n\n    \
+         # found in {}; the API {refused}\n    \
+         # longer quotas than that, such as a day's, show only in longer runs\n    \
+         limits: [{}]\n    concurrency: {}\n\n",
+        duration(took),
         clean(&learned.limit),
         learned.concurrency
     )
 }
 
-fn verdict(exit: Exit, took: &str) -> String {
-    let (style, word, why) = match exit {
+fn verdict(summary: &Summary, took: &str) -> String {
+    let is_held = |stream: &StreamSummary| stream.failure.is_some();
+    let (style, word, why) = match summary.exit {
         Exit::Complete => return format!("{} in {took}", paint(GOOD, "complete")),
+        Exit::Held if !summary.streams.iter().any(is_held) => {
+            (NOTE, "published", "; records are missing")
+        }
         Exit::Held => (NOTE, "held back by its checks", ""),
         Exit::Resumable => (NOTE, "not finished", "; run it again later"),
         Exit::Interrupted | Exit::Terminated => (NOTE, "stopped", ""),
@@ -119,6 +127,10 @@ fn streams(streams: &[StreamSummary]) -> String {
         let repeats = match stream.repeats {
             0 => String::new(),
             n => format!(", {} dropped", plural(n, "repeat")),
+        };
+        let repeats = match stream.shortfalls {
+            0 => repeats,
+            _ => format!("{repeats}, records are missing"),
         };
         if stream.files.is_empty() {
             let note = match &stream.failure {
@@ -208,6 +220,7 @@ mod tests {
             partitions: 4,
             bytes: 2_000_000,
             repeats: 3,
+            shortfalls: 0,
             files: vec![FileSummary {
                 path: format!("data/demo/{name}.csv").into(),
                 rows: 12_397,
@@ -260,9 +273,24 @@ mod tests {
             concurrency: 4,
             refusals: 3,
         };
-        insta::assert_snapshot!(found(&learned), @r"
-          limits    the API refused 3 times; it goes along with this, which can stand in the place of `limits: auto`:
+        let took = Duration::from_mins(31);
+        insta::assert_snapshot!(found(&learned, took), @r"
+          limits    found by asking; to be copied to the place of `limits: auto`:
 
+            # found in 31min; the API refused 3 times
+            # longer quotas than that, such as a day's, show only in longer runs
+            limits: [7/s]
+            concurrency: 4
+        ");
+        let untried = LearnedLimits {
+            refusals: 0,
+            ..learned
+        };
+        insta::assert_snapshot!(found(&untried, took), @r"
+          limits    found by asking; to be copied to the place of `limits: auto`:
+
+            # found in 31min; the API refused nothing: this was tried, more may be allowed
+            # longer quotas than that, such as a day's, show only in longer runs
             limits: [7/s]
             concurrency: 4
         ");

@@ -29,6 +29,8 @@ pub enum Act {
     Drip(SimReply, usize, Duration),
     /// Break the connection.
     Reset,
+    /// Have no address; where there is a connection already, break it.
+    UnknownHost,
     /// Do nothing, forever.
     Stall,
 }
@@ -81,6 +83,7 @@ pub(super) fn befall(fault: Fault, good: impl FnOnce(bool) -> SimReply) -> Act {
         }
         Fault::SlowDrip { piece, every } => return Act::Drip(good(true), piece.max(1), every),
         Fault::Reset => return Act::Reset,
+        Fault::UnknownHost => return Act::UnknownHost,
         Fault::Stall => return Act::Stall,
     })
 }

@@ -166,7 +166,7 @@ impl SimApi {
                     Act::Reply(reply) | Act::Truncate(reply, _) | Act::Drip(reply, ..) => {
                         Some(reply.status.as_u16())
                     }
-                    Act::Reset | Act::Stall => None,
+                    Act::Reset | Act::UnknownHost | Act::Stall => None,
                 };
                 (act, Outcome::Faulted(status))
             }

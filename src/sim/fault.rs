@@ -118,6 +118,8 @@ pub enum Fault {
     TruncatedBody,
     /// The connection breaks and nothing was answered.
     Reset,
+    /// The name server does not know the host (in memory; on a socket the connection breaks).
+    UnknownHost,
     /// No answer, ever; the connection stays open.
     Stall,
     /// The right answer in pieces of `piece` bytes, one every `every`.

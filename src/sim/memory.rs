@@ -69,6 +69,10 @@ impl Transport for MemoryTransport {
                     }))
                 }
                 Act::Reset => Err(trouble(SendErrorKind::Broken, "connection reset")),
+                Act::UnknownHost => Err(trouble(
+                    SendErrorKind::UnknownHost,
+                    "the name server does not answer",
+                )),
                 Act::Stall => {
                     let _held = ticket;
                     std::future::pending().await

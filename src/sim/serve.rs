@@ -198,7 +198,7 @@ async fn handle(
             every: Some(every),
             ..WireBody::new(clock)
         }),
-        Act::Reset => {
+        Act::Reset | Act::UnknownHost => {
             breaks.store(true, Ordering::Release);
             return Err(io::ErrorKind::ConnectionReset.into());
         }

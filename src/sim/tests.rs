@@ -183,6 +183,8 @@ async fn each_fault_shows_in_memory() {
     assert_eq!(cut.end, Err(SendErrorKind::Truncated));
     assert_eq!(cut.body, good.body[..good.body.len() / 2]);
     assert_eq!(get(Fault::Reset).await.err(), Some(SendErrorKind::Broken));
+    let unknown = get(Fault::UnknownHost).await.err();
+    assert_eq!(unknown, Some(SendErrorKind::UnknownHost));
     let moved = get(Fault::Redirect("/new".into())).await.expect("302");
     assert_eq!(
         (moved.status, &moved.headers["location"]),

@@ -128,7 +128,7 @@ fn limits_are_listed_with_what_is_used_and_who_holds_them() {
     let none = known(&["limits"]);
     assert_eq!((none.code, none.stdout.as_str()), (Some(0), ""));
     assert!(
-        none.stderr.contains("nothing is known yet"),
+        none.stderr.contains("no limit is known yet"),
         "{}",
         none.stderr
     );

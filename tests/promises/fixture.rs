@@ -9,6 +9,7 @@ use gleaner::clock::Clock;
 use gleaner::disk::Disk;
 use gleaner::event::{Event, Fact};
 use gleaner::failure::{Exit, Failure};
+use gleaner::fetch::transport::SharedTransport;
 use gleaner::harvest::events::Events;
 use gleaner::harvest::summary::{StreamSummary, Summary};
 use gleaner::harvest::{Harvest, Options, World};
@@ -17,6 +18,7 @@ use gleaner::plan::compile::{Overrides, compile};
 use gleaner::sim::{MemoryTransport, Rules, SimApi};
 use gleaner::spec::diagnostic::SourceText;
 use gleaner::spec::load;
+use jiff::SignedDuration;
 
 use super::way::{Far, Way};
 
@@ -39,7 +41,12 @@ pub(crate) struct Scene<'a> {
     files: Vec<(&'a str, &'a str)>,
     stop_after: Option<Duration>,
     way: Option<Way>,
+    over: Option<Over>,
+    set: Vec<(Duration, SignedDuration)>,
 }
+
+/// What is put over the transport.
+type Over = Box<dyn FnOnce(SharedTransport) -> SharedTransport>;
 
 /// What a run left behind.
 pub(crate) struct Ran {
@@ -63,7 +70,24 @@ impl<'a> Scene<'a> {
             files: Vec::new(),
             stop_after: None,
             way: None,
+            over: None,
+            set: Vec::new(),
         }
+    }
+
+    /// Puts a transport of the test's own over the pretend API's.
+    pub(crate) fn over(
+        mut self,
+        over: impl FnOnce(SharedTransport) -> SharedTransport + 'static,
+    ) -> Self {
+        self.over = Some(Box::new(over));
+        self
+    }
+
+    /// Somebody sets the client's calendar, this long after the start by so much.
+    pub(crate) fn set(mut self, times: &[(Duration, SignedDuration)]) -> Self {
+        self.set = times.to_vec();
+        self
     }
 
     /// At most so many records a stream.
@@ -110,14 +134,19 @@ impl<'a> Scene<'a> {
             .build()
             .expect("a runtime");
         let (summary, api) = runtime.block_on(async {
-            let clock = Clock::simulated("2026-11-22T02:30:00Z".parse().expect("an instant"));
-            let api = SimApi::with_clock(self.rules, clock);
+            let begins = "2026-11-22T02:30:00Z".parse().expect("an instant");
+            let api = SimApi::with_clock(self.rules, Clock::simulated(begins));
+            let clock = Clock::adjustable(begins);
             let (asks, stop) = tokio::sync::watch::channel(false);
             let heard = Arc::clone(&events);
             let near = MemoryTransport::shared(Arc::clone(&api));
             let transport = match self.way {
                 None => near,
                 Some(way) => Arc::new(Far::new(near, clock, way)),
+            };
+            let transport = match self.over {
+                None => transport,
+                Some(over) => over(transport),
             };
             let world = World {
                 clock,
@@ -129,6 +158,13 @@ impl<'a> Scene<'a> {
                 }),
                 stop,
             };
+            for (after, by) in self.set {
+                let at = clock.now() + after;
+                tokio::spawn(async move {
+                    clock.sleep_until(at).await;
+                    clock.set(by);
+                });
+            }
             let harvest = Harvest::open(plan, world, self.options)
                 .unwrap_or_else(|failure| panic!("{failure:#?}"));
             let run = harvest.run();

@@ -6,6 +6,7 @@ mod cli;
 mod cuts;
 mod diagnostics;
 mod errors;
+mod faults;
 mod feedback;
 mod fixture;
 mod guards;

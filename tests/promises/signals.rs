@@ -262,6 +262,32 @@ fn a_limit_declared_too_high_is_corrected_by_the_first_answer() {
 }
 
 #[test]
+fn what_is_left_is_never_taken_for_room_in_flight() {
+    let without_reset: Telling = |reply, left, _| {
+        reply
+            .header("x-ratelimit-limit", "30")
+            .header("x-ratelimit-remaining", &left.to_string())
+    };
+    // A reset so near that requests in flight could be meant.
+    let with_reset: Telling = |reply, left, wait| {
+        reply
+            .header("x-ratelimit-limit", "30")
+            .header("x-ratelimit-remaining", &left.to_string())
+            .header("x-ratelimit-reset", &wait.to_string())
+    };
+    for (limits, tell, window) in [
+        // Of the same size, and first in the list.
+        ("[30 in flight, 600/min]", without_reset, 60 * SEC),
+        ("[600/2s, 8 in flight]", with_reset, 2 * SEC),
+    ] {
+        let quota = Shared::new(30, window, 0);
+        let ran = run(&pipeline(limits, 4, 100, ""), shared_api(&quota, tell)).complete();
+        whole(&ran, 100, limits);
+        assert_eq!(quota.refused(), 0, "{limits}");
+    }
+}
+
+#[test]
 fn only_who_is_trusted_raises() {
     // Declared 20/min, and the API grants 100 and says so.
     let tell: Telling = |reply, left, wait| {

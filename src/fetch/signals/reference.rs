@@ -10,7 +10,8 @@ const HEAD: &str = "\
 The limits you declare are what Gleaner keeps to. What an answer says of them may only make it
 slower: fewer calls are left than it thought, or it is asked to wait. (A limit with
 `signals: { trust: true }` may get faster by it too.) This page says which headers are read, and
-how. It is written by a test from the table that the program reads them by.
+how. It is written by a test from the table that the program reads them by. `gleaner limits` shows
+what came of it: of every limit what is used, what is left and until when it is paused.
 
 ## When a request is refused
 
@@ -43,15 +44,16 @@ and not impossible.
 
 An answer seldom says which limit it is about. It is taken to be, of those that cover the request and
 count the same unit, the one of the same size (of a bucket, its `burst`), else of the same window,
-else the only one; where there are several it is about none. A reset further away than a window of
-the limit is about another one. Percents are of the only limit in calls. Where nothing says when there
-is more, a whole window is waited for, and a bucket leaks as declared.
+else the only one; where there are several it is about none, and never about a limit `in flight`. A
+reset further away than a window of the limit is about another one. Percents are of the only limit in
+calls. Where nothing says when there is more, a whole window is waited for, and a bucket leaks as
+declared.
 
 What no header says, or no known one, is read as the limit's own `signals` say, see
 [the language](language.md#limits); these win over headers.
 
 A header is read by the first row that fits; a row with \"only with\" fits where that header is there
-too. Answers that a cache has kept (`Age` above 0) say nothing.
+too. Answers that a cache has kept (`Age` above 0) say nothing, nor do redirects: the answer at their end does.
 
 ";
 

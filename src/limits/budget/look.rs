@@ -39,18 +39,23 @@ impl Budget {
             Ok(_) => Answer::Now,
             Err(held) => held.until,
         };
+        let under_way = match rule.length() {
+            Some(_) if !self.out.is_empty() => rule.window,
+            // What is in flight is back with its answer, whenever that is.
+            _ => 0,
+        };
         let mut back: Vec<(Moment, u64)> = self.log.entries().collect();
         back.retain(|(at, _)| *at > now.at);
-        back.push((now.at.plus(rule.window), self.out_sum));
-        back.sort_unstable();
+        if self.out_sum > 0 {
+            back.push((now.at.plus(under_way), self.out_sum));
+            back.sort_unstable();
+        }
         let mut tat = self.tat;
-        let under_way = if self.out.is_empty() { 0 } else { rule.window };
         let mut whole = now.at.plus(under_way);
         let used = match &rule.kind {
             Kind::Slots => self.out_sum,
             Kind::Window(_) | Kind::Counter | Kind::Flight => {
-                let used = back.iter().filter(|(_, amount)| *amount > 0);
-                whole = used.fold(whole, |whole, (at, _)| whole.max(*at));
+                whole = back.last().map_or(whole, |(at, _)| whole.max(*at));
                 back.iter().map(|(_, amount)| amount).sum()
             }
             Kind::Calendar(unit, zone, _) => {

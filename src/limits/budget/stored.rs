@@ -8,12 +8,12 @@ use crate::event::Name;
 use crate::limits::calendar::Period;
 use crate::limits::jitter::Jitter;
 use crate::limits::log::Log;
-use crate::limits::moment::{Moment, Now};
+use crate::limits::moment::{Moment, Now, SECOND};
 use crate::limits::queue::{Queue, Waiting};
 use crate::limits::rule::{Kind, Rule};
 
 /// The longest window that counts as full when nothing better is known.
-const SHORT: u64 = 3600 * 1_000_000_000;
+const SHORT: u64 = 3600 * SECOND;
 
 /// Why a long quota is held after its book was unreadable.
 const UNREADABLE: &str = "its book was unreadable; it counts as used up for an hour";

@@ -16,11 +16,10 @@
 
 use super::super::jitter::Jitter;
 use super::super::log::Answer;
-use super::super::moment::Moment;
+use super::super::moment::{Moment, SECOND};
 use super::super::rule::{Kind, Rule};
 use super::{Budget, CALL};
 
-const SECOND: u64 = 1_000_000_000;
 /// A reset that was cut off to whole seconds is up to this much later.
 const ROUNDING: u64 = SECOND;
 /// A reset that was rounded up, against a `Date` that was cut off, is up to this much earlier.

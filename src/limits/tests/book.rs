@@ -5,12 +5,17 @@ use crate::limits::gate::Gate;
 use crate::limits::jitter::ABANDONED;
 use crate::limits::scope::identities;
 
-fn clock() -> Clock {
+pub(super) fn clock() -> Clock {
     Clock::simulated("2025-01-01T00:00:00Z".parse().expect("a time"))
 }
 
 /// A process of its own, as far as the book can tell.
-fn process(clock: Clock, folder: &std::path::Path, plans: &[LimitPlan], who: &str) -> Limits {
+pub(super) fn process(
+    clock: Clock,
+    folder: &std::path::Path,
+    plans: &[LimitPlan],
+    who: &str,
+) -> Limits {
     let base = Url::parse("https://api.test/v1").expect("a URL");
     let mut book = Book::open(folder).expect("a book");
     book.join("items", plans).expect("they agree");
@@ -109,7 +114,7 @@ async fn what_a_dead_process_had_out_is_given_up_when_it_is_found_dead() {
         labels: Labels::new(&base, &plans, "items", Scrub::default()),
         credential: String::new(),
     };
-    let mut gate = Gate::new(Arc::clone(&living.shared.rules), Some(library));
+    let mut gate = Gate::new(living.shared.rules(), Some(library));
     let ticket = gate.ticket();
     gate.arrive(ticket, &needs);
     gate.take(ticket, 1, living.shared.now())
@@ -207,7 +212,7 @@ fn nobody_else_can_read_it() {
 }
 
 /// The one budget of the book, as one sees it who only looks.
-fn shelf(clock: Clock, folder: &std::path::Path) -> Known {
+pub(super) fn shelf(clock: Clock, folder: &std::path::Path) -> Known {
     let shelf = Shelf::open(folder).unwrap().expect("a book");
     let mut all = shelf.budgets(&clock).unwrap();
     assert_eq!(all.len(), 1, "{all:?}");
@@ -420,7 +425,7 @@ async fn what_a_dead_process_had_in_flight_is_free_soon() {
         credential: String::new(),
         labels: Labels::new(&base, &plans, "items", Scrub::default()),
     };
-    let mut gate = Gate::new(Arc::clone(&living.shared.rules), Some(library));
+    let mut gate = Gate::new(living.shared.rules(), Some(library));
     let ticket = gate.ticket();
     gate.arrive(ticket, &needs);
     gate.take(ticket, 1, living.shared.now())

@@ -1,0 +1,108 @@
+//! Pages through the store, committed in groups, beside the same bytes written to a file and
+//! synced once; the difference is held against what a whole run of these pages costs.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+use gleaner::disk::Disk;
+use gleaner::store::row::{Facts, Identity, RunStart, VERSION};
+use gleaner::store::run::RunFolder;
+use gleaner::store::space::Floor;
+use gleaner::store::stream::NewPage;
+use jiff::Timestamp;
+
+use super::gauge::Bars;
+use super::gauge::measure::run;
+use super::{PER_PAGE, pipeline};
+
+/// Pages, as in the bulk bench at 100 records a page.
+const PAGES: u32 = 10_000;
+/// Groups that a run of these makes: one each 200 ms.
+const GROUPS: u32 = 5;
+/// The best of so many counts: what else the machine does only adds.
+const ROUNDS: usize = 5;
+
+pub(crate) fn measure(bars: &mut Bars, folder: &Path, url: &str) {
+    let page = vec![b'x'; 300 * PER_PAGE];
+    let best = |work: &dyn Fn()| {
+        (0..ROUNDS)
+            .map(|_| {
+                let before = cpu();
+                work();
+                cpu() - before
+            })
+            .fold(f64::INFINITY, f64::min)
+    };
+    let plain = best(&|| {
+        let mut file = File::create(folder.join("plain")).expect("a file");
+        for _ in 0..PAGES {
+            file.write_all(&page).expect("room");
+        }
+        file.sync_data().expect("a disk");
+    });
+    let stored = best(&|| store(folder, &page));
+    pipeline(folder, url, "bulk", PAGES as usize);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gleaner"));
+    command.current_dir(folder).args(["run", "-q", "bulk"]);
+    let whole = run(command);
+    println!(
+        "commits: {PAGES} pages of 30 kB through the store {stored:.3} s of CPU, plainly written {plain:.3} s, a whole run {:.3} s",
+        whole.cpu
+    );
+    bars.judge(
+        "CPU of commits / CPU of a run without them",
+        (stored - plain) / (whole.cpu - (stored - plain)),
+        0.05,
+    );
+}
+
+fn store(folder: &Path, page: &[u8]) {
+    let root = folder.join("project");
+    let _ = std::fs::remove_dir_all(&root);
+    let now = Timestamp::now();
+    let start = RunStart {
+        version: VERSION,
+        program: "bench".to_owned(),
+        pipeline: "bench".to_owned(),
+        identity: Identity::default(),
+        started: now,
+        until: now,
+        seed: 0,
+        streams: vec!["records".into()],
+        options: serde_json::Map::new(),
+    };
+    let disk = Disk::system();
+    std::fs::create_dir_all(&root).expect("a folder");
+    let floor = Floor::new(Floor::USUAL);
+    let mut open = RunFolder::create(&disk, &root, "bench", start, &floor).expect("a run");
+    let stream = open.streams.first_mut().expect("a stream");
+    for at in 0..PAGES {
+        let new = NewPage {
+            partition: at,
+            page: 0,
+            request: u64::from(at),
+            lines: page,
+            // A page of a run is summed up anyway, for the loop guards.
+            crc: 0,
+            records: 100,
+            greatest: None,
+            facts: Facts {
+                content: Some(format!("{at:016x}")),
+                ..Facts::default()
+            },
+        };
+        stream.append(new).expect("room");
+        if (at + 1) % (PAGES / GROUPS) == 0 {
+            let group = stream.group().expect("pages");
+            group.commit().expect("a disk");
+        }
+    }
+}
+
+/// Seconds of user and system time of this process.
+fn cpu() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}

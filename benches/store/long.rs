@@ -1,0 +1,94 @@
+//! A run of very many records in very many partitions: its memory, and how soon it goes on after
+//! kill -9 near its end.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use super::gauge::Bars;
+use super::gauge::measure::run;
+use super::{PER_PAGE, pipeline};
+
+pub(crate) fn measure(bars: &mut Bars, folder: &Path, url: &str) {
+    let partitions: usize = std::env::var("GLEANER_BENCH_PARTITIONS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(100_000);
+    pipeline(folder, url, "long", partitions);
+    let total = partitions * PER_PAGE;
+    killed(folder, partitions - partitions / 20);
+    let began = Instant::now();
+    let mut child = events(folder);
+    let asked = lines(&mut child).any(|line| line.contains(r#""event":"request_sent""#));
+    let soon = began.elapsed().as_secs_f64();
+    assert!(asked, "the run goes on");
+    lines(&mut child).for_each(drop);
+    assert!(child.wait().expect("an end").success());
+    assert_eq!(written(folder), total, "every record is there, once");
+    println!(
+        "{total} records in {partitions} partitions, killed near the end: asks again after {soon:.2} s"
+    );
+    bars.judge(
+        "seconds until a run of 10,000,000 records asks again",
+        soon,
+        1.0,
+    );
+
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gleaner"));
+    command.current_dir(folder).args(["run", "-q", "long"]);
+    let whole = run(command);
+    whole.print("the whole run", None);
+    assert_eq!(written(folder), total, "every record is there, once");
+    bars.judge(
+        "peak memory in MB of 10,000,000 records in 100,000 partitions",
+        whole.peak_mb,
+        150.0,
+    );
+}
+
+/// A run that is killed when so many of its pages are committed.
+fn killed(folder: &Path, pages: usize) {
+    let mut child = events(folder);
+    let mut committed = 0;
+    for line in lines(&mut child) {
+        let event: serde_json::Value = serde_json::from_str(&line).expect("an event");
+        if event["event"] == "committed" {
+            committed += event["pages"].as_u64().unwrap_or(0);
+        }
+        if committed >= pages as u64 {
+            break;
+        }
+    }
+    child.kill().expect("a process");
+    child.wait().expect("an end");
+}
+
+fn events(folder: &Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_gleaner"))
+        .current_dir(folder)
+        .args(["run", "--json", "long"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts")
+}
+
+fn lines(child: &mut Child) -> impl Iterator<Item = String> {
+    let out = child.stdout.as_mut().expect("its output");
+    BufReader::new(out).lines().map_while(Result::ok)
+}
+
+fn written(folder: &Path) -> usize {
+    let file = std::fs::File::open(folder.join("out/long.ndjson")).expect("the output");
+    let mut reader = BufReader::with_capacity(1 << 20, file);
+    let mut count = 0;
+    loop {
+        let bytes = reader.fill_buf().expect("readable");
+        if bytes.is_empty() {
+            return count;
+        }
+        count += memchr::memchr_iter(b'\n', bytes).count();
+        let read = bytes.len();
+        reader.consume(read);
+    }
+}
