@@ -87,7 +87,6 @@ fn store(folder: &Path, page: &[u8]) {
             // A page of a run is summed up anyway, for the loop guards.
             crc: 0,
             records: 100,
-            greatest: None,
             facts: Facts {
                 content: Some(format!("{at:016x}")),
                 ..Facts::default()
