@@ -63,13 +63,16 @@ pub async fn read(
         return Ok(sent);
     };
     let cap = watch.cap;
-    room.hold(encoding::guess(sent.len(), cap)).await;
-    if sent.len() <= BLOCKING_FROM {
-        return encoding.unpack(&sent, cap);
-    }
-    tokio::task::spawn_blocking(move || encoding.unpack(&sent, cap))
-        .await
-        .map_err(|_| BodyError::Decode(format!("unpacking the {encoding} body broke off")))?
+    let body = if sent.len() <= BLOCKING_FROM {
+        encoding.unpack(&sent, cap)?
+    } else {
+        tokio::task::spawn_blocking(move || encoding.unpack(&sent, cap))
+            .await
+            .map_err(|_| BodyError::Decode(format!("unpacking the {encoding} body broke off")))??
+    };
+    // Only now is it known; a guess that is too large would let pages come one at a time.
+    room.hold(body.len()).await;
+    Ok(body)
 }
 
 /// All bytes as sent. A body that came in one piece is not copied.

@@ -107,7 +107,7 @@ impl Encoding {
 }
 
 /// What a body of so many bytes unpacks to: JSON usually packs four to ten times.
-pub(super) fn guess(sent: usize, cap: usize) -> usize {
+fn guess(sent: usize, cap: usize) -> usize {
     sent.saturating_mul(6).min(cap)
 }
 

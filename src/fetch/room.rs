@@ -41,7 +41,7 @@ impl Room {
     }
 
     /// Whether there is room for a body of so many bytes without a wait.
-    pub(super) fn has(&self, bytes: usize) -> bool {
+    pub fn has(&self, bytes: usize) -> bool {
         self.larger.is_none() || self.alone.is_some() || bytes <= self.set_aside
     }
 }

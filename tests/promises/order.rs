@@ -240,3 +240,44 @@ fn a_stop_sees_the_environment() {
         assert_eq!(ran.requests(), requests, "{value}");
     }
 }
+
+// ---- pages that differ a little in size --------------------------------------------------------
+
+/// Room is set aside by what pages were before. Of those a little larger none waits for another:
+/// once each round of pages took as long as the writer waits for one that is late.
+#[test]
+fn pages_a_little_larger_than_those_before_come_side_by_side() {
+    const PAGES: usize = 320;
+    let answer = |request: &SimRequest| {
+        let page = request.param("page").expect("a page");
+        let page: usize = page.parse().expect("a number");
+        let pad = "x".repeat(20_000 + 10 * page);
+        SimReply::json(
+            200,
+            format!(r#"{{"data":[{{"page":{page},"pad":"{pad}"}}],"last":{PAGES}}}"#),
+        )
+    };
+    let rules = Rules {
+        routes: vec![Route::custom("/x", Arc::new(answer))],
+        latency: Latency::Fixed(100 * MS),
+        ..Rules::default()
+    };
+    let ran = run(
+        r"
+source: { url: https://api.test, limits: none, concurrency: 32 }
+streams:
+  a: { get: /x, records: data, pages: { page: { to: page, last: last } } }
+sink: { ndjson: out/a.ndjson }
+",
+        rules,
+    )
+    .complete();
+    assert_eq!(ran.stream("a").pages, PAGES as u64);
+    // The first page alone, the others 32 at a time.
+    let ideal = 100 * MS * u32::try_from(1 + (PAGES - 1).div_ceil(32)).expect("few");
+    assert!(
+        ran.summary.took < ideal + ideal / 10,
+        "{:?}",
+        ran.summary.took
+    );
+}
