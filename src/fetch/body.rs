@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, StatusCode};
 
-use super::encoding::{self, Encoding};
+use super::encoding::Encoding;
 use super::room::Room;
 use super::transport::{BodySource, SendError, SendErrorKind};
 use crate::clock::{Clock, Elapsed, Instant};
