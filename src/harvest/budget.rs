@@ -88,7 +88,7 @@ impl Budget {
 
     /// A page of this size came: what is reserved next time.
     pub(super) fn learn(&self, bytes: usize) {
-        let bytes = u32::try_from(bytes + bytes / 4).unwrap_or(u32::MAX);
+        let bytes = u32::try_from(bytes.saturating_add(bytes / 4)).unwrap_or(u32::MAX);
         // The first real page replaces the guess; from then on the largest counts.
         let _ = self
             .guess
