@@ -28,7 +28,7 @@ use gleaner::sim::rules::{Latency, Listing, Route, Rules};
 use gleaner::sim::serve::Server;
 
 use self::gauge::Bars;
-use self::gauge::measure::{Cost, run};
+use self::gauge::measure::{Cost, least, run};
 
 /// Requests in flight, for all three.
 const IN_FLIGHT: usize = 16;
@@ -121,13 +121,15 @@ fn compare() {
         // The caches of the server, so that the first in line does not pay for them.
         let _ = bare(&folder, &url, size, pages);
         println!("{size} a page, {pages} pages");
-        let floor = bare(&folder, &url, size, pages);
+        let floor = least(|| bare(&folder, &url, size, pages));
         floor.print("(a) bare hyper to file", None);
-        let peer_ndjson = aiohttp(&folder, &url, size, pages, "ndjson", false);
-        let peer_csv = aiohttp(&folder, &url, size, pages, "csv", false);
-        let ndjson = gleaner(&folder, &server.url, size, "ndjson", "bulk", total);
+        let peer_ndjson =
+            has_peer().then(|| least(|| aiohttp(&folder, &url, size, pages, "ndjson", false)));
+        let peer_csv =
+            has_peer().then(|| least(|| aiohttp(&folder, &url, size, pages, "csv", false)));
+        let ndjson = least(|| gleaner(&folder, &server.url, size, "ndjson", "bulk", total));
         ndjson.print("gleaner NDJSON", Some(&floor));
-        let csv = gleaner(&folder, &server.url, size, "csv", "bulk", total);
+        let csv = least(|| gleaner(&folder, &server.url, size, "csv", "bulk", total));
         csv.print("gleaner CSV", Some(&floor));
         bars.judge(
             &format!("NDJSON CPU / bare ({size} a page)"),
@@ -147,9 +149,8 @@ fn compare() {
         if let (Some(peer_ndjson), Some(peer_csv)) = (peer_ndjson, peer_csv) {
             // Not a bar, but who would tune further would do this next.
             for format in ["ndjson", "csv"] {
-                if let Some(peer) = aiohttp(&folder, &url, size, pages, format, true) {
-                    peer.print(&format!("aiohttp + uvloop {format}"), Some(&floor));
-                }
+                aiohttp(&folder, &url, size, pages, format, true)
+                    .print(&format!("aiohttp + uvloop {format}"), Some(&floor));
             }
             peer_ndjson.print("(b) aiohttp NDJSON", Some(&floor));
             peer_csv.print("(b) aiohttp CSV", Some(&floor));
@@ -191,7 +192,19 @@ fn bare(folder: &Path, url: &str, size: usize, pages: usize) -> Cost {
     run(command)
 }
 
-/// `None` where the Python side is not installed.
+/// Where the Python side is installed.
+fn python() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/real/peer/bin/python")
+}
+
+fn has_peer() -> bool {
+    let is_there = python().exists();
+    if !is_there {
+        println!("(b) is not installed: see benches/README.md");
+    }
+    is_there
+}
+
 fn aiohttp(
     folder: &Path,
     url: &str,
@@ -199,14 +212,9 @@ fn aiohttp(
     pages: usize,
     format: &str,
     uvloop: bool,
-) -> Option<Cost> {
+) -> Cost {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = root.join("target/real/peer/bin/python");
-    if !python.exists() {
-        println!("(b) is not installed: see benches/README.md");
-        return None;
-    }
-    let mut command = Command::new(python);
+    let mut command = Command::new(python());
     command
         .arg(root.join("benches/bulk/aiohttp_peer.py"))
         .arg(format!("{url}?per_page={size}&page={{page}}"))
@@ -225,7 +233,7 @@ fn aiohttp(
     if uvloop {
         command.arg("--uvloop");
     }
-    Some(run(command))
+    run(command)
 }
 
 fn gleaner(folder: &Path, base: &str, size: usize, format: &str, name: &str, total: usize) -> Cost {
