@@ -104,6 +104,40 @@ fn on_real_sockets_no_limit_is_broken() {
 }
 
 #[test]
+fn on_real_sockets_no_limits_that_are_drawn_are_broken() {
+    for seed in 0..4 {
+        let mut draw = fastrand::Rng::with_seed(seed);
+        let (mut limits, mut declared) = (Vec::new(), Vec::new());
+        for _ in 0..draw.usize(1..=4) {
+            let (requests, window) = (draw.usize(15..60), draw.u32(500..2000));
+            let spread = draw.bool();
+            declared.push(format!(
+                "{{ limit: {requests}/{window}ms, spread: {spread} }}"
+            ));
+            let mut limit = ServerLimit::sliding(requests, window * MS);
+            if draw.bool() {
+                let phase = draw.u32(0..window) * MS;
+                limit.style = WindowStyle::Fixed { phase };
+            }
+            limits.push(limit);
+        }
+        let server = server(limits.clone());
+        let declared = format!("[{}]", declared.join(", "));
+        let (exit, _) = run(&server, &declared, 60, Tells::Truth);
+        let audit = server.api().audit();
+        assert_eq!((exit, audit.refusals()), (Exit::Complete, 0), "{declared}");
+        for limit in &limits {
+            let sliding = audit.max_in_window(limit.window);
+            let fixed = audit.max_in_fixed_window(limit.window);
+            assert!(
+                sliding.max(fixed) <= limit.requests,
+                "{sliding}, {fixed}: {declared}"
+            );
+        }
+    }
+}
+
+#[test]
 fn on_real_sockets_it_is_broken_without_the_margin() {
     // The server counts and refuses nobody, so that the run goes on.
     let server = server(Vec::new());
