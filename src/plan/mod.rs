@@ -11,6 +11,7 @@ mod environment;
 mod filters;
 mod guard;
 pub mod identity;
+pub mod jq;
 pub mod json;
 pub mod language;
 pub mod limit;
