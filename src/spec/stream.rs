@@ -66,7 +66,7 @@ pub enum ForSpec {
     /// A template that yields a list.
     Text(String),
     /// A range, a file or a stream.
-    Generated(GeneratorSpec),
+    Generated(Box<GeneratorSpec>),
 }
 
 /// What a variable runs over, if it is not a list: exactly one of `range`, `file`, `stream`.
@@ -275,7 +275,8 @@ impl<'de> Deserialize<'de> for ForSpec {
                 Vec::deserialize(SeqAccessDeserializer::new(seq)).map(ForSpec::List)
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ForSpec, A::Error> {
-                GeneratorSpec::deserialize(MapAccessDeserializer::new(map)).map(ForSpec::Generated)
+                GeneratorSpec::deserialize(MapAccessDeserializer::new(map))
+                    .map(|generator| ForSpec::Generated(Box::new(generator)))
             }
         }
         deserializer.deserialize_any(Forms)
