@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod estimate;
 pub mod events;
+mod fitting;
 pub mod secrets;
 pub mod summary;
 
@@ -253,6 +254,7 @@ impl Harvest {
                 Ok(published) => {
                     summary.files = published.files;
                     summary.repeats = published.repeats;
+                    summary.rejected = published.rejected;
                     summary.published_before = published.before;
                 }
                 Err(failure) => {
@@ -381,6 +383,7 @@ async fn run_stream(
         return Ok(Published {
             files,
             repeats: 0,
+            rejected: 0,
             before: true,
         });
     }

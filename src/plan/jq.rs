@@ -236,11 +236,14 @@ fn place(written: &str, part: &str) -> Option<std::ops::Range<usize>> {
     let start = (part.as_ptr() as usize).checked_sub(written.as_ptr() as usize)?;
     let end = start.checked_add(part.len())?;
     // What is missing at the end is shown at the last character.
-    let start = if start == end {
-        written.get(..start)?.char_indices().next_back()?.0
-    } else {
-        start
-    };
+    if start == end {
+        let (at, last) = written
+            .get(..start)?
+            .trim_end()
+            .char_indices()
+            .next_back()?;
+        return Some(at..at + last.len_utf8());
+    }
     written.get(start..end).map(|_| start..end)
 }
 
@@ -542,7 +545,7 @@ mod tests {
             (".a | slect(.b)", "slect", "did you mean `select`"),
             (".a | map(.b", "b", "closing parenthesis"),
             (".a | | .b", "|", "a term is expected"),
-            (".a |", "|", "missing at the end"),
+            (".a |\n", "|", "missing at the end"),
             ("$x", "$x", "no variable"),
             (".a + \"x", "x", "closing quote"),
             ("if . then 1 els 2 end", "els", "else or end"),

@@ -10,6 +10,7 @@ pub mod file;
 pub mod flatten;
 pub mod ndjson;
 pub mod project;
+pub mod rejects;
 mod shape;
 mod table;
 
@@ -17,6 +18,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use self::file::{Built, Out, Target};
+pub use self::rejects::{Misfit, Rejected};
 pub use self::table::write;
 
 /// One record on its way out.
@@ -56,6 +58,10 @@ pub struct Written {
     pub columns: Vec<String>,
     /// The file, whole and beside its target.
     pub file: Built,
+    /// Records that went to a file of their own.
+    pub rejected: Option<Rejected>,
+    /// Columns with values that did not fit and became null, and how many.
+    pub nulled: Vec<(String, u64)>,
 }
 
 /// A format: cells as JSON, in the order of the header, one row after the other.
@@ -89,6 +95,14 @@ pub enum SinkError {
         /// What the system said.
         source: io::Error,
     },
+    /// A value that does not fit its column.
+    #[error("{}", .misfit.message())]
+    Misfit {
+        /// What is wrong.
+        misfit: Box<Misfit>,
+        /// How its record begins.
+        record: String,
+    },
     /// Records with names that are data, such as one member an id.
     #[error(
         "the records have more than {most} different fields; name the wanted ones under `columns`"
@@ -118,10 +132,19 @@ impl SinkError {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
     }
 
-    /// What to do about it, where that is known.
-    pub fn hint(&self) -> Option<&'static str> {
+    /// Why, where the message does not say all.
+    pub fn cause(&self) -> Option<String> {
         match self {
+            Self::Misfit { record, .. } => Some(format!("the record is {record}")),
+            Self::Io { .. } | Self::TooManyColumns { .. } => None,
+        }
+    }
+
+    /// What to do about it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
             Self::TooManyColumns { .. } => None,
+            Self::Misfit { misfit, .. } => return Some(misfit.hint()),
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                     Some("the disk is full: free some space and run again")
@@ -134,6 +157,7 @@ impl SinkError {
                 ),
                 _ => None,
             },
-        }
+        };
+        hint.map(str::to_owned)
     }
 }

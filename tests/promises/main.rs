@@ -3,6 +3,7 @@
 mod arrows;
 mod book;
 mod cli;
+mod columns;
 mod cuts;
 mod diagnostics;
 mod errors;
