@@ -9,6 +9,7 @@ mod graphql;
 mod limits;
 mod names;
 mod pages;
+mod parents;
 mod partitions;
 mod request;
 mod scope;
