@@ -273,7 +273,7 @@ impl<'a> Walk<'a> {
         Ok(Next::One(Turn::With(to.clone(), param)))
     }
 
-    /// Members of the same name give way; what an earlier page said is forgotten, as MediaWiki's
+    /// Members of the same name give way; what an earlier page said is forgotten, as `MediaWiki`'s
     /// manual wants it (<https://www.mediawiki.org/wiki/API:Continue>).
     fn after_merge(path: &Path, found: Option<&str>) -> Result<Next, WalkFault> {
         let raw = match found {

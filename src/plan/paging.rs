@@ -61,7 +61,7 @@ pub enum Paging {
         size: Option<Slot>,
     },
     /// An object whose members go into the query of the next request, in place of those of the
-    /// same name: MediaWiki's `continue`.
+    /// same name: the `continue` of `MediaWiki`.
     Merge(Path),
 }
 

@@ -504,7 +504,7 @@ fn page_numbers_in_a_header_and_tokens_in_a_json_body() {
     assert!(ran.api.audit().entries().iter().all(|e| e.method == "POST"));
 }
 
-/// MediaWiki's way: the last page has no `continue`, and each one names what to send beside, or in
+/// `MediaWiki`'s way: the last page has no `continue`, and each one names what to send beside, or in
 /// place of, what the first request sent.
 pub(crate) fn wiki(count: usize) -> Rules {
     let answer = move |request: &SimRequest| {
