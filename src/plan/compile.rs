@@ -6,6 +6,7 @@
 
 mod columns;
 mod cursor;
+mod graphql;
 mod limits;
 mod names;
 mod pages;

@@ -1,5 +1,6 @@
 //! One binary of suites, named for the promises they keep.
 
+mod apis;
 mod arrows;
 mod book;
 mod cli;
@@ -10,6 +11,7 @@ mod errors;
 mod faults;
 mod feedback;
 mod fixture;
+mod graphql;
 mod guards;
 mod kill;
 mod manners;
@@ -32,4 +34,5 @@ mod security_gates;
 mod security_shown;
 mod shipped;
 mod signals;
+mod verdicts;
 mod way;
