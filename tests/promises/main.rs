@@ -2,6 +2,7 @@
 
 mod arrows;
 mod book;
+mod children;
 mod cli;
 mod cuts;
 mod diagnostics;
