@@ -59,15 +59,12 @@ impl Numbers {
                 (false, times) => stable(&[&format!("{told:x} {times}")]),
                 (true, _) => told,
             };
-            let number = match self.known.get(&print) {
-                Some(number) => *number,
-                None => {
-                    let number = self.next;
-                    self.next = number.checked_add(1).ok_or(PartitionProblem::TooMany)?;
-                    self.known.insert(print, number);
-                    number
-                }
-            };
+            let known = self.known.get(&print).copied();
+            let number = known.unwrap_or(self.next);
+            if known.is_none() {
+                self.next = number.checked_add(1).ok_or(PartitionProblem::TooMany)?;
+                self.known.insert(print, number);
+            }
             if pass.take(number) {
                 return Ok(Claim::First(number, print));
             }

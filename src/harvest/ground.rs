@@ -197,9 +197,10 @@ impl Ground {
             };
             // One that runs for its children alone is not published by this attempt.
             let is_chosen = run.family.is_chosen(name);
-            let published = match is_chosen {
-                true => standing::published(&self.state, &record, &store, targets)?,
-                false => None,
+            let published = if is_chosen {
+                standing::published(&self.state, &record, &store, targets)?
+            } else {
+                None
             };
             if published.is_none() && store.is_published() && is_chosen {
                 // To another place than now.

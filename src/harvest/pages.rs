@@ -103,9 +103,9 @@ impl Stream {
             .flat_map(|(_, template)| template.names())
             .filter_map(|name| name.path.into_iter().next())
             .collect();
-        let named = partition.variables.iter();
-        let named = named.filter(|(name, _)| names.contains(name));
-        let texts: Vec<String> = named
+        let variables = partition.variables.iter();
+        let sent = variables.filter(|(name, _)| names.contains(name));
+        let texts: Vec<String> = sent
             .map(|(name, value)| format!("{name} {}", record::text(value)))
             .collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();

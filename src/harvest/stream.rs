@@ -203,10 +203,10 @@ impl Stream {
         if let Some(feed) = &feed {
             // Under their numbers, in the order of their places.
             let rows = staged.index().rows().iter().filter(|row| row.records > 0);
-            let placed = rows.filter_map(|row| Some((place(row.partition)?, row)));
-            let mut placed: Vec<_> = placed.collect();
-            placed.sort_unstable_by_key(|(place, row)| (*place, row.page));
-            feed.whole(placed.iter().map(|(_, row)| FedPage::of(row)).collect());
+            let rows = rows.filter_map(|row| Some((place(row.partition)?, row)));
+            let mut rows: Vec<_> = rows.collect();
+            rows.sort_unstable_by_key(|(place, row)| (*place, row.page));
+            feed.whole(rows.iter().map(|(_, row)| FedPage::of(row)).collect());
         }
         if is_child {
             staged.renumber(&place);
