@@ -172,7 +172,11 @@ impl Stream {
                         (Got::Fetched(Box::new(fetched)), digest)
                     }
                     // Tokens expire: what an earlier attempt was given may lead nowhere now.
-                    Err(failure) if at.kept && failure.exit == Exit::Failed && self.is_led() => {
+                    Err(failure)
+                        if at.kept
+                            && failure.exit == Exit::Failed
+                            && self.plan().paging.is_led() =>
+                    {
                         self.start_again(&committer, partition, &place).await?;
                         (at, request) = start()?;
                         replay = false;
@@ -274,14 +278,6 @@ impl Stream {
             partition: u64::from(partition.ordinal),
         });
         Ok(())
-    }
-
-    /// Whether each page is asked for with what the one before gave: a token, a URL, a value.
-    fn is_led(&self) -> bool {
-        matches!(
-            self.plan().paging,
-            Paging::Link | Paging::Next(_) | Paging::Token { .. } | Paging::Keyset { .. }
-        )
     }
 
     /// The pages that an earlier attempt kept of a partition no longer lead on. They stay where
