@@ -19,6 +19,7 @@ mod drift;
 mod family;
 mod feed;
 mod files;
+mod given;
 mod ground;
 mod hosts;
 mod keep;
