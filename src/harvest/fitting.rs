@@ -119,7 +119,7 @@ impl Stream {
             {
                 let message = trouble::at(place, &misfit.message());
                 let error = SinkError::Misfit {
-                    misfit: Box::new(misfit),
+                    misfit,
                     record: shorten(record),
                 };
                 return Err(Box::new(Failure {

@@ -171,10 +171,10 @@ impl Jq {
         let (mut text, mut bytes) = (String::new(), 0_usize);
         for output in self.program.id.run((context, input.0.clone())) {
             let value = output.map_err(|exception| match exception.get_err() {
-                Ok(error) => problem(&error.to_string()),
+                Ok(error) => problem(error.to_string()),
                 Err(_) => problem("it breaks off where nothing catches it"),
             })?;
-            bounds::count(&bounds).map_err(|error| problem(&error.to_string()))?;
+            bounds::count(&bounds).map_err(|error| problem(error.to_string()))?;
             text.clear();
             write(&value, 0, &mut text).map_err(problem)?;
             bytes = bytes.saturating_add(text.len());
@@ -209,7 +209,7 @@ impl Input {
         let value = read::parse_single(json.as_bytes());
         value
             .map(Self)
-            .map_err(|error| problem(&format!("the value cannot be read: {error}")))
+            .map_err(|error| problem(format!("the value cannot be read: {error}")))
     }
 }
 

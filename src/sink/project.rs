@@ -120,7 +120,7 @@ impl Projector {
         record: &'a str,
         computed: &[&'a str],
         cells: &mut Vec<Cow<'a, str>>,
-    ) -> Result<(), Misfit> {
+    ) -> Result<(), Box<Misfit>> {
         cells.clear();
         cells.resize(self.names.len(), Cow::Borrowed(""));
         self.object(0, record, cells);
@@ -164,20 +164,19 @@ impl Projector {
                     .fit(value)
                     .map(|fitted| Cow::Owned(fitted.into_owned())),
             };
-            match fitted {
-                Some(fitted) => *cell = fitted,
-                None => {
-                    let why = format!("is not {typed}");
-                    let value = std::mem::take(cell);
-                    self.misfit(number, &value, why)?;
-                }
+            if let Some(fitted) = fitted {
+                *cell = fitted;
+                continue;
             }
+            let why = format!("is not {typed}");
+            let value = std::mem::take(cell);
+            self.misfit(number, &value, why)?;
         }
         Ok(())
     }
 
     /// Fills the columns that filters make.
-    fn filter(&mut self, record: &str, cells: &mut [Cow<'_, str>]) -> Result<(), Misfit> {
+    fn filter(&mut self, record: &str, cells: &mut [Cow<'_, str>]) -> Result<(), Box<Misfit>> {
         if self.filtered.is_empty() {
             return Ok(());
         }
@@ -205,7 +204,7 @@ impl Projector {
     }
 
     /// A value that does not fit: counted where it becomes null.
-    fn misfit(&mut self, number: usize, value: &str, why: String) -> Result<(), Misfit> {
+    fn misfit(&mut self, number: usize, value: &str, why: String) -> Result<(), Box<Misfit>> {
         let (on_bad, place) = self.bad.get(number).cloned().unwrap_or_default();
         if on_bad == OnBad::Null {
             if let Some(count) = self.nulled.get_mut(number) {
@@ -213,13 +212,13 @@ impl Projector {
             }
             return Ok(());
         }
-        Err(Misfit {
+        Err(Box::new(Misfit {
             column: self.names.get(number).cloned().unwrap_or_default(),
             value: value.to_owned(),
             why,
             on_bad,
             place,
-        })
+        }))
     }
 
     /// Columns with values that became null because they did not fit, and how many.

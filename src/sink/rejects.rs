@@ -92,11 +92,11 @@ impl<'t> Rejects<'t> {
     }
 
     /// Takes a record, or fails where that is what the column wants.
-    pub(super) fn take(&mut self, record: &str, misfit: Misfit) -> Result<(), SinkError> {
+    pub(super) fn take(&mut self, record: &str, misfit: Box<Misfit>) -> Result<(), SinkError> {
         let (OnBad::Reject, Some(target)) = (misfit.on_bad, self.target) else {
             return Err(SinkError::Misfit {
                 record: shorten(record),
-                misfit: Box::new(misfit),
+                misfit,
             });
         };
         let out = match &mut self.out {

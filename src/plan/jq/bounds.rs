@@ -194,13 +194,13 @@ pub(super) fn bounded_def<'s>(
 }
 
 /// `step as $unused | term`: works for values, paths and updates alike.
-fn stepped<'s>(term: Term<&'s str>) -> Term<&'s str> {
+fn stepped(term: Term<&str>) -> Term<&str> {
     let unused = BinaryOp::Pipe(Some(Pattern::Var(UNUSED)));
     Term::BinOp(call(STEP), unused, Box::new(term))
 }
 
 /// `term | pass`: each output is a step.
-fn each<'s>(term: Term<&'s str>) -> Term<&'s str> {
+fn each(term: Term<&str>) -> Term<&str> {
     Term::BinOp(Box::new(term), BinaryOp::Pipe(None), call(PASS))
 }
 
