@@ -49,6 +49,7 @@ impl Stream {
                 Err(problem) => return Outcome::Fail(trouble::rule("responses", &problem, place)),
             }
         };
+        let by_rules = by_rules.or_else(|| self.by_key(answer.status));
         match by_rules.unwrap_or_else(|| verdict::by_status(answer.status, &answer.headers, now)) {
             Verdict::Accept => self.accept(answer, selected, place, attempt, false),
             Verdict::Last => self.accept(answer, selected, place, attempt, true),
@@ -83,7 +84,7 @@ impl Stream {
     pub(super) fn most_attempts(&self, class: FailureClass) -> u32 {
         let attempts = self.run.plan.source.retry.attempts;
         match class {
-            FailureClass::Suspect if self.plan().request.once => 1,
+            FailureClass::Suspect if self.plan().request.once.is_strict() => 1,
             FailureClass::Suspect => SUSPECT_ATTEMPTS.min(attempts),
             _ => attempts,
         }

@@ -159,7 +159,8 @@ impl Harvest {
         for (at, _) in &self.streams {
             let stream = Stream::new(self.run.clone(), *at);
             let (mut pages, mut took, mut failure) = (stream.pages_offline(), None, None);
-            if probe {
+            // A look must not act, nor cost.
+            if probe && !stream.is_paid() {
                 match stream.probe().await {
                     Ok(probed) => (pages, took) = probed,
                     Err(problem) => failure = Some(*told(&self.run, &stream.name, problem)),
@@ -312,7 +313,9 @@ impl Stream {
         let turn = walk.first(self.start_token(&partition)?);
         let request = base.page(&turn).map_err(|e| self.unrendered(&e.message))?;
         let place = self.place(&partition, 0);
-        let fetched = self.fetch(&request, &partition.variables, &place).await?;
+        let fetched = self
+            .fetch(&request, &partition.variables, &partition.spot(0, &place))
+            .await?;
         let took = fetched.took;
         let digest = self.digest(&fetched, None);
         let next = if fetched.last {

@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod estimate;
 pub mod events;
+pub mod once;
 pub mod secrets;
 pub mod summary;
 
@@ -42,6 +43,7 @@ mod walk;
 mod windows;
 
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use crate::clock::Clock;
@@ -55,6 +57,7 @@ use crate::store::state::State;
 
 use self::events::Events;
 use self::ground::Ground;
+use self::once::Unknown;
 use self::partitions::{PartitionProblem, Source};
 use self::publish::Published;
 use self::run::{Beginning, Run};
@@ -110,6 +113,9 @@ pub struct Options {
     pub fresh: bool,
     /// The folder of a complete run stays, until the next one is complete.
     pub keep_parts: bool,
+    /// What becomes of requests that were sent and must not be sent twice, where nobody knows what
+    /// came of them.
+    pub unknown: Unknown,
     /// The run is not written down and cannot be gone on with; as with `limit_records`.
     pub traceless: bool,
 }
@@ -378,12 +384,15 @@ async fn run_stream(
             before: true,
         });
     }
-    let stream = Stream::new(run.clone(), at).recalling(kept.store.recall());
+    let stream = Stream::new(run.clone(), at)
+        .recalling(kept.store.recall())
+        .keeping_book(&kept.store);
     let stream = Arc::new(stream);
     let published = match stream.clone().walk(kept.store).await {
         Ok(walked) => publish::publish(&stream, walked, targets, state).await,
         Err(failure) => Err(failure),
     };
+    run.unknown.fetch_add(stream.unknown(), Ordering::Relaxed);
     published.map_err(|failure| told(&run, &stream.name, failure))
 }
 

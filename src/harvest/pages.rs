@@ -119,13 +119,25 @@ impl Stream {
             };
             let (got, mut digest) = match kept {
                 Some((row, digest)) => (Got::Kept(row), digest),
-                None => match self.fetch(&request, &partition.variables, &place).await {
+                None => match self
+                    .fetch(
+                        &request,
+                        &partition.variables,
+                        &partition.spot(at.page, &place),
+                    )
+                    .await
+                {
                     Ok(fetched) => {
                         let digest = self.digest(&fetched, size);
                         (Got::Fetched(Box::new(fetched)), digest)
                     }
                     // Tokens expire: what an earlier attempt was given may lead nowhere now.
-                    Err(failure) if at.kept && failure.exit == Exit::Failed && self.is_led() => {
+                    Err(failure)
+                        if at.kept
+                            && failure.exit == Exit::Failed
+                            && self.is_led()
+                            && !self.is_paid() =>
+                    {
                         self.start_again(&committer, partition, &place).await?;
                         (at, request) = start()?;
                         replay = false;
@@ -396,7 +408,9 @@ impl Stream {
             what,
         };
         // A writer that is gone has failed; its own error is told where it is awaited.
-        Ok(committer.commit(staged).await?)
+        committer.commit(staged).await?;
+        self.arrived(partition.ordinal, page);
+        Ok(())
     }
 
     /// How many records a page tells of: at `expect.total`, else where the paging reads it.

@@ -11,6 +11,7 @@ use minijinja::Value;
 use minijinja::value::ValueKind;
 
 use super::names::Names;
+use super::once::Spot;
 use crate::plan::language::LanguageProblem;
 use crate::plan::partition::{Generator, ListItem};
 
@@ -48,6 +49,15 @@ impl Partition {
             }
         }
         label
+    }
+
+    /// Where one of its pages stands.
+    pub(super) fn spot<'a>(&self, page: u32, text: &'a str) -> Spot<'a> {
+        Spot {
+            partition: self.ordinal,
+            page,
+            text,
+        }
     }
 
     /// The variables of `for`.

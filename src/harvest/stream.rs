@@ -4,12 +4,14 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::commit::Committer;
+use super::commit::{Committer, GROUP_TIME};
 use super::digest::Digest;
 use super::drift;
+use super::once::Sendings;
 use super::partitions::{Partition, Source};
 use super::run::Run;
 use super::walk::{self, Walk};
@@ -49,6 +51,8 @@ pub(super) struct Stream {
     recall: Option<Recall>,
     /// Requests whose answers may have been kept.
     pub(super) asked: Mutex<HashSet<u64>>,
+    /// What it has sent, where a repeat would act or cost.
+    pub(super) sendings: Option<Sendings>,
 }
 
 /// How many pages are known to come.
@@ -98,6 +102,7 @@ impl Stream {
             records: AtomicU64::new(0),
             recall: None,
             asked: Mutex::default(),
+            sendings: None,
             run,
         }
     }
@@ -165,9 +170,16 @@ impl Stream {
         self: Arc<Self>,
         store: StreamStore,
     ) -> Result<StreamStore, Box<Failure>> {
+        // What was paid for is brought to the disk as soon as it can be.
+        let patience = if self.is_paid() {
+            Duration::ZERO
+        } else {
+            GROUP_TIME
+        };
         let (committer, writer) = Committer::start(
             store,
             self.name.clone(),
+            patience,
             self.run.world.clock,
             self.run.world.events.clone(),
         );
@@ -176,7 +188,7 @@ impl Stream {
             Ok(written) => written.map_err(StoreError::into_failure)?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
-        walked.map(|()| staged)
+        walked.and_then(|()| self.judge_left()).map(|()| staged)
     }
 
     async fn walk_partitions(self: Arc<Self>, committer: Committer) -> Result<(), Box<Failure>> {
@@ -207,13 +219,13 @@ impl Stream {
                     continue;
                 }
                 let partition = self.windowed(partition);
-                tasks.spawn(self.clone().walk_partition(partition, committer.clone()));
+                tasks.spawn(self.clone().walk_or_leave(partition, committer.clone()));
             }
             match tasks.join_next().await {
                 None => return stopped.map_or(Ok(()), Err),
                 Some(Ok(Ok(()))) => {}
                 // The others are in flight, or end by themselves as this one did.
-                Some(Ok(Err(failure))) if failure.exit == Exit::Interrupted => {
+                Some(Ok(Err(failure))) if failure.exit == Exit::Interrupted || self.is_paid() => {
                     stopped.get_or_insert(failure);
                 }
                 Some(Ok(Err(failure))) => return Err(failure),
@@ -269,8 +281,9 @@ impl Stream {
         let base = self.render(&partition)?;
         let turn = Walk::new(&self.plan().paging, None, true).first(self.start_token(&partition)?);
         let request = base.page(&turn).map_err(|e| self.unrendered(&e.message))?;
+        let place = self.place(&partition, 0);
         let fetched = self
-            .fetch(&request, &partition.variables, &self.place(&partition, 0))
+            .fetch(&request, &partition.variables, &partition.spot(0, &place))
             .await?;
         Ok(fetched.page.records().map(str::to_owned).collect())
     }

@@ -14,6 +14,7 @@ mod kill;
 mod manners;
 mod modes;
 mod nights;
+mod once;
 mod order;
 mod paging;
 mod parts;
