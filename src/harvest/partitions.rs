@@ -349,6 +349,7 @@ impl Walk<'_> {
                 let path = self.root.join(path.text(&names).map_err(template)?);
                 Items::List(self.files.read(&path, column.as_deref(), variable)?)
             }
+            Generator::Stream { .. } => Items::List(Arc::default()),
         })
     }
 }

@@ -8,6 +8,7 @@ mod cursor;
 mod limits;
 mod names;
 mod pages;
+mod parents;
 mod partitions;
 mod request;
 mod scope;

@@ -156,6 +156,8 @@ pub struct StreamPlan {
     pub name: String,
     /// `for`: variables and what they run over, in order; their product makes the partitions.
     pub partitions: Vec<(String, Generator)>,
+    /// Whether anything is asked; else the last value of `for` stands for the answer.
+    pub asks: bool,
     /// What is asked.
     pub request: RequestPlan,
     /// How the next page is found.
@@ -180,6 +182,16 @@ pub struct StreamPlan {
     pub expect: ExpectPlan,
     /// Where records go.
     pub sinks: Vec<SinkPlan>,
+}
+
+impl StreamPlan {
+    /// The streams that its `for` runs over.
+    pub fn parents(&self) -> impl Iterator<Item = &str> {
+        self.partitions.iter().filter_map(|(_, one)| match one {
+            Generator::Stream { stream, .. } => Some(stream.as_str()),
+            _ => None,
+        })
+    }
 }
 
 /// What a request costs in one unit.

@@ -65,15 +65,22 @@ pub enum ForSpec {
     List(Vec<Tree>),
     /// A template that yields a list.
     Text(String),
-    /// A range or a file.
-    Generated(GeneratorSpec),
+    /// A range, a file or a stream.
+    Generated(Box<GeneratorSpec>),
 }
 
-/// What a variable runs over, if it is not a list.
+/// What a variable runs over, if it is not a list: exactly one of `range`, `file`, `stream`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-not-yet" = ["stream", "where", "batch", "dates", "from", "to"]))]
+#[schemars(extend("x-not-yet" = ["dates", "from", "to"]))]
 pub struct GeneratorSpec {
+    /// Another stream: each of its records.
+    pub stream: Option<At<String>>,
+    /// Expression over a record of the stream: only those it holds for.
+    #[serde(rename = "where")]
+    pub only: Option<At<String>>,
+    /// So many records of the stream at once, as a list.
+    pub batch: Option<At<i64>>,
     /// First and last whole number.
     pub range: Option<At<Vec<i64>>>,
     /// Step of the range; default 1.
@@ -276,7 +283,7 @@ impl<'de> Deserialize<'de> for ForSpec {
         impl<'de> Visitor<'de> for Forms {
             type Value = ForSpec;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list, a template, a range or a file")
+                f.write_str("a list, a template, a range, a file or a stream")
             }
             fn visit_str<E: Error>(self, value: &str) -> Result<ForSpec, E> {
                 Ok(ForSpec::Text(value.to_owned()))
@@ -285,7 +292,8 @@ impl<'de> Deserialize<'de> for ForSpec {
                 Vec::deserialize(SeqAccessDeserializer::new(seq)).map(ForSpec::List)
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ForSpec, A::Error> {
-                GeneratorSpec::deserialize(MapAccessDeserializer::new(map)).map(ForSpec::Generated)
+                GeneratorSpec::deserialize(MapAccessDeserializer::new(map))
+                    .map(|generator| ForSpec::Generated(Box::new(generator)))
             }
         }
         deserializer.deserialize_any(Forms)
@@ -338,7 +346,7 @@ impl JsonSchema for ForSpec {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let generated = generator.subschema_for::<GeneratorSpec>();
         json_schema!({
-            "description": "What a variable runs over: a list, a template that yields one, a range or a file.",
+            "description": "What a variable runs over: a list, a template that yields one, a range, a file or the records of a stream.",
             "anyOf": [{ "type": "array", "items": true }, { "type": "string" }, generated],
         })
     }

@@ -2,8 +2,9 @@
 
 use super::names::Judge;
 use super::scope::Scope;
-use super::{cursor, limits, pages, partitions, request, sink};
+use super::{cursor, limits, pages, parents, partitions, request, sink};
 use crate::plan::language::Template;
+use crate::plan::paging::Paging;
 use crate::plan::path::{Path, Step};
 use crate::plan::{
     ColumnFrom, ColumnPlan, ExpectPlan, RecordsPlan, ResponseRule, StreamPlan, Then, duration,
@@ -56,13 +57,13 @@ fn stream(
         );
     }
     let merged = merged(spec.defaults.as_ref(), written);
-    let partitions = partitions::partitions(judge, merged.partitions.as_ref());
-    let variables = merged.partitions.as_ref().map_or(&[][..], |table| &table.0);
-    let variables: Vec<&str> = variables
-        .iter()
-        .map(|(name, _)| name.value.as_str())
-        .collect();
-    let see = |scope: Scope| scope.and(variables.iter().copied());
+    let partitions = partitions::partitions(judge, spec, name, merged.partitions.as_ref());
+    let variables = parents::in_sight(spec, merged.partitions.as_ref());
+    let see = |scope: Scope| scope.and(variables.iter().map(String::as_str));
+    let asks = !request::is_silent(&merged);
+    if !asks {
+        request::silent(judge, written);
+    }
 
     let cursor = cursor::cursor(judge, spec, name, &merged);
     let request = request::request(judge, spec, name, &merged, &see(Scope::request()));
@@ -84,8 +85,14 @@ fn stream(
     Some(StreamPlan {
         name: name.value.clone(),
         partitions: partitions?,
+        asks,
         request: request?,
-        paging: paging?,
+        // What is given whole has no second page.
+        paging: if asks {
+            paging?
+        } else {
+            Paging::None { declared: true }
+        },
         cost: cost?,
         stop: match stop {
             None => None,
