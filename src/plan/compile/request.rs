@@ -30,7 +30,7 @@ pub(super) fn request(
             query: Vec::new(),
             headers: Vec::new(),
             body: BodyPlan::None,
-            once: false,
+            once: Once::No,
         });
     }
     let method = match (&stream.get, &stream.post) {
