@@ -135,7 +135,7 @@ impl Stream {
                     Err(failure)
                         if at.kept
                             && failure.exit == Exit::Failed
-                            && self.is_led()
+                            && self.plan().paging.is_led()
                             && !self.is_paid() =>
                     {
                         self.start_again(&committer, partition, &place).await?;
@@ -239,14 +239,6 @@ impl Stream {
             partition: u64::from(partition.ordinal),
         });
         Ok(())
-    }
-
-    /// Whether each page is asked for with what the one before gave: a token, a URL, a value.
-    fn is_led(&self) -> bool {
-        matches!(
-            self.plan().paging,
-            Paging::Link | Paging::Next(_) | Paging::Token { .. } | Paging::Keyset { .. }
-        )
     }
 
     /// The pages that an earlier attempt kept of a partition no longer lead on. They stay where

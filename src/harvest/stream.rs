@@ -18,10 +18,10 @@ use super::walk::{self, Walk};
 use super::windows::Windows;
 use crate::event::{Fact, Name};
 use crate::failure::{Exit, Failure};
-use crate::plan::language::Expr;
+use crate::plan::language::{Expr, Template};
 use crate::plan::paging::Paging;
 use crate::plan::request::Rendered;
-use crate::plan::{StreamPlan, Then};
+use crate::plan::{Pause, StreamPlan, Then};
 use crate::records::select::Selector;
 use crate::store::StoreError;
 use crate::store::index::PageRow;
@@ -81,15 +81,16 @@ impl Stream {
             .limits
             .iter()
             .flat_map(|limit| limit.signals.expressions());
+        let conditions = conditions.chain(&plan.stop).chain(signals);
+        let words = plan.responses.iter().filter_map(|rule| match &rule.then {
+            Then::Fail(text) => text.as_ref(),
+            Then::Wait(Pause::Said(text)) => Some(text),
+            _ => None,
+        });
         let reads_text = conditions
-            .chain(&plan.stop)
-            .chain(signals)
             .flat_map(Expr::names)
-            .any(|name| name.path.first().is_some_and(|root| root == "text"))
-            || plan
-                .responses
-                .iter()
-                .any(|rule| matches!(rule.then, Then::Fail(Some(_))));
+            .chain(words.flat_map(Template::names))
+            .any(|name| name.path.first().is_some_and(|root| root == "text"));
         Self {
             at,
             name,
