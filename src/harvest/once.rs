@@ -11,7 +11,7 @@
 //! Rows of many requests are synced as one: what comes while a sync is under way goes into the next.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::header::{HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
@@ -19,6 +19,8 @@ use jiff::SignedDuration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::attempt::{Outcome, Sent as Acted};
+use super::commit::Committer;
+use super::pages::Slice;
 use super::partitions::Partition;
 use super::stream::Stream;
 use super::turn::Under;
@@ -53,17 +55,29 @@ pub enum Unknown {
 
 /// Where a page stands.
 pub(super) struct Spot<'a> {
-    /// The partition's ordinal.
-    pub(super) partition: u32,
+    /// Its partition.
+    pub(super) partition: &'a Partition,
     /// The page's ordinal in it.
     pub(super) page: u32,
+    /// What tells its request from all others of the stream.
+    pub(super) print: u64,
     /// Stream, page and partition, for people; scrubbed.
     pub(super) text: &'a str,
 }
 
-impl Spot<'_> {
+impl<'a> Spot<'a> {
+    /// The first page, for those who only look.
+    pub(super) fn first(partition: &'a Partition, text: &'a str) -> Self {
+        Self {
+            partition,
+            page: 0,
+            print: 0,
+            text,
+        }
+    }
+
     fn key(&self) -> (u32, u32) {
-        (self.partition, self.page)
+        (self.partition.ordinal, self.page)
     }
 }
 
@@ -193,7 +207,7 @@ impl Stream {
         let Once::Keyed(name) = &self.plan().request.once else {
             return;
         };
-        let place = format!("{} {} {}", self.name, spot.partition, spot.page);
+        let place = format!("{} {:x} {:?}", self.name, spot.print, spot.key());
         let half = |of: &str| stable(&[&self.run.id, &self.run.seed.to_string(), &place, of]);
         let (high, low) = (half("high"), half("low"));
         // A UUID of our own making (RFC 9562, section 5.8): what APIs expect.
@@ -266,8 +280,9 @@ impl Stream {
         }
         let row = Row::Sent(Sent {
             stream: sendings.stream.clone(),
-            partition: spot.partition,
+            partition: spot.partition.ordinal,
             page: spot.page,
+            request: spot.print,
             place: spot.text.to_owned(),
             at: self.run.world.clock.calendar(),
         });
@@ -297,7 +312,7 @@ impl Stream {
         if sent == Acted::No && sendings.book().open.remove(&spot.key()).is_some() {
             let row = Row::Undone(Undone {
                 stream: sendings.stream.clone(),
-                partition: spot.partition,
+                partition: spot.partition.ordinal,
                 page: spot.page,
             });
             // Whoever is killed before it is on the disk is asked by a person; nothing is lost.
@@ -347,6 +362,17 @@ impl Stream {
         book.open.len() + book.left.len() + book.before.len()
     }
 
+    /// What the first pages of partitions were asked for that an earlier process sent, and their
+    /// numbers: nobody else may have these.
+    pub(super) fn sent_firsts(&self) -> Vec<(u32, u64)> {
+        let Some(sendings) = &self.sendings else {
+            return Vec::new();
+        };
+        let book = sendings.book();
+        let firsts = book.before.values().filter(|sent| sent.page == 0);
+        firsts.map(|sent| (sent.partition, sent.request)).collect()
+    }
+
     /// All that can be fetched is here: is that enough to be published?
     pub(super) fn judge_left(&self) -> Result<(), Box<Failure>> {
         let Some(sendings) = &self.sendings else {
@@ -387,12 +413,12 @@ impl Stream {
 
     /// A partition from its first page to its last, or to where it has to be left.
     pub(super) async fn walk_or_leave(
-        self: std::sync::Arc<Self>,
-        partition: Partition,
-        committer: super::commit::Committer,
+        self: Arc<Self>,
+        slice: Slice,
+        committer: Committer,
     ) -> Result<(), Box<Failure>> {
-        let ordinal = partition.ordinal;
-        match self.clone().walk_partition(partition, committer).await {
+        let ordinal = slice.partition.ordinal;
+        match self.clone().walk_slice(slice, committer).await {
             Ok(()) => Ok(()),
             Err(failure) => self.left(ordinal, failure),
         }

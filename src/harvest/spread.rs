@@ -153,7 +153,7 @@ impl Stream {
             (Got::Kept(row), digest)
         } else {
             let place = self.place(partition, page);
-            let spot = partition.spot(page, &place);
+            let spot = slice.spot(page, print, &place);
             let fetched = self.fetch(&request, &partition.variables, &spot).await?;
             let digest = self.digest(&fetched, None);
             (Got::Fetched(Box::new(fetched)), digest)

@@ -77,6 +77,9 @@ pub struct Sent {
     pub partition: u32,
     /// Ordinal of the page in its partition.
     pub page: u32,
+    /// Fingerprint of the request, of what is no secret.
+    #[serde(with = "hex")]
+    pub request: u64,
     /// Where that is, for people.
     pub place: String,
     /// When.

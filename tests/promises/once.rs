@@ -418,3 +418,128 @@ sink: { ndjson: out/a.ndjson }
     );
     assert_eq!((ran.requests(), ran.stream("a").pages), (4, 4));
 }
+
+/// Prompts as records of another stream, which come in pages; the answers of 3 and 4 are lost.
+fn children() -> (Server, Project) {
+    let server = Server::start(move |request| {
+        if request.starts_with("GET") {
+            let page = usize::from(request.contains("page=2"));
+            let next = if page == 0 {
+                "\"/prompts?page=2\""
+            } else {
+                "null"
+            };
+            let id = |at: usize| at + 1 + 3 * page;
+            return Reply::json(format!(
+                r#"{{"data":[{{"id":{}}},{{"id":{}}},{{"id":{}}}],"next":{next}}}"#,
+                id(0),
+                id(1),
+                id(2)
+            ));
+        }
+        match id(request) {
+            3 | 4 => Reply::new(502, "lost"),
+            id => answer(id),
+        }
+    });
+    let project = Project::new(&format!(
+        "source: {{ url: \"{}\", limits: none, concurrency: 1 }}
+streams:
+  prompts: {{ get: /prompts, records: data, pages: {{ next: next }}, sink: {{ ndjson: prompts.ndjson }} }}
+  items:
+    for: {{ row: {{ stream: prompts }} }}
+    post: /chat
+    once: true
+    body: {{ json: {{ content: \"prompt {{{{ row.id }}}}\" }} }}
+    columns: {{ id: \"{{{{ row.id }}}}\", answer: choices.0.message.content, error: error.message }}
+sink: {{ csv: data/items.csv }}
+",
+        server.url()
+    ));
+    (server, project)
+}
+
+fn paid(server: &Server) -> Vec<usize> {
+    let heard = server.heard();
+    let posts = heard.iter().filter(|heard| heard.starts_with("POST"));
+    let mut paid: Vec<usize> = posts.map(|heard| id(heard)).collect();
+    paid.sort_unstable();
+    paid
+}
+
+#[test]
+fn records_of_another_stream_are_known_again_by_what_they_ask() {
+    let (server, project) = children();
+    for _ in 0..3 {
+        let said = project.run(&["run", "items"]);
+        assert_eq!(said.code, Some(1), "{}", said.shown);
+        says(&said, "2 requests were sent");
+        assert_eq!(paid(&server), [1, 2, 3, 4, 5, 6], "{}", said.shown);
+    }
+    let said = project.run(&["run", "items", "--unknown", "skip"]);
+    assert_eq!(said.code, Some(3), "{}", said.shown);
+    assert_eq!(paid(&server).len(), 6);
+    assert_eq!(rows(&project).into_keys().collect::<Vec<_>>(), [1, 2, 5, 6]);
+}
+
+#[test]
+fn an_ordered_report_is_not_ordered_twice() {
+    let ready = Arc::new(AtomicBool::new(false));
+    let is_ready = Arc::clone(&ready);
+    let server = Server::start(move |request| {
+        let target = request.split(' ').nth(1).unwrap_or_default();
+        if request.starts_with("POST") {
+            let (_, day) = request.rsplit_once("\"day\":").expect("a day");
+            let day = day.trim_end_matches('}');
+            return Reply::json(format!(r#"{{"report":{{"id":{day}}}}}"#));
+        }
+        match target.strip_prefix("/reports/") {
+            Some("2") if !is_ready.load(Ordering::SeqCst) => Reply::new(403, "not yet"),
+            Some(id) => Reply::json(format!(r#"{{"file":"/files/{id}","id":{id}}}"#)),
+            None => Reply::json(r#"[{"sku":1}]"#),
+        }
+    });
+    let project = Project::new(
+        &format!(
+            "source: {{ url: \"{}\", limits: none }}
+streams:
+  orders:
+    for: {{ day: [1, 2, 3] }}
+    post: /reports
+    once: true
+    body: {{ json: {{ day: \"{{{{ day }}}}\" }} }}
+    records: report
+    sink: {{ ndjson: orders.ndjson }}
+  ready:
+    for: {{ order: {{ stream: orders }} }}
+    get: /reports/{{{{ order.id }}}}
+    sink: {{ ndjson: ready.ndjson }}
+  sales:
+    for: {{ file: {{ stream: ready }} }}
+    get: \"{{{{ file.file | path }}}}\"
+    sink: {{ csv: data/items.csv }}
+sink: {{ csv: none.csv }}
+",
+            server.url()
+        )
+        .replace(
+            "get: \"{{ file.file | path }}\"",
+            "get: /files/{{ file.id }}",
+        ),
+    );
+    let ordered = || {
+        let heard = server.heard();
+        heard
+            .iter()
+            .filter(|heard| heard.starts_with("POST"))
+            .count()
+    };
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(1), "{}", said.shown);
+    assert_eq!(ordered(), 3, "{}", said.shown);
+    let said = project.run(&["run", "items"]);
+    assert_eq!((said.code, ordered()), (Some(1), 3), "{}", said.shown);
+    ready.store(true, Ordering::SeqCst);
+    let said = project.run(&["run", "items"]);
+    assert_eq!((said.code, ordered()), (Some(0), 3), "{}", said.shown);
+}
