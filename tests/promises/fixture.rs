@@ -104,6 +104,12 @@ impl<'a> Scene<'a> {
         self
     }
 
+    /// Only these streams.
+    pub(crate) fn only(mut self, streams: &[&str]) -> Self {
+        self.options.streams = streams.iter().map(|&name| name.to_owned()).collect();
+        self
+    }
+
     /// A file that is there before the run.
     pub(crate) fn file(mut self, path: &'a str, text: &'a str) -> Self {
         self.files.push((path, text));
