@@ -235,10 +235,10 @@ impl Stream {
         let run = &self.run;
         let plan = self.plan();
         let each = !plan.cost.is_empty() || run.plan.source.limits.iter().any(is_particular);
-        let source = Source::new(&plan.partitions, &run.names, &run.world.root);
+        let source = Source::of(run, plan);
         let mut counted = 0;
         let mut first = None;
-        for partition in source.walk(&run.files) {
+        for partition in source.walk() {
             let partition = partition.map_err(|e| super::open_failure(&self.name, &e))?;
             let partition = self.windowed(partition);
             if counted == MOST_PARTITIONS {
@@ -296,8 +296,8 @@ impl Stream {
     async fn probe(&self) -> Result<(Count, Option<Duration>), Box<Failure>> {
         let run = &self.run;
         let plan = self.plan();
-        let source = Source::new(&plan.partitions, &run.names, &run.world.root);
-        let Some(partition) = source.walk(&run.files).next() else {
+        let source = Source::of(run, plan);
+        let Some(partition) = source.walk().next() else {
             return Ok((Count::new(0, Known::Exactly), None));
         };
         let partition = partition.map_err(|e| super::open_failure(&self.name, &e))?;

@@ -28,6 +28,7 @@ mod publish;
 mod rows;
 mod run;
 mod same;
+mod spans;
 mod spread;
 mod standing;
 mod stream;
@@ -358,10 +359,7 @@ fn open_streams(run: &Run) -> Result<Vec<(usize, Targets)>, Box<Failure>> {
                 plan.name
             ))));
         }
-        if let Some(Err(problem)) = Source::new(&plan.partitions, &run.names, &run.world.root)
-            .walk(&run.files)
-            .next()
-        {
+        if let Some(Err(problem)) = Source::of(&run, plan).walk().next() {
             return Err(open_failure(&plan.name, &problem));
         }
         streams.push((at, Targets::open(run, plan)?));

@@ -10,9 +10,12 @@ use std::sync::Arc;
 use minijinja::Value;
 use minijinja::value::ValueKind;
 
-use super::names::Names;
+use super::run::Run;
+use super::spans;
+use crate::plan::StreamPlan;
 use crate::plan::language::LanguageProblem;
 use crate::plan::partition::{Generator, ListItem};
+use crate::plan::window::Window;
 
 /// The name under which a partition's window is seen; no variable of `for` can have it.
 pub(super) const CURSOR: &str = "cursor";
@@ -62,10 +65,12 @@ impl Partition {
         Some(to_json(value))
     }
 
-    /// All variables of `for` as a JSON object, in the order of their names; empty without any.
+    /// All variables of `for` but windows as a JSON object, in the order of their names; empty
+    /// without any. All windows of one identity have one cursor.
     pub(super) fn identity(&self) -> String {
         let mut members: Vec<_> = self
             .of_for()
+            .filter(|(_, value)| Window::of(value).is_none())
             .map(|(name, value)| format!("{}:{}", to_json(&Value::from(name)), to_json(value)))
             .collect();
         if members.is_empty() {
@@ -131,34 +136,22 @@ pub(super) enum PartitionProblem {
 }
 
 /// What the partitions of one stream are made from.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Source<'a> {
-    generators: &'a [(String, Generator)],
-    names: &'a Names,
-    root: &'a Path,
+    run: &'a Run,
+    plan: &'a StreamPlan,
 }
 
 impl<'a> Source<'a> {
-    /// The partitions of `generators`; files are relative to `root`.
-    pub(super) fn new(
-        generators: &'a [(String, Generator)],
-        names: &'a Names,
-        root: &'a Path,
-    ) -> Self {
-        Self {
-            generators,
-            names,
-            root,
-        }
+    /// The partitions of a stream of the run.
+    pub(super) fn of(run: &'a Run, plan: &'a StreamPlan) -> Self {
+        Self { run, plan }
     }
 
-    /// Walks them from the first.
-    pub(super) fn walk(&self, files: &'a Files) -> Walk<'a> {
+    /// Walks them from the first, in canonical order.
+    pub(super) fn walk(self) -> Walk<'a> {
         Walk {
-            generators: self.generators,
-            names: self.names,
-            root: self.root,
-            files,
+            source: self,
             levels: Vec::new(),
             next: 0,
             state: State::Fresh,
@@ -212,10 +205,7 @@ enum State {
 /// A walk over the partitions; an iterator.
 #[derive(Debug)]
 pub(super) struct Walk<'a> {
-    generators: &'a [(String, Generator)],
-    names: &'a Names,
-    root: &'a Path,
-    files: &'a Files,
+    source: Source<'a>,
     levels: Vec<Level>,
     next: u32,
     state: State,
@@ -251,7 +241,9 @@ impl Iterator for Walk<'_> {
 
 impl Walk<'_> {
     fn variables(&self) -> Vec<(String, Value)> {
-        self.generators
+        self.source
+            .plan
+            .partitions
             .iter()
             .zip(&self.levels)
             .map(|((name, _), level)| (name.clone(), level.value.clone()))
@@ -264,7 +256,7 @@ impl Walk<'_> {
             State::Over => return Ok(false),
             State::Fresh => {
                 self.state = State::Going;
-                if self.generators.is_empty() {
+                if self.source.plan.partitions.is_empty() {
                     return Ok(true);
                 }
             }
@@ -275,7 +267,7 @@ impl Walk<'_> {
             }
         }
         // Fill the levels below; an empty one sends us back up.
-        while self.levels.len() < self.generators.len() {
+        while self.levels.len() < self.source.plan.partitions.len() {
             let items = self.items(self.levels.len())?;
             if let Some(value) = items.get(0) {
                 self.levels.push(Level {
@@ -304,7 +296,8 @@ impl Walk<'_> {
     }
 
     fn items(&self, depth: usize) -> Result<Items, PartitionProblem> {
-        let (variable, generator) = &self.generators[depth];
+        let run = self.source.run;
+        let (variable, generator) = &self.source.plan.partitions[depth];
         let template = |problem| PartitionProblem::Template {
             variable: variable.clone(),
             problem,
@@ -320,11 +313,11 @@ impl Walk<'_> {
                 }
             }
             Generator::Template(t) => {
-                let names = self.names.request(&self.variables());
+                let names = run.names.request(&self.variables());
                 Items::List(spread(&t.value(&names).map_err(template)?))
             }
             Generator::List(list) => {
-                let names = self.names.request(&self.variables());
+                let names = run.names.request(&self.variables());
                 let mut values = Vec::with_capacity(list.len());
                 for item in list {
                     match item {
@@ -335,9 +328,13 @@ impl Walk<'_> {
                 Items::List(values.into())
             }
             Generator::File { path, column } => {
-                let names = self.names.request(&self.variables());
-                let path = self.root.join(path.text(&names).map_err(template)?);
-                Items::List(self.files.read(&path, column.as_deref(), variable)?)
+                let names = run.names.request(&self.variables());
+                let path = run.world.root.join(path.text(&names).map_err(template)?);
+                Items::List(run.files.read(&path, column.as_deref(), variable)?)
+            }
+            Generator::Dates(dates) => {
+                let windows = spans::windows(run, self.source.plan, dates, self.variables());
+                Items::List(windows.map_err(template)?.map(Value::from_object).collect())
             }
             Generator::Stream { .. } => Items::List(Arc::default()),
         })

@@ -187,13 +187,7 @@ impl Stream {
         } else {
             self.run.plan.source.concurrency.get()
         };
-        let mut walk = Source::new(
-            &self.plan().partitions,
-            &self.run.names,
-            &self.run.world.root,
-        )
-        .walk(&self.run.files)
-        .peekable();
+        let mut walk = Source::of(&self.run, self.plan()).walk().peekable();
         let mut tasks: JoinSet<Result<(), Box<Failure>>> = JoinSet::new();
         let mut stopped = None;
         loop {
@@ -256,12 +250,7 @@ impl Stream {
 
     /// The first page of the first partition, for `preview`.
     pub(super) async fn first_page(&self) -> Result<Vec<String>, Box<Failure>> {
-        let mut walk = Source::new(
-            &self.plan().partitions,
-            &self.run.names,
-            &self.run.world.root,
-        )
-        .walk(&self.run.files);
+        let mut walk = Source::of(&self.run, self.plan()).walk();
         let Some(partition) = walk.next() else {
             return Ok(Vec::new());
         };

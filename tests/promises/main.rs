@@ -35,3 +35,4 @@ mod shipped;
 mod signals;
 mod verdicts;
 mod way;
+mod windows;
