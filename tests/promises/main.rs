@@ -3,6 +3,7 @@
 mod apis;
 mod arrows;
 mod book;
+mod children;
 mod cli;
 mod cuts;
 mod diagnostics;

@@ -205,7 +205,7 @@ fn ends_may_come_from_variables_that_stand_before() {
     );
     let wrong = yaml.replace("'today - 1d'", "soon");
     let failure = Scene::new(&wrong, echo()).at(NIGHT).run();
-    assert_eq!(failure.summary.exit, Exit::Failed);
+    assert_eq!(failure.summary.exit, Exit::Usage);
     assert!(
         failure.failure().message.contains("`soon` is not a date"),
         "{:?}",
