@@ -6,6 +6,7 @@
 
 mod columns;
 mod cursor;
+mod dates;
 mod graphql;
 mod limits;
 mod names;
