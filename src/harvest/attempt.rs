@@ -12,7 +12,7 @@ use super::backoff::Backoff;
 use super::budget::Reservation;
 use super::circuit::Came;
 use super::hosts::Pass;
-use super::outcome::{is_timeout, timed_out};
+use super::outcome::{Unfetched, is_timeout, timed_out, transient};
 use super::run::interrupted;
 use super::stream::Stream;
 use super::trouble;
@@ -20,7 +20,7 @@ use super::turn::Under;
 use super::verdict::{self, Trouble};
 use crate::clock::Instant;
 use crate::event::{Fact, FailureClass, Wait};
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::fetch::origin::Refusal;
 use crate::fetch::redirect::{self, Hop};
 use crate::fetch::transport::{Reach, Request, Response, SendError, SendErrorKind};
@@ -65,6 +65,8 @@ pub(super) enum Outcome {
     Page(Answer, Box<Page>, bool),
     Trouble(Trouble, Sent),
     Fail(Box<Failure>),
+    /// The API understood the request and will not answer it, whoever asks.
+    Refused(Box<Failure>),
 }
 
 /// What was asked, for people.
@@ -92,7 +94,7 @@ impl Stream {
         request: &Rendered,
         variables: &[(String, Value)],
         place: &str,
-    ) -> Result<Fetched, Box<Failure>> {
+    ) -> Result<Fetched, Unfetched> {
         let run = &self.run;
         let retry = run.plan.source.retry;
         let mut reservation = run
@@ -135,7 +137,13 @@ impl Stream {
                         reservation,
                     });
                 }
-                Outcome::Fail(failure) => return Err(failure),
+                Outcome::Fail(failure) => return Err(failure.into()),
+                Outcome::Refused(failure) => {
+                    return Err(Unfetched {
+                        failure,
+                        is_refused: true,
+                    });
+                }
                 Outcome::Trouble(mut trouble, sent) => {
                     trouble.message = run.secrets.scrub(&trouble.message);
                     (trouble, sent)
@@ -196,12 +204,18 @@ impl Stream {
                     too_long.map(|t| (t, retry.max_wait)),
                     refused_repeat,
                 );
-                return Err(if paid.is_none() {
+                let failure = if paid.is_none() {
                     trouble::unpaid(failure)
                 } else if said_why {
                     failure
                 } else {
                     trouble::never_answered(failure)
+                };
+                return Err(Unfetched {
+                    is_refused: trouble.class == FailureClass::Suspect
+                        && failure.exit == Exit::Failed
+                        && !refused_repeat,
+                    failure,
                 });
             };
             if let (FailureClass::Throttle, Some(needs)) = (trouble.class, &under.needs) {
@@ -318,7 +332,7 @@ impl Stream {
                             &response.headers,
                             self.run.world.clock.calendar(),
                         );
-                        return Ok(self.refuse(verdict, &bare.url, place));
+                        return Ok(Outcome::Fail(self.refuse(verdict, &bare.url, place)));
                     }
                 }
             }
@@ -477,16 +491,4 @@ impl Stream {
             }
         }
     }
-}
-
-pub(super) fn transient(message: String, sent: Sent) -> Outcome {
-    Outcome::Trouble(
-        Trouble {
-            class: FailureClass::Transient,
-            message,
-            told: None,
-            slow: false,
-        },
-        sent,
-    )
 }

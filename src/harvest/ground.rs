@@ -201,7 +201,7 @@ impl Ground {
                 store.begin_again().map_err(StoreError::into_failure)?;
             }
             kept.push(Kept {
-                pages: store.recall().pages(),
+                pages: store.recall().sums().pages,
                 store,
                 published,
             });

@@ -1,4 +1,4 @@
-//! What the outcome of an attempt says about the host that was asked.
+//! What came of an attempt: what it says about the host that was asked, and why there is no page.
 
 use http::StatusCode;
 
@@ -6,6 +6,7 @@ use super::attempt::{Outcome, Sent};
 use super::circuit::Came;
 use super::verdict::Trouble;
 use crate::event::FailureClass;
+use crate::failure::Failure;
 use crate::fetch::body::BodyError;
 use crate::fetch::transport::SendErrorKind;
 
@@ -19,7 +20,7 @@ impl Outcome {
     pub(super) fn came(&self, status: Option<StatusCode>) -> Came {
         let class = match self {
             Self::Trouble(trouble, _) => Some(trouble.class),
-            Self::Page(..) | Self::Fail(_) => None,
+            Self::Page(..) | Self::Fail(_) | Self::Refused(_) => None,
         };
         match (class, status) {
             (Some(FailureClass::Throttle), _) => Came::Throttle,
@@ -31,6 +32,41 @@ impl Outcome {
             _ => Came::Answer,
         }
     }
+}
+
+/// Why a page was not fetched.
+#[derive(Debug)]
+pub(super) struct Unfetched {
+    pub(super) failure: Box<Failure>,
+    /// The API will not answer just this request; it may answer others.
+    pub(super) is_refused: bool,
+}
+
+impl From<Box<Failure>> for Unfetched {
+    fn from(failure: Box<Failure>) -> Self {
+        Self {
+            failure,
+            is_refused: false,
+        }
+    }
+}
+
+impl From<Unfetched> for Box<Failure> {
+    fn from(unfetched: Unfetched) -> Self {
+        unfetched.failure
+    }
+}
+
+pub(super) fn transient(message: String, sent: Sent) -> Outcome {
+    Outcome::Trouble(
+        Trouble {
+            class: FailureClass::Transient,
+            message,
+            told: None,
+            slow: false,
+        },
+        sent,
+    )
 }
 
 /// A trouble that kept the server busy for as long as we wait.

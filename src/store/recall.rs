@@ -14,6 +14,26 @@ pub struct Recall {
     rows: Vec<PageRow>,
 }
 
+/// What is kept, in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// Pages; one that was committed again counts once.
+    pub pages: u64,
+    /// Records in them.
+    pub records: u64,
+}
+
+impl Sums {
+    /// Together with others.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            pages: self.pages + other.pages,
+            records: self.records + other.records,
+        }
+    }
+}
+
 impl Recall {
     pub(super) fn new(ledger: DiskFile, index: &Index) -> Self {
         let mut rows = index.rows().to_vec();
@@ -34,18 +54,28 @@ impl Recall {
     pub fn page(&self, row: &PageRow) -> Result<Page, StoreError> {
         match ledger::read_row(&self.ledger, row.place())? {
             Row::Page(page) => Ok(page),
-            _ => Err(StoreError::Corrupt {
-                path: self.ledger.path().to_owned(),
-                offset: row.row_at,
-                what: "the row of a page is another one".to_owned(),
-            }),
+            _ => Err(self.unread(row, "the row of a page is another one")),
         }
     }
 
-    /// How many pages there are.
-    pub fn pages(&self) -> u64 {
+    /// That the row of a page makes no sense.
+    pub fn unread(&self, row: &PageRow, what: &str) -> StoreError {
+        StoreError::Corrupt {
+            path: self.ledger.path().to_owned(),
+            offset: row.row_at,
+            what: what.to_owned(),
+        }
+    }
+
+    /// How many pages there are, and records in them.
+    pub fn sums(&self) -> Sums {
         let same = |a: &PageRow, b: &PageRow| (a.partition, a.page) == (b.partition, b.page);
-        self.rows.chunk_by(same).count() as u64
+        let mut sums = Sums::default();
+        for page in self.rows.chunk_by(same) {
+            sums.pages += 1;
+            sums.records += page.last().map_or(0, |row| u64::from(row.records));
+        }
+        sums
     }
 
     /// Whether nothing was committed.

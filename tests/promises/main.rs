@@ -9,6 +9,7 @@ mod errors;
 mod faults;
 mod feedback;
 mod fixture;
+mod gate;
 mod guards;
 mod kill;
 mod manners;
