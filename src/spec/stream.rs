@@ -65,15 +65,22 @@ pub enum ForSpec {
     List(Vec<Tree>),
     /// A template that yields a list.
     Text(String),
-    /// A range or a file.
-    Generated(GeneratorSpec),
+    /// A range, a file or a stream.
+    Generated(Box<GeneratorSpec>),
 }
 
-/// What a variable runs over, if it is not a list.
+/// What a variable runs over, if it is not a list: exactly one of `range`, `file`, `stream`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-not-yet" = ["stream", "where", "batch", "dates", "from", "to"]))]
+#[schemars(extend("x-not-yet" = ["dates", "from", "to"]))]
 pub struct GeneratorSpec {
+    /// Another stream: each of its records.
+    pub stream: Option<At<String>>,
+    /// Expression over a record of the stream: only those it holds for.
+    #[serde(rename = "where")]
+    pub only: Option<At<String>>,
+    /// So many records of the stream at once, as a list.
+    pub batch: Option<At<i64>>,
     /// First and last whole number.
     pub range: Option<At<Vec<i64>>>,
     /// Step of the range; default 1.
@@ -87,7 +94,6 @@ pub struct GeneratorSpec {
 /// What a `post` carries.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[schemars(extend("x-not-yet" = ["graphql"]))]
 pub enum BodySpec {
     /// JSON, with templates in its texts.
     Json(Tree),
@@ -95,6 +101,18 @@ pub enum BodySpec {
     Form(Table<Tree>),
     /// Text.
     Text(At<String>),
+    /// A GraphQL request, as JSON.
+    Graphql(GraphqlSpec),
+}
+
+/// A GraphQL request.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GraphqlSpec {
+    /// The document, sent as it is written: no templates.
+    pub query: At<String>,
+    /// Its variables, with templates in their texts; one that renders empty is dropped.
+    pub variables: Option<Table<Tree>>,
 }
 
 /// What a request costs, at most and in fact.
@@ -119,7 +137,6 @@ pub struct RecordsSpec {
 /// How the next page is found.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[schemars(extend("x-not-yet" = ["merge"]))]
 pub enum PagesSpec {
     /// One page.
     None,
@@ -135,6 +152,8 @@ pub enum PagesSpec {
     Token(TokenSpec),
     /// A value of the last record.
     Keyset(KeysetSpec),
+    /// Path of an object whose members go into the query of the next request.
+    Merge(At<String>),
 }
 
 /// A page number.
@@ -228,7 +247,7 @@ pub enum ThenWord {
 #[serde(rename_all = "snake_case")]
 #[schemars(extend("x-not-yet" = ["again"]))]
 pub enum ThenSpec {
-    /// A throttle; everything waits this long.
+    /// A throttle; everything waits this long: a duration, or a template of one (or of seconds, or of an instant).
     Wait(At<String>),
     /// The stream fails with this text.
     Fail(At<String>),
@@ -259,7 +278,7 @@ impl<'de> Deserialize<'de> for ForSpec {
         impl<'de> Visitor<'de> for Forms {
             type Value = ForSpec;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list, a template, a range or a file")
+                f.write_str("a list, a template, a range, a file or a stream")
             }
             fn visit_str<E: Error>(self, value: &str) -> Result<ForSpec, E> {
                 Ok(ForSpec::Text(value.to_owned()))
@@ -268,7 +287,8 @@ impl<'de> Deserialize<'de> for ForSpec {
                 Vec::deserialize(SeqAccessDeserializer::new(seq)).map(ForSpec::List)
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ForSpec, A::Error> {
-                GeneratorSpec::deserialize(MapAccessDeserializer::new(map)).map(ForSpec::Generated)
+                GeneratorSpec::deserialize(MapAccessDeserializer::new(map))
+                    .map(|generator| ForSpec::Generated(Box::new(generator)))
             }
         }
         deserializer.deserialize_any(Forms)
@@ -282,7 +302,7 @@ impl JsonSchema for ForSpec {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let generated = generator.subschema_for::<GeneratorSpec>();
         json_schema!({
-            "description": "What a variable runs over: a list, a template that yields one, a range or a file.",
+            "description": "What a variable runs over: a list, a template that yields one, a range, a file or the records of a stream.",
             "anyOf": [{ "type": "array", "items": true }, { "type": "string" }, generated],
         })
     }

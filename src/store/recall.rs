@@ -67,6 +67,18 @@ impl Recall {
         }
     }
 
+    /// The first page of each partition: its partition, and what was asked.
+    pub fn firsts(&self) -> impl Iterator<Item = Result<(u32, u64), StoreError>> {
+        let firsts = self.rows.iter().filter(|row| row.page == 0);
+        firsts.map(|row| Ok((row.partition, self.page(row)?.request)))
+    }
+
+    /// The first number that no partition has.
+    pub fn next_partition(&self) -> u32 {
+        let last = self.rows.last();
+        last.map_or(0, |row| row.partition.saturating_add(1))
+    }
+
     /// How many pages there are, and records in them.
     pub fn sums(&self) -> Sums {
         let same = |a: &PageRow, b: &PageRow| (a.partition, a.page) == (b.partition, b.page);

@@ -1,7 +1,9 @@
 //! One binary of suites, named for the promises they keep.
 
+mod apis;
 mod arrows;
 mod book;
+mod children;
 mod cli;
 mod cuts;
 mod diagnostics;
@@ -10,6 +12,7 @@ mod faults;
 mod feedback;
 mod fixture;
 mod gate;
+mod graphql;
 mod guards;
 mod kill;
 mod manners;
@@ -32,4 +35,5 @@ mod security_gates;
 mod security_shown;
 mod shipped;
 mod signals;
+mod verdicts;
 mod way;
