@@ -1,6 +1,7 @@
 //! What a run stands on: its locks, its row in the state, and its folder; and how it ends there.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -148,8 +149,15 @@ impl Standing {
             folder::kept(&run.world.disk, &run.world.root, &self.record.id)
                 .map_err(StoreError::into_failure)?
         };
+        let unknown = run.unknown.load(Ordering::Relaxed);
+        let is_paid = run.plan.streams.iter().any(|plan| {
+            plan.request.once.acts() && self.streams.iter().any(|name| **name == *plan.name)
+        });
         let status = if is_complete {
             Status::Complete
+        } else if unknown > 0 || (is_paid && kept.pages > 0) {
+            // Asked anew it would be done, or paid for, once more.
+            Status::Resumable
         } else if failures.iter().all(held) && all_here {
             // What the API gave is here and is not good enough: it must be asked anew.
             Status::Failed

@@ -18,6 +18,7 @@ mod kill;
 mod manners;
 mod modes;
 mod nights;
+mod once;
 mod order;
 mod paging;
 mod parts;

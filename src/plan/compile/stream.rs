@@ -128,7 +128,7 @@ pub(super) fn merged(defaults: Option<&StreamSpec>, stream: &StreamSpec) -> Stre
         query: tables(base.query.as_ref(), stream.query.as_ref()),
         headers: tables(base.headers.as_ref(), stream.headers.as_ref()),
         body: stream.body.clone().or_else(|| base.body.clone()),
-        once: stream.once.or(base.once),
+        once: stream.once.clone().or_else(|| base.once.clone()),
         cost: tables(base.cost.as_ref(), stream.cost.as_ref()),
         records: stream.records.clone().or_else(|| base.records.clone()),
         pages: stream.pages.clone().or_else(|| base.pages.clone()),
