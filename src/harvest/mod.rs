@@ -37,6 +37,7 @@ mod record;
 mod rows;
 mod run;
 mod same;
+mod spans;
 mod spread;
 mod standing;
 mod stream;

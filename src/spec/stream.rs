@@ -69,10 +69,9 @@ pub enum ForSpec {
     Generated(Box<GeneratorSpec>),
 }
 
-/// What a variable runs over, if it is not a list: exactly one of `range`, `file`, `stream`.
+/// What a variable runs over, if it is not a list: exactly one of `range`, `file`, `stream`, `dates`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-not-yet" = ["dates", "from", "to"]))]
 pub struct GeneratorSpec {
     /// Another stream: each of its records.
     pub stream: Option<At<String>>,
@@ -89,6 +88,14 @@ pub struct GeneratorSpec {
     pub file: Option<At<String>>,
     /// One column of the file in place of whole rows.
     pub column: Option<At<String>>,
+    /// Windows of time, so long each: `1d`, `7d`, `1mo`, `1y`, `6h`.
+    pub dates: Option<At<String>>,
+    /// Where the first window begins: a date, an instant, `today - 5d` or a template; default `cursor.from`.
+    pub from: Option<At<String>>,
+    /// Where the last window ends; default `cursor.to`, or the start of the run.
+    pub to: Option<At<String>>,
+    /// Whose days they are; default UTC.
+    pub zone: Option<At<String>>,
 }
 
 /// What a `post` carries.
@@ -358,7 +365,7 @@ impl JsonSchema for ForSpec {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let generated = generator.subschema_for::<GeneratorSpec>();
         json_schema!({
-            "description": "What a variable runs over: a list, a template that yields one, a range, a file or the records of a stream.",
+            "description": "What a variable runs over: a list, a template that yields one, a range, a file, windows of time or the records of a stream.",
             "anyOf": [{ "type": "array", "items": true }, { "type": "string" }, generated],
         })
     }

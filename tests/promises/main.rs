@@ -38,3 +38,4 @@ mod shipped;
 mod signals;
 mod verdicts;
 mod way;
+mod windows;

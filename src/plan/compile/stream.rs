@@ -58,6 +58,7 @@ fn stream(
         );
     }
     let merged = merged(spec.defaults.as_ref(), written);
+    let cursor = cursor::cursor(judge, spec, name, &merged);
     let partitions = partitions::partitions(judge, spec, name, merged.partitions.as_ref());
     let variables = parents::in_sight(spec, merged.partitions.as_ref());
     let see = |scope: Scope| scope.and(variables.iter().map(String::as_str));
@@ -66,7 +67,6 @@ fn stream(
         request::silent(judge, written);
     }
 
-    let cursor = cursor::cursor(judge, spec, name, &merged);
     let request = request::request(judge, spec, name, &merged, &see(Scope::request()));
     let paging = pages::pages(judge, spec, &merged);
     let answer = see(Scope::answer());
