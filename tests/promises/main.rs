@@ -12,6 +12,7 @@ mod errors;
 mod faults;
 mod feedback;
 mod fixture;
+mod gate;
 mod graphql;
 mod guards;
 mod kill;
