@@ -36,6 +36,8 @@ use crate::records::select::Page;
 pub(super) struct Fetched {
     /// Its records and what it says about the next page.
     pub(super) page: Page,
+    /// Its records after `transform`, if there is one; paging goes by those that the API gave.
+    pub(super) transformed: Option<Page>,
     /// Status of the answer.
     pub(super) status: StatusCode,
     /// Headers of the answer.
@@ -50,6 +52,13 @@ pub(super) struct Fetched {
     pub(super) took: Duration,
     /// Held until the page is on disk.
     pub(super) reservation: Reservation,
+}
+
+impl Fetched {
+    /// Its records as they are kept.
+    pub(super) fn kept(&self) -> &Page {
+        self.transformed.as_ref().unwrap_or(&self.page)
+    }
 }
 
 /// An answer as it came.
@@ -133,6 +142,7 @@ impl Stream {
                     } = answer;
                     return Ok(Fetched {
                         page: *page,
+                        transformed: None,
                         status,
                         headers,
                         body,

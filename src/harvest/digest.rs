@@ -13,6 +13,8 @@ use crate::store::{self, row::Facts};
 
 /// The name under which the beginning of a record is written down that has no keyset field.
 const WITHOUT: &str = "without";
+/// The name under which it is written down how many records the API gave, where others are kept.
+const GIVEN: &str = "given";
 
 /// What the walk asks of a page. Captured texts are raw JSON.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -134,14 +136,22 @@ impl Stream {
             },
             content: Some(format!("{:016x}", digest.content)),
             ended: digest.ended,
-            more: match &digest.last {
-                Some(Last::Without(record)) => {
-                    serde_json::Map::from_iter([(WITHOUT.to_owned(), record.as_str().into())])
-                }
-                _ => serde_json::Map::new(),
-            },
+            more: self.more(digest),
             ..Facts::default()
         }
+    }
+}
+
+impl Stream {
+    fn more(&self, digest: &Digest) -> serde_json::Map<String, serde_json::Value> {
+        let mut more = serde_json::Map::new();
+        if let Some(Last::Without(record)) = &digest.last {
+            more.insert(WITHOUT.to_owned(), record.as_str().into());
+        }
+        if !self.plan().transform.is_empty() {
+            more.insert(GIVEN.to_owned(), digest.count.into());
+        }
+        more
     }
 }
 
@@ -150,7 +160,8 @@ impl Digest {
     pub(super) fn of(page: &store::row::Page) -> Option<Self> {
         let facts = &page.facts;
         Some(Self {
-            count: u64::from(page.records),
+            count: (facts.more.get(GIVEN).and_then(serde_json::Value::as_u64))
+                .unwrap_or(u64::from(page.records)),
             content: u64::from_str_radix(facts.content.as_ref()?, 16).ok()?,
             ended: facts.ended,
             wanted: facts.wanted.clone(),

@@ -355,7 +355,7 @@ impl Stream {
         let took = fetched.took;
         let digest = self.digest(&fetched, None);
         if let Some(feed) = run.family.feed(&self.name) {
-            let records: Vec<String> = fetched.page.records().map(str::to_owned).collect();
+            let records: Vec<String> = fetched.kept().records().map(str::to_owned).collect();
             feed.sample(&records, partition.of_for().cloned().collect());
         }
         let next = if fetched.last {

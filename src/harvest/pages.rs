@@ -20,6 +20,7 @@ use super::spread::Spread;
 use super::stream::Stream;
 use super::trouble;
 use super::walk::{self, Next, Walk, WalkFault};
+use crate::crc;
 use crate::event::Fact;
 use crate::failure::Failure;
 use crate::plan::Then;
@@ -204,10 +205,10 @@ impl Stream {
             at.kept = matches!(got, Got::Kept(_));
             let url = match &got {
                 Got::Fetched(fetched) => {
-                    self.judge_types(fetched.page.records(), partition, &place)?;
+                    self.judge_types(fetched.kept().records(), partition, &place)?;
                     if let Some(novelty) = &mut novelty
                         && !novelty
-                            .judge(fetched.page.records(), partition)
+                            .judge(fetched.kept().records(), partition)
                             .map_err(|e| self.unrendered(&e.message))?
                     {
                         let fault = WalkFault::Loop("three pages brought no new key".to_owned());
@@ -407,7 +408,7 @@ impl Stream {
         }
         if let (Next::One(_) | Next::Url(_) | Next::Many { .. }, Got::Fetched(fetched)) =
             (&next, got)
-            && self.is_past(fetched.page.records(), partition)
+            && self.is_past(fetched.kept().records(), partition)
         {
             digest.ended = true;
             next = Next::End;
@@ -424,7 +425,11 @@ impl Stream {
         committer: &Committer,
         page: u32,
     ) -> Result<(), Box<Failure>> {
-        self.records.fetch_add(digest.count, Ordering::Relaxed);
+        let kept = match &got {
+            Got::Kept(row) => u64::from(row.records),
+            Got::Fetched(fetched) => fetched.kept().count() as u64,
+        };
+        self.records.fetch_add(kept, Ordering::Relaxed);
         let what = match got {
             Got::Kept(row) => What::Kept(row),
             Got::Fetched(fetched) => {
@@ -432,15 +437,26 @@ impl Stream {
                     stream: self.name.clone(),
                     partition: u64::from(partition.ordinal),
                     page: u64::from(page),
-                    records: digest.count,
+                    records: kept,
                     bytes: fetched.body.len() as u64,
                     took: fetched.took,
                 });
-                let lines = fetched.page.lines.into_bytes();
+                let (lines, crc) = match fetched.transformed {
+                    Some(page) => {
+                        let lines = page.lines.into_bytes();
+                        let crc = crc::of(&lines);
+                        (lines, crc)
+                    }
+                    None => {
+                        let lines = fetched.page.lines.into_bytes();
+                        let crc = crc_of(digest.content, lines.len());
+                        (lines, crc)
+                    }
+                };
                 What::New(Box::new(New {
-                    crc: crc_of(digest.content, lines.len()),
+                    crc,
                     lines,
-                    records: u32::try_from(digest.count).unwrap_or(u32::MAX),
+                    records: u32::try_from(kept).unwrap_or(u32::MAX),
                     print,
                     facts: self.written(digest),
                     _reservation: fetched.reservation,

@@ -37,7 +37,7 @@ pub(super) struct Stream {
     pub(super) run: Arc<Run>,
     /// Its name, for events.
     pub(super) name: Name,
-    at: usize,
+    pub(super) at: usize,
     selector: Selector,
     /// Where `expect.total` stands among the wanted values.
     pub(super) expect_total: Option<usize>,
@@ -352,7 +352,7 @@ impl Stream {
         let request = base.page(&turn).map_err(|e| self.unrendered(&e.message))?;
         let place = self.place(&partition, 0);
         let fetched = self.ask(&request, &Spot::first(&partition, &place)).await?;
-        let records = fetched.page.records().map(str::to_owned).collect();
+        let records = fetched.kept().records().map(str::to_owned).collect();
         Ok((records, partition.of_for().cloned().collect()))
     }
 

@@ -19,6 +19,7 @@ mod signals;
 mod sink;
 mod source;
 mod stream;
+mod transform;
 mod values;
 
 use crate::spec::diagnostic::Diagnostics;

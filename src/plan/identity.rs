@@ -77,6 +77,12 @@ impl StreamPlan {
         add("pages", paging(&self.paging));
         let optional = if self.records.optional { "?" } else { "" };
         add("records", format!("{}{optional}", self.records.path));
+        if !self.transform.is_empty() {
+            let steps: Vec<String> = (self.transform.iter())
+                .map(|step| step.step.to_string())
+                .collect();
+            add("transform", steps.join("\n"));
+        }
         if let Some(stop) = &self.stop {
             add("stop", stop.written().to_owned());
         }

@@ -27,6 +27,7 @@ pub mod position;
 mod rendered;
 pub mod request;
 pub mod sink;
+pub mod transform;
 pub mod typed;
 pub mod window;
 
@@ -46,6 +47,7 @@ use self::path::Path;
 use self::place::Place;
 use self::request::RequestPlan;
 use self::sink::SinkPlan;
+use self::transform::StepPlan;
 use self::typed::{OnBad, Typed};
 
 /// One pipeline, checked and ready to run.
@@ -179,6 +181,8 @@ pub struct StreamPlan {
     pub responses: Vec<ResponseRule>,
     /// Where the records are in a page.
     pub records: RecordsPlan,
+    /// What is done to records before they are kept.
+    pub transform: Vec<StepPlan>,
     /// Columns, or none for every field.
     pub columns: Option<Vec<ColumnPlan>>,
     /// Names of output columns that together identify a record.

@@ -3,5 +3,6 @@
 mod fast;
 pub mod problem;
 pub mod select;
+pub mod transform;
 pub mod view;
 mod wanted;

@@ -167,6 +167,14 @@ impl Page {
         self.lines.lines()
     }
 
+    /// Adds a record that is an object on one line.
+    pub(super) fn push_record(&mut self, record: &str) {
+        self.lines.push_str(record);
+        self.lines.push('\n');
+        self.ends
+            .push(u32::try_from(self.lines.len()).unwrap_or(u32::MAX));
+    }
+
     /// Adds a record, on one line whatever its layout.
     #[inline]
     fn push(&mut self, value: &str, one_line: bool) {

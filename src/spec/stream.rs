@@ -17,7 +17,7 @@ use super::tree::Tree;
 /// One kind of record.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-not-yet" = ["format", "transform"]))]
+#[schemars(extend("x-not-yet" = ["format"]))]
 pub struct StreamSpec {
     /// Variables and what they run over; several make a product.
     #[serde(rename = "for")]
@@ -44,6 +44,8 @@ pub struct StreamSpec {
     pub stop: Option<At<String>>,
     /// What answers mean; the first match wins.
     pub responses: Option<Vec<ResponseSpec>>,
+    /// Steps on whole records, in this order: `where`, `explode`, `add`, `rename`, `drop`, `jq`.
+    pub transform: Option<Vec<At<TransformSpec>>>,
     /// Output columns that together identify a record.
     pub key: Option<At<ScalarOr<String, Vec<At<String>>>>>,
     /// Output columns: empty (its own name), a path, a template, a type, a jq filter.
@@ -275,6 +277,27 @@ pub enum ThenSpec {
     Wait(At<String>),
     /// The stream fails with this text.
     Fail(At<String>),
+}
+
+/// A step on whole records: one of its keys.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TransformSpec {
+    /// Expression over `record`: only records stay for which it holds.
+    #[serde(rename = "where")]
+    pub only: Option<At<String>>,
+    /// Path of an array: each element makes a record of its own, in the place of the array.
+    pub explode: Option<At<String>>,
+    /// `true`: a record without elements stays, with null in that place.
+    pub keep_empty: Option<At<bool>>,
+    /// Members to add, or to replace: name and template.
+    pub add: Option<At<Table<At<String>>>>,
+    /// Members to rename: path and new name.
+    pub rename: Option<At<Table<At<String>>>>,
+    /// Paths of members to leave out.
+    pub drop: Option<At<ScalarOr<String, Vec<At<String>>>>>,
+    /// A jq filter: each of its outputs is a record.
+    pub jq: Option<At<String>>,
 }
 
 /// A column: empty for its own name, a path, a template, or more.

@@ -307,9 +307,6 @@ impl<'a> Judge<'a> {
                 format!("a secret cannot be used in {}", scope.place),
                 hint,
             );
-        } else if root == "record" {
-            let message = format!("`{root}` is not supported by this version of gleaner yet");
-            self.wrong("not-yet", span, message, "");
         } else if RESERVED.contains(&root) {
             let message = format!("`{root}` is not in sight in {}", scope.place);
             let known: Vec<String> = known().map(|name| format!("`{name}`")).collect();

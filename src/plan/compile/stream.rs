@@ -2,7 +2,7 @@
 
 use super::names::Judge;
 use super::scope::Scope;
-use super::{columns, cursor, limits, pages, parents, partitions, request, sink};
+use super::{columns, cursor, limits, pages, parents, partitions, request, sink, transform};
 use crate::plan::language::Template;
 use crate::plan::paging::Paging;
 use crate::plan::path::Path;
@@ -72,6 +72,8 @@ fn stream(
     let rules = own.chain(spec.source.responses.iter().flatten());
     let responses: Vec<_> = rules.map(|rule| response(judge, rule, &answer)).collect();
     let records = records(judge, &merged);
+    let sight = see(Scope::transform());
+    let transform = transform::transform(judge, merged.transform.as_ref(), &sight);
     let columns = (merged.columns.as_ref())
         .map(|table| columns::columns(judge, table, &see(Scope::column())));
     let key = columns::key(judge, &merged);
@@ -97,6 +99,7 @@ fn stream(
         },
         responses: responses.into_iter().collect::<Option<_>>()?,
         records: records?,
+        transform: transform?,
         columns: match columns {
             None => None,
             Some(columns) => Some(columns?),
@@ -134,6 +137,7 @@ pub(super) fn merged(defaults: Option<&StreamSpec>, stream: &StreamSpec) -> Stre
             (one, other) => one.clone().or_else(|| other.clone()),
         },
         key: stream.key.clone().or_else(|| base.key.clone()),
+        transform: (stream.transform.clone()).or_else(|| base.transform.clone()),
         columns: tables(base.columns.as_ref(), stream.columns.as_ref()),
         cursor: stream.cursor.clone().or_else(|| base.cursor.clone()),
         conditional: stream
