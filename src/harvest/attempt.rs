@@ -54,13 +54,6 @@ pub(super) struct Fetched {
     pub(super) reservation: Reservation,
 }
 
-impl Fetched {
-    /// Its records as they are kept.
-    pub(super) fn kept(&self) -> &Page {
-        self.transformed.as_ref().unwrap_or(&self.page)
-    }
-}
-
 /// An answer as it came.
 pub(super) struct Answer {
     pub(super) status: StatusCode,

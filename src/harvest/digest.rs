@@ -5,10 +5,12 @@
 use std::sync::atomic::Ordering;
 
 use super::attempt::Fetched;
+use super::commit::New;
 use super::stream::Stream;
 use crate::crc;
 use crate::fetch::{link, origin};
 use crate::plan::paging::{Paging, TokenFrom};
+use crate::records::select::Page;
 use crate::store::{self, row::Facts};
 
 /// The name under which the beginning of a record is written down that has no keyset field.
@@ -155,6 +157,35 @@ impl Stream {
     }
 }
 
+impl Fetched {
+    /// Its records as they are kept: after `transform`.
+    pub(super) fn kept(&self) -> &Page {
+        self.transformed.as_ref().unwrap_or(&self.page)
+    }
+
+    /// What is committed of it.
+    pub(super) fn into_new(self, digest: &Digest, print: u64, facts: Facts) -> New {
+        let records = self.kept().count();
+        let (lines, crc) = if let Some(page) = self.transformed {
+            let lines = page.lines.into_bytes();
+            let crc = crc::of(&lines);
+            (lines, crc)
+        } else {
+            let lines = self.page.lines.into_bytes();
+            let crc = crc_of(digest.content, lines.len());
+            (lines, crc)
+        };
+        New {
+            crc,
+            lines,
+            records: u32::try_from(records).unwrap_or(u32::MAX),
+            print,
+            facts,
+            _reservation: self.reservation,
+        }
+    }
+}
+
 impl Digest {
     /// As it was written down; nothing where it was not.
     pub(super) fn of(page: &store::row::Page) -> Option<Self> {
@@ -184,7 +215,7 @@ fn content_hash(lines: &[u8]) -> u64 {
 
 /// The CRC32C of records of this length, given their hash: their bytes are summed up once.
 #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
-pub(super) fn crc_of(content: u64, len: usize) -> u32 {
+fn crc_of(content: u64, len: usize) -> u32 {
     let (left, right) = ((content >> 32) as u32, content as u32);
     crc::combine(left, right, (len - len / 2) as u64)
 }

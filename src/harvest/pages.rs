@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::attempt::Fetched;
-use super::commit::{Committer, New, Staged, What};
-use super::digest::{Digest, crc_of};
+use super::commit::{Committer, Staged, What};
+use super::digest::Digest;
 use super::drift::Totals;
 use super::key::Novelty;
 use super::once::Spot;
@@ -20,7 +20,6 @@ use super::spread::Spread;
 use super::stream::Stream;
 use super::trouble;
 use super::walk::{self, Next, Walk, WalkFault};
-use crate::crc;
 use crate::event::Fact;
 use crate::failure::Failure;
 use crate::plan::Then;
@@ -441,26 +440,8 @@ impl Stream {
                     bytes: fetched.body.len() as u64,
                     took: fetched.took,
                 });
-                let (lines, crc) = match fetched.transformed {
-                    Some(page) => {
-                        let lines = page.lines.into_bytes();
-                        let crc = crc::of(&lines);
-                        (lines, crc)
-                    }
-                    None => {
-                        let lines = fetched.page.lines.into_bytes();
-                        let crc = crc_of(digest.content, lines.len());
-                        (lines, crc)
-                    }
-                };
-                What::New(Box::new(New {
-                    crc,
-                    lines,
-                    records: u32::try_from(kept).unwrap_or(u32::MAX),
-                    print,
-                    facts: self.written(digest),
-                    _reservation: fetched.reservation,
-                }))
+                let facts = self.written(digest);
+                What::New(Box::new(fetched.into_new(digest, print, facts)))
             }
         };
         let staged = Staged {

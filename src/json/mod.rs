@@ -223,7 +223,7 @@ fn quote_or_backslash(word: u64) -> u64 {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use proptest::prelude::*;
     use serde_json::{Map, Value, json};
 

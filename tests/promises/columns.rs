@@ -319,7 +319,7 @@ fn steps_are_done_in_their_order_and_nothing_else_changes() {
       - rename: { tags: tag, user.login: name }
       - add: { repo: "{{ repo }}", copy: "{{ record.id }}", n: "{{ index }}" }
       - drop: [drop]
-      - jq: if .tag then . else ., {last: .id} end"#;
+      - jq: 'if .tag then . else ., {last: .id} end'"#;
     let ran = Ran::good(body, stream, "ndjson: data/items.ndjson");
     assert_eq!(
         ran.read("data/items.ndjson"),
@@ -344,7 +344,7 @@ fn paging_goes_by_what_the_api_gave() {
             () if request.contains("page=1") => r#"[{"l":[],"id":1},{"l":[],"id":2}]"#,
             () if request.contains("page=2") => r#"[{"l":[1,2,3],"id":3},{"l":[4],"id":4}]"#,
             () if request.contains("page=3") => r#"[{"l":[5],"id":5}]"#,
-            () => r#"[]"#,
+            () => "[]",
         })
     });
     let stream = "    query: { n: 2 }\n    pages: { page: { to: page, size: n } }\n    transform: [{ explode: l }]";

@@ -437,7 +437,8 @@ impl<'a> Judge<'a> {
 
 /// Whether a mistake may only follow from a part that was left out for its shape.
 fn follows(one: &Diagnostic, written: &Written) -> bool {
-    const ABSENCE: [&str; 10] = [
+    const ABSENCE: [&str; 11] = [
+        "empty-step",
         "no-key",
         "cursor-with-replace",
         "unused-cursor",

@@ -72,7 +72,7 @@ fn step(judge: &mut Judge<'_>, at: &At<TransformSpec>, scope: &Scope) -> Option<
         [] => {
             let hint = "write one of `where`, `explode`, `add`, `rename`, `drop`, `jq`";
             judge.wrong(
-                "bad-transform",
+                "empty-step",
                 &at.span,
                 "a step without anything to do",
                 hint,
