@@ -5,7 +5,7 @@ use http::{HeaderMap, StatusCode};
 use minijinja::Value;
 use url::Url;
 
-use super::attempt::{Answer, Outcome, Sent};
+use super::attempt::{Answer, Good, Outcome, Sent};
 use super::stream::Stream;
 use super::trouble;
 use super::verdict::{self, Trouble, Verdict};
@@ -22,17 +22,26 @@ const ANONYMOUS: &str = "no credential was sent: say which under `source.auth`, 
 /// A success that is not what was declared is tried this often: once may be a hiccup of a proxy.
 const SUSPECT_ATTEMPTS: u32 = 2;
 
+fn good(answer: Answer, page: Page, last: bool) -> Outcome {
+    Outcome::Page(Box::new(Good { answer, page, last }))
+}
+
 impl Stream {
     /// What the answer means, and its records if it is a page.
     pub(super) fn judge(
         &self,
-        answer: Answer,
+        mut answer: Answer,
         variables: &[(String, Value)],
         place: &str,
         attempt: u32,
     ) -> Outcome {
         let now = self.run.world.clock.calendar();
-        let selected = self.selector().select(&answer.body);
+        let selected = if answer.status.is_success() && !self.rereads_bodies {
+            self.selector()
+                .select_in_place(std::mem::take(&mut answer.body))
+        } else {
+            self.selector().select(&answer.body)
+        };
         let by_rules = if self.plan().responses.is_empty() {
             None
         } else {
@@ -52,7 +61,7 @@ impl Stream {
         match by_rules.unwrap_or_else(|| verdict::by_status(answer.status, &answer.headers, now)) {
             Verdict::Accept => self.accept(answer, selected, place, attempt, false),
             Verdict::Last => self.accept(answer, selected, place, attempt, true),
-            Verdict::Skip => Outcome::Page(answer, Box::default(), true),
+            Verdict::Skip => good(answer, Page::default(), true),
             Verdict::Trouble(mut trouble) => {
                 trouble.message = self.quote(&trouble.message, &answer.body);
                 // 429, and 503 with a hint, prove that nothing was done (RFC 6585, section 4).
@@ -118,7 +127,7 @@ impl Stream {
             _ => false,
         };
         match selected {
-            Ok(page) => Outcome::Page(answer, Box::new(page), last),
+            Ok(page) => good(answer, page, last),
             Err(error) if !is_final(&error) => {
                 let message = self.run.secrets.scrub(&format!(
                     "{} with a body that is no data: {error}",

@@ -39,8 +39,10 @@ pub(super) struct Fetched {
     pub(super) status: StatusCode,
     /// Headers of the answer.
     pub(super) headers: HeaderMap,
-    /// The body, decompressed.
+    /// The body, decompressed; empty where nobody reads it any more.
     pub(super) body: Bytes,
+    /// Bytes of the body.
+    pub(super) size: usize,
     /// Where it came from at last, after redirects; without credentials.
     pub(super) url: Url,
     /// Whether a rule said that no page follows.
@@ -56,15 +58,25 @@ pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+    /// Bytes of the body.
+    pub(super) size: usize,
     pub(super) url: Url,
     pub(super) took: Duration,
 }
 
 /// What one attempt came to.
 pub(super) enum Outcome {
-    Page(Answer, Box<Page>, bool),
+    Page(Box<Good>),
     Trouble(Trouble, Sent),
     Fail(Box<Failure>),
+}
+
+/// An answer that is a page.
+pub(super) struct Good {
+    pub(super) answer: Answer,
+    pub(super) page: Page,
+    /// Whether a rule said that no page follows.
+    pub(super) last: bool,
 }
 
 /// What was asked, for people.
@@ -112,23 +124,26 @@ impl Stream {
                 .attempt(request, variables, place, attempt, &mut under)
                 .await?;
             let (trouble, sent) = match outcome {
-                Outcome::Page(answer, page, last) => {
-                    run.budget.learn(answer.body.len());
+                Outcome::Page(good) => {
+                    let Good { answer, page, last } = *good;
+                    run.budget.learn(answer.size);
                     reservation.keep(std::mem::take(&mut under.room));
-                    reservation.shrink(answer.body.len());
+                    reservation.shrink(answer.size);
                     run.hosts.give_back(&request.url, taken);
                     let Answer {
                         status,
                         headers,
                         body,
+                        size,
                         url,
                         took,
                     } = answer;
                     return Ok(Fetched {
-                        page: *page,
+                        page,
                         status,
                         headers,
                         body,
+                        size,
                         url,
                         last,
                         took,
@@ -347,8 +362,8 @@ impl Stream {
                 Came::Throttle if !self.run.plan.source.limits.is_empty() => Came::Answer,
                 came => came,
             });
-            if let (Outcome::Page(answer, ..), Some(known), false) = (&outcome, known, is_known) {
-                self.keep_copy(known, answer).await;
+            if let (Outcome::Page(good), Some(known), false) = (&outcome, known, is_known) {
+                self.keep_copy(known, &good.answer).await;
             }
             return Ok(outcome);
         }
@@ -445,6 +460,7 @@ impl Stream {
             Ok(body) => Ok(Answer {
                 status: response.status,
                 headers: response.headers,
+                size: body.len(),
                 body,
                 url,
                 took,

@@ -41,6 +41,8 @@ pub(super) struct Stream {
     pub(super) told: drift::Told,
     /// Whether a condition looks at `text`: the whole body as text is made only then.
     pub(super) reads_text: bool,
+    /// Whether anyone looks into a good answer's body after its records were taken.
+    pub(super) rereads_bodies: bool,
     /// Whether the API has shown that it gives as many records as asked.
     pub(super) size_kept: AtomicBool,
     expected: Expected,
@@ -93,6 +95,7 @@ impl Stream {
             expect_total,
             told: drift::Told::default(),
             reads_text,
+            rereads_bodies: !plan.responses.is_empty() || plan.stop.is_some() || plan.conditional,
             size_kept: AtomicBool::new(false),
             expected: Expected::default(),
             records: AtomicU64::new(0),

@@ -123,6 +123,7 @@ impl Stream {
             }
         }
         answer.status = StatusCode::OK;
+        answer.size = body.len();
         answer.body = Bytes::from(body);
         Ok(answer)
     }

@@ -6,6 +6,9 @@
 //! digits, members their order. What is odd (a record that is the root, `*`, a wanted value with
 //! wanted values inside) is read a second time by the scanner of `crate::json`.
 
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
 use memchr::memchr2;
 use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
@@ -34,7 +37,7 @@ pub struct Selector {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Page {
     /// The records, each on a line of its own.
-    pub lines: String,
+    pub lines: Bytes,
     /// Where each line ends, its newline included.
     pub ends: Vec<u32>,
     /// The further values as spelled, in the order asked; a JSON null is `Some("null")`.
@@ -57,21 +60,41 @@ impl Selector {
 
     /// Reads a page.
     pub fn select(&self, body: &[u8]) -> Result<Page, SelectError> {
-        // A quarter of the time of the standard library's; that one says where.
-        let text = simdutf8::basic::from_utf8(body)
-            .or_else(|_| std::str::from_utf8(body))
-            .map_err(|e| SelectError::NotUtf8 {
-                at: e.valid_up_to(),
-            })?;
-        // RFC 8259, section 8.1: a byte order mark may be ignored.
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let text = text(body)?;
+        let (mut page, lines) = self.read(text)?;
+        page.lines = match lines {
+            Lines::Own(lines) => lines.into(),
+            Lines::Within(range) => page.parted(BytesMut::from(&text.as_bytes()[range])),
+        };
+        Ok(page)
+    }
+
+    /// The same for a body that nobody else needs: records that stand close together become lines
+    /// where they are.
+    pub fn select_in_place(&self, body: Bytes) -> Result<Page, SelectError> {
+        let text = text(&body)?;
+        let passed = body.len() - text.len();
+        let (mut page, lines) = self.read(text)?;
+        page.lines = match lines {
+            Lines::Own(lines) => lines.into(),
+            Lines::Within(range) => {
+                let here = body.slice(passed + range.start..passed + range.end);
+                drop(body);
+                let here = here.try_into_mut();
+                page.parted(here.unwrap_or_else(|shared| BytesMut::from(&*shared)))
+            }
+        };
+        Ok(page)
+    }
+
+    fn read(&self, text: &str) -> Result<(Page, Lines), SelectError> {
         if !self.optional && self.records.steps.is_empty() && text.trim_ascii() == "null" {
             return Err(SelectError::Null);
         }
-        if let Some(page) = self.fast(text) {
-            return Ok(page);
+        if let Some(found) = self.fast(text) {
+            return Ok((found.page, found.lines));
         }
-        let mut found = self.nothing_yet(text);
+        let mut found = self.nothing_yet();
         let mut reader = serde_json::Deserializer::from_str(text);
         let walk = Walk {
             wanted: &self.wanted,
@@ -89,14 +112,14 @@ impl Selector {
             let Ok(whole) = serde_json::from_str::<&RawValue>(text) else {
                 return Err(problem::not_json(text, &error));
             };
-            found = self.nothing_yet(text);
+            found = self.nothing_yet();
             found.take(&self.wanted, self.wanted.root(), whole.get());
         }
         if let Some(at) = valid::deeper_than(text, DEEPEST) {
             return Err(problem::too_deep(text, at, DEEPEST));
         }
         if found.reopen {
-            found.page.lines.clear();
+            found.lines = Lines::default();
             found.page.ends.clear();
             if let Some(value) = json::get(text, &self.records) {
                 found.open(value);
@@ -108,13 +131,13 @@ impl Selector {
             }
             found.page.absent = true;
         }
-        Ok(found.page)
+        Ok((found.page, found.lines))
     }
 
     /// The usual page: records in an array, every other wanted value in plain sight. Anything
     /// else, and anything wrong, is `None`: then `serde_json` reads the page.
-    fn fast(&self, text: &str) -> Option<Page> {
-        let mut found = self.nothing_yet(text);
+    fn fast(&self, text: &str) -> Option<Found> {
+        let mut found = self.nothing_yet();
         let mut walk = fast::Walk {
             wanted: &self.wanted,
             text,
@@ -123,20 +146,45 @@ impl Selector {
         };
         let at = walk.value(self.wanted.root(), valid::space(text.as_bytes(), 0))?;
         let whole = valid::space(text.as_bytes(), at) == text.len();
-        (whole && found.opened).then_some(found.page)
+        (whole && found.opened && !found.mixed).then_some(found)
     }
 
-    fn nothing_yet(&self, text: &str) -> Found {
+    fn nothing_yet(&self) -> Found {
         Found {
-            // A raw line break in valid JSON is white space: inside strings it must be escaped.
-            one_line: memchr2(b'\n', b'\r', text.as_bytes()).is_none(),
             page: Page {
-                lines: String::with_capacity(text.len()),
                 wants: vec![None; self.wanted.wants],
                 ..Page::default()
             },
             ..Found::default()
         }
+    }
+}
+
+/// A body as text.
+fn text(body: &[u8]) -> Result<&str, SelectError> {
+    // A quarter of the time of the standard library's; that one says where.
+    let text = simdutf8::basic::from_utf8(body)
+        .or_else(|_| std::str::from_utf8(body))
+        .map_err(|e| SelectError::NotUtf8 {
+            at: e.valid_up_to(),
+        })?;
+    // RFC 8259, section 8.1: a byte order mark may be ignored.
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
+/// Where the lines of a page are while it is read.
+#[derive(Debug)]
+enum Lines {
+    /// On their own.
+    Own(String),
+    /// All of them in the page, with a comma (after the last one a bracket) in place of each
+    /// newline.
+    Within(Range<usize>),
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        Self::Own(String::new())
     }
 }
 
@@ -153,7 +201,7 @@ impl Page {
             Some(before) => *self.ends.get(before)? as usize,
             None => 0,
         };
-        self.lines.get(start..end.checked_sub(1)?)
+        std::str::from_utf8(self.lines.get(start..end.checked_sub(1)?)?).ok()
     }
 
     /// The last record.
@@ -163,37 +211,22 @@ impl Page {
 
     /// All records in order, without their newlines.
     pub fn records(&self) -> impl Iterator<Item = &str> {
-        // Validated JSON has no newline inside a line: `push` saw to it.
-        self.lines.lines()
-    }
-
-    /// Adds a record, on one line whatever its layout.
-    #[inline]
-    fn push(&mut self, value: &str, one_line: bool) {
-        match value.as_bytes().first() {
-            Some(b'{') => self.push_line(value, one_line),
-            Some(b'n') => {
-                self.nulls += 1;
-                return;
-            }
-            _ => {
-                self.lines.push_str("{\"value\":");
-                self.push_line(value, one_line);
-                self.lines.push('}');
-            }
-        }
-        self.lines.push('\n');
-        self.ends
-            .push(u32::try_from(self.lines.len()).unwrap_or(u32::MAX));
+        (0..self.count()).map_while(|index| self.record(index))
     }
 
     #[inline]
-    fn push_line(&mut self, value: &str, one_line: bool) {
-        if one_line || memchr2(b'\n', b'\r', value.as_bytes()).is_none() {
-            self.lines.push_str(value);
-        } else {
-            self.lines.push_str(&json::minify(value));
+    fn end_line(&mut self, end: usize) {
+        self.ends.push(u32::try_from(end).unwrap_or(u32::MAX));
+    }
+
+    /// The records with a newline after each, in place of what stood there.
+    fn parted(&self, mut records: BytesMut) -> Bytes {
+        for end in &self.ends {
+            if let Some(after) = records.get_mut((*end as usize).saturating_sub(1)) {
+                *after = b'\n';
+            }
         }
+        records.freeze()
     }
 }
 
@@ -205,10 +238,11 @@ impl Page {
 )]
 pub(super) struct Found {
     page: Page,
-    /// Whether the whole page has no line break, so that no record has one.
-    one_line: bool,
+    lines: Lines,
     /// Whether the records' path led somewhere.
     pub(super) opened: bool,
+    /// Whether records came that do not stand with those before them.
+    mixed: bool,
     /// Whether what is there turned out to be one record, to be read again as a whole.
     reopen: bool,
     /// Whether a member on the way to the records came twice.
@@ -216,10 +250,55 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// Adds a record.
+    /// Adds a record of `text`, and says whether it is known to be on one line.
     #[inline]
-    pub(super) fn push(&mut self, value: &str) {
-        self.page.push(value, self.one_line);
+    pub(super) fn push_from(&mut self, text: &str, record: Range<usize>, one_line: bool) {
+        let close = one_line && text.as_bytes()[record.start] == b'{';
+        match &mut self.lines {
+            Lines::Within(all) if close && record.start == all.end => {
+                all.end = record.end + 1;
+                self.page.end_line(all.len());
+            }
+            Lines::Own(own) if close && own.is_empty() => {
+                self.lines = Lines::Within(record.start..record.end + 1);
+                self.page.end_line(record.len() + 1);
+            }
+            Lines::Own(_) => self.push(&text[record]),
+            Lines::Within(all) => {
+                let mut own = String::with_capacity(text.len());
+                let mut start = all.start;
+                for end in &self.page.ends {
+                    let end = all.start + *end as usize;
+                    own.push_str(&text[start..end - 1]);
+                    own.push('\n');
+                    start = end;
+                }
+                self.lines = Lines::Own(own);
+                self.push(&text[record]);
+            }
+        }
+    }
+
+    /// Adds a record, on one line whatever its layout.
+    fn push(&mut self, value: &str) {
+        let Lines::Own(lines) = &mut self.lines else {
+            self.mixed = true;
+            return;
+        };
+        match value.as_bytes().first() {
+            Some(b'{') => push_line(lines, value),
+            Some(b'n') => {
+                self.page.nulls += 1;
+                return;
+            }
+            _ => {
+                lines.push_str("{\"value\":");
+                push_line(lines, value);
+                lines.push('}');
+            }
+        }
+        lines.push('\n');
+        self.page.end_line(lines.len());
     }
 
     /// Opens the value at the records' path.
@@ -263,6 +342,15 @@ impl Found {
                 self.take(wanted, next, inner);
             }
         }
+    }
+}
+
+fn push_line(lines: &mut String, value: &str) {
+    // A raw line break in valid JSON is white space: inside strings it must be escaped.
+    if memchr2(b'\n', b'\r', value.as_bytes()).is_none() {
+        lines.push_str(value);
+    } else {
+        lines.push_str(&json::minify(value));
     }
 }
 
@@ -455,11 +543,20 @@ mod tests {
     fn select(records: &str, wants: &[&str], body: &str) -> Result<Page, SelectError> {
         let wants: Vec<Path> = wants.iter().map(|w| path(w)).collect();
         let wants: Vec<&Path> = wants.iter().collect();
-        Selector::new(&path(records), false, &wants).select(body.as_bytes())
+        let selector = Selector::new(&path(records), false, &wants);
+        let page = selector.select(body.as_bytes());
+        // Whoever owns the body gets the same, whether others hold it too or not.
+        let owned = Bytes::copy_from_slice(body.as_bytes());
+        let other = owned.clone();
+        assert_eq!(selector.select_in_place(other), page);
+        assert_eq!(owned, body);
+        assert_eq!(selector.select_in_place(owned), page);
+        page
     }
 
     fn lines(records: &str, body: &str) -> String {
-        select(records, &[], body).unwrap().lines
+        let lines = select(records, &[], body).unwrap().lines;
+        String::from_utf8(lines.into()).unwrap()
     }
 
     #[test]
