@@ -56,7 +56,7 @@ pub async fn read(
     source: &mut dyn BodySource,
     watch: &Watch,
     room: &mut Room,
-) -> Result<Bytes, BodyError> {
+) -> Result<BytesMut, BodyError> {
     let encoding = Encoding::of(headers)?;
     let sent = gather(declared_length(status, headers), source, watch, room).await?;
     let Some(encoding) = encoding.filter(|_| !sent.is_empty()) else {
@@ -72,7 +72,7 @@ pub async fn read(
     };
     // Only now is it known; a guess that is too large would let pages come one at a time.
     room.hold(body.len()).await;
-    Ok(body)
+    Ok(body.into())
 }
 
 /// All bytes as sent, copied out of the pieces: so the connection reads into the same memory again,
@@ -82,7 +82,7 @@ async fn gather(
     source: &mut dyn BodySource,
     watch: &Watch,
     room: &mut Room,
-) -> Result<Bytes, BodyError> {
+) -> Result<BytesMut, BodyError> {
     let mut watch = *watch;
     let too_large = BodyError::TooLarge { cap: watch.cap };
     let expected = match declared.map(usize::try_from) {
@@ -90,7 +90,7 @@ async fn gather(
         Some(Ok(length)) if length <= watch.cap => Some(length),
         Some(_) => return Err(too_large),
     };
-    let mut body = BytesMut::new();
+    let mut body = room.buffers.take(expected.unwrap_or(0));
     let needed = |length: usize| length.max(expected.unwrap_or(0));
     loop {
         if !room.has(needed(body.len())) {
@@ -105,9 +105,6 @@ async fn gather(
         if body.len() + piece.len() > watch.cap {
             return Err(too_large);
         }
-        if body.is_empty() {
-            body.reserve(needed(piece.len()));
-        }
         body.extend_from_slice(&piece);
     }
     match expected {
@@ -116,7 +113,7 @@ async fn gather(
             "the body has {} bytes where Content-Length says {expected}",
             body.len()
         ))),
-        _ => Ok(body.freeze()),
+        _ => Ok(room.buffers.fill(body)),
     }
 }
 
@@ -261,12 +258,12 @@ mod tests {
         headers: &HeaderMap,
         mut source: Pieces,
         cap: usize,
-    ) -> Result<Bytes, BodyError> {
+    ) -> Result<BytesMut, BodyError> {
         let mut room = Room::default();
         read(StatusCode::OK, headers, &mut source, &watch(cap), &mut room).await
     }
 
-    fn kind(result: Result<Bytes, BodyError>) -> SendErrorKind {
+    fn kind(result: Result<BytesMut, BodyError>) -> SendErrorKind {
         match result {
             Err(BodyError::Send(error)) => error.kind,
             other => panic!("{other:?}"),

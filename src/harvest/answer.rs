@@ -1,6 +1,5 @@
 //! What an answer means for its stream: a page with records, trouble, or a failure.
 
-use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use minijinja::Value;
 use url::Url;
@@ -172,7 +171,7 @@ impl Stream {
         &self,
         status: StatusCode,
         headers: &HeaderMap,
-        body: &Bytes,
+        body: &[u8],
         variables: &[(String, Value)],
         attempt: u32,
         page: Option<&Page>,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use http::{HeaderMap, StatusCode};
 use minijinja::Value;
 use url::Url;
@@ -40,7 +40,7 @@ pub(super) struct Fetched {
     /// Headers of the answer.
     pub(super) headers: HeaderMap,
     /// The body, decompressed; empty where nobody reads it any more.
-    pub(super) body: Bytes,
+    pub(super) body: BytesMut,
     /// Bytes of the body.
     pub(super) size: usize,
     /// Where it came from at last, after redirects; without credentials.
@@ -57,7 +57,7 @@ pub(super) struct Fetched {
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+    pub(super) body: BytesMut,
     /// Bytes of the body.
     pub(super) size: usize,
     pub(super) url: Url,

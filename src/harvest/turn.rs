@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use http::{HeaderMap, StatusCode};
 use minijinja::Value;
 use tokio::sync::Notify;
@@ -157,7 +157,7 @@ impl Stream {
         &self,
         permit: Permit,
         needs: Option<&Needs>,
-        (status, headers, body): (StatusCode, &HeaderMap, Option<&Bytes>),
+        (status, headers, body): (StatusCode, &HeaderMap, Option<&BytesMut>),
         variables: &[(String, Value)],
         attempt: u32,
     ) -> Held {

@@ -124,7 +124,7 @@ impl Stream {
         }
         answer.status = StatusCode::OK;
         answer.size = body.len();
-        answer.body = Bytes::from(body);
+        answer.body = Bytes::from(body).into();
         Ok(answer)
     }
 
