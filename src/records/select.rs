@@ -259,6 +259,9 @@ impl Found {
                 self.page.end_line(all.len());
             }
             Lines::Own(own) if close && own.is_empty() => {
+                // Most records are about as long as the first.
+                let more = (text.len() - record.start) / (record.len() + 1);
+                self.page.ends.reserve((more + more / 8).min(4096));
                 self.lines = Lines::Within(record.start..record.end + 1);
                 self.page.end_line(record.len() + 1);
             }
