@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::budget::Reservation;
 use super::events::Events;
+use super::feed::Feed;
 use crate::clock::{Clock, Instant};
 use crate::event::{Fact, Name};
 use crate::failure::{Exit, Failure};
@@ -28,7 +29,7 @@ const GROUP_BYTES: usize = 1024 * 1024;
 /// Pages that are worth one: kept pages have no bytes.
 const GROUP_PAGES: usize = 1024;
 /// Longest that a page waits for others to be committed with, or for one that is late.
-const GROUP_TIME: Duration = Duration::from_millis(200);
+pub(super) const GROUP_TIME: Duration = Duration::from_millis(200);
 /// Most bytes held back to be written in order: what is usually in flight at once, and far below
 /// the budget, which they occupy.
 const HELD_BYTES: usize = 8 * 1024 * 1024;
@@ -103,19 +104,24 @@ impl From<WriterGone> for Box<Failure> {
 }
 
 impl Committer {
-    /// Starts the writer of a stream. It ends when every committer is dropped.
+    /// Starts the writer of a stream, which tells its children of what is committed. It ends when
+    /// every committer is dropped.
     pub(super) fn start(
         store: StreamStore,
         stream: Name,
+        patience: Duration,
         clock: Clock,
         events: Events,
+        feed: Option<Arc<Feed>>,
     ) -> (Self, JoinHandle<Result<StreamStore, StoreError>>) {
         let (queue, pages) = mpsc::channel(QUEUE);
         let writer = Writer {
             store: Arc::new(Mutex::new(store)),
             stream,
+            patience,
             clock,
             events,
+            feed,
             index: Index::default(),
             uncommitted: None,
             syncing: None,
@@ -143,8 +149,12 @@ enum Came {
 struct Writer {
     store: Arc<Mutex<StreamStore>>,
     stream: Name,
+    /// Longest that a page waits for others to be committed with.
+    patience: Duration,
     clock: Clock,
     events: Events,
+    /// What its children see of it.
+    feed: Option<Arc<Feed>>,
     index: Index,
     /// When the oldest page came that is not committed.
     uncommitted: Option<Instant>,
@@ -172,7 +182,7 @@ impl Writer {
                     (since, ..) => since,
                 };
                 match self
-                    .next(&mut pages, oldest.map(|at| at + GROUP_TIME))
+                    .next(&mut pages, oldest.map(|at| at + self.patience))
                     .await?
                 {
                     Came::Page(page) => {
@@ -194,7 +204,7 @@ impl Writer {
                 self.uncommitted = self.uncommitted.or(since);
                 self.append(group).await?;
             }
-            let due = |at: Instant| at + GROUP_TIME <= self.clock.now();
+            let due = |at: Instant| at + self.patience <= self.clock.now();
             if self.syncing.is_none() && self.uncommitted.is_some_and(due) {
                 self.commit();
             }
@@ -265,6 +275,9 @@ impl Writer {
             records: rows.iter().map(|row| u64::from(row.records)).sum(),
             bytes: rows.iter().map(|row| u64::from(row.len)).sum(),
         });
+        if let Some(feed) = &self.feed {
+            feed.push(rows.iter());
+        }
         for row in rows {
             self.index.push(row);
         }
@@ -281,6 +294,9 @@ impl Writer {
                 What::Kept(row) => {
                     pages += 1;
                     records += u64::from(row.records);
+                    if let Some(feed) = &self.feed {
+                        feed.push(std::iter::once(&row));
+                    }
                     self.index.push(row);
                 }
                 What::Again => {
@@ -289,6 +305,9 @@ impl Writer {
                     self.commit();
                     self.synced().await?;
                     self.index.supersede(page.partition);
+                    if let Some(feed) = &self.feed {
+                        feed.supersede(page.partition);
+                    }
                 }
             }
         }
@@ -459,7 +478,8 @@ mod tests {
         let open = RunFolder::create(&disk, folder.path(), "r", start, &Floor::new(0));
         let store = open.expect("a run").streams.pop().expect("a stream");
         let events = Events::new(clock, |_| {});
-        let (committer, writer) = Committer::start(store, "items".into(), clock, events);
+        let (committer, writer) =
+            Committer::start(store, "items".into(), GROUP_TIME, clock, events, None);
         let budget = Budget::default();
         budget.learn(usize::MAX);
         for page in [1, 0] {

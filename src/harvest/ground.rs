@@ -61,7 +61,7 @@ impl Ground {
             if options.fresh {
                 ground.give_up(world, record, Status::Discarded)?;
             } else if ground.unfinished.is_none() {
-                ground.consider(world, options, record, now)?;
+                ground.consider(plan, world, options, record, now)?;
             }
         }
         Ok(ground)
@@ -70,13 +70,17 @@ impl Ground {
     /// Goes on with a run, if it can be.
     fn consider(
         &mut self,
+        plan: &Plan,
         world: &World,
         options: &Options,
         record: RunRecord,
         now: Timestamp,
     ) -> Result<(), Box<Failure>> {
         let age = now.duration_since(record.started);
-        if age > SignedDuration::try_from(RESUME_WITHIN).unwrap_or(SignedDuration::MAX) {
+        // What was paid for is no worse for being old.
+        let is_paid = plan.streams.iter().any(|plan| plan.request.once.acts());
+        if !is_paid && age > SignedDuration::try_from(RESUME_WITHIN).unwrap_or(SignedDuration::MAX)
+        {
             self.notes.push(format!(
                 "run {} was not finished and is too old to go on with; `gleaner runs discard {}` removes what it keeps",
                 record.id, record.id
@@ -195,16 +199,41 @@ impl Ground {
                     record.id
                 ))));
             };
-            let published = standing::published(&self.state, &record, &store, targets)?;
-            if published.is_none() && store.is_published() {
+            // One that runs for its children alone is not published by this attempt.
+            let is_chosen = run.family.is_chosen(name);
+            let published = if is_chosen {
+                standing::published(&self.state, &record, &store, targets)?
+            } else {
+                None
+            };
+            if published.is_none() && store.is_published() && is_chosen {
                 // To another place than now.
-                store.begin_again().map_err(StoreError::into_failure)?;
+                if run.plan.streams[*at].request.once.acts() {
+                    store.publish_again().map_err(StoreError::into_failure)?;
+                } else {
+                    store.begin_again().map_err(StoreError::into_failure)?;
+                }
             }
             kept.push(Kept {
                 pages: store.recall().pages(),
                 store,
                 published,
+                is_needed: false,
             });
+        }
+        let names: Vec<&str> = streams
+            .iter()
+            .map(|(at, _)| run.plan.streams[*at].name.as_str())
+            .collect();
+        for place in 0..kept.len() {
+            let open = |name: &str| {
+                let at = names.iter().position(|known| *known == name);
+                at.and_then(|at| kept.get(at))
+                    .is_some_and(|one| one.published.is_none())
+            };
+            let descendants = run.family.descendants(names[place]);
+            let is_needed = descendants.into_iter().any(open);
+            kept[place].is_needed = is_needed;
         }
         let standing = Standing {
             state: Some(Arc::new(Mutex::new(self.state))),

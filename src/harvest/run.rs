@@ -1,7 +1,7 @@
 //! What all streams of a run share: the world, rendered auth, limits, budget.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -10,9 +10,10 @@ use url::Url;
 
 use super::budget::Budget;
 use super::events::Events;
+use super::family::Family;
+use super::files::Files;
 use super::hosts::Hosts;
 use super::names::Names;
-use super::partitions::Files;
 use super::secrets::Secrets;
 use super::windows::Windows;
 use super::{Options, World, keep};
@@ -63,6 +64,8 @@ pub(super) struct Run {
     pub(super) budget: Budget,
     /// Rows of `for` files.
     pub(super) files: Files,
+    /// Parents and children among its streams.
+    pub(super) family: Family,
     /// Seeds the jitter of retries.
     pub(super) seed: u64,
     /// The limits that count: those `limits` was made from, in that order.
@@ -70,6 +73,9 @@ pub(super) struct Run {
     ignored_signals: AtomicU64,
     waits: AtomicU64,
     reached: AtomicBool,
+    /// Requests that were sent and must not be sent twice, where nobody knows what came of them;
+    /// of streams that have ended.
+    pub(super) unknown: AtomicUsize,
     /// Until when what is in flight may end, once somebody asked to stop.
     grace: OnceLock<Instant>,
 }
@@ -191,6 +197,7 @@ impl Run {
         let hosts = Hosts::new(world.clock, slots, plan.source.retry.page_deadline);
         let policy = Policy::new(&base, &plan.source.allow_origins);
         Ok(Self {
+            family: Family::new(&plan, &options.streams),
             plan,
             world,
             options,
@@ -212,6 +219,7 @@ impl Run {
             ignored_signals: AtomicU64::new(0),
             waits: AtomicU64::new(0),
             reached: AtomicBool::new(false),
+            unknown: AtomicUsize::new(0),
             grace: OnceLock::new(),
         })
     }
@@ -233,12 +241,16 @@ impl Run {
         }
     }
 
-    /// `work` that has been sent: asked to stop, it gets a moment to come to its end, for its
-    /// answer has been paid for.
+    /// `work` that has been sent: asked to stop, it gets a moment to come to its end, and all its
+    /// time if it is `paid` for and cannot be sent again.
     pub(super) async fn in_flight<T>(
         &self,
         work: impl Future<Output = T>,
+        paid: bool,
     ) -> Result<T, Box<Failure>> {
+        if paid {
+            return Ok(work.await);
+        }
         let clock = self.world.clock;
         let mut stop = self.world.stop.clone();
         let over = async {

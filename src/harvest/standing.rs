@@ -1,6 +1,7 @@
 //! What a run stands on: its locks, its row in the state, and its folder; and how it ends there.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ pub(super) struct Kept {
     pub(super) pages: u64,
     /// The files, if it was published already.
     pub(super) published: Option<Vec<FileSummary>>,
+    /// Whether a stream that runs over its records is not published yet.
+    pub(super) is_needed: bool,
 }
 
 impl Standing {
@@ -76,6 +79,7 @@ impl Standing {
             store,
             pages: 0,
             published: None,
+            is_needed: true,
         });
         let kept = kept.collect();
         let standing = Self {
@@ -138,8 +142,15 @@ impl Standing {
             .streams
             .iter()
             .any(|stream| !stream.files.is_empty());
+        let unknown = run.unknown.load(Ordering::Relaxed);
+        let is_paid = run.plan.streams.iter().any(|plan| {
+            plan.request.once.acts() && self.streams.iter().any(|name| **name == *plan.name)
+        });
         let status = if failures.is_empty() && all_here {
             Status::Complete
+        } else if unknown > 0 || (is_paid && kept > 0) {
+            // Asked anew it would be done, or paid for, once more.
+            Status::Resumable
         } else if failures.iter().all(held) && all_here {
             // What the API gave is here and is not good enough: it must be asked anew.
             Status::Failed
@@ -273,6 +284,9 @@ pub(super) fn published(
     store: &StreamStore,
     targets: &Targets,
 ) -> Result<Option<Vec<FileSummary>>, Box<Failure>> {
+    if targets.0.is_empty() && !store.is_published() {
+        return Ok(None);
+    }
     let mut files = Vec::new();
     for target in &targets.0 {
         // What went to standard output went to somebody else.

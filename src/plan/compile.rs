@@ -5,9 +5,11 @@
 //! what was found wrong.
 
 mod cursor;
+mod graphql;
 mod limits;
 mod names;
 mod pages;
+mod parents;
 mod partitions;
 mod request;
 mod scope;

@@ -9,7 +9,7 @@
 
 use std::fmt::Write;
 
-use super::language::Template;
+use super::language::{Expr, Template};
 use super::paging::{Paging, TokenFrom};
 use super::partition::{Generator, ListItem};
 use super::request::{BodyPlan, RequestPlan, Slot, TreeTemplate};
@@ -58,7 +58,11 @@ impl StreamPlan {
             body,
             once: _,
         } = &self.request;
-        let verb = method.as_str().to_ascii_lowercase();
+        let verb = if self.asks {
+            method.as_str().to_ascii_lowercase()
+        } else {
+            "nothing".to_owned()
+        };
         add(&verb, target.written().to_owned());
         for (parameter, value) in query {
             add(&format!("query.{parameter}"), tree(value));
@@ -108,6 +112,14 @@ fn generator(generator: &Generator) -> String {
         Generator::Template(template) => format!("template {}", template.written()),
         Generator::Range { from, to, step } => format!("range {from} {to} {step}"),
         Generator::File { path, column } => format!("file {} {column:?}", path.written()),
+        Generator::Stream {
+            stream,
+            only,
+            batch,
+        } => format!(
+            "stream {stream} {batch:?} {}",
+            only.as_ref().map_or("", Expr::written)
+        ),
     }
 }
 
@@ -142,6 +154,9 @@ fn body(body: &BodyPlan) -> String {
         BodyPlan::Json(value) => format!("json {}", tree(value)),
         BodyPlan::Form(members) => format!("form {}", pairs(members)),
         BodyPlan::Text(template) => format!("text {}", template.written()),
+        BodyPlan::Graphql { query, variables } => {
+            format!("graphql {{{}}} {query}", pairs(variables))
+        }
     }
 }
 
@@ -191,6 +206,7 @@ fn paging(paging: &Paging) -> String {
             add,
             size,
         } => format!("keyset {field} {} {add:?} {}", slot(to), place(size)),
+        Paging::Merge(at) => format!("merge {at}"),
     }
 }
 

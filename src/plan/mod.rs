@@ -19,6 +19,7 @@ mod names;
 pub mod paging;
 pub mod partition;
 pub mod path;
+mod pattern;
 pub mod position;
 mod rendered;
 pub mod request;
@@ -156,6 +157,8 @@ pub struct StreamPlan {
     pub name: String,
     /// `for`: variables and what they run over, in order; their product makes the partitions.
     pub partitions: Vec<(String, Generator)>,
+    /// Whether anything is asked; else the last value of `for` stands for the answer.
+    pub asks: bool,
     /// What is asked.
     pub request: RequestPlan,
     /// How the next page is found.
@@ -180,6 +183,16 @@ pub struct StreamPlan {
     pub expect: ExpectPlan,
     /// Where records go.
     pub sinks: Vec<SinkPlan>,
+}
+
+impl StreamPlan {
+    /// The streams that its `for` runs over.
+    pub fn parents(&self) -> impl Iterator<Item = &str> {
+        self.partitions.iter().filter_map(|(_, one)| match one {
+            Generator::Stream { stream, .. } => Some(stream.as_str()),
+            _ => None,
+        })
+    }
 }
 
 /// What a request costs in one unit.
@@ -240,6 +253,17 @@ pub struct ResponseRule {
     pub then: Then,
 }
 
+/// How long a throttle lasts that a rule finds.
+#[derive(Debug)]
+pub enum Pause {
+    /// As the headers tell, else a minute.
+    AsTold,
+    /// So long.
+    Time(Duration),
+    /// As the answer says in words of its own; what cannot be read is [`Pause::AsTold`].
+    Said(Template),
+}
+
 /// What an answer means.
 #[derive(Debug)]
 pub enum Then {
@@ -249,8 +273,8 @@ pub enum Then {
     Skip,
     /// A transient failure.
     Retry,
-    /// A throttle: the whole scope pauses, as told or for this long.
-    Wait(Option<Duration>),
+    /// A throttle: the whole scope pauses.
+    Wait(Pause),
     /// A good page, and the last of its partition.
     Stop,
     /// The stream fails, with this text if given.

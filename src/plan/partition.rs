@@ -1,6 +1,8 @@
 //! `for`: what a stream's variables run over.
 
-use super::language::Template;
+use std::num::NonZeroUsize;
+
+use super::language::{Expr, Template};
 use minijinja::Value;
 
 /// What one variable of `for` runs over.
@@ -25,6 +27,15 @@ pub enum Generator {
         path: Template,
         /// One column's text in place of the whole row.
         column: Option<String>,
+    },
+    /// Records of another stream, its parent: their partitions' variables are seen too.
+    Stream {
+        /// The parent.
+        stream: String,
+        /// Only records that this holds for.
+        only: Option<Expr>,
+        /// Lists of at most so many records, in place of one record each.
+        batch: Option<NonZeroUsize>,
     },
 }
 

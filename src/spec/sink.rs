@@ -6,13 +6,21 @@ use serde::Deserialize;
 use super::at::At;
 use super::choice::{OneOrMany, ScalarOr};
 
-/// One sink or a list of them.
-pub type SinksSpec = At<OneOrMany<SinkSpec>>;
+/// One sink, a list of them, or `none`.
+pub type SinksSpec = At<ScalarOr<SinkWord, OneOrMany<SinkSpec>>>;
+
+/// Where records go, in one word.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SinkWord {
+    /// Nowhere: the stream is there for others.
+    None,
+}
 
 /// Where records go; exactly one format.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-not-yet" = ["parquet", "none"]))]
+#[schemars(extend("x-not-yet" = ["parquet"]))]
 pub struct SinkSpec {
     /// CSV: a path, or a path with settings. `.gz` or `.zst` at the end compresses; `-` is standard output.
     pub csv: Option<At<ScalarOr<String, CsvSpec>>>,

@@ -5,7 +5,7 @@ use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::at::At;
@@ -32,8 +32,8 @@ pub struct StreamSpec {
     pub headers: Option<Table<At<String>>>,
     /// What a `post` carries.
     pub body: Option<At<BodySpec>>,
-    /// `true`: a repeat would act or cost twice.
-    pub once: Option<bool>,
+    /// `true`: a repeat would act or cost twice. `{key: HEADER}`: the API tells repeats by that header.
+    pub once: Option<At<OnceSpec>>,
     /// What a request costs in the units of limits: `{weight: 2}`, `{tokens: {at_most: …, actual: …}}`.
     pub cost: Option<Table<At<ScalarOr<String, CostSpec>>>>,
     /// Where the records are: a path, or `{optional: PATH}`; default the root.
@@ -65,15 +65,22 @@ pub enum ForSpec {
     List(Vec<Tree>),
     /// A template that yields a list.
     Text(String),
-    /// A range or a file.
-    Generated(GeneratorSpec),
+    /// A range, a file or a stream.
+    Generated(Box<GeneratorSpec>),
 }
 
-/// What a variable runs over, if it is not a list.
+/// What a variable runs over, if it is not a list: exactly one of `range`, `file`, `stream`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-not-yet" = ["stream", "where", "batch", "dates", "from", "to"]))]
+#[schemars(extend("x-not-yet" = ["dates", "from", "to"]))]
 pub struct GeneratorSpec {
+    /// Another stream: each of its records.
+    pub stream: Option<At<String>>,
+    /// Expression over a record of the stream: only those it holds for.
+    #[serde(rename = "where")]
+    pub only: Option<At<String>>,
+    /// So many records of the stream at once, as a list.
+    pub batch: Option<At<i64>>,
     /// First and last whole number.
     pub range: Option<At<Vec<i64>>>,
     /// Step of the range; default 1.
@@ -87,7 +94,6 @@ pub struct GeneratorSpec {
 /// What a `post` carries.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[schemars(extend("x-not-yet" = ["graphql"]))]
 pub enum BodySpec {
     /// JSON, with templates in its texts.
     Json(Tree),
@@ -95,6 +101,35 @@ pub enum BodySpec {
     Form(Table<Tree>),
     /// Text.
     Text(At<String>),
+    /// A GraphQL request, as JSON.
+    Graphql(GraphqlSpec),
+}
+
+/// A GraphQL request.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GraphqlSpec {
+    /// The document, sent as it is written: no templates.
+    pub query: At<String>,
+    /// Its variables, with templates in their texts; one that renders empty is dropped.
+    pub variables: Option<Table<Tree>>,
+}
+
+/// Whether a repeat would act or cost twice.
+#[derive(Debug, Clone)]
+pub enum OnceSpec {
+    /// It would, or not.
+    Said(bool),
+    /// The API knows repeats by a key.
+    Keyed(OnceKeySpec),
+}
+
+/// How the API knows a repeat.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OnceKeySpec {
+    /// The header that carries the key, as the API names it: `Idempotency-Key`.
+    pub key: At<String>,
 }
 
 /// What a request costs, at most and in fact.
@@ -119,7 +154,6 @@ pub struct RecordsSpec {
 /// How the next page is found.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[schemars(extend("x-not-yet" = ["merge"]))]
 pub enum PagesSpec {
     /// One page.
     None,
@@ -135,6 +169,8 @@ pub enum PagesSpec {
     Token(TokenSpec),
     /// A value of the last record.
     Keyset(KeysetSpec),
+    /// Path of an object whose members go into the query of the next request.
+    Merge(At<String>),
 }
 
 /// A page number.
@@ -228,7 +264,7 @@ pub enum ThenWord {
 #[serde(rename_all = "snake_case")]
 #[schemars(extend("x-not-yet" = ["again"]))]
 pub enum ThenSpec {
-    /// A throttle; everything waits this long.
+    /// A throttle; everything waits this long: a duration, or a template of one (or of seconds, or of an instant).
     Wait(At<String>),
     /// The stream fails with this text.
     Fail(At<String>),
@@ -259,7 +295,7 @@ impl<'de> Deserialize<'de> for ForSpec {
         impl<'de> Visitor<'de> for Forms {
             type Value = ForSpec;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list, a template, a range or a file")
+                f.write_str("a list, a template, a range, a file or a stream")
             }
             fn visit_str<E: Error>(self, value: &str) -> Result<ForSpec, E> {
                 Ok(ForSpec::Text(value.to_owned()))
@@ -268,10 +304,50 @@ impl<'de> Deserialize<'de> for ForSpec {
                 Vec::deserialize(SeqAccessDeserializer::new(seq)).map(ForSpec::List)
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ForSpec, A::Error> {
-                GeneratorSpec::deserialize(MapAccessDeserializer::new(map)).map(ForSpec::Generated)
+                GeneratorSpec::deserialize(MapAccessDeserializer::new(map))
+                    .map(|generator| ForSpec::Generated(Box::new(generator)))
             }
         }
         deserializer.deserialize_any(Forms)
+    }
+}
+
+impl<'de> Deserialize<'de> for OnceSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Forms;
+        impl<'de> Visitor<'de> for Forms {
+            type Value = OnceSpec;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`true`, `false` or `{key: HEADER}`")
+            }
+            fn visit_bool<E: Error>(self, value: bool) -> Result<OnceSpec, E> {
+                Ok(OnceSpec::Said(value))
+            }
+            fn visit_str<E: Error>(self, value: &str) -> Result<OnceSpec, E> {
+                match value {
+                    "true" => Ok(OnceSpec::Said(true)),
+                    "false" => Ok(OnceSpec::Said(false)),
+                    _ => Err(E::invalid_value(Unexpected::Str(value), &self)),
+                }
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<OnceSpec, A::Error> {
+                OnceKeySpec::deserialize(MapAccessDeserializer::new(map)).map(OnceSpec::Keyed)
+            }
+        }
+        deserializer.deserialize_any(Forms)
+    }
+}
+
+impl JsonSchema for OnceSpec {
+    fn schema_name() -> Cow<'static, str> {
+        "OnceSpec".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let keyed = generator.subschema_for::<OnceKeySpec>();
+        json_schema!({
+            "description": "Whether a repeat would act or cost twice; `{key: HEADER}` where the API tells repeats by a key.",
+            "anyOf": [{ "type": "boolean" }, keyed],
+        })
     }
 }
 
@@ -282,7 +358,7 @@ impl JsonSchema for ForSpec {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let generated = generator.subschema_for::<GeneratorSpec>();
         json_schema!({
-            "description": "What a variable runs over: a list, a template that yields one, a range or a file.",
+            "description": "What a variable runs over: a list, a template that yields one, a range, a file or the records of a stream.",
             "anyOf": [{ "type": "array", "items": true }, { "type": "string" }, generated],
         })
     }

@@ -1,5 +1,6 @@
 //! One stream of a run on disk: its part, its index, and its rows in the run's ledger.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::StoreError;
@@ -7,7 +8,8 @@ use super::index::{Index, PageRow};
 use super::ledger::Ledger;
 use super::part::Part;
 use super::recall::Recall;
-use super::row::{Facts, Page, PublishIntent, Published, Row, Superseded};
+use super::row::{Facts, Page, PublishIntent, Published, Row, Sent, Superseded};
+use super::scratch::Scratch;
 use super::space::Floor;
 use crate::disk::{Disk, DiskFile};
 
@@ -27,6 +29,8 @@ pub struct StreamStore {
     /// Outputs that were about to take their places.
     pub(super) intents: Vec<PublishIntent>,
     pub(super) is_published: bool,
+    /// What earlier processes sent and must not be sent twice, while nobody knows what came of it.
+    pub(super) sent: BTreeMap<(u32, u32), Sent>,
     /// Rows of pages that were appended and are not committed.
     pub(super) appended: (Vec<Row>, Vec<PageRow>),
 }
@@ -72,6 +76,18 @@ impl Group {
             (row.row_at, row.row_len) = (place.at, place.len);
         }
         Ok(self.index)
+    }
+}
+
+/// A run's ledger, for those who write rows of what they send beside the pages.
+#[derive(Debug, Clone)]
+pub struct SentLog(SharedLedger);
+
+impl SentLog {
+    /// Commits rows: when it returns they survive anything.
+    pub fn commit(&self, rows: &[Row]) -> Result<(), StoreError> {
+        let mut ledger = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ledger.commit(rows).map(drop)
     }
 }
 
@@ -167,10 +183,38 @@ impl StreamStore {
         Ok(())
     }
 
+    /// Takes a part back that was published, to append to it: what was published may be the same file
+    /// by another name, and stays as it is.
+    pub fn reclaim(&mut self) -> Result<(), StoreError> {
+        let path = self.part.path().to_owned();
+        self.part = Part::open(&self.disk, &path, &self.name, &self.index, false)?;
+        Ok(())
+    }
+
+    /// A file beside its part for what need not outlive this process.
+    pub fn scratch(&self) -> Result<Scratch, StoreError> {
+        Ok(Scratch::create(
+            &self.disk,
+            &self.part.path().with_extension("names"),
+        )?)
+    }
+
     /// The walk is over, and these are its pages: of those that earlier processes committed some
     /// may count no more.
     pub fn walked(&mut self, index: Index) {
         self.index = index;
+    }
+
+    /// Where to write what is sent, and what earlier processes sent of which nobody knows what came.
+    pub fn sent(&self) -> (SentLog, BTreeMap<(u32, u32), Sent>) {
+        (SentLog(Arc::clone(&self.ledger)), self.sent.clone())
+    }
+
+    /// The stream is to be published again, from what was committed.
+    pub fn publish_again(&mut self) -> Result<(), StoreError> {
+        self.reclaim()?;
+        self.is_published = false;
+        Ok(())
     }
 
     /// What earlier processes committed, to be looked up while the stream is written.
@@ -216,6 +260,11 @@ impl StreamStore {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Gives the partitions of its pages other numbers: see [`Index::renumber`].
+    pub fn renumber(&mut self, number: &dyn Fn(u32) -> Option<u32>) {
+        self.index.renumber(number);
     }
 
     /// Its committed pages.

@@ -1,7 +1,9 @@
 //! One binary of suites, named for the promises they keep.
 
+mod apis;
 mod arrows;
 mod book;
+mod children;
 mod cli;
 mod cuts;
 mod diagnostics;
@@ -9,11 +11,13 @@ mod errors;
 mod faults;
 mod feedback;
 mod fixture;
+mod graphql;
 mod guards;
 mod kill;
 mod manners;
 mod modes;
 mod nights;
+mod once;
 mod order;
 mod paging;
 mod parts;
@@ -31,4 +35,5 @@ mod security_gates;
 mod security_shown;
 mod shipped;
 mod signals;
+mod verdicts;
 mod way;

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use super::names::Judge;
 use super::scope::{RESERVED, Scope};
-use super::values;
+use super::{parents, values};
 use crate::plan::partition::{Generator, ListItem};
+use crate::spec::PipelineSpec;
 use crate::spec::at::At;
 use crate::spec::choice::Table;
 use crate::spec::stream::{ForSpec, GeneratorSpec};
@@ -14,8 +15,11 @@ use crate::spec::tree::{Node, Tree};
 /// The variables of a stream, or nothing where a mistake was noted.
 pub(super) fn partitions(
     judge: &mut Judge<'_>,
+    spec: &PipelineSpec,
+    stream: &At<String>,
     table: Option<&Table<At<ForSpec>>>,
 ) -> Option<Vec<(String, Generator)>> {
+    let pipeline = spec;
     let mut scope = Scope::partitions();
     let mut all = Vec::new();
     for (name, spec) in table.iter().flat_map(|table| &table.0) {
@@ -23,7 +27,15 @@ pub(super) fn partitions(
         let generator = match &spec.value {
             ForSpec::List(items) => list(judge, items, &name.span, &scope),
             ForSpec::Text(text) => template(judge, &spec.with(text.clone()), &scope),
-            ForSpec::Generated(long) => generated(judge, long, &name.span, &scope),
+            ForSpec::Generated(long) => match &long.stream {
+                Some(parent) => {
+                    let inherited = parents::variables(pipeline, parent);
+                    scope = scope.and(inherited.iter().map(String::as_str));
+                    alone(judge, long, parent);
+                    parents::generator(judge, pipeline, (stream, name), parent, long, &scope)
+                }
+                None => generated(judge, long, &name.span, &scope),
+            },
         };
         all.push(generator.map(|generator| (name.value.clone(), generator)));
         scope = scope.and([name.value.as_str()]);
@@ -111,7 +123,19 @@ fn generated(
     span: &Range<usize>,
     scope: &Scope,
 ) -> Option<Generator> {
-    let forms = "a list, a template, `{ range: [1, 500] }` or `{ file: ids.csv }`";
+    let forms =
+        "a list, a template, `{ range: [1, 500] }`, `{ file: ids.csv }` or `{ stream: NAME }`";
+    let stray = [
+        ("where", spec.only.as_ref().map(|at| &at.span)),
+        ("batch", spec.batch.as_ref().map(|at| &at.span)),
+    ];
+    for (key, span) in stray {
+        if let Some(span) = span {
+            let message = format!("`{key}` belongs to `stream`");
+            let hint = "name the stream whose records are meant: `{ stream: NAME, … }`";
+            judge.wrong("bad-for", span, message, hint);
+        }
+    }
     match (&spec.range, &spec.file) {
         (Some(_), Some(file)) => {
             judge.wrong(
@@ -156,6 +180,35 @@ fn generated(
                 path,
                 column: spec.column.as_ref().map(|column| column.value.clone()),
             })
+        }
+    }
+}
+
+/// Whatever else stands beside `stream`.
+fn alone(judge: &mut Judge<'_>, spec: &GeneratorSpec, parent: &At<String>) {
+    let several = [
+        ("range", spec.range.as_ref().map(|at| &at.span)),
+        ("file", spec.file.as_ref().map(|at| &at.span)),
+    ];
+    for (key, span) in several {
+        if span.is_some() {
+            let message = format!("`{key}` and `stream` exclude each other");
+            judge.wrong(
+                "several-variants",
+                &parent.span,
+                message,
+                "keep one of them",
+            );
+        }
+    }
+    let stray = [
+        ("step", "range", spec.step.as_ref().map(|at| &at.span)),
+        ("column", "file", spec.column.as_ref().map(|at| &at.span)),
+    ];
+    for (key, owner, span) in stray {
+        if let Some(span) = span {
+            let message = format!("`{key}` belongs to `{owner}`");
+            judge.wrong("bad-for", span, message, "remove it");
         }
     }
 }

@@ -42,6 +42,11 @@ impl Scope {
     pub(super) fn partitions() -> Self {
         Self::new("`for`", &["vars", "env", "contact", "run"])
     }
+    /// `where` of `for`: the record that a variable would be.
+    pub(super) fn only(variable: &str) -> Self {
+        let names = ["vars", "env", "contact", "run", "record"];
+        Self::new("`where`", &names).and([variable])
+    }
     /// `cost`: what is reckoned before a request, never from a secret.
     pub(super) fn cost() -> Self {
         Self::new("`cost`", &["vars", "contact", "run"])

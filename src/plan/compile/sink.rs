@@ -12,7 +12,7 @@ use crate::spec::PipelineSpec;
 use crate::spec::at::At;
 use crate::spec::choice::ScalarOr;
 use crate::spec::near;
-use crate::spec::sink::{CsvSpec, ModeSpec, SinkSpec};
+use crate::spec::sink::{CsvSpec, ModeSpec, SinkSpec, SinkWord};
 use crate::spec::stream::StreamSpec;
 
 /// Makes the sinks of `--sink` anew for each stream.
@@ -115,8 +115,19 @@ fn compression(path: &str) -> Compression {
 
 /// The sinks of a stream as written: its own, that of `defaults`, or that of the file.
 pub(super) fn written<'s>(spec: &'s PipelineSpec, stream: &'s StreamSpec) -> &'s [SinkSpec] {
+    match stream.sink.as_ref().or(spec.sink.as_ref()) {
+        Some(At {
+            value: ScalarOr::Long(sinks),
+            ..
+        }) => &sinks.0,
+        _ => &[],
+    }
+}
+
+/// Whether a stream says that its records go nowhere.
+pub(super) fn is_none(spec: &PipelineSpec, stream: &StreamSpec) -> bool {
     let sinks = stream.sink.as_ref().or(spec.sink.as_ref());
-    sinks.map_or(&[][..], |sinks| &sinks.value.0)
+    sinks.is_some_and(|sinks| matches!(sinks.value, ScalarOr::Short(SinkWord::None)))
 }
 
 /// The sinks of a stream, or nothing where a mistake was noted.
@@ -129,7 +140,7 @@ pub(super) fn sinks(
 ) -> Option<Vec<SinkPlan>> {
     let written = written(spec, stream);
     if written.is_empty() {
-        if needed {
+        if needed && !is_none(spec, stream) {
             let hint = "add `sink: { csv: \"data/{{ pipeline }}/{{ stream }}.csv\" }` to the file";
             let message = format!("stream `{}` has no sink", name.value);
             judge.wrong("no-sink", &name.span, message, hint);

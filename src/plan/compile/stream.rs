@@ -2,11 +2,13 @@
 
 use super::names::Judge;
 use super::scope::Scope;
-use super::{cursor, limits, pages, partitions, request, sink};
+use super::{cursor, limits, pages, parents, partitions, request, sink};
 use crate::plan::language::Template;
+use crate::plan::paging::Paging;
 use crate::plan::path::{Path, Step};
 use crate::plan::{
-    ColumnFrom, ColumnPlan, ExpectPlan, RecordsPlan, ResponseRule, StreamPlan, Then, duration,
+    ColumnFrom, ColumnPlan, ExpectPlan, Pause, RecordsPlan, ResponseRule, StreamPlan, Then,
+    duration,
 };
 use crate::spec::PipelineSpec;
 use crate::spec::at::At;
@@ -56,13 +58,13 @@ fn stream(
         );
     }
     let merged = merged(spec.defaults.as_ref(), written);
-    let partitions = partitions::partitions(judge, merged.partitions.as_ref());
-    let variables = merged.partitions.as_ref().map_or(&[][..], |table| &table.0);
-    let variables: Vec<&str> = variables
-        .iter()
-        .map(|(name, _)| name.value.as_str())
-        .collect();
-    let see = |scope: Scope| scope.and(variables.iter().copied());
+    let partitions = partitions::partitions(judge, spec, name, merged.partitions.as_ref());
+    let variables = parents::in_sight(spec, merged.partitions.as_ref());
+    let see = |scope: Scope| scope.and(variables.iter().map(String::as_str));
+    let asks = !request::is_silent(&merged);
+    if !asks {
+        request::silent(judge, written);
+    }
 
     let cursor = cursor::cursor(judge, spec, name, &merged);
     let request = request::request(judge, spec, name, &merged, &see(Scope::request()));
@@ -84,8 +86,14 @@ fn stream(
     Some(StreamPlan {
         name: name.value.clone(),
         partitions: partitions?,
+        asks,
         request: request?,
-        paging: paging?,
+        // What is given whole has no second page.
+        paging: if asks {
+            paging?
+        } else {
+            Paging::None { declared: true }
+        },
         cost: cost?,
         stop: match stop {
             None => None,
@@ -120,7 +128,7 @@ pub(super) fn merged(defaults: Option<&StreamSpec>, stream: &StreamSpec) -> Stre
         query: tables(base.query.as_ref(), stream.query.as_ref()),
         headers: tables(base.headers.as_ref(), stream.headers.as_ref()),
         body: stream.body.clone().or_else(|| base.body.clone()),
-        once: stream.once.or(base.once),
+        once: stream.once.clone().or_else(|| base.once.clone()),
         cost: tables(base.cost.as_ref(), stream.cost.as_ref()),
         records: stream.records.clone().or_else(|| base.records.clone()),
         pages: stream.pages.clone().or_else(|| base.pages.clone()),
@@ -270,18 +278,17 @@ fn response(judge: &mut Judge<'_>, spec: &ResponseSpec, scope: &Scope) -> Option
             ThenWord::Accept => Then::Accept,
             ThenWord::Skip => Then::Skip,
             ThenWord::Retry => Then::Retry,
-            ThenWord::Wait => Then::Wait(None),
+            ThenWord::Wait => Then::Wait(Pause::AsTold),
             ThenWord::Stop => Then::Stop,
             ThenWord::Fail => Then::Fail(None),
         }),
         ScalarOr::Long(ThenSpec::Fail(text)) => fail(judge, text, scope),
-        ScalarOr::Long(ThenSpec::Wait(at)) if at.contains("{{") => {
-            let message = "a template in `wait` is not supported by this version of gleaner yet";
-            judge.wrong("not-yet", &at.span, message, "");
-            None
+        ScalarOr::Long(ThenSpec::Wait(at)) if at.contains("{{") || at.contains("{%") => {
+            let template = judge.answer_template(at, scope);
+            template.map(|template| Then::Wait(Pause::Said(template)))
         }
         ScalarOr::Long(ThenSpec::Wait(at)) => match duration::parse(&at.value) {
-            Ok(duration) => Some(Then::Wait(Some(duration))),
+            Ok(duration) => Some(Then::Wait(Pause::Time(duration))),
             Err(message) => {
                 judge.wrong("bad-duration", &at.span, message, "");
                 None
@@ -295,6 +302,6 @@ fn response(judge: &mut Judge<'_>, spec: &ResponseSpec, scope: &Scope) -> Option
 }
 
 fn fail(judge: &mut Judge<'_>, text: &At<String>, scope: &Scope) -> Option<Then> {
-    let template: Template = judge.template(text, scope)?;
+    let template: Template = judge.answer_template(text, scope)?;
     Some(Then::Fail(Some(template)))
 }
