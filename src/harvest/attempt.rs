@@ -13,7 +13,7 @@ use super::budget::Reservation;
 use super::circuit::Came;
 use super::hosts::Pass;
 use super::once::Spot;
-use super::outcome::{is_timeout, timed_out, transient};
+use super::outcome::{Unfetched, is_timeout, timed_out, transient};
 use super::run::interrupted;
 use super::stream::Stream;
 use super::trouble;
@@ -21,7 +21,7 @@ use super::turn::Under;
 use super::verdict::{self, Trouble};
 use crate::clock::Instant;
 use crate::event::{Fact, FailureClass, Wait};
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::fetch::origin::Refusal;
 use crate::fetch::redirect::{self, Hop};
 use crate::fetch::transport::{Reach, Request, Response};
@@ -70,6 +70,8 @@ pub(super) enum Outcome {
     Page(Box<Good>),
     Trouble(Trouble, Sent),
     Fail(Box<Failure>),
+    /// The API understood the request and will not answer it, whoever asks.
+    Refused(Box<Failure>),
 }
 
 /// An answer that is a page.
@@ -106,7 +108,7 @@ impl Stream {
         request: &Rendered,
         variables: &[(String, Value)],
         spot: &Spot<'_>,
-    ) -> Result<Fetched, Box<Failure>> {
+    ) -> Result<Fetched, Unfetched> {
         self.refuse_repeat(spot)?;
         let (run, place) = (&self.run, spot.text);
         let retry = run.plan.source.retry;
@@ -155,7 +157,13 @@ impl Stream {
                         reservation,
                     });
                 }
-                Outcome::Fail(failure) => return Err(failure),
+                Outcome::Fail(failure) => return Err(failure.into()),
+                Outcome::Refused(failure) => {
+                    return Err(Unfetched {
+                        failure,
+                        is_refused: true,
+                    });
+                }
                 Outcome::Trouble(mut trouble, _) => {
                     trouble.message = run.secrets.scrub(&trouble.message);
                     trouble
@@ -216,12 +224,18 @@ impl Stream {
                     too_long.map(|t| (t, retry.max_wait)),
                     refused_repeat,
                 );
-                return Err(if paid.is_none() {
+                let failure = if paid.is_none() {
                     trouble::unpaid(failure)
                 } else if said_why {
                     failure
                 } else {
                     trouble::never_answered(failure)
+                };
+                return Err(Unfetched {
+                    is_refused: trouble.class == FailureClass::Suspect
+                        && failure.exit == Exit::Failed
+                        && !refused_repeat,
+                    failure,
                 });
             };
             if let (FailureClass::Throttle, Some(needs)) = (trouble.class, &under.needs) {
@@ -340,7 +354,7 @@ impl Stream {
                             &response.headers,
                             self.run.world.clock.calendar(),
                         );
-                        return Ok(self.refuse(verdict, &bare.url, place));
+                        return Ok(Outcome::Fail(self.refuse(verdict, &bare.url, place)));
                     }
                 }
             }
