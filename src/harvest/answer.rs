@@ -4,7 +4,7 @@ use http::{HeaderMap, StatusCode};
 use minijinja::Value;
 use url::Url;
 
-use super::attempt::{Answer, Good, Outcome, Sent};
+use super::outcome::{Answer, Good, Outcome, Sent};
 use super::stream::Stream;
 use super::trouble;
 use super::verdict::{self, Trouble, Verdict};
@@ -12,8 +12,8 @@ use crate::event::FailureClass;
 use crate::failure::{Exit, Failure};
 use crate::plan::json::Numbers;
 use crate::plan::request::BodyPlan;
+use crate::records::page::Page;
 use crate::records::problem::SelectError;
-use crate::records::select::Page;
 use crate::records::view;
 
 /// What to do where the API refuses somebody who sent no credential.

@@ -13,12 +13,14 @@ use super::budget::Reservation;
 use super::circuit::Came;
 use super::hosts::Pass;
 use super::once::Spot;
-use super::outcome::{Unfetched, is_timeout, timed_out, transient};
+use super::outcome::{
+    Answer, Asked, Good, Outcome, Sent, Unfetched, is_timeout, timed_out, transient,
+};
 use super::run::interrupted;
 use super::stream::Stream;
 use super::trouble;
 use super::turn::Under;
-use super::verdict::{self, Trouble};
+use super::verdict;
 use crate::clock::Instant;
 use crate::event::{Fact, FailureClass, Wait};
 use crate::failure::{Exit, Failure};
@@ -29,7 +31,7 @@ use crate::fetch::{agent, body};
 use crate::limits::{self, Needs, Permit};
 use crate::plan::duration::show;
 use crate::plan::request::Rendered;
-use crate::records::select::Page;
+use crate::records::page::Page;
 
 /// A page that was fetched and understood.
 #[derive(Debug)]
@@ -52,52 +54,6 @@ pub(super) struct Fetched {
     pub(super) took: Duration,
     /// Held until the page is on disk.
     pub(super) reservation: Reservation,
-}
-
-/// An answer as it came.
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: BytesMut,
-    /// Bytes of the body.
-    pub(super) size: usize,
-    pub(super) url: Url,
-    pub(super) took: Duration,
-}
-
-/// What one attempt came to.
-pub(super) enum Outcome {
-    Page(Box<Good>),
-    Trouble(Trouble, Sent),
-    Fail(Box<Failure>),
-    /// The API understood the request and will not answer it, whoever asks.
-    Refused(Box<Failure>),
-}
-
-/// An answer that is a page.
-pub(super) struct Good {
-    pub(super) answer: Answer,
-    pub(super) page: Page,
-    /// Whether a rule said that no page follows.
-    pub(super) last: bool,
-}
-
-/// What was asked, for people.
-pub(super) struct Asked {
-    /// Method and address, without credentials.
-    pub(super) request: String,
-    /// Scheme, host and port.
-    pub(super) origin: String,
-}
-
-/// Whether the server may have acted on the request: decides what `once` allows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Sent {
-    /// It surely did not.
-    #[default]
-    No,
-    /// It may have.
-    Perhaps,
 }
 
 impl Stream {

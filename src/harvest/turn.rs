@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode};
 use minijinja::Value;
 use tokio::sync::Notify;
 
-use super::attempt::Sent;
+use super::outcome::Sent;
 use super::stream::Stream;
 use super::told::Told;
 use super::trouble;

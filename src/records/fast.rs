@@ -1,6 +1,6 @@
 //! The fast walk over a page: the same as that of `select`, for the usual page only.
 
-use super::select::Found;
+use super::page::Found;
 use super::wanted::{Node, Wanted};
 use crate::json::valid::{Names, skip, space, string};
 
