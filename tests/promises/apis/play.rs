@@ -99,6 +99,9 @@ pub(crate) struct Limit {
     pub(crate) per: Option<Expr>,
     /// What a request costs.
     pub(crate) cost: Option<Expr>,
+    /// It is told in answers, and no file can declare it.
+    #[serde(default)]
+    pub(crate) told: bool,
     /// The API keeps a bucket of this size.
     pub(crate) burst: Option<f64>,
 }

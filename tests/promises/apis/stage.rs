@@ -178,13 +178,14 @@ impl Stage {
                 }
             }
         }
+        if [self.upset.throttled, self.upset.failed].contains(&Some(number)) {
+            self.upset();
+        }
         if self.upset.throttled == Some(number) {
-            self.state().upsets += 1;
             let wait = self.play.throttle.as_ref().and_then(|one| one.wait);
             return self.throttle(request.at, names, wait.map(Duration::from_secs));
         }
         if self.upset.failed == Some(number) {
-            self.state().upsets += 1;
             return reply(&self.play.trouble, names, &[]);
         }
         match self.page(route, names) {
@@ -205,6 +206,17 @@ impl Stage {
             Err((why, refusal)) => {
                 self.refuse(request, &why);
                 reply(refusal.unwrap_or(usual), names, &[])
+            }
+        }
+    }
+
+    /// A fault is played: it does not tell what a good answer would have told.
+    fn upset(&self) {
+        let mut state = self.state();
+        state.upsets += 1;
+        for (limit, used) in self.play.limits.iter().zip(&mut state.used) {
+            for log in used.values_mut().filter(|_| limit.told) {
+                log.pop_back();
             }
         }
     }
