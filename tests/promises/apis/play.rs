@@ -253,6 +253,8 @@ pub(crate) struct Pages {
     /// Whether more may be asked for, and this many come.
     #[serde(default)]
     pub(crate) caps: bool,
+    /// The answer where there are more records than `most`, whatever the page.
+    pub(crate) over: Option<Reply>,
     /// Records beyond this place are refused.
     pub(crate) deep: Option<usize>,
     /// How they are refused.

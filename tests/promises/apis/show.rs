@@ -175,7 +175,8 @@ impl Show {
     fn manners(&self, play: &Play, own: &[LimitPlan], contact: Option<&str>) -> Result<(), String> {
         let audit = self.api.audit();
         let documented = play.limits.iter().map(|limit| {
-            let simple = !limit.told && limit.per.is_none() && limit.cost.is_none() && limit.burst.is_none();
+            let simple =
+                !limit.told && limit.per.is_none() && limit.cost.is_none() && limit.burst.is_none();
             (
                 stage::plan(limit),
                 limit.under.clone().unwrap_or_default(),

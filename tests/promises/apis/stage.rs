@@ -192,14 +192,22 @@ impl Stage {
             Ok(page) => {
                 let rows: Vec<Json> = page.rows.iter().map(|row| row.json.clone()).collect();
                 let values: Vec<Value> = page.rows.iter().map(|row| row.value.clone()).collect();
+                let total = page
+                    .told
+                    .get("total")
+                    .and_then(Value::as_usize)
+                    .unwrap_or(0);
                 let told = Value::from(page.told);
                 let full = context! {
                     row => values.first().cloned(), last => values.last().cloned(), count => rows.len(), rows => values,
                     ..context! { ..told, ..names.clone() }
                 };
                 let nothing = rows.is_empty() && route.serves.is_some();
-                match &route.empty {
-                    Some(empty) if nothing => reply(empty, &full, &rows),
+                let cap = route.pages.as_ref();
+                let over = cap.and_then(|pages| pages.over.as_ref().filter(|_| total > pages.most));
+                match (over, &route.empty) {
+                    (Some(over), _) => reply(over, &full, &rows),
+                    (None, Some(empty)) if nothing => reply(empty, &full, &rows),
                     _ => reply(&route.answer, &full, &rows),
                 }
             }
