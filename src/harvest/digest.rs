@@ -10,7 +10,7 @@ use super::stream::Stream;
 use crate::crc;
 use crate::fetch::{link, origin};
 use crate::plan::paging::{Paging, TokenFrom};
-use crate::records::select::Page;
+use crate::records::page::Page;
 use crate::store::{self, row::Facts};
 
 /// The name under which the beginning of a record is written down that has no keyset field.
@@ -51,7 +51,7 @@ impl Stream {
         let mut wanted = fetched.page.wants.clone();
         let mut digest = Digest {
             count: fetched.page.count() as u64,
-            content: content_hash(fetched.page.lines.as_bytes()),
+            content: content_hash(&fetched.page.lines),
             ended: fetched.last,
             ..Digest::default()
         };
@@ -167,13 +167,11 @@ impl Fetched {
     pub(super) fn into_new(self, digest: &Digest, print: u64, facts: Facts) -> New {
         let records = self.kept().count();
         let (lines, crc) = if let Some(page) = self.transformed {
-            let lines = page.lines.into_bytes();
-            let crc = crc::of(&lines);
-            (lines, crc)
+            let crc = crc::of(&page.lines);
+            (page.lines, crc)
         } else {
-            let lines = self.page.lines.into_bytes();
-            let crc = crc_of(digest.content, lines.len());
-            (lines, crc)
+            let crc = crc_of(digest.content, self.page.lines.len());
+            (self.page.lines, crc)
         };
         New {
             crc,

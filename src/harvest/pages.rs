@@ -437,7 +437,7 @@ impl Stream {
                     partition: u64::from(partition.ordinal),
                     page: u64::from(page),
                     records: kept,
-                    bytes: fetched.body.len() as u64,
+                    bytes: fetched.size as u64,
                     took: fetched.took,
                 });
                 let facts = self.written(digest);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use minijinja::Value;
 use minijinja::value::{Enumerator, Object};
 
-use super::select::Page;
+use super::page::Page;
 use super::view;
 use crate::json;
 use crate::plan::jq::Input;
@@ -45,7 +45,7 @@ pub fn transform<'r>(
     records: impl Iterator<Item = &'r str>,
     names: &Value,
 ) -> Result<Page, Box<TransformError>> {
-    let mut page = Page::default();
+    let (mut lines, mut ends) = (String::new(), Vec::new());
     let (mut now, mut next): (Vec<Cow<'_, str>>, Vec<Cow<'_, str>>) = (Vec::new(), Vec::new());
     for (index, record) in (0_u32..).zip(records) {
         now.push(Cow::Borrowed(record));
@@ -59,7 +59,7 @@ pub fn transform<'r>(
                 step_on(&step.step, record, &sight, &mut next)
                     .map_err(|wrong| failed(number, step, wrong))?;
                 let bytes: usize = next.iter().map(|record| record.len()).sum();
-                if bytes + page.lines.len() > MOST_BYTES {
+                if bytes + lines.len() > MOST_BYTES {
                     let wrong = Wrong {
                         message: "the records of the page grow beyond a GiB".to_owned(),
                         record: String::new(),
@@ -70,10 +70,17 @@ pub fn transform<'r>(
             std::mem::swap(&mut now, &mut next);
         }
         for record in now.drain(..) {
-            page.push_record(&record);
+            lines.push_str(&record);
+            lines.push('\n');
+            // Shorter than a GiB, as was seen to above.
+            ends.push(u32::try_from(lines.len()).unwrap_or(u32::MAX));
         }
     }
-    Ok(page)
+    Ok(Page {
+        lines: lines.into(),
+        ends,
+        ..Page::default()
+    })
 }
 
 fn failed(number: usize, step: &StepPlan, wrong: Wrong) -> Box<TransformError> {
@@ -381,7 +388,8 @@ mod tests {
     fn run(steps: Vec<Step>, records: &[&str]) -> Result<String, Box<TransformError>> {
         let steps: Vec<StepPlan> = steps.into_iter().map(plan).collect();
         let names = Value::from_pairs([("repo", "tokio")]);
-        transform(&steps, records.iter().copied(), &names).map(|page| page.lines)
+        let page = transform(&steps, records.iter().copied(), &names)?;
+        Ok(String::from_utf8(page.lines.to_vec()).unwrap())
     }
 
     #[track_caller]
