@@ -14,6 +14,7 @@ use super::circuit::Came;
 use super::hosts::Pass;
 use super::once::Spot;
 use super::outcome::{is_timeout, timed_out, transient};
+use super::ready::NotReady;
 use super::run::interrupted;
 use super::stream::Stream;
 use super::trouble;
@@ -65,6 +66,7 @@ pub(super) struct Answer {
 pub(super) enum Outcome {
     Page(Answer, Box<Page>, bool),
     Trouble(Trouble, Sent),
+    NotReady(NotReady),
     Fail(Box<Failure>),
 }
 
@@ -98,13 +100,11 @@ impl Stream {
         self.refuse_repeat(spot)?;
         let (run, place) = (&self.run, spot.text);
         let retry = run.plan.source.retry;
-        let mut reservation = run
-            .until_stopped(run.budget.reserve())
-            .await?
-            .ok_or_else(interrupted)?;
+        let mut reservation = self.reserve().await?;
         let started = run.world.clock.now();
         let mut backoff: Option<Backoff> = None;
         let mut attempt = 0;
+        let mut not_ready_since = None;
         // What this attempt has cost its host's budget for retries.
         let mut taken = 0;
         loop {
@@ -141,6 +141,20 @@ impl Stream {
                     });
                 }
                 Outcome::Fail(failure) => return Err(failure),
+                Outcome::NotReady(not_ready) => {
+                    attempt -= 1;
+                    drop(under);
+                    drop(reservation);
+                    let rested = run.world.clock.now();
+                    let shown = self.show(request);
+                    self.rest(&not_ready, &mut not_ready_since, &shown, place)
+                        .await?;
+                    reservation = self.reserve().await?;
+                    if let Some(begun) = &mut backoff {
+                        begun.excuse(run.world.clock.now().saturating_duration_since(rested));
+                    }
+                    continue;
+                }
                 Outcome::Trouble(mut trouble, _) => {
                     trouble.message = run.secrets.scrub(&trouble.message);
                     trouble
@@ -214,16 +228,24 @@ impl Stream {
                 run.limits.pause(needs, again, &trouble.message);
             } else {
                 under.give_back();
-                self.wait_until(again, trouble.class).await?;
+                let why = Wait::Backoff {
+                    class: trouble.class,
+                };
+                self.wait_until(again, why).await?;
             }
         }
     }
 
-    async fn wait_until(&self, at: Instant, class: FailureClass) -> Result<(), Box<Failure>> {
+    /// Room for a page.
+    async fn reserve(&self) -> Result<Reservation, Box<Failure>> {
+        let reserved = self.run.until_stopped(self.run.budget.reserve()).await?;
+        reserved.ok_or_else(interrupted)
+    }
+
+    pub(super) async fn wait_until(&self, at: Instant, why: Wait) -> Result<(), Box<Failure>> {
         let clock = self.run.world.clock;
         let began = clock.now();
         let id = self.run.wait_id();
-        let why = Wait::Backoff { class };
         self.emit(Fact::WaitBegan {
             stream: self.name.clone(),
             id,

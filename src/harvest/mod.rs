@@ -33,6 +33,7 @@ mod pages;
 mod parents;
 mod partitions;
 mod publish;
+mod ready;
 mod record;
 mod rows;
 mod run;
