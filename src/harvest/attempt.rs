@@ -13,16 +13,15 @@ use super::budget::Reservation;
 use super::circuit::Came;
 use super::hosts::Pass;
 use super::once::Spot;
-use super::outcome::{is_timeout, timed_out, transient};
+use super::outcome::{Unfetched, is_timeout, timed_out, transient};
 use super::ready::NotReady;
-use super::run::interrupted;
 use super::stream::Stream;
 use super::trouble;
 use super::turn::Under;
 use super::verdict::{self, Trouble};
 use crate::clock::Instant;
 use crate::event::{Fact, FailureClass, Wait};
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::fetch::origin::Refusal;
 use crate::fetch::redirect::{self, Hop};
 use crate::fetch::transport::{Reach, Request, Response};
@@ -68,6 +67,8 @@ pub(super) enum Outcome {
     Trouble(Trouble, Sent),
     NotReady(NotReady),
     Fail(Box<Failure>),
+    /// The API understood the request and will not answer it, whoever asks.
+    Refused(Box<Failure>),
 }
 
 /// What was asked, for people.
@@ -96,7 +97,7 @@ impl Stream {
         request: &Rendered,
         variables: &[(String, Value)],
         spot: &Spot<'_>,
-    ) -> Result<Fetched, Box<Failure>> {
+    ) -> Result<Fetched, Unfetched> {
         self.refuse_repeat(spot)?;
         let (run, place) = (&self.run, spot.text);
         let retry = run.plan.source.retry;
@@ -140,7 +141,7 @@ impl Stream {
                         reservation,
                     });
                 }
-                Outcome::Fail(failure) => return Err(failure),
+                Outcome::Fail(failure) => return Err(failure.into()),
                 Outcome::NotReady(not_ready) => {
                     attempt -= 1;
                     drop(under);
@@ -154,6 +155,12 @@ impl Stream {
                         begun.excuse(run.world.clock.now().saturating_duration_since(rested));
                     }
                     continue;
+                }
+                Outcome::Refused(failure) => {
+                    return Err(Unfetched {
+                        failure,
+                        is_refused: true,
+                    });
                 }
                 Outcome::Trouble(mut trouble, _) => {
                     trouble.message = run.secrets.scrub(&trouble.message);
@@ -215,12 +222,18 @@ impl Stream {
                     too_long.map(|t| (t, retry.max_wait)),
                     refused_repeat,
                 );
-                return Err(if paid.is_none() {
+                let failure = if paid.is_none() {
                     trouble::unpaid(failure)
                 } else if said_why {
                     failure
                 } else {
                     trouble::never_answered(failure)
+                };
+                return Err(Unfetched {
+                    is_refused: trouble.class == FailureClass::Suspect
+                        && failure.exit == Exit::Failed
+                        && !refused_repeat,
+                    failure,
                 });
             };
             if let (FailureClass::Throttle, Some(needs)) = (trouble.class, &under.needs) {
@@ -234,32 +247,6 @@ impl Stream {
                 self.wait_until(again, why).await?;
             }
         }
-    }
-
-    /// Room for a page.
-    async fn reserve(&self) -> Result<Reservation, Box<Failure>> {
-        let reserved = self.run.until_stopped(self.run.budget.reserve()).await?;
-        reserved.ok_or_else(interrupted)
-    }
-
-    pub(super) async fn wait_until(&self, at: Instant, why: Wait) -> Result<(), Box<Failure>> {
-        let clock = self.run.world.clock;
-        let began = clock.now();
-        let id = self.run.wait_id();
-        self.emit(Fact::WaitBegan {
-            stream: self.name.clone(),
-            id,
-            why: why.clone(),
-            until: Some(clock.calendar_at(at)),
-        });
-        let waited = self.run.until_stopped(clock.sleep_until(at)).await;
-        self.emit(Fact::WaitEnded {
-            stream: self.name.clone(),
-            id,
-            why,
-            took: clock.now().saturating_duration_since(began),
-        });
-        waited
     }
 
     /// One attempt, redirects included: each hop takes a permit of its own.
@@ -347,7 +334,7 @@ impl Stream {
                             &response.headers,
                             self.run.world.clock.calendar(),
                         );
-                        return Ok(self.refuse(verdict, &bare.url, place));
+                        return Ok(Outcome::Fail(self.refuse(verdict, &bare.url, place)));
                     }
                 }
             }

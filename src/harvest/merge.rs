@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::computed::Computed;
 use super::key::Key;
 use super::newest::push_rank;
-use super::publish::{Extras, PublishError, templates};
+use super::publish::{Extras, PublishError, read_end, templates};
 use super::rows::Rows;
 use super::versions::{Liner, Origins, Version};
 use crate::disk::DiskError;
@@ -20,7 +20,6 @@ use crate::plan::sink::SinkPlan;
 use crate::sink::{self, Built, Row, Target};
 use crate::store::base::{self, BaseError, BaseReader, BaseWriter};
 use crate::store::cursors::Base;
-use crate::store::error::disk_hint;
 use crate::store::sorter::{Sorted, Sorter};
 
 /// Why records cannot be merged.
@@ -54,7 +53,7 @@ impl MergeError {
     pub(super) fn end(&self) -> (Exit, Option<&'static str>) {
         match self {
             Self::Disk(error) | Self::Base(BaseError::Disk(error)) if !error.is_missing() => {
-                (Exit::Disk, Some(disk_hint(error)))
+                (Exit::Disk, Some(error.hint()))
             }
             Self::Disk(_) | Self::Base(BaseError::Disk(_) | BaseError::Damaged { .. }) => (
                 Exit::Failed,
@@ -67,7 +66,7 @@ impl MergeError {
                 Exit::Held,
                 Some("the old file stays; correct `key`, or leave such records out in the request"),
             ),
-            Self::Read(_) => (Exit::Failed, None),
+            Self::Read(error) => read_end(error),
         }
     }
 }

@@ -258,10 +258,8 @@ impl Harvest {
             }
         }
         let mut outcomes: Vec<Result<Published, Box<Failure>>> = Vec::new();
-        let mut kept_before = 0;
         let standing = standing.map(|(standing, kept)| {
-            kept_before = kept.iter().map(|kept| kept.pages).sum();
-            standing.tell(&run, kept_before);
+            standing.tell(&run, kept.iter().map(|kept| kept.pages).sum());
             // Streams run side by side; the limits decide whose turn it is.
             let tasks: Vec<_> = streams
                 .into_iter()
@@ -336,9 +334,7 @@ impl Harvest {
             summary.exit = summary.exit.worst(Exit::Held);
         }
         if let Some(standing) = standing {
-            let new = summary.streams.iter().map(|s| s.pages - s.kept);
-            let kept = kept_before + new.sum::<u64>();
-            match standing.end(&run, &summary, kept) {
+            match standing.end(&run, &summary) {
                 Ok(unfinished) => summary.unfinished = unfinished,
                 Err(failure) => {
                     let failure = run.secrets.scrub_failure(failure);
@@ -450,7 +446,7 @@ async fn walk_and_publish(
 
 impl Options {
     /// Whether the run can be gone on with, and shows among the runs.
-    fn leaves_trace(&self) -> bool {
+    pub fn leaves_trace(&self) -> bool {
         !self.dry && !self.traceless && self.limit_records.is_none()
     }
 }

@@ -21,7 +21,6 @@ use crate::plan::sink::{SinkFormat, SinkMode, SinkPlan};
 use crate::plan::{ColumnFrom, ColumnPlan};
 use crate::sink::{self, Built, Extra, Row, SinkError, Target};
 use crate::store::StoreError;
-use crate::store::error::disk_hint;
 use crate::store::row::PublishIntent;
 use crate::store::stream::StreamStore;
 
@@ -361,7 +360,8 @@ fn failure(stream: &Stream, error: PublishError) -> Box<Failure> {
             e.hint(),
         ),
         PublishError::Merge(e) => e.end(),
-        PublishError::Read(_) | PublishError::Failure(_) => (Exit::Failed, None),
+        PublishError::Read(error) => read_end(error),
+        PublishError::Failure(_) => (Exit::Failed, None),
     };
     Box::new(Failure {
         exit,
@@ -371,12 +371,28 @@ fn failure(stream: &Stream, error: PublishError) -> Box<Failure> {
     })
 }
 
+/// What reading the staged records came to: the disk, a spilled sort, or a template and its record.
+pub(super) fn read_end(error: &io::Error) -> (Exit, Option<&'static str>) {
+    match error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<DiskError>())
+    {
+        Some(error) => (Exit::Disk, Some(error.hint())),
+        None => (
+            Exit::Failed,
+            Some(
+                "what was fetched is kept: correct the pipeline file and run again; a template or a file of `for` may not be as it was",
+            ),
+        ),
+    }
+}
+
 /// A file that cannot be made or written.
 pub(super) fn disk_failure(error: &DiskError) -> Box<Failure> {
     Box::new(Failure {
         exit: Exit::Disk,
         message: error.to_string(),
         causes: vec![error.source.to_string()],
-        hint: Some(disk_hint(error).to_owned()),
+        hint: Some(error.hint().to_owned()),
     })
 }

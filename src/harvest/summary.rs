@@ -177,6 +177,17 @@ impl Tally {
                 counts.kept += pages;
                 counts.records += records;
             }
+            Fact::PagesVoid {
+                stream,
+                pages,
+                kept,
+                records,
+            } => {
+                let counts = self.of(stream);
+                counts.pages -= pages;
+                counts.kept -= kept;
+                counts.records -= records;
+            }
             Fact::PartitionFinished { stream, .. } => self.of(stream).partitions += 1,
             Fact::RequestSent { .. } => self.requests += 1,
             Fact::FellShort { stream, .. } => self.of(stream).shortfalls += 1,

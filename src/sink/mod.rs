@@ -16,6 +16,8 @@ mod table;
 use std::io;
 use std::path::PathBuf;
 
+use crate::disk;
+
 pub use self::file::{Built, Out, Target};
 pub use self::table::write;
 
@@ -122,18 +124,7 @@ impl SinkError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::TooManyColumns { .. } => None,
-            Self::Io { source, .. } => match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    Some("the disk is full: free some space and run again")
-                }
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                    Some("the folder is not writable: change its permissions or the sink's path")
-                }
-                io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => Some(
-                    "a file stands where a folder is needed, or the reverse: change the sink's path",
-                ),
-                _ => None,
-            },
+            Self::Io { source, .. } => Some(disk::hint(source.kind())),
         }
     }
 }

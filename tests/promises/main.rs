@@ -11,6 +11,7 @@ mod errors;
 mod faults;
 mod feedback;
 mod fixture;
+mod gate;
 mod graphql;
 mod guards;
 mod kill;
