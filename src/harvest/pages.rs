@@ -204,6 +204,7 @@ impl Stream {
             at.kept = matches!(got, Got::Kept(_));
             let url = match &got {
                 Got::Fetched(fetched) => {
+                    self.judge_types(fetched.page.records(), partition, &place)?;
                     if let Some(novelty) = &mut novelty
                         && !novelty
                             .judge(fetched.page.records(), partition)

@@ -48,6 +48,8 @@ pub(super) struct Stream {
     pub(super) reads_text: bool,
     /// Whether the API has shown that it gives as many records as asked.
     pub(super) size_kept: AtomicBool,
+    /// Whether records were tried against the types of their columns.
+    pub(super) types_tried: AtomicBool,
     expected: Expected,
     pub(super) records: AtomicU64,
     /// Pages that an earlier attempt committed.
@@ -106,6 +108,7 @@ impl Stream {
             told: drift::Told::default(),
             reads_text,
             size_kept: AtomicBool::new(false),
+            types_tried: AtomicBool::new(false),
             expected: Expected::default(),
             records: AtomicU64::new(0),
             recall: None,
