@@ -55,12 +55,16 @@ impl Drive {
 
     /// The outside, as a run sees it.
     pub(super) fn world(&self, transport: SharedTransport, root: PathBuf) -> World {
+        let (stop, listener) = (self.stop.clone(), self.reporter.listener());
         World {
             clock: self.clock,
             transport,
             disk: Disk::system(),
             root,
-            events: Events::new(self.clock, self.reporter.listener()),
+            events: Events::new(self.clock, move |event| {
+                stop.hear(event);
+                listener(event);
+            }),
             stop: self.stop.asked.clone(),
         }
     }
@@ -74,6 +78,7 @@ impl Drive {
     ) -> Result<Summary, Failure> {
         // Its hours pass in a blink: nobody could watch.
         let is_replay = options.tape.is_replay();
+        self.stop.begin(options.leaves_trace());
         let harvest = Harvest::open(plan, world, options).map_err(|failure| *failure)?;
         let ticker =
             (!is_replay).then(|| tokio::spawn(tick(self.clock, Arc::clone(&self.reporter))));

@@ -39,9 +39,32 @@ impl DiskError {
         }
     }
 
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        hint(self.source.kind())
+    }
+
     /// Whether the file or folder is not there.
     pub fn is_missing(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound
+    }
+}
+
+/// What to do about a file that cannot be made, read or written.
+pub fn hint(kind: io::ErrorKind) -> &'static str {
+    use io::ErrorKind as Kind;
+    match kind {
+        Kind::PermissionDenied | Kind::ReadOnlyFilesystem => {
+            "the folder is not writable: change its permissions or the sink's path"
+        }
+        Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => {
+            "the disk is full: free some space and run again"
+        }
+        Kind::NotADirectory | Kind::IsADirectory | Kind::AlreadyExists => {
+            "a file stands where a folder is needed, or the reverse: change the sink's path"
+        }
+        Kind::NotFound => "no file can be made there: change the sink's path",
+        _ => "look at the disk and run again",
     }
 }
 
@@ -115,6 +138,10 @@ pub trait FileSystem: Debug + Send + Sync {
 pub trait FileHandle: Debug + Send + Sync {
     /// Writes all of `bytes` at the end.
     fn append(&self, bytes: &[u8]) -> io::Result<()>;
+    /// Writes all of them at the end, one after the other; with as few calls as the system allows.
+    fn append_all(&self, pieces: &[&[u8]]) -> io::Result<()> {
+        pieces.iter().try_for_each(|piece| self.append(piece))
+    }
     /// Reads at a place, perhaps less than wanted; 0 at the end.
     fn read_at(&self, into: &mut [u8], at: u64) -> io::Result<usize>;
     /// Its length in bytes.
@@ -310,6 +337,13 @@ impl DiskFile {
     /// Writes all of `bytes` at the end.
     pub fn append(&self, bytes: &[u8]) -> Result<(), DiskError> {
         self.file.append(bytes).map_err(|e| self.failed("write", e))
+    }
+
+    /// Writes all of them at the end, one after the other.
+    pub fn append_all(&self, pieces: &[&[u8]]) -> Result<(), DiskError> {
+        self.file
+            .append_all(pieces)
+            .map_err(|e| self.failed("write", e))
     }
 
     /// Fills `into` from the place `at`.

@@ -18,8 +18,8 @@ use http::{Method, StatusCode};
 use jiff::SignedDuration;
 use tokio::sync::{mpsc, oneshot};
 
-use super::attempt::{Outcome, Sent as Acted};
 use super::commit::Committer;
+use super::outcome::{Outcome, Sent as Acted};
 use super::pages::Slice;
 use super::partitions::Partition;
 use super::stream::Stream;
@@ -183,7 +183,7 @@ impl Under {
             // 429 and its like take back what the status says, but not what came before a redirect.
             Outcome::Trouble(_, Acted::No) => self.led,
             Outcome::Page(..) | Outcome::Trouble(_, Acted::Perhaps) => Acted::Perhaps,
-            Outcome::Fail(_) => self.acted,
+            Outcome::Fail(_) | Outcome::Refused(_) => self.acted,
         }
     }
 }

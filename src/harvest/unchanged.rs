@@ -10,8 +10,8 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::attempt::{Answer, Outcome, Sent};
 use super::outcome::transient;
+use super::outcome::{Answer, Outcome, Sent};
 use super::stream::Stream;
 use super::tape::Tape;
 use crate::plan::request::Rendered;
@@ -127,7 +127,8 @@ impl Stream {
             }
         }
         answer.status = StatusCode::OK;
-        answer.body = Bytes::from(body);
+        answer.size = body.len();
+        answer.body = Bytes::from(body).into();
         Ok(answer)
     }
 
