@@ -21,6 +21,7 @@ use crate::plan::sink::{SinkFormat, SinkMode, SinkPlan};
 use crate::plan::{ColumnFrom, ColumnPlan};
 use crate::sink::{self, Built, Extra, Row, SinkError, Target};
 use crate::store::StoreError;
+use crate::store::cursors::Cursor;
 use crate::store::error::disk_hint;
 use crate::store::row::PublishIntent;
 use crate::store::stream::StreamStore;
@@ -34,6 +35,8 @@ pub(super) struct Published {
     pub(super) repeats: u64,
     /// Whether an earlier attempt did it.
     pub(super) before: bool,
+    /// Cursors that move when its children are published too.
+    pub(super) owed: Vec<Cursor>,
 }
 
 /// Why a publish failed.
@@ -88,12 +91,16 @@ pub(super) async fn publish(
             files: Vec::new(),
             repeats: 0,
             before: false,
+            owed: Vec::new(),
         });
     }
     let worker = stream.clone();
     // Reading, projecting and writing files blocks.
     let work = tokio::task::spawn_blocking(move || {
-        let (published, left) = write_all(&worker, &mut store, &targets, state.as_ref())?;
+        let (mut published, mut left) = write_all(&worker, &mut store, &targets, state.as_ref())?;
+        if worker.owes() {
+            published.owed = std::mem::take(&mut left.cursors);
+        }
         standing::published_now(
             &worker.run,
             state.as_ref(),
@@ -155,6 +162,7 @@ fn write_all(
         files,
         repeats: ready.repeats,
         before: false,
+        owed: Vec::new(),
     };
     Ok((published, ready.left))
 }
@@ -328,7 +336,8 @@ fn copy(rows: &Rows<'_>, target: &Target, last: bool) -> Result<(Built, u64), Pu
     Ok((out.close()?, rows.index.records()))
 }
 
-fn failure(stream: &Stream, error: PublishError) -> Box<Failure> {
+/// A publish that failed, as it is told.
+pub(super) fn failure(stream: &Stream, error: PublishError) -> Box<Failure> {
     let error = match error {
         PublishError::Failure(failure) => return failure,
         error => error,
