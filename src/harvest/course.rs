@@ -39,6 +39,7 @@ async fn walk_and_publish(
     let before = |files, owed| Published {
         files,
         repeats: 0,
+        rejected: 0,
         before: true,
         owed,
     };
