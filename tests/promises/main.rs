@@ -6,6 +6,7 @@ mod book;
 mod children;
 mod cli;
 mod cuts;
+mod cuts_gathered;
 mod diagnostics;
 mod errors;
 mod faults;
