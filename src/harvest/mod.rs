@@ -20,6 +20,7 @@ mod drift;
 mod family;
 mod feed;
 mod files;
+mod fitting;
 mod given;
 mod ground;
 mod hosts;
@@ -288,6 +289,7 @@ impl Harvest {
                 Ok(published) => {
                     summary.files = published.files;
                     summary.repeats = published.repeats;
+                    summary.rejected = published.rejected;
                     summary.published_before = published.before;
                 }
                 Err(failure) => {
@@ -417,6 +419,7 @@ async fn walk_and_publish(
     let before = |files| Published {
         files,
         repeats: 0,
+        rejected: 0,
         before: true,
     };
     if let Some(files) = kept.published.take_if(|_| !kept.is_needed) {

@@ -204,6 +204,7 @@ impl Stream {
             at.kept = matches!(got, Got::Kept(_));
             let url = match &got {
                 Got::Fetched(fetched) => {
+                    self.judge_types(fetched.page.records(), partition, &place)?;
                     if let Some(novelty) = &mut novelty
                         && !novelty
                             .judge(fetched.page.records(), partition)
@@ -432,10 +433,10 @@ impl Stream {
                     partition: u64::from(partition.ordinal),
                     page: u64::from(page),
                     records: digest.count,
-                    bytes: fetched.body.len() as u64,
+                    bytes: fetched.size as u64,
                     took: fetched.took,
                 });
-                let lines = fetched.page.lines.into_bytes();
+                let lines = fetched.page.lines;
                 What::New(Box::new(New {
                     crc: crc_of(digest.content, lines.len()),
                     lines,

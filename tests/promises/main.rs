@@ -5,6 +5,7 @@ mod arrows;
 mod book;
 mod children;
 mod cli;
+mod columns;
 mod cuts;
 mod cuts_gathered;
 mod diagnostics;

@@ -257,7 +257,7 @@ fn build(disk: &Disk, store: &StreamStore, at: usize) -> Result<Built, Failed> {
         null: String::new(),
         spreadsheet_safe: false,
     });
-    let written = sink::write::<SinkError>(&csv, &target, None, &mut |each| {
+    let written = sink::write::<SinkError>(&csv, &target, None, None, &mut |each| {
         text.lines().try_for_each(|json| {
             each(Row {
                 json,
