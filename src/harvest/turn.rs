@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use http::{HeaderMap, StatusCode};
 use minijinja::Value;
 use tokio::sync::Notify;
 
-use super::attempt::Sent;
+use super::outcome::Sent;
 use super::stream::Stream;
 use super::told::Told;
 use super::trouble;
@@ -162,7 +162,7 @@ impl Stream {
         &self,
         permit: Permit,
         needs: Option<&Needs>,
-        (status, headers, body): (StatusCode, &HeaderMap, Option<&Bytes>),
+        (status, headers, body): (StatusCode, &HeaderMap, Option<&BytesMut>),
         variables: &[(String, Value)],
         attempt: u32,
     ) -> Held {
