@@ -6,7 +6,7 @@ use crate::plan::path::Path;
 use crate::plan::transform::{Source, Step, StepPlan};
 use crate::spec::at::At;
 use crate::spec::choice::{ScalarOr, Table};
-use crate::spec::stream::TransformSpec;
+use crate::spec::transform::TransformSpec;
 
 /// All steps, or nothing where a mistake was noted.
 pub(super) fn transform(
