@@ -28,6 +28,7 @@ mod plan;
 mod powerloss;
 mod real;
 mod real_limits;
+mod real_paging;
 mod resume;
 mod retries;
 mod scene;
