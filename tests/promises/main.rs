@@ -29,6 +29,7 @@ mod powerloss;
 mod real;
 mod real_limits;
 mod real_paging;
+mod replay;
 mod resume;
 mod retries;
 mod scene;
