@@ -135,7 +135,8 @@ impl RunArgs {
     }
 
     async fn one(&self, drive: &Drive, found: Found, plan: Plan) -> Result<Summary, Failure> {
-        let world = drive.world(rooms::transport(&plan), found.root);
+        let transport = rooms::transport(&plan, &found.root)?;
+        let world = drive.world(transport, found.root);
         let options = Options {
             streams: self.streams.clone(),
             limit_records: self.limit_records,

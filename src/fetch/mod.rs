@@ -9,6 +9,8 @@ pub mod body;
 pub mod client;
 pub mod credentials;
 mod encoding;
+pub mod grant;
+pub mod jwt;
 pub mod link;
 pub mod origin;
 pub mod reach;

@@ -19,6 +19,9 @@ use crate::records::view;
 /// What to do where the API refuses somebody who sent no credential.
 const ANONYMOUS: &str = "no credential was sent: say which under `source.auth`, or see whether its secret is empty; some APIs also want `contact`";
 
+/// What to do where the API refuses a token that was had a moment ago.
+const STALE: &str = "a new token was refused too: check that `source.auth` has it from the right place, with the `scope` or `audience` that this API asks for, and sends it as the API wants it (`as`)";
+
 /// A success that is not what was declared is tried this often: once may be a hiccup of a proxy.
 const SUSPECT_ATTEMPTS: u32 = 2;
 
@@ -49,7 +52,7 @@ impl Stream {
                 Err(problem) => return Outcome::Fail(trouble::rule("responses", &problem, place)),
             }
         };
-        match by_rules.unwrap_or_else(|| verdict::by_status(answer.status, &answer.headers, now)) {
+        match by_rules.unwrap_or_else(|| self.by_status(&answer, now)) {
             Verdict::Accept => self.accept(answer, selected, place, attempt, false),
             Verdict::Last => self.accept(answer, selected, place, attempt, true),
             Verdict::Skip => Outcome::Page(answer, Box::default(), true),
@@ -62,6 +65,14 @@ impl Stream {
                     Sent::Perhaps
                 };
                 Outcome::Trouble(trouble, sent)
+            }
+            Verdict::Stale { message } => {
+                let message = self.quote(&message, &answer.body);
+                let hint = Some(STALE.to_owned());
+                match self.refuse(Verdict::Fail { message, hint }, &answer.url, place) {
+                    Outcome::Fail(failure) => Outcome::Stale(failure),
+                    other => other,
+                }
             }
             Verdict::Fail { message, hint } => {
                 let message = self.quote(&message, &answer.body);
@@ -77,6 +88,15 @@ impl Stream {
                 self.refuse(Verdict::Fail { message, hint }, &answer.url, place)
             }
         }
+    }
+
+    /// Judges by status; where tokens end, a 401 is about the token (RFC 6750, section 3.1).
+    fn by_status(&self, answer: &Answer, now: jiff::Timestamp) -> Verdict {
+        if answer.status == StatusCode::UNAUTHORIZED && self.run.tokens.is_some() {
+            let message = verdict::show(answer.status);
+            return Verdict::Stale { message };
+        }
+        verdict::by_status(answer.status, &answer.headers, now)
     }
 
     /// How often a page is tried whose attempts end so.

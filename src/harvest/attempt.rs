@@ -11,7 +11,6 @@ use url::Url;
 use super::backoff::Backoff;
 use super::budget::Reservation;
 use super::circuit::Came;
-use super::hosts::Pass;
 use super::outcome::{is_timeout, timed_out};
 use super::run::interrupted;
 use super::stream::Stream;
@@ -21,12 +20,10 @@ use super::verdict::{self, Trouble};
 use crate::clock::Instant;
 use crate::event::{Fact, FailureClass, Wait};
 use crate::failure::Failure;
-use crate::fetch::origin::Refusal;
 use crate::fetch::redirect::{self, Hop};
 use crate::fetch::transport::{Reach, Request, Response, SendError, SendErrorKind};
 use crate::fetch::{agent, body};
-use crate::limits::{self, Needs, Permit};
-use crate::plan::duration::show;
+use crate::limits::{self, Permit};
 use crate::plan::request::Rendered;
 use crate::records::select::Page;
 
@@ -64,6 +61,8 @@ pub(super) struct Answer {
 pub(super) enum Outcome {
     Page(Answer, Box<Page>, bool),
     Trouble(Trouble, Sent),
+    /// The token is refused; the failure if a new one is refused too.
+    Stale(Box<Failure>),
     Fail(Box<Failure>),
 }
 
@@ -104,6 +103,8 @@ impl Stream {
         let mut attempt = 0;
         // What this attempt has cost its host's budget for retries.
         let mut taken = 0;
+        // Whether the token is new because the one before was refused.
+        let mut renewed = false;
         loop {
             attempt += 1;
             let mut under = Under::default();
@@ -136,7 +137,19 @@ impl Stream {
                     });
                 }
                 Outcome::Fail(failure) => return Err(failure),
+                Outcome::Stale(failure) => {
+                    let token = under.token.take().filter(|_| !renewed);
+                    let (Some(token), Some(tokens)) = (token, &run.tokens) else {
+                        return Err(failure);
+                    };
+                    tokens.refuse(&token);
+                    renewed = true;
+                    // It was the token's fault, not the page's.
+                    attempt -= 1;
+                    continue;
+                }
                 Outcome::Trouble(mut trouble, sent) => {
+                    renewed = false;
                     trouble.message = run.secrets.scrub(&trouble.message);
                     (trouble, sent)
                 }
@@ -214,7 +227,11 @@ impl Stream {
         }
     }
 
-    async fn wait_until(&self, at: Instant, class: FailureClass) -> Result<(), Box<Failure>> {
+    pub(super) async fn wait_until(
+        &self,
+        at: Instant,
+        class: FailureClass,
+    ) -> Result<(), Box<Failure>> {
         let clock = self.run.world.clock;
         let began = clock.now();
         let id = self.run.wait_id();
@@ -282,7 +299,7 @@ impl Stream {
                 Ok(needs) => under.needs.insert(needs).clone(),
                 Err(why) => return Ok(Outcome::Fail(trouble::no_turn(&why, place))),
             };
-            let exchanged = self.exchange(wire, place, &needs, &mut under.in_line);
+            let exchanged = self.exchange(wire, credential, place, &needs, under);
             let (response, sent_at, permit, pass) = match exchanged.await? {
                 Ok(exchanged) => exchanged,
                 Err(outcome) => return Ok(outcome),
@@ -354,64 +371,8 @@ impl Stream {
         }
     }
 
-    /// What goes on the wire for a request: with credentials where its origin may see them, and
-    /// otherwise without anything that may hold a secret. `Err` says why nothing goes.
-    fn admit(&self, bare: &mut Request) -> Result<(Request, bool), Refusal> {
-        let judgement = self.run.policy.judge(&bare.url);
-        judgement.admit(bare)?;
-        if !judgement.credentials() && self.run.secrets.is_in(bare.url.as_str()) {
-            return Err(Refusal::Secret {
-                origin: bare.url.origin().ascii_serialization(),
-            });
-        }
-        let mut wire = bare.clone();
-        self.run.credentials.apply(&judgement, &mut wire);
-        let credential = judgement.credentials() && !self.run.credentials.is_empty();
-        Ok((wire, credential))
-    }
-
-    /// Sends one request under a permit; the permit stays out until the answer is read.
-    async fn exchange(
-        &self,
-        wire: Request,
-        place: &str,
-        needs: &Needs,
-        in_line: &mut Duration,
-    ) -> Result<Result<(Response, Instant, Permit, Pass), Outcome>, Box<Failure>> {
-        let (method, url) = (wire.method.clone(), wire.url.clone());
-        let run = &self.run;
-        let clock = run.world.clock;
-        let timeouts = run.plan.source.timeouts;
-        let (pass, mut permit) = self.turn(&wire.url, place, needs, in_line).await?;
-        self.emit(Fact::RequestSent {
-            stream: self.name.clone(),
-        });
-        let sent_at = clock.now();
-        let patience = timeouts.headers.min(timeouts.attempt);
-        let head = run
-            .in_flight(clock.timeout_at(sent_at + patience, run.world.transport.send(wire)))
-            .await?;
-        let outcome = match head {
-            Ok(Ok(response)) => {
-                permit.received();
-                run.mark_reached();
-                return Ok(Ok((response, sent_at, permit, pass)));
-            }
-            Ok(Err(error)) => {
-                let asked = Asked {
-                    request: format!("{method} {}", self.run.show_url(&url)),
-                    origin: url.origin().ascii_serialization(),
-                };
-                self.send_trouble(&error, &asked, place)
-            }
-            Err(_) => timed_out(format!("no answer within {}", show(patience))),
-        };
-        pass.came(outcome.came(None));
-        Ok(Err(outcome))
-    }
-
     /// Reads the answer whole; the permit is held until the answer is judged.
-    async fn read(
+    pub(super) async fn read(
         &self,
         mut response: Response,
         sent_at: Instant,
@@ -457,7 +418,7 @@ impl Stream {
         })
     }
 
-    fn send_trouble(&self, error: &SendError, asked: &Asked, place: &str) -> Outcome {
+    pub(super) fn send_trouble(&self, error: &SendError, asked: &Asked, place: &str) -> Outcome {
         let unsendable = || Outcome::Fail(trouble::unsendable(error, asked, place));
         match error.kind {
             SendErrorKind::Certificate

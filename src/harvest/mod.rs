@@ -3,28 +3,35 @@
 pub mod backoff;
 pub mod estimate;
 pub mod events;
+pub mod network;
 pub mod secrets;
 pub mod summary;
 
 mod answer;
 mod attempt;
+mod auth;
 mod budget;
 mod circuit;
 mod commit;
 mod computed;
 mod digest;
 mod drift;
+mod exchange;
 mod ground;
 mod hosts;
 mod keep;
 mod key;
+mod logins;
 mod merge;
 mod names;
 mod newest;
 mod outcome;
 mod pages;
 mod partitions;
+mod private;
 mod publish;
+mod refresh;
+mod renew;
 mod rows;
 mod run;
 mod same;
@@ -32,6 +39,7 @@ mod spread;
 mod standing;
 mod stream;
 mod targets;
+mod tokens;
 mod told;
 mod trouble;
 mod turn;
@@ -244,6 +252,9 @@ impl Harvest {
                 Ok(outcome) => outcome,
                 Err(panic) => std::panic::resume_unwind(panic.into_panic()),
             });
+        }
+        if let Some(tokens) = &run.tokens {
+            tokens.close().await;
         }
         let mut exit = Exit::Complete;
         let mut summaries = Vec::new();

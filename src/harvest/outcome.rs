@@ -19,7 +19,7 @@ impl Outcome {
     pub(super) fn came(&self, status: Option<StatusCode>) -> Came {
         let class = match self {
             Self::Trouble(trouble, _) => Some(trouble.class),
-            Self::Page(..) | Self::Fail(_) => None,
+            Self::Page(..) | Self::Stale(_) | Self::Fail(_) => None,
         };
         match (class, status) {
             (Some(FailureClass::Throttle), _) => Came::Throttle,

@@ -8,22 +8,24 @@ use std::time::Duration;
 use jiff::Timestamp;
 use url::Url;
 
+use super::auth::{self, Setting};
 use super::budget::Budget;
 use super::events::Events;
 use super::hosts::Hosts;
 use super::names::Names;
 use super::partitions::Files;
 use super::secrets::Secrets;
+use super::tokens::Tokens;
 use super::windows::Windows;
 use super::{Options, World, keep};
 use crate::clock::Instant;
 use crate::failure::{Exit, Failure};
-use crate::fetch::credentials::{CredentialProblem, Credentials};
+use crate::fetch::credentials::Credentials;
 use crate::fetch::origin::Policy;
 use crate::limits::{Asker, Book, BookProblem, Disagreement, Limits, Scrub};
+use crate::plan::Plan;
 use crate::plan::language::{LanguageProblem, Template};
 use crate::plan::limit::{LimitPlan, LimitWhen};
-use crate::plan::{AuthPlan, Plan};
 
 /// How long answers in flight are waited for when somebody asks to stop.
 const GRACE: Duration = Duration::from_secs(8);
@@ -47,8 +49,10 @@ pub(super) struct Run {
     pub(super) names: Names,
     /// For scrubbing.
     pub(super) secrets: Arc<Secrets>,
-    /// Attached to requests of allowed origins only.
+    /// Attached to requests of allowed origins only. Where tokens are sent it only shows where they go.
     pub(super) credentials: Credentials,
+    /// Where the credential does not last.
+    pub(super) tokens: Option<Tokens>,
     /// Which origins are allowed.
     pub(super) policy: Policy,
     /// The source's URL, rendered.
@@ -128,7 +132,18 @@ impl Run {
         let names =
             Names::new(&plan, &secrets, started).map_err(|e| unrendered("source.contact", &e))?;
         let base = base_url(&plan.source.url, &names)?;
-        let credentials = credentials(&plan.source.auth, &names)?;
+        let (credentials, tokens) = auth::open(
+            &plan.source.auth,
+            &Setting {
+                names: &names,
+                base: &base,
+                root: &world.root,
+                disk: &world.disk,
+                state: options.state.as_deref(),
+                secrets: &secrets,
+                offline: options.offline,
+            },
+        )?;
         let counted: Vec<LimitPlan> = plan
             .source
             .limits
@@ -200,6 +215,7 @@ impl Run {
             names,
             secrets,
             credentials,
+            tokens,
             policy,
             base,
             limits,
@@ -365,38 +381,4 @@ fn base_url(template: &Template, names: &Names) -> Result<Url, Box<Failure>> {
         ));
     }
     Ok(url)
-}
-
-fn credentials(auth: &AuthPlan, names: &Names) -> Result<Credentials, Box<Failure>> {
-    let names = names.request(&[]);
-    let text = |template: &Template| {
-        template
-            .text(&names)
-            .map_err(|e| unrendered("source.auth", &e))
-    };
-    let wrong = |e: CredentialProblem| {
-        Box::new(Failure {
-            exit: Exit::Usage,
-            message: format!("`source.auth`: {e}"),
-            causes: Vec::new(),
-            hint: None,
-        })
-    };
-    match auth {
-        AuthPlan::None => Ok(Credentials::none()),
-        AuthPlan::Bearer(token) => Credentials::bearer(&text(token)?).map_err(wrong),
-        AuthPlan::Basic { user, password } => {
-            Credentials::basic(&text(user)?, &text(password)?).map_err(wrong)
-        }
-        AuthPlan::Header(headers) => headers
-            .iter()
-            .try_fold(Credentials::none(), |all, (name, value)| {
-                all.header(name.clone(), &text(value)?).map_err(wrong)
-            }),
-        AuthPlan::Query(pairs) => pairs
-            .iter()
-            .try_fold(Credentials::none(), |all, (name, value)| {
-                all.query(name, &text(value)?).map_err(wrong)
-            }),
-    }
 }

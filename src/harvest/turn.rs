@@ -1,6 +1,7 @@
 //! The turn of a request: what it costs at most, the wait for its permit, and what it cost in fact,
 //! as its answer tells.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use minijinja::Value;
 use tokio::sync::Notify;
 
 use super::stream::Stream;
+use super::tokens::Token;
 use super::told::Told;
 use super::trouble;
 use crate::event::{Fact, Name, Wait};
@@ -26,6 +28,8 @@ pub(super) struct Under {
     /// The permit of its last request, answered in full: given back when the answer is judged,
     /// so that nobody takes it between a refusal and the pause that the refusal brings.
     pub(super) held: Option<Held>,
+    /// The token that its last request carried.
+    pub(super) token: Option<Arc<Token>>,
     /// Room for the answer; what is more than was set aside goes back with the attempt.
     pub(super) room: Room,
 }

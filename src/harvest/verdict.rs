@@ -22,6 +22,11 @@ pub(super) enum Verdict {
     Last,
     /// Not a page; may be tried again.
     Trouble(Trouble),
+    /// The token is refused.
+    Stale {
+        /// What the answer says.
+        message: String,
+    },
     /// Not a page; the stream fails.
     Fail {
         /// What went wrong.
@@ -95,6 +100,7 @@ pub(super) fn by_rules(
                     slow: false,
                 })
             }
+            Then::RefreshAuth => Verdict::Stale { message: because() },
             Then::Fail(text) => Verdict::Fail {
                 message: match text {
                     Some(text) => text.text(names)?,

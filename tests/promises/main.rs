@@ -1,6 +1,7 @@
 //! One binary of suites, named for the promises they keep.
 
 mod arrows;
+mod auth;
 mod book;
 mod cli;
 mod cuts;
