@@ -49,7 +49,7 @@ impl fmt::Debug for Credentials {
         f.debug_struct("Credentials")
             .field("headers", &headers)
             .field("query", &query)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

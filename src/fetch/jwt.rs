@@ -29,7 +29,7 @@ enum Pair {
     Rsa(RsaKeyPair, &'static dyn RsaEncoding),
     Ec(EcdsaKeyPair),
     Ed(Ed25519KeyPair),
-    Shared(hmac::Key),
+    Shared(Box<hmac::Key>),
 }
 
 /// A service account's key, in the form that Google gives out.
@@ -162,7 +162,7 @@ impl Pair {
 }
 
 fn shared(algorithm: hmac::Algorithm, text: &str) -> Pair {
-    Pair::Shared(hmac::Key::new(algorithm, text.as_bytes()))
+    Pair::Shared(Box::new(hmac::Key::new(algorithm, text.as_bytes())))
 }
 
 fn rsa(alg: Alg, text: &str, encoding: &'static dyn RsaEncoding) -> Result<Pair, KeyProblem> {

@@ -27,6 +27,9 @@ use crate::limits::{self, Permit};
 use crate::plan::request::Rendered;
 use crate::records::select::Page;
 
+/// So many tokens are tried for one page, where other processes have them made.
+const MOST_TOKENS: u32 = 4;
+
 /// A page that was fetched and understood.
 #[derive(Debug)]
 pub(super) struct Fetched {
@@ -103,8 +106,8 @@ impl Stream {
         let mut attempt = 0;
         // What this attempt has cost its host's budget for retries.
         let mut taken = 0;
-        // Whether the token is new because the one before was refused.
-        let mut renewed = false;
+        // So many tokens were refused, one after the other.
+        let mut refused = 0;
         loop {
             attempt += 1;
             let mut under = Under::default();
@@ -138,18 +141,21 @@ impl Stream {
                 }
                 Outcome::Fail(failure) => return Err(failure),
                 Outcome::Stale(failure) => {
-                    let token = under.token.take().filter(|_| !renewed);
-                    let (Some(token), Some(tokens)) = (token, &run.tokens) else {
+                    let (Some(carried), Some(tokens)) = (under.token.take(), &run.tokens) else {
                         return Err(failure);
                     };
-                    tokens.refuse(&token);
-                    renewed = true;
+                    // One that another process had may have been taken back long ago.
+                    if refused >= MOST_TOKENS || (refused > 0 && carried.is_new) {
+                        return Err(failure);
+                    }
+                    tokens.refuse(&carried);
+                    refused += 1;
                     // It was the token's fault, not the page's.
                     attempt -= 1;
                     continue;
                 }
                 Outcome::Trouble(mut trouble, sent) => {
-                    renewed = false;
+                    refused = 0;
                     trouble.message = run.secrets.scrub(&trouble.message);
                     (trouble, sent)
                 }

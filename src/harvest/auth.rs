@@ -1,5 +1,6 @@
 //! `source.auth`, rendered: a credential that lasts, or what a token is had with.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use url::{Host, Url};
@@ -329,10 +330,9 @@ impl Setting<'_> {
         };
         let mut who = format!("{} {} {signer}\0", request.method, request.url);
         for (name, value) in &request.headers {
-            who.push_str(&format!(
-                "{name}: {}\0",
-                String::from_utf8_lossy(value.as_bytes())
-            ));
+            let value = String::from_utf8_lossy(value.as_bytes());
+            // A text takes whatever is written to it.
+            let _ = write!(who, "{name}: {value}\0");
         }
         who.push_str(&String::from_utf8_lossy(
             request.body.as_deref().unwrap_or_default(),

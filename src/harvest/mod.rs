@@ -17,6 +17,7 @@ mod computed;
 mod digest;
 mod drift;
 mod exchange;
+mod granted;
 mod ground;
 mod hosts;
 mod keep;

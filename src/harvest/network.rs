@@ -61,7 +61,13 @@ fn fill(
         settings.identity = Some(pem.into_bytes());
     }
     if let Some(proxy) = &plan.source.proxy {
-        let written = text("source.proxy", proxy)?;
+        // User and password are coded as values of a path are; a whole address is taken as it is.
+        let written = if proxy.begins_with_expression() {
+            text("source.proxy", proxy)?
+        } else {
+            let text = proxy.target(&names.request(&[]));
+            text.map_err(|e| unrendered("source.proxy", &e))?
+        };
         // Renders empty: none, as with a credential.
         if !written.is_empty() {
             settings.proxy = Some(self::proxy(&written)?);

@@ -91,7 +91,7 @@ impl Stream {
             }
         };
         let token = self.token(plan, access.clone(), clock.now(), left)?;
-        Ok(Some(token))
+        Ok(Some(token.found()))
     }
 
     /// The token's lock, once nobody else has it.

@@ -48,6 +48,8 @@ pub(super) struct Token {
     pub(super) credentials: Credentials,
     /// When it is renewed.
     until: Option<Instant>,
+    /// Whether it was made for this run; another process may have had it long ago.
+    pub(super) is_new: bool,
 }
 
 /// What tokens are had with, rendered.
@@ -119,7 +121,14 @@ impl Token {
             text,
             credentials,
             until: usable.and_then(|usable| had.checked_add(usable)),
+            is_new: true,
         }
+    }
+
+    /// One that was not made for this run.
+    pub(super) fn found(mut self) -> Self {
+        self.is_new = false;
+        self
     }
 }
 

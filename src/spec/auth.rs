@@ -23,11 +23,11 @@ pub enum AuthSpec {
     /// Query parameters; kept out of every message.
     Query(Table<At<String>>),
     /// A token from an OAuth 2 server (RFC 6749).
-    Oauth2(At<OauthSpec>),
+    Oauth2(Box<At<OauthSpec>>),
     /// A signed statement (RFC 7519): sent itself, or exchanged for a token (RFC 7523).
-    Jwt(At<JwtSpec>),
+    Jwt(Box<At<JwtSpec>>),
     /// A request of the API's own that answers with a token.
-    Login(At<LoginSpec>),
+    Login(Box<At<LoginSpec>>),
 }
 
 /// User and password.
@@ -181,7 +181,7 @@ pub enum LoginAuthSpec {
     /// Query parameters; kept out of every message.
     Query(Table<At<String>>),
     /// A signed statement, sent itself.
-    Jwt(At<JwtSpec>),
+    Jwt(Box<At<JwtSpec>>),
 }
 
 /// How a token is sent: `bearer`, or where its text goes.

@@ -538,7 +538,7 @@ fn a_rotating_token_is_used_once_and_the_last_one_is_kept() {
     let kept = ran
         .files()
         .into_iter()
-        .find(|file| file.ends_with(".token"))
+        .find(|file| file.strip_suffix(".token").is_some())
         .expect("it is kept");
     let last = format!("refresh-{}", books.used.len() + 1);
     assert!(ran.text(&kept).contains(&last));
@@ -561,7 +561,7 @@ fn a_refresh_token_that_ended_says_what_to_do() {
 #[test]
 fn a_login_has_its_own_shape_and_lifetime() {
     let expires = [
-        ("expires: 30s", r#""#),
+        ("expires: 30s", ""),
         ("expires: data.expires_in", r#","expires_in":30"#),
         ("expires: data.until", r#","until":"UNTIL""#),
     ];

@@ -2,6 +2,7 @@
 
 mod arrows;
 mod auth;
+mod auth_shared;
 mod book;
 mod cli;
 mod cuts;
