@@ -11,9 +11,10 @@ use url::Url;
 use super::auth::{self, Setting};
 use super::budget::Budget;
 use super::events::Events;
+use super::family::Family;
+use super::files::Files;
 use super::hosts::Hosts;
 use super::names::Names;
-use super::partitions::Files;
 use super::secrets::Secrets;
 use super::tokens::Tokens;
 use super::windows::Windows;
@@ -67,6 +68,8 @@ pub(super) struct Run {
     pub(super) budget: Budget,
     /// Rows of `for` files.
     pub(super) files: Files,
+    /// Parents and children among its streams.
+    pub(super) family: Family,
     /// Seeds the jitter of retries.
     pub(super) seed: u64,
     /// The limits that count: those `limits` was made from, in that order.
@@ -206,6 +209,7 @@ impl Run {
         let hosts = Hosts::new(world.clock, slots, plan.source.retry.page_deadline);
         let policy = Policy::new(&base, &plan.source.allow_origins);
         Ok(Self {
+            family: Family::new(&plan, &options.streams),
             plan,
             world,
             options,

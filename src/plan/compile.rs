@@ -6,6 +6,7 @@
 
 mod auth;
 mod cursor;
+mod graphql;
 mod limits;
 mod names;
 mod pages;

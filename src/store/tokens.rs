@@ -190,8 +190,8 @@ mod tests {
 
     #[test]
     fn what_was_saved_survives_a_power_cut() {
-        let disk = SimDisk::new(Path::new("/home"));
-        let folder = Path::new("/home/state/tokens");
+        let disk = SimDisk::new(Path::new("/p"));
+        let folder = Path::new("/p/state/tokens");
         let file = TokenFile::new(&disk.door(), folder, &["x"]);
         drop(file.lock(now()).unwrap());
         for n in 0..4 {

@@ -1,9 +1,11 @@
 //! One binary of suites, named for the promises they keep.
 
+mod apis;
 mod arrows;
 mod auth;
 mod auth_shared;
 mod book;
+mod children;
 mod cli;
 mod cuts;
 mod diagnostics;
@@ -11,6 +13,7 @@ mod errors;
 mod faults;
 mod feedback;
 mod fixture;
+mod graphql;
 mod guards;
 mod kill;
 mod manners;
@@ -33,4 +36,5 @@ mod security_gates;
 mod security_shown;
 mod shipped;
 mod signals;
+mod verdicts;
 mod way;
