@@ -11,7 +11,9 @@ use url::Url;
 use super::backoff::Backoff;
 use super::budget::Reservation;
 use super::circuit::Came;
-use super::outcome::{is_timeout, timed_out};
+use super::exchange::Errand;
+use super::once::Spot;
+use super::outcome::{is_timeout, timed_out, transient};
 use super::run::interrupted;
 use super::stream::Stream;
 use super::trouble;
@@ -21,7 +23,7 @@ use crate::clock::Instant;
 use crate::event::{Fact, FailureClass, Wait};
 use crate::failure::Failure;
 use crate::fetch::redirect::{self, Hop};
-use crate::fetch::transport::{Reach, Request, Response, SendError, SendErrorKind};
+use crate::fetch::transport::{Reach, Request, Response};
 use crate::fetch::{agent, body};
 use crate::limits::{self, Permit};
 use crate::plan::request::Rendered;
@@ -78,24 +80,26 @@ pub(super) struct Asked {
 }
 
 /// Whether the server may have acted on the request: decides what `once` allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Sent {
     /// It surely did not.
+    #[default]
     No,
     /// It may have.
     Perhaps,
 }
 
 impl Stream {
-    /// Fetches one page. `variables` are the `for` values of its partition, `place` names it in
-    /// messages.
+    /// Fetches one page. `variables` are the `for` values of its partition, `spot` is where it
+    /// stands.
     pub(super) async fn fetch(
         &self,
         request: &Rendered,
         variables: &[(String, Value)],
-        place: &str,
+        spot: &Spot<'_>,
     ) -> Result<Fetched, Box<Failure>> {
-        let run = &self.run;
+        self.refuse_repeat(spot)?;
+        let (run, place) = (&self.run, spot.text);
         let retry = run.plan.source.retry;
         let mut reservation = run
             .until_stopped(run.budget.reserve())
@@ -113,9 +117,11 @@ impl Stream {
             let mut under = Under::default();
             under.room = reservation.room();
             let outcome = self
-                .attempt(request, variables, place, attempt, &mut under)
+                .attempt(request, variables, spot, attempt, &mut under)
                 .await?;
-            let (trouble, sent) = match outcome {
+            let sent = under.may_have_acted(&outcome);
+            self.attempted(spot, sent);
+            let trouble = match outcome {
                 Outcome::Page(answer, page, last) => {
                     run.budget.learn(answer.body.len());
                     reservation.keep(std::mem::take(&mut under.room));
@@ -145,7 +151,9 @@ impl Stream {
                         return Err(failure);
                     };
                     // One that another process had may have been taken back long ago.
-                    if refused >= MOST_TOKENS || (refused > 0 && carried.is_new) {
+                    let is_enough = refused >= MOST_TOKENS || (refused > 0 && carried.is_new);
+                    let has_acted = self.plan().request.once.is_strict() && sent == Sent::Perhaps;
+                    if is_enough || has_acted {
                         return Err(failure);
                     }
                     tokens.refuse(&carried);
@@ -154,10 +162,10 @@ impl Stream {
                     attempt -= 1;
                     continue;
                 }
-                Outcome::Trouble(mut trouble, sent) => {
+                Outcome::Trouble(mut trouble, _) => {
                     refused = 0;
                     trouble.message = run.secrets.scrub(&trouble.message);
-                    (trouble, sent)
+                    trouble
                 }
             };
             // The page's time runs from its first failure; a wait for a turn is not its fault.
@@ -173,7 +181,8 @@ impl Stream {
             });
             let now = run.world.clock.now();
             let most = self.most_attempts(trouble.class);
-            let delay = if attempt >= most || (self.plan().request.once && sent == Sent::Perhaps) {
+            let refused_repeat = self.plan().request.once.is_strict() && sent == Sent::Perhaps;
+            let delay = if attempt >= most || refused_repeat {
                 None
             } else {
                 backoff.next()
@@ -204,7 +213,6 @@ impl Stream {
             });
             let Some(again) = again else {
                 let passed = now.saturating_duration_since(started);
-                let refused_repeat = self.plan().request.once && sent == Sent::Perhaps;
                 let said_why = refused_repeat || too_long.is_some() || run.was_reached();
                 let failure = trouble::given_up(
                     &trouble,
@@ -263,10 +271,11 @@ impl Stream {
         &self,
         request: &Rendered,
         variables: &[(String, Value)],
-        place: &str,
+        spot: &Spot<'_>,
         attempt: u32,
         under: &mut Under,
     ) -> Result<Outcome, Box<Failure>> {
+        let place = spot.text;
         let mut bare = Request {
             method: request.method.clone(),
             url: request.url.clone(),
@@ -275,6 +284,7 @@ impl Stream {
             reach: Reach::default(),
         };
         agent::fill(&mut bare.headers, &self.run.agent);
+        self.put_key(&mut bare.headers, spot);
         let mut known = self.known(request).await;
         if let Some(known) = &known {
             known.ask(&mut bare.headers);
@@ -305,7 +315,11 @@ impl Stream {
                 Ok(needs) => under.needs.insert(needs).clone(),
                 Err(why) => return Ok(Outcome::Fail(trouble::no_turn(&why, place))),
             };
-            let exchanged = self.exchange(wire, credential, place, &needs, under);
+            let errand = Errand::Page {
+                spot,
+                trusted: credential,
+            };
+            let exchanged = self.exchange(wire, &errand, &needs, under);
             let (response, sent_at, permit, pass) = match exchanged.await? {
                 Ok(exchanged) => exchanged,
                 Err(outcome) => return Ok(outcome),
@@ -403,7 +417,7 @@ impl Stream {
             &watch,
             &mut under.room,
         );
-        let read = run.in_flight(read).await?;
+        let read = run.in_flight(read, self.is_paid()).await?;
         let said = (response.status, &response.headers, read.as_ref().ok());
         let held = self.hold(permit, under.needs.as_ref(), said, variables, attempt);
         under.held = Some(held);
@@ -423,37 +437,4 @@ impl Stream {
             }),
         })
     }
-
-    pub(super) fn send_trouble(&self, error: &SendError, asked: &Asked, place: &str) -> Outcome {
-        let unsendable = || Outcome::Fail(trouble::unsendable(error, asked, place));
-        match error.kind {
-            SendErrorKind::Certificate
-            | SendErrorKind::Request
-            | SendErrorKind::NotPublic
-            | SendErrorKind::HeadTooLarge => unsendable(),
-            // Fatal at first; later the name is known to be right and the resolver has a bad day.
-            SendErrorKind::UnknownHost if !self.run.was_reached() => unsendable(),
-            SendErrorKind::UnknownHost | SendErrorKind::Connect => transient(
-                format!("no connection to {}: {}", asked.origin, error.message),
-                Sent::No,
-            ),
-            SendErrorKind::Unprocessed => transient(error.message.clone(), Sent::No),
-            SendErrorKind::Timeout => timed_out(error.message.clone()),
-            SendErrorKind::Broken | SendErrorKind::Truncated => {
-                transient(error.message.clone(), Sent::Perhaps)
-            }
-        }
-    }
-}
-
-pub(super) fn transient(message: String, sent: Sent) -> Outcome {
-    Outcome::Trouble(
-        Trouble {
-            class: FailureClass::Transient,
-            message,
-            told: None,
-            slow: false,
-        },
-        sent,
-    )
 }

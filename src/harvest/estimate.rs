@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::once::Spot;
 use super::partitions::{Partition, Source};
 use super::run::no_book;
 use super::stream::Stream;
 use super::walk::{Next, Walk};
-use super::{Harvest, Options, told, trouble};
+use super::{Harvest, Options, trouble};
 use crate::failure::Failure;
 use crate::limits::{Asked, Demand, Forecast, Shelf, Used};
 use crate::plan::limit::{Counting, LimitPlan, Per};
@@ -161,14 +162,16 @@ impl Harvest {
         for at in self.run.family.in_turn() {
             let stream = Stream::new(self.run.clone(), at);
             let (mut pages, mut took, mut failure) = (stream.pages_offline(), None, None);
-            if probe && stream.plan().asks && stream.parents_stand().is_ok() {
+            // A look must not act, nor cost.
+            let may_ask = stream.plan().asks && !stream.is_paid();
+            if probe && may_ask && stream.parents_stand().is_ok() {
                 match stream.probe().await {
                     Ok(probed) => (pages, took) = probed,
                     Err(problem) => {
                         if let Some(feed) = self.run.family.feed(&stream.name) {
                             feed.over(Err(problem.exit));
                         }
-                        failure = Some(*told(&self.run, &stream.name, problem));
+                        failure = Some(*self.run.told(&stream.name, problem));
                     }
                 }
             }
@@ -177,7 +180,7 @@ impl Harvest {
                 stream.sample().await;
             }
             let partitions = stream.demand(pages.number, &mut demand);
-            let mut partitions = partitions.map_err(|e| told(&self.run, &stream.name, e))?;
+            let mut partitions = partitions.map_err(|e| self.run.told(&stream.name, e))?;
             let parents: Vec<String> = stream.plan().parents().map(str::to_owned).collect();
             if !parents.is_empty() {
                 partitions.known = Known::AtLeast;
@@ -342,7 +345,13 @@ impl Stream {
         let turn = walk.first(self.start_token(&partition)?);
         let request = base.page(&turn).map_err(|e| self.unrendered(&e.message))?;
         let place = self.place(&partition, 0);
-        let fetched = self.fetch(&request, &partition.variables, &place).await?;
+        let fetched = self
+            .fetch(
+                &request,
+                &partition.variables,
+                &Spot::first(&partition, &place),
+            )
+            .await?;
         let took = fetched.took;
         let digest = self.digest(&fetched, None);
         if let Some(feed) = run.family.feed(&self.name) {

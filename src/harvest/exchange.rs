@@ -5,7 +5,9 @@ use url::Url;
 
 use super::attempt::{Asked, Outcome};
 use super::hosts::Pass;
+use super::once::Spot;
 use super::outcome::timed_out;
+use super::renew::PLACE;
 use super::stream::Stream;
 use super::turn::Under;
 use crate::clock::Instant;
@@ -19,6 +21,32 @@ use crate::plan::duration::show;
 /// A token that ends while its request stands in line is renewed, and the request stands in line again;
 /// so often, for the line may be longer than any token lives.
 const ROUNDS: u32 = 3;
+
+/// What a request is sent for.
+pub(super) enum Errand<'a> {
+    /// A page.
+    Page {
+        /// Where it stands.
+        spot: &'a Spot<'a>,
+        /// Whether it may carry the token of the run, where there is one.
+        trusted: bool,
+    },
+    /// A token.
+    Token {
+        /// Whether the answer is worth waiting for, whoever asks to stop: what it was had for is used up.
+        is_paid: bool,
+    },
+}
+
+impl Errand<'_> {
+    /// Where it stands, for people.
+    fn place(&self) -> &str {
+        match self {
+            Self::Page { spot, .. } => spot.text,
+            Self::Token { .. } => PLACE,
+        }
+    }
+}
 
 impl Stream {
     /// What goes on the wire for a request: with credentials where its origin may see them, and
@@ -43,20 +71,28 @@ impl Stream {
         Ok((wire, credential))
     }
 
-    /// Sends one request under a permit; the permit stays out until the answer is read. `trusted` lets it
-    /// carry the token of the run, where there is one.
+    /// Sends one request under a permit; the permit stays out until the answer is read.
     pub(super) async fn exchange(
         &self,
         mut wire: Request,
-        trusted: bool,
-        place: &str,
+        errand: &Errand<'_>,
         needs: &Needs,
         under: &mut Under,
     ) -> Result<Result<(Response, Instant, Permit, Pass), Outcome>, Box<Failure>> {
         let run = &self.run;
         let clock = run.world.clock;
         let timeouts = run.plan.source.timeouts;
-        let (pass, mut permit) = self.go(&mut wire, trusted, place, needs, under).await?;
+        let (pass, mut permit) = self.go(&mut wire, errand, needs, under).await?;
+        let is_paid = match errand {
+            Errand::Page { spot, .. } => {
+                if let Err(failure) = self.announce(spot).await {
+                    permit.unsent();
+                    return Err(failure);
+                }
+                self.is_paid()
+            }
+            Errand::Token { is_paid } => *is_paid,
+        };
         let (method, url) = (wire.method.clone(), wire.url.clone());
         self.emit(Fact::RequestSent {
             stream: self.name.clone(),
@@ -64,15 +100,22 @@ impl Stream {
         let sent_at = clock.now();
         let patience = timeouts.headers.min(timeouts.attempt);
         let head = run
-            .in_flight(clock.timeout_at(sent_at + patience, run.world.transport.send(wire)))
+            .in_flight(
+                clock.timeout_at(sent_at + patience, run.world.transport.send(wire)),
+                is_paid,
+            )
             .await?;
         let outcome = match head {
             Ok(Ok(response)) => {
                 permit.received();
+                under.heard(&method, response.status);
                 run.mark_reached();
                 return Ok(Ok((response, sent_at, permit, pass)));
             }
-            Ok(Err(error)) => self.send_trouble(&error, &self.asked(&method, &url), place),
+            Ok(Err(error)) => {
+                under.unheard(&error);
+                self.send_trouble(&error, &self.asked_of(&method, &url), errand.place())
+            }
             Err(_) => timed_out(format!("no answer within {}", show(patience))),
         };
         pass.came(outcome.came(None));
@@ -83,16 +126,18 @@ impl Stream {
     async fn go(
         &self,
         wire: &mut Request,
-        trusted: bool,
-        place: &str,
+        errand: &Errand<'_>,
         needs: &Needs,
         under: &mut Under,
     ) -> Result<(Pass, Permit), Box<Failure>> {
         let run = &self.run;
         let mut rounds = 0;
         loop {
-            let mut token = if trusted { self.ready().await? } else { None };
-            let turn = self.turn(&wire.url, place, needs, &mut under.in_line);
+            let mut token = match errand {
+                Errand::Page { trusted: true, .. } => self.ready().await?,
+                _ => None,
+            };
+            let turn = self.turn(&wire.url, errand.place(), needs, &mut under.in_line);
             let (pass, permit) = turn.await?;
             if let (Some(held), Some(tokens)) = (&mut token, &run.tokens) {
                 match tokens.fresh(run.world.clock.now()) {
@@ -111,7 +156,7 @@ impl Stream {
         }
     }
 
-    fn asked(&self, method: &Method, url: &Url) -> Asked {
+    fn asked_of(&self, method: &Method, url: &Url) -> Asked {
         Asked {
             request: format!("{method} {}", self.run.show_url(url)),
             origin: url.origin().ascii_serialization(),

@@ -4,6 +4,7 @@ pub mod backoff;
 pub mod estimate;
 pub mod events;
 pub mod network;
+pub mod once;
 pub mod secrets;
 pub mod summary;
 
@@ -44,6 +45,7 @@ mod renew;
 mod rows;
 mod run;
 mod same;
+mod spans;
 mod spread;
 mod standing;
 mod stream;
@@ -59,6 +61,7 @@ mod walk;
 mod windows;
 
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use crate::clock::Clock;
@@ -73,6 +76,7 @@ use crate::store::state::State;
 
 use self::events::Events;
 use self::ground::Ground;
+use self::once::Unknown;
 use self::partitions::{PartitionProblem, Source};
 use self::publish::Published;
 use self::run::{Beginning, Run};
@@ -128,6 +132,9 @@ pub struct Options {
     pub fresh: bool,
     /// The folder of a complete run stays, until the next one is complete.
     pub keep_parts: bool,
+    /// What becomes of requests that were sent and must not be sent twice, where nobody knows what
+    /// came of them.
+    pub unknown: Unknown,
     /// The run is not written down and cannot be gone on with; as with `limit_records`.
     pub traceless: bool,
 }
@@ -213,7 +220,7 @@ impl Harvest {
                     if let Some(feed) = feed {
                         feed.over(Err(failure.exit));
                     }
-                    (Vec::new(), Some(*told(&self.run, &stream.name, failure)))
+                    (Vec::new(), Some(*self.run.told(&stream.name, failure)))
                 }
             };
             // Of a parent that nobody asked for, only its trouble matters.
@@ -435,7 +442,9 @@ async fn walk_and_publish(
         // Its children go on: they are told of what is here, and nothing of it is published again.
         kept.store.reclaim().map_err(StoreError::into_failure)?;
     }
-    let stream = Stream::new(run.clone(), at).recalling(kept.store.recall());
+    let stream = Stream::new(run.clone(), at)
+        .recalling(kept.store.recall())
+        .keeping_book(&kept.store);
     let stream = Arc::new(stream);
     let work = async {
         let walked = stream.clone().walk(kept.store).await?;
@@ -446,7 +455,8 @@ async fn walk_and_publish(
         publish::publish(&stream, walked, targets, state).await
     };
     let published: Result<Published, Box<Failure>> = work.await;
-    published.map_err(|failure| told(&run, &stream.name, failure))
+    run.unknown.fetch_add(stream.unknown(), Ordering::Relaxed);
+    published.map_err(|failure| run.told(&stream.name, failure))
 }
 
 impl Options {
@@ -454,20 +464,6 @@ impl Options {
     fn leaves_trace(&self) -> bool {
         !self.dry && !self.traceless && self.limit_records.is_none()
     }
-}
-
-/// A failure as it leaves the run: it names its stream, and whatever it was put together from, no
-/// secret is in it.
-fn told(run: &Run, stream: &str, failure: Box<Failure>) -> Box<Failure> {
-    let mut failure = run.secrets.scrub_failure(failure);
-    let named = failure
-        .message
-        .strip_prefix(stream)
-        .is_some_and(|rest| rest.starts_with([',', ':']));
-    if !named {
-        failure.message = format!("{stream}: {}", failure.message);
-    }
-    failure
 }
 
 /// The partitions of a stream cannot be told.

@@ -14,6 +14,7 @@ use super::attempt::{Answer, Outcome};
 use super::auth;
 use super::backoff::Backoff;
 use super::circuit::Came;
+use super::exchange::Errand;
 use super::run::Run;
 use super::stream::Stream;
 use super::tokens::{How, Login, Statement, Token, Tokens};
@@ -180,7 +181,7 @@ impl Stream {
         loop {
             attempt += 1;
             let mut under = Under::default();
-            let mut trouble = match self.once(request, &mut under, reading).await? {
+            let mut trouble = match self.one_call(request, &mut under, reading).await? {
                 Ok(granted) => {
                     run.hosts.give_back(&request.url, taken);
                     return Ok(granted);
@@ -249,7 +250,7 @@ impl Stream {
     }
 
     /// One call, under a permit of its own.
-    async fn once(
+    async fn one_call(
         &self,
         request: &Request,
         under: &mut Under,
@@ -270,7 +271,11 @@ impl Stream {
             Err(why) => return Ok(Err(Said::Fail(trouble::no_turn(&why, PLACE)))),
         };
         let url = wire.url.clone();
-        let sent = self.exchange(wire, false, PLACE, &needs, under).await?;
+        let changes = |tokens: &Tokens| matches!(tokens.how, How::Refresh { .. });
+        let errand = Errand::Token {
+            is_paid: run.tokens.as_ref().is_some_and(changes),
+        };
+        let sent = self.exchange(wire, &errand, &needs, under).await?;
         let (response, sent_at, permit, pass) = match sent {
             Ok(exchanged) => exchanged,
             Err(outcome) => return Ok(Err(said(outcome))),

@@ -1,7 +1,7 @@
 //! What all streams of a run share: the world, rendered auth, limits, budget.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -77,6 +77,9 @@ pub(super) struct Run {
     ignored_signals: AtomicU64,
     waits: AtomicU64,
     reached: AtomicBool,
+    /// Requests that were sent and must not be sent twice, where nobody knows what came of them;
+    /// of streams that have ended.
+    pub(super) unknown: AtomicUsize,
     /// Until when what is in flight may end, once somebody asked to stop.
     grace: OnceLock<Instant>,
 }
@@ -232,6 +235,7 @@ impl Run {
             ignored_signals: AtomicU64::new(0),
             waits: AtomicU64::new(0),
             reached: AtomicBool::new(false),
+            unknown: AtomicUsize::new(0),
             grace: OnceLock::new(),
         })
     }
@@ -253,12 +257,16 @@ impl Run {
         }
     }
 
-    /// `work` that has been sent: asked to stop, it gets a moment to come to its end, for its
-    /// answer has been paid for.
+    /// `work` that has been sent: asked to stop, it gets a moment to come to its end, and all its
+    /// time if it is `paid` for and cannot be sent again.
     pub(super) async fn in_flight<T>(
         &self,
         work: impl Future<Output = T>,
+        paid: bool,
     ) -> Result<T, Box<Failure>> {
+        if paid {
+            return Ok(work.await);
+        }
         let clock = self.world.clock;
         let mut stop = self.world.stop.clone();
         let over = async {
@@ -298,6 +306,20 @@ impl Run {
     /// Whether it ever answered.
     pub(super) fn was_reached(&self) -> bool {
         self.reached.load(Ordering::Relaxed)
+    }
+
+    /// A failure as it leaves the run: it names its stream, and whatever it was put together from,
+    /// no secret is in it.
+    pub(super) fn told(&self, stream: &str, failure: Box<Failure>) -> Box<Failure> {
+        let mut failure = self.secrets.scrub_failure(failure);
+        let named = failure
+            .message
+            .strip_prefix(stream)
+            .is_some_and(|rest| rest.starts_with([',', ':']));
+        if !named {
+            failure.message = format!("{stream}: {}", failure.message);
+        }
+        failure
     }
 
     /// A URL for people: without credentials, scrubbed.

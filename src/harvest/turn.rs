@@ -9,6 +9,7 @@ use http::{HeaderMap, StatusCode};
 use minijinja::Value;
 use tokio::sync::Notify;
 
+use super::attempt::Sent;
 use super::stream::Stream;
 use super::tokens::Token;
 use super::told::Told;
@@ -30,6 +31,10 @@ pub(super) struct Under {
     pub(super) held: Option<Held>,
     /// The token that its last request carried.
     pub(super) token: Option<Arc<Token>>,
+    /// Whether one of its requests may have been acted on, as far as status or error tell.
+    pub(super) acted: Sent,
+    /// Whether one that led on to another may have been.
+    pub(super) led: Sent,
     /// Room for the answer; what is more than was set aside goes back with the attempt.
     pub(super) room: Room,
 }

@@ -6,6 +6,7 @@
 
 mod auth;
 mod cursor;
+mod dates;
 mod graphql;
 mod limits;
 mod names;

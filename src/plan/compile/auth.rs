@@ -17,7 +17,7 @@ use crate::plan::auth::{
 use crate::plan::duration;
 use crate::plan::language::Template;
 use crate::plan::paging::TokenFrom;
-use crate::plan::request::{BodyPlan, RequestPlan, TreeTemplate};
+use crate::plan::request::{BodyPlan, Once, RequestPlan, TreeTemplate};
 use crate::spec::at::At;
 use crate::spec::auth::{
     AuthSpec, BasicSpec, CarryPlaceSpec, CarrySpec, ClientPlaceSpec, JwtSpec, LoginAuthSpec,
@@ -394,7 +394,7 @@ fn login(judge: &mut Judge<'_>, at: &At<LoginSpec>) -> Option<TokenPlan> {
                 query: query?,
                 headers: headers?,
                 body: carried?,
-                once: false,
+                once: Once::No,
             },
             auth: auth?,
             token: token?,
