@@ -13,7 +13,7 @@ use super::budget::Reservation;
 use super::circuit::Came;
 use super::exchange::Errand;
 use super::once::Spot;
-use super::outcome::{is_timeout, timed_out, transient};
+use super::outcome::{Unfetched, is_timeout, timed_out, transient};
 use super::run::interrupted;
 use super::stream::Stream;
 use super::trouble;
@@ -21,7 +21,7 @@ use super::turn::Under;
 use super::verdict::{self, Trouble};
 use crate::clock::Instant;
 use crate::event::{Fact, FailureClass, Wait};
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::fetch::redirect::{self, Hop};
 use crate::fetch::transport::{Reach, Request, Response};
 use crate::fetch::{agent, body};
@@ -69,6 +69,8 @@ pub(super) enum Outcome {
     /// The token is refused; the failure if a new one is refused too.
     Stale(Box<Failure>),
     Fail(Box<Failure>),
+    /// The API understood the request and will not answer it, whoever asks.
+    Refused(Box<Failure>),
 }
 
 /// What was asked, for people.
@@ -97,7 +99,7 @@ impl Stream {
         request: &Rendered,
         variables: &[(String, Value)],
         spot: &Spot<'_>,
-    ) -> Result<Fetched, Box<Failure>> {
+    ) -> Result<Fetched, Unfetched> {
         self.refuse_repeat(spot)?;
         let (run, place) = (&self.run, spot.text);
         let retry = run.plan.source.retry;
@@ -145,16 +147,22 @@ impl Stream {
                         reservation,
                     });
                 }
-                Outcome::Fail(failure) => return Err(failure),
+                Outcome::Fail(failure) => return Err(failure.into()),
+                Outcome::Refused(failure) => {
+                    return Err(Unfetched {
+                        failure,
+                        is_refused: true,
+                    });
+                }
                 Outcome::Stale(failure) => {
                     let (Some(carried), Some(tokens)) = (under.token.take(), &run.tokens) else {
-                        return Err(failure);
+                        return Err(failure.into());
                     };
                     // One that another process had may have been taken back long ago.
                     let is_enough = refused >= MOST_TOKENS || (refused > 0 && carried.is_new);
                     let has_acted = self.plan().request.once.is_strict() && sent == Sent::Perhaps;
                     if is_enough || has_acted {
-                        return Err(failure);
+                        return Err(failure.into());
                     }
                     tokens.refuse(&carried);
                     refused += 1;
@@ -223,12 +231,18 @@ impl Stream {
                     too_long.map(|t| (t, retry.max_wait)),
                     refused_repeat,
                 );
-                return Err(if paid.is_none() {
+                let failure = if paid.is_none() {
                     trouble::unpaid(failure)
                 } else if said_why {
                     failure
                 } else {
                     trouble::never_answered(failure)
+                };
+                return Err(Unfetched {
+                    is_refused: trouble.class == FailureClass::Suspect
+                        && failure.exit == Exit::Failed
+                        && !refused_repeat,
+                    failure,
                 });
             };
             if let (FailureClass::Throttle, Some(needs)) = (trouble.class, &under.needs) {
@@ -355,7 +369,7 @@ impl Stream {
                             &response.headers,
                             self.run.world.clock.calendar(),
                         );
-                        return Ok(self.refuse(verdict, &bare.url, place));
+                        return Ok(Outcome::Fail(self.refuse(verdict, &bare.url, place)));
                     }
                 }
             }

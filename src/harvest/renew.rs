@@ -339,7 +339,9 @@ fn back(lifetime: Duration) -> Duration {
 fn said(outcome: Outcome) -> Said {
     match outcome {
         Outcome::Trouble(trouble, _) => Said::Again(trouble),
-        Outcome::Fail(failure) | Outcome::Stale(failure) => Said::Fail(failure),
+        Outcome::Fail(failure) | Outcome::Stale(failure) | Outcome::Refused(failure) => {
+            Said::Fail(failure)
+        }
         Outcome::Page(..) => Said::Again(transient("an answer without meaning".to_owned())),
     }
 }

@@ -5,6 +5,7 @@
 //! what was found wrong.
 
 mod auth;
+mod columns;
 mod cursor;
 mod dates;
 mod graphql;
@@ -79,7 +80,7 @@ pub fn compile(written: &Written, overrides: &Overrides) -> Result<Plan, Compile
         }
     }
 
-    let mut judge = Judge::new(&written.source.text, spec.source.contact.is_some());
+    let mut judge = Judge::new(&written.source, spec.source.contact.is_some());
     let vars = values::vars(&mut judge, spec.vars.as_ref(), &overrides.vars)?;
     let given_sinks = sink::given(&mut judge, overrides, spec.streams.0.len())?;
     let source = source::source(&mut judge, &spec.source);
