@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod body;
+pub mod buffers;
 pub mod client;
 pub mod credentials;
 mod encoding;

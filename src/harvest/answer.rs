@@ -1,11 +1,10 @@
 //! What an answer means for its stream: a page with records, trouble, or a failure.
 
-use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use minijinja::Value;
 use url::Url;
 
-use super::attempt::{Answer, Outcome, Sent};
+use super::outcome::{Answer, Good, Outcome, Sent};
 use super::stream::Stream;
 use super::trouble;
 use super::verdict::{self, Trouble, Verdict};
@@ -13,8 +12,8 @@ use crate::event::FailureClass;
 use crate::failure::{Exit, Failure};
 use crate::plan::json::Numbers;
 use crate::plan::request::BodyPlan;
+use crate::records::page::Page;
 use crate::records::problem::SelectError;
-use crate::records::select::Page;
 use crate::records::view;
 
 /// What to do where the API refuses somebody who sent no credential.
@@ -29,17 +28,26 @@ const GRAPHQL_ERRORS: &str = "correct the query or its variables; where such an 
 /// A success that is not what was declared is tried this often: once may be a hiccup of a proxy.
 const SUSPECT_ATTEMPTS: u32 = 2;
 
+fn good(answer: Answer, page: Page, last: bool) -> Outcome {
+    Outcome::Page(Box::new(Good { answer, page, last }))
+}
+
 impl Stream {
     /// What the answer means, and its records if it is a page.
     pub(super) fn judge(
         &self,
-        answer: Answer,
+        mut answer: Answer,
         variables: &[(String, Value)],
         place: &str,
         attempt: u32,
     ) -> Outcome {
         let now = self.run.world.clock.calendar();
-        let selected = self.selector().select(&answer.body);
+        let selected = if answer.status.is_success() && !self.rereads_bodies {
+            self.selector()
+                .select_in_place(std::mem::take(&mut answer.body))
+        } else {
+            self.selector().select(&answer.body)
+        };
         let by_rules = if self.plan().responses.is_empty() {
             None
         } else {
@@ -67,7 +75,7 @@ impl Stream {
         match by_rules.unwrap_or_else(by_default) {
             Verdict::Accept => self.accept(answer, selected, place, attempt, false),
             Verdict::Last => self.accept(answer, selected, place, attempt, true),
-            Verdict::Skip => Outcome::Page(answer, Box::default(), true),
+            Verdict::Skip => good(answer, Page::default(), true),
             Verdict::Trouble(mut trouble) => {
                 trouble.message = self.quote(&trouble.message, &answer.body);
                 // 429, and 503 with a hint, prove that nothing was done (RFC 6585, section 4).
@@ -153,7 +161,7 @@ impl Stream {
             _ => false,
         };
         match selected {
-            Ok(page) => Outcome::Page(answer, Box::new(page), last),
+            Ok(page) => good(answer, page, last),
             Err(error) if !is_final(&error) => {
                 let message = self.run.secrets.scrub(&format!(
                     "{} with a body that is no data: {error}",
@@ -213,7 +221,7 @@ impl Stream {
         &self,
         status: StatusCode,
         headers: &HeaderMap,
-        body: &Bytes,
+        body: &[u8],
         variables: &[(String, Value)],
         attempt: u32,
         page: Option<&Page>,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use http::{HeaderMap, StatusCode};
 use minijinja::Value;
 use url::Url;
@@ -13,12 +13,12 @@ use super::budget::Reservation;
 use super::circuit::Came;
 use super::exchange::Errand;
 use super::once::Spot;
-use super::outcome::{Unfetched, is_timeout, timed_out, transient};
+use super::outcome::{Answer, Good, Outcome, Sent, Unfetched, is_timeout, timed_out, transient};
 use super::run::interrupted;
 use super::stream::Stream;
 use super::trouble;
 use super::turn::Under;
-use super::verdict::{self, Trouble};
+use super::verdict;
 use crate::clock::Instant;
 use crate::event::{Fact, FailureClass, Wait};
 use crate::failure::{Exit, Failure};
@@ -27,7 +27,7 @@ use crate::fetch::transport::{Reach, Request, Response};
 use crate::fetch::{agent, body};
 use crate::limits::{self, Permit};
 use crate::plan::request::Rendered;
-use crate::records::select::Page;
+use crate::records::page::Page;
 
 /// So many tokens are tried for one page, where other processes have them made.
 const MOST_TOKENS: u32 = 4;
@@ -41,8 +41,10 @@ pub(super) struct Fetched {
     pub(super) status: StatusCode,
     /// Headers of the answer.
     pub(super) headers: HeaderMap,
-    /// The body, decompressed.
-    pub(super) body: Bytes,
+    /// The body, decompressed; empty where nobody reads it any more.
+    pub(super) body: BytesMut,
+    /// Bytes of the body.
+    pub(super) size: usize,
     /// Where it came from at last, after redirects; without credentials.
     pub(super) url: Url,
     /// Whether a rule said that no page follows.
@@ -51,44 +53,6 @@ pub(super) struct Fetched {
     pub(super) took: Duration,
     /// Held until the page is on disk.
     pub(super) reservation: Reservation,
-}
-
-/// An answer as it came.
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
-    pub(super) url: Url,
-    pub(super) took: Duration,
-}
-
-/// What one attempt came to.
-pub(super) enum Outcome {
-    Page(Answer, Box<Page>, bool),
-    Trouble(Trouble, Sent),
-    /// The token is refused; the failure if a new one is refused too.
-    Stale(Box<Failure>),
-    Fail(Box<Failure>),
-    /// The API understood the request and will not answer it, whoever asks.
-    Refused(Box<Failure>),
-}
-
-/// What was asked, for people.
-pub(super) struct Asked {
-    /// Method and address, without credentials.
-    pub(super) request: String,
-    /// Scheme, host and port.
-    pub(super) origin: String,
-}
-
-/// Whether the server may have acted on the request: decides what `once` allows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Sent {
-    /// It surely did not.
-    #[default]
-    No,
-    /// It may have.
-    Perhaps,
 }
 
 impl Stream {
@@ -124,23 +88,26 @@ impl Stream {
             let sent = under.may_have_acted(&outcome);
             self.attempted(spot, sent);
             let trouble = match outcome {
-                Outcome::Page(answer, page, last) => {
-                    run.budget.learn(answer.body.len());
+                Outcome::Page(good) => {
+                    let Good { answer, page, last } = *good;
+                    run.budget.learn(answer.size);
                     reservation.keep(std::mem::take(&mut under.room));
-                    reservation.shrink(answer.body.len());
+                    reservation.shrink(answer.size);
                     run.hosts.give_back(&request.url, taken);
                     let Answer {
                         status,
                         headers,
                         body,
+                        size,
                         url,
                         took,
                     } = answer;
                     return Ok(Fetched {
-                        page: *page,
+                        page,
                         status,
                         headers,
                         body,
+                        size,
                         url,
                         last,
                         took,
@@ -398,8 +365,8 @@ impl Stream {
                 Came::Throttle if !self.run.plan.source.limits.is_empty() => Came::Answer,
                 came => came,
             });
-            if let (Outcome::Page(answer, ..), Some(known), false) = (&outcome, known, is_known) {
-                self.keep_copy(known, answer).await;
+            if let (Outcome::Page(good), Some(known), false) = (&outcome, known, is_known) {
+                self.keep_copy(known, &good.answer).await;
             }
             return Ok(outcome);
         }
@@ -440,6 +407,7 @@ impl Stream {
             Ok(body) => Ok(Answer {
                 status: response.status,
                 headers: response.headers,
+                size: body.len(),
                 body,
                 url,
                 took,

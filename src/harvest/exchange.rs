@@ -3,10 +3,10 @@
 use http::Method;
 use url::Url;
 
-use super::attempt::{Asked, Outcome};
 use super::hosts::Pass;
 use super::once::Spot;
 use super::outcome::timed_out;
+use super::outcome::{Asked, Outcome};
 use super::renew::PLACE;
 use super::stream::Stream;
 use super::turn::Under;

@@ -3,8 +3,8 @@
 
 use http::StatusCode;
 
-use super::attempt::Answer;
 use super::logins;
+use super::outcome::Answer;
 use super::renew::{PLACE, Said, transient};
 use super::stream::Stream;
 use super::trouble;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-use super::attempt::Answer;
+use super::outcome::Answer;
 use crate::fetch::grant::seconds;
 use crate::json;
 use crate::plan::auth::{Expiry, TokenPlan, TokenSource};

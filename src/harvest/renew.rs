@@ -10,11 +10,11 @@ use std::time::Duration;
 use http::header::AUTHORIZATION;
 use tokio::sync::OwnedMutexGuard;
 
-use super::attempt::{Answer, Outcome};
 use super::auth;
 use super::backoff::Backoff;
 use super::circuit::Came;
 use super::exchange::Errand;
+use super::outcome::{Answer, Outcome};
 use super::run::Run;
 use super::stream::Stream;
 use super::tokens::{How, Login, Statement, Token, Tokens};

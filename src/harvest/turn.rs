@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use http::{HeaderMap, StatusCode};
 use minijinja::Value;
 use tokio::sync::Notify;
 
-use super::attempt::Sent;
+use super::outcome::Sent;
 use super::stream::Stream;
 use super::tokens::Token;
 use super::told::Told;
@@ -166,7 +166,7 @@ impl Stream {
         &self,
         permit: Permit,
         needs: Option<&Needs>,
-        (status, headers, body): (StatusCode, &HeaderMap, Option<&Bytes>),
+        (status, headers, body): (StatusCode, &HeaderMap, Option<&BytesMut>),
         variables: &[(String, Value)],
         attempt: u32,
     ) -> Held {
