@@ -21,7 +21,7 @@ use crate::failure::{Exit, Failure};
 use crate::plan::Plan;
 use crate::plan::cursor::CursorPlan;
 use crate::plan::position::{Position, Seen};
-use crate::plan::sink::SinkMode;
+use crate::plan::sink::{SinkMode, SinkPlan};
 use crate::store::base;
 use crate::store::cursors::{Base, Cursor};
 use crate::store::state::{State, StateError};
@@ -147,10 +147,18 @@ impl Stream {
     /// Whether what it publishes is added to what earlier runs published: not a sample, and not a
     /// look at what is new through `--sink`.
     pub(super) fn adds(&self) -> bool {
-        let sinks = &self.plan().sinks;
-        self.run.options.leaves_trace()
-            && !sinks.is_empty()
-            && sinks.iter().all(|sink| sink.mode != SinkMode::Replace)
+        let adds = |sinks: &[SinkPlan]| sinks.iter().all(|sink| sink.mode != SinkMode::Replace);
+        if !self.run.options.leaves_trace() {
+            return false;
+        }
+        if !self.plan().sinks.is_empty() {
+            return adds(&self.plan().sinks);
+        }
+        // It is there for its children alone.
+        let children = self.run.family.descendants(&self.name);
+        let plans = self.run.plan.streams.iter();
+        let mut plans = plans.filter(|plan| children.contains(&plan.name.as_str()));
+        plans.all(|plan| adds(&plan.sinks))
     }
 
     /// Whether one of its outputs holds what all runs gathered.

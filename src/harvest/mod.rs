@@ -16,6 +16,7 @@ mod children;
 mod circuit;
 mod commit;
 mod computed;
+mod course;
 mod crew;
 mod digest;
 mod drift;
@@ -35,6 +36,7 @@ mod merge;
 mod names;
 mod newest;
 mod outcome;
+mod owed;
 mod pages;
 mod parents;
 mod partitions;
@@ -62,7 +64,6 @@ mod walk;
 mod windows;
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use crate::clock::Clock;
@@ -72,8 +73,6 @@ use crate::failure::{Exit, Failure};
 use crate::fetch::transport::SharedTransport;
 use crate::plan::Plan;
 use crate::plan::limit::LimitPlan;
-use crate::store::StoreError;
-use crate::store::state::State;
 
 use self::events::Events;
 use self::ground::Ground;
@@ -275,7 +274,7 @@ impl Harvest {
                 .zip(kept)
                 .map(|((at, targets), kept)| {
                     let state = standing.state();
-                    tokio::spawn(run_stream(run.clone(), at, targets, kept, state))
+                    tokio::spawn(course::run_stream(run.clone(), at, targets, kept, state))
                 })
                 .collect();
             (standing, tasks)

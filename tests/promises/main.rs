@@ -9,6 +9,7 @@ mod children;
 mod cli;
 mod columns;
 mod cuts;
+mod cuts_gathered;
 mod diagnostics;
 mod errors;
 mod faults;
