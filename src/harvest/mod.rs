@@ -404,59 +404,6 @@ fn open_streams(run: &Run) -> Result<Vec<(usize, Targets)>, Box<Failure>> {
     Ok(streams)
 }
 
-async fn run_stream(
-    run: Arc<Run>,
-    at: usize,
-    targets: Targets,
-    kept: Kept,
-    state: Option<Arc<Mutex<State>>>,
-) -> Result<Published, Box<Failure>> {
-    let feed = run.family.feed(&run.plan.streams[at].name).cloned();
-    let published = walk_and_publish(run, at, targets, kept, state).await;
-    if let Some(feed) = feed {
-        let outcome = published.as_ref().map(|_| ());
-        feed.over(outcome.map_err(|failure| failure.exit));
-    }
-    published
-}
-
-async fn walk_and_publish(
-    run: Arc<Run>,
-    at: usize,
-    targets: Targets,
-    mut kept: Kept,
-    state: Option<Arc<Mutex<State>>>,
-) -> Result<Published, Box<Failure>> {
-    let before = |files| Published {
-        files,
-        repeats: 0,
-        rejected: 0,
-        before: true,
-    };
-    if let Some(files) = kept.published.take_if(|_| !kept.is_needed) {
-        return Ok(before(files));
-    }
-    if kept.store.is_published() {
-        // Its children go on: they are told of what is here, and nothing of it is published again.
-        kept.store.reclaim().map_err(StoreError::into_failure)?;
-    }
-    let stream = Stream::new(run.clone(), at)
-        .recalling(kept.store.recall())
-        .keeping_book(&kept.store);
-    let stream = Arc::new(stream);
-    let work = async {
-        let walked = stream.clone().walk(kept.store).await?;
-        if let Some(files) = kept.published {
-            return Ok(before(files));
-        }
-        stream.parents_published().await?;
-        publish::publish(&stream, walked, targets, state).await
-    };
-    let published: Result<Published, Box<Failure>> = work.await;
-    run.unknown.fetch_add(stream.unknown(), Ordering::Relaxed);
-    published.map_err(|failure| run.told(&stream.name, failure))
-}
-
 impl Options {
     /// Whether the run can be gone on with, and shows among the runs.
     pub fn leaves_trace(&self) -> bool {
