@@ -431,6 +431,7 @@ mod tests {
             headers: HeaderMap::new(),
             body: None,
             reach: Reach::Anywhere,
+            private: false,
         }
     }
 
@@ -606,6 +607,7 @@ mod tests {
 
     fn guarded(url: &str) -> Request {
         Request {
+            private: false,
             reach: Reach::Public,
             ..get(url)
         }

@@ -228,6 +228,7 @@ mod tests {
             headers: HeaderMap::new(),
             body: None,
             reach: crate::fetch::transport::Reach::default(),
+            private: false,
         }
     }
 

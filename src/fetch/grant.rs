@@ -116,6 +116,7 @@ impl Grant {
             headers,
             body: Some(Bytes::from(form.finish())),
             reach: Reach::Anywhere,
+            private: true,
         };
         self.client.attach(&mut request);
         request

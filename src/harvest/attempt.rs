@@ -263,6 +263,7 @@ impl Stream {
             headers: request.headers.clone(),
             body: request.body.clone(),
             reach: Reach::default(),
+            private: false,
         };
         agent::fill(&mut bare.headers, &self.run.agent);
         self.put_key(&mut bare.headers, spot);

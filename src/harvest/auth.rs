@@ -317,6 +317,7 @@ impl Setting<'_> {
             headers: rendered.headers,
             body: rendered.body,
             reach: Reach::Anywhere,
+            private: true,
         };
         let (statement, signer) = match &plan.auth {
             LoginAuth::Plain(auth) => {

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::outcome::Asked;
+use super::partitions::PartitionProblem;
 use super::verdict::Trouble;
 use super::walk::WalkFault;
 use crate::event::FailureClass;
@@ -82,6 +83,26 @@ pub(super) fn given_up(
         exit,
         message,
         causes,
+        hint: Some(hint.to_owned()),
+    })
+}
+
+/// The partitions of a stream cannot be told.
+pub(super) fn open_failure(stream: &str, problem: &PartitionProblem) -> Box<Failure> {
+    let hint = match problem {
+        PartitionProblem::File { path, .. } if path.is_file() => {
+            "correct the file, or what `for` says of it"
+        }
+        PartitionProblem::Parent { .. } => "`--fresh` discards what was kept and starts anew",
+        PartitionProblem::File { .. } => {
+            "the path is relative to the project root, the folder that holds pipelines/"
+        }
+        _ => "correct `for` in the pipeline file",
+    };
+    Box::new(Failure {
+        exit: Exit::Usage,
+        message: format!("{stream}: {problem}"),
+        causes: Vec::new(),
         hint: Some(hint.to_owned()),
     })
 }
@@ -164,6 +185,7 @@ pub(super) fn unsendable(error: &SendError, asked: &Asked, place: &str) -> Box<F
             "refused to reach {}, which is not on the public internet",
             asked.origin
         ),
+        SendErrorKind::Unrecorded => "there is no recorded answer".to_owned(),
         SendErrorKind::HeadTooLarge => {
             format!("the answer of {} has no end of headers", asked.origin)
         }
@@ -178,6 +200,9 @@ pub(super) fn unsendable(error: &SendError, asked: &Asked, place: &str) -> Box<F
         }
         SendErrorKind::NotPublic => {
             "a server named it and `allow_origins` allows it by a pattern only; if it belongs to the API, name its origin there without a wildcard"
+        }
+        SendErrorKind::Unrecorded => {
+            "a replay needs the pipeline, `--var` and the files of `for` to ask what the recording asked; make a new one with `--record`"
         }
         SendErrorKind::HeadTooLarge => "no API sends so many; look what answers under `source.url`",
         _ => "check the headers and the URL that the templates render",
