@@ -43,6 +43,7 @@ mod parents;
 mod partitions;
 mod private;
 mod publish;
+mod ready;
 mod record;
 mod refresh;
 mod renew;

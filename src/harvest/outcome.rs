@@ -8,6 +8,7 @@ use http::{HeaderMap, StatusCode};
 use url::Url;
 
 use super::circuit::Came;
+use super::ready::NotReady;
 use super::stream::Stream;
 use super::trouble;
 use super::verdict::Trouble;
@@ -34,6 +35,7 @@ pub(super) enum Outcome {
     Trouble(Trouble, Sent),
     /// The token is refused; the failure if a new one is refused too.
     Stale(Box<Failure>),
+    NotReady(NotReady),
     Fail(Box<Failure>),
     /// The API understood the request and will not answer it, whoever asks.
     Refused(Box<Failure>),
@@ -75,7 +77,11 @@ impl Outcome {
     pub(super) fn came(&self, status: Option<StatusCode>) -> Came {
         let class = match self {
             Self::Trouble(trouble, _) => Some(trouble.class),
-            Self::Page(..) | Self::Stale(_) | Self::Fail(_) | Self::Refused(_) => None,
+            Self::Page(..)
+            | Self::NotReady(_)
+            | Self::Stale(_)
+            | Self::Fail(_)
+            | Self::Refused(_) => None,
         };
         match (class, status) {
             (Some(FailureClass::Throttle), _) => Came::Throttle,

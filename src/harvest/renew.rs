@@ -22,7 +22,7 @@ use super::trouble;
 use super::turn::Under;
 use super::verdict::Trouble;
 use crate::clock::Instant;
-use crate::event::{Fact, FailureClass};
+use crate::event::{Fact, FailureClass, Wait};
 use crate::failure::{Exit, Failure};
 use crate::fetch::agent;
 use crate::fetch::credentials::Credentials;
@@ -244,7 +244,10 @@ impl Stream {
                 run.limits.pause(needs, again, &trouble.message);
             } else {
                 under.give_back();
-                self.wait_until(again, trouble.class).await?;
+                let why = Wait::Backoff {
+                    class: trouble.class,
+                };
+                self.wait_until(again, why).await?;
             }
         }
     }
@@ -342,7 +345,9 @@ fn said(outcome: Outcome) -> Said {
         Outcome::Fail(failure) | Outcome::Stale(failure) | Outcome::Refused(failure) => {
             Said::Fail(failure)
         }
-        Outcome::Page(..) => Said::Again(transient("an answer without meaning".to_owned())),
+        Outcome::Page(..) | Outcome::NotReady(_) => {
+            Said::Again(transient("an answer without meaning".to_owned()))
+        }
     }
 }
 

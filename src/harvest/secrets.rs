@@ -232,6 +232,10 @@ impl Secrets {
             Fact::WaitBegan { why, .. } | Fact::WaitEnded { why, .. } => {
                 let (told, scope) = match why {
                     Wait::Pause { told, scope } => (Some(told), scope),
+                    Wait::NotReady { told } => {
+                        *told = self.scrub(told).into();
+                        return Some(event);
+                    }
                     Wait::Limit { scope, .. } => (None, scope),
                     Wait::Concurrency | Wait::Backoff { .. } => return None,
                 };

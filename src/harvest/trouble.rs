@@ -167,6 +167,26 @@ pub(super) fn unpaid(mut failed: Box<Failure>) -> Box<Failure> {
     failed
 }
 
+/// What was asked for again and again was never ready.
+pub(super) fn never_ready(
+    message: &str,
+    request: &str,
+    place: &str,
+    within: Duration,
+) -> Box<Failure> {
+    Box::new(Failure {
+        exit: Exit::Resumable,
+        message: at(
+            place,
+            &format!("not ready within {}: {message}", show(within)),
+        ),
+        causes: vec![format!("asked {request}")],
+        hint: Some(
+            "run again later: what is here is kept; or raise `within` of that rule".to_owned(),
+        ),
+    })
+}
+
 /// A source that gave no sign of life in the whole run: its address may be wrong.
 pub(super) fn never_answered(mut failure: Box<Failure>) -> Box<Failure> {
     failure.hint = Some(
