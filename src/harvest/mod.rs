@@ -6,6 +6,7 @@ pub mod events;
 pub mod once;
 pub mod secrets;
 pub mod summary;
+pub mod tape;
 
 mod answer;
 mod attempt;
@@ -36,6 +37,7 @@ mod pages;
 mod parents;
 mod partitions;
 mod publish;
+mod ready;
 mod record;
 mod rows;
 mod run;
@@ -68,13 +70,15 @@ use crate::plan::limit::LimitPlan;
 use self::events::Events;
 use self::ground::Ground;
 use self::once::Unknown;
-use self::partitions::{PartitionProblem, Source};
+use self::partitions::Source;
 use self::publish::Published;
 use self::run::{Beginning, Run};
 use self::standing::{Kept, Standing};
 use self::stream::Stream;
 use self::summary::{StreamSummary, Summary, Tally};
+use self::tape::Tape;
 use self::targets::Targets;
+use self::trouble::open_failure;
 pub use self::windows::Backfill;
 
 /// Everything of the outside that a run touches.
@@ -126,6 +130,8 @@ pub struct Options {
     /// What becomes of requests that were sent and must not be sent twice, where nobody knows what
     /// came of them.
     pub unknown: Unknown,
+    /// Whether exchanges are written down, or come from a recording.
+    pub tape: Tape,
     /// The run is not written down and cannot be gone on with; as with `limit_records`.
     pub traceless: bool,
 }
@@ -177,10 +183,16 @@ impl Harvest {
         let beginning = ground
             .as_ref()
             .and_then(Ground::unfinished)
+            .or_else(|| options.tape.beginning())
             .unwrap_or_else(|| Beginning::at(now));
+        if ground.as_ref().is_some_and(Ground::continues) {
+            tape::refuse_continued(&options, &beginning.id)?;
+        }
         let run = Arc::new(Run::open(plan, world, options, beginning)?);
-        let (streams, standing) =
-            prepare(&run, ground, now).map_err(|failure| run.secrets.scrub_failure(failure))?;
+        let (streams, standing) = prepare(&run, ground, now).map_err(|failure| {
+            run.drop_recording();
+            run.secrets.scrub_failure(failure)
+        })?;
         Ok(Self {
             run,
             tally,
@@ -343,6 +355,10 @@ impl Harvest {
                 }
             }
         }
+        if let Err(failure) = run.end_recording().await {
+            summary.exit = summary.exit.worst(failure.exit);
+            summary.failure.get_or_insert(*failure);
+        }
         run.world.events.emit(Fact::RunFinished {
             complete: summary.exit == Exit::Complete,
             exit: summary.exit as u8,
@@ -395,7 +411,7 @@ fn open_streams(run: &Run) -> Result<Vec<(usize, Targets)>, Box<Failure>> {
 impl Options {
     /// Whether the run can be gone on with, and shows among the runs.
     pub fn leaves_trace(&self) -> bool {
-        !self.dry && !self.traceless && self.limit_records.is_none()
+        !self.dry && !self.traceless && self.limit_records.is_none() && !self.tape.is_replay()
     }
 }
 
@@ -411,24 +427,4 @@ fn told(run: &Run, stream: &str, failure: Box<Failure>) -> Box<Failure> {
         failure.message = format!("{stream}: {}", failure.message);
     }
     failure
-}
-
-/// The partitions of a stream cannot be told.
-fn open_failure(stream: &str, problem: &PartitionProblem) -> Box<Failure> {
-    let hint = match problem {
-        PartitionProblem::File { path, .. } if path.is_file() => {
-            "correct the file, or what `for` says of it"
-        }
-        PartitionProblem::Parent { .. } => "`--fresh` discards what was kept and starts anew",
-        PartitionProblem::File { .. } => {
-            "the path is relative to the project root, the folder that holds pipelines/"
-        }
-        _ => "correct `for` in the pipeline file",
-    };
-    Box::new(Failure {
-        exit: Exit::Usage,
-        message: format!("{stream}: {problem}"),
-        causes: Vec::new(),
-        hint: Some(hint.to_owned()),
-    })
 }

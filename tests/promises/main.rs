@@ -28,6 +28,7 @@ mod plan;
 mod powerloss;
 mod real;
 mod real_limits;
+mod replay;
 mod resume;
 mod retries;
 mod scene;
