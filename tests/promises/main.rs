@@ -2,6 +2,8 @@
 
 mod apis;
 mod arrows;
+mod auth;
+mod auth_shared;
 mod book;
 mod children;
 mod cli;
