@@ -38,6 +38,7 @@ pub(super) struct Stream {
     pub(super) run: Arc<Run>,
     /// Its name, for events.
     pub(super) name: Name,
+    /// Its place in the plan.
     pub(super) at: usize,
     selector: Selector,
     /// Where `expect.total` stands among the wanted values.
