@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use super::names::Judge;
 use super::scope::Scope;
-use super::{
-    auth, columns, cursor, limits, pages, parents, partitions, request, sink, transform,
-};
+use super::{auth, columns, cursor, limits, pages, parents, partitions, request, sink, transform};
 use crate::plan::language::Template;
 use crate::plan::paging::Paging;
 use crate::plan::path::Path;
