@@ -12,6 +12,7 @@ use super::verdict::{self, Trouble, Verdict};
 use crate::event::FailureClass;
 use crate::failure::{Exit, Failure};
 use crate::plan::json::Numbers;
+use crate::records::format::Read;
 use crate::records::problem::SelectError;
 use crate::records::select::Page;
 use crate::records::view;
@@ -22,24 +23,44 @@ const ANONYMOUS: &str = "no credential was sent: say which under `source.auth`, 
 /// A success that is not what was declared is tried this often: once may be a hiccup of a proxy.
 const SUSPECT_ATTEMPTS: u32 = 2;
 
+/// A body as conditions see it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen<'a> {
+    /// As it came: `text`.
+    sent: &'a Bytes,
+    /// As JSON: `body`.
+    json: &'a Bytes,
+}
+
+impl<'a> Seen<'a> {
+    /// A body, and what it is as JSON where it came as something else.
+    pub(super) fn of(sent: &'a Bytes, json: Option<&'a Bytes>) -> Self {
+        Self {
+            sent,
+            json: json.unwrap_or(sent),
+        }
+    }
+}
+
 impl Stream {
     /// What the answer means, and its records if it is a page.
     pub(super) fn judge(
         &self,
         answer: Answer,
+        read: Read,
         variables: &[(String, Value)],
         place: &str,
         attempt: u32,
     ) -> Outcome {
         let now = self.run.world.clock.calendar();
-        let selected = self.selector().select(&answer.body);
+        let selected = read.page;
         let by_rules = if self.plan().responses.is_empty() {
             None
         } else {
             let names = self.answer_names(
                 answer.status,
                 &answer.headers,
-                &answer.body,
+                Seen::of(&answer.body, read.json.as_ref()),
                 variables,
                 attempt,
                 selected.as_ref().ok(),
@@ -50,8 +71,8 @@ impl Stream {
             }
         };
         match by_rules.unwrap_or_else(|| verdict::by_status(answer.status, &answer.headers, now)) {
-            Verdict::Accept => self.accept(answer, selected, place, attempt, false),
-            Verdict::Last => self.accept(answer, selected, place, attempt, true),
+            Verdict::Accept => self.accept(answer.with(read.json), selected, place, attempt, false),
+            Verdict::Last => self.accept(answer.with(read.json), selected, place, attempt, true),
             Verdict::Skip => Outcome::Page(answer, Box::default(), true),
             Verdict::Trouble(mut trouble) => {
                 trouble.message = self.quote(&trouble.message, &answer.body);
@@ -114,7 +135,10 @@ impl Stream {
         // An answer without the records may be a hiccup too; said again, the path is what is wrong.
         let is_final = |error: &SelectError| match error {
             SelectError::Twice { .. } => true,
-            SelectError::Absent { .. } => attempt >= self.most_attempts(FailureClass::Suspect),
+            SelectError::Absent { .. } | SelectError::Shape { .. } => {
+                attempt >= self.most_attempts(FailureClass::Suspect)
+            }
+            SelectError::TooMuch => true,
             _ => false,
         };
         match selected {
@@ -126,7 +150,12 @@ impl Stream {
                 ));
                 Outcome::Trouble(
                     Trouble {
-                        class: FailureClass::Suspect,
+                        // A file that just stops is what a broken connection leaves.
+                        class: if error.is_cut() {
+                            FailureClass::Transient
+                        } else {
+                            FailureClass::Suspect
+                        },
                         message,
                         told: None,
                         slow: false,
@@ -163,7 +192,7 @@ impl Stream {
         &self,
         status: StatusCode,
         headers: &HeaderMap,
-        body: &Bytes,
+        body: Seen<'_>,
         variables: &[(String, Value)],
         attempt: u32,
         page: Option<&Page>,
@@ -180,12 +209,12 @@ impl Stream {
         more.push(("attempt".to_owned(), Value::from(attempt)));
         more.push((
             "body".to_owned(),
-            view::of_body(body, Numbers::Numeric).unwrap_or(Value::UNDEFINED),
+            view::of_body(body.json, Numbers::Numeric).unwrap_or(Value::UNDEFINED),
         ));
         if self.reads_text {
             more.push((
                 "text".to_owned(),
-                Value::from(String::from_utf8_lossy(body).into_owned()),
+                Value::from(String::from_utf8_lossy(body.sent).into_owned()),
             ));
         }
         if let Some(page) = page {

@@ -41,6 +41,8 @@ pub(super) struct Fetched {
     pub(super) headers: HeaderMap,
     /// The body, decompressed.
     pub(super) body: Bytes,
+    /// The body as JSON, where it came as something else and that is needed.
+    pub(super) json: Option<Bytes>,
     /// Where it came from at last, after redirects; without credentials.
     pub(super) url: Url,
     /// Whether a rule said that no page follows.
@@ -56,8 +58,18 @@ pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+    /// The body as JSON, where it came as something else.
+    pub(super) json: Option<Bytes>,
     pub(super) url: Url,
     pub(super) took: Duration,
+}
+
+impl Answer {
+    /// With its body as JSON.
+    pub(super) fn with(mut self, json: Option<Bytes>) -> Self {
+        self.json = json;
+        self
+    }
 }
 
 /// What one attempt came to.
@@ -113,14 +125,18 @@ impl Stream {
                 .await?;
             let (trouble, sent) = match outcome {
                 Outcome::Page(answer, page, last) => {
-                    run.budget.learn(answer.body.len());
+                    // What is unpacked or is no JSON may grow.
+                    let size = answer.body.len().max(page.lines.len());
+                    under.room.hold(size).await;
+                    run.budget.learn(size);
                     reservation.keep(std::mem::take(&mut under.room));
-                    reservation.shrink(answer.body.len());
+                    reservation.shrink(size);
                     run.hosts.give_back(&request.url, taken);
                     let Answer {
                         status,
                         headers,
                         body,
+                        json,
                         url,
                         took,
                     } = answer;
@@ -129,6 +145,7 @@ impl Stream {
                         status,
                         headers,
                         body,
+                        json: json.filter(|_| self.plan().stop.is_some()),
                         url,
                         last,
                         took,
@@ -331,8 +348,15 @@ impl Stream {
                 (Ok(answer), Some(known)) if is_known => self.again(known, answer).await,
                 (read, _) => read,
             };
+            let read = match read {
+                Ok(answer) => match self.understand(&answer, place).await {
+                    Ok(read) => Ok((answer, read)),
+                    Err(outcome) => Err(outcome),
+                },
+                Err(outcome) => Err(outcome),
+            };
             let outcome = match read {
-                Ok(answer) => self.judge(answer, variables, place, attempt),
+                Ok((answer, read)) => self.judge(answer, read, variables, place, attempt),
                 Err(outcome) => {
                     pass.came(outcome.came(None));
                     return Ok(outcome);
@@ -446,14 +470,11 @@ impl Stream {
                 status: response.status,
                 headers: response.headers,
                 body,
+                json: None,
                 url,
                 took,
             }),
-            Err(error) => Err(match trouble::body(&error, place) {
-                Ok(failure) => Outcome::Fail(failure),
-                Err(message) if is_timeout(&error) => timed_out(message),
-                Err(message) => transient(message, Sent::Perhaps),
-            }),
+            Err(error) => Err(unread(&error, place)),
         })
     }
 
@@ -476,6 +497,15 @@ impl Stream {
                 transient(error.message.clone(), Sent::Perhaps)
             }
         }
+    }
+}
+
+/// What a body comes to that could not be read.
+pub(super) fn unread(error: &body::BodyError, place: &str) -> Outcome {
+    match trouble::body(error, place) {
+        Ok(failure) => Outcome::Fail(failure),
+        Err(message) if is_timeout(error) => timed_out(message),
+        Err(message) => transient(message, Sent::Perhaps),
     }
 }
 

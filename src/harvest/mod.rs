@@ -36,6 +36,7 @@ mod told;
 mod trouble;
 mod turn;
 mod unchanged;
+mod understand;
 mod verdict;
 mod versions;
 mod walk;

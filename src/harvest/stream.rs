@@ -20,6 +20,7 @@ use crate::plan::language::Expr;
 use crate::plan::paging::Paging;
 use crate::plan::request::Rendered;
 use crate::plan::{StreamPlan, Then};
+use crate::records::format::Reader;
 use crate::records::select::Selector;
 use crate::store::StoreError;
 use crate::store::index::PageRow;
@@ -34,7 +35,8 @@ pub(super) struct Stream {
     /// Its name, for events.
     pub(super) name: Name,
     at: usize,
-    selector: Selector,
+    /// Reads its answers.
+    pub(super) reader: Arc<Reader>,
     /// Where `expect.total` stands among the wanted values.
     pub(super) expect_total: Option<usize>,
     /// What partitions told of, until repeats are known.
@@ -67,7 +69,6 @@ impl Stream {
     pub(super) fn new(run: Arc<Run>, at: usize) -> Self {
         let plan = &run.plan.streams[at];
         let wants = walk::wants(&plan.paging, plan.expect.total.as_ref());
-        let selector = Selector::new(&plan.records.path, plan.records.optional, &wants);
         let expect_total = plan.expect.total.as_ref().map(|_| wants.len() - 1);
         let name = plan.name.as_str().into();
         let conditions = plan.responses.iter().map(|rule| &rule.when);
@@ -77,19 +78,21 @@ impl Stream {
             .limits
             .iter()
             .flat_map(|limit| limit.signals.expressions());
-        let reads_text = conditions
-            .chain(&plan.stop)
-            .chain(signals)
-            .flat_map(Expr::names)
-            .any(|name| name.path.first().is_some_and(|root| root == "text"))
-            || plan
-                .responses
-                .iter()
-                .any(|rule| matches!(rule.then, Then::Fail(Some(_))));
+        let expressions: Vec<_> = conditions.chain(&plan.stop).chain(signals).collect();
+        let has_words = plan
+            .responses
+            .iter()
+            .any(|rule| matches!(rule.then, Then::Fail(Some(_))));
+        let reads = |root: &str| {
+            let mut names = expressions.iter().copied().flat_map(Expr::names);
+            has_words || names.any(|name| name.path.first().is_some_and(|first| first == root))
+        };
+        let reads_text = reads("text");
+        let reader = Reader::new(&plan.records, &plan.format, &wants, reads("body"));
         Self {
             at,
             name,
-            selector,
+            reader: Arc::new(reader),
             expect_total,
             told: drift::Told::default(),
             reads_text,
@@ -147,7 +150,7 @@ impl Stream {
 
     /// Finds records and wanted values in its pages.
     pub(super) fn selector(&self) -> &Selector {
-        &self.selector
+        self.reader.selector()
     }
 
     /// Says that something happened.

@@ -8,6 +8,7 @@ use http::{HeaderMap, StatusCode};
 use minijinja::Value;
 use tokio::sync::Notify;
 
+use super::answer::Seen;
 use super::stream::Stream;
 use super::told::Told;
 use super::trouble;
@@ -164,9 +165,10 @@ impl Stream {
         let tells = self.plan().cost.iter().filter(|cost| cost.actual.is_some());
         let is_read = tells.clone().next().is_some() || self.reads_signals();
         // Half a body tells nothing.
-        let names = body
-            .filter(|_| is_read)
-            .map(|body| self.answer_names(status, headers, body, variables, attempt, None));
+        let names = body.filter(|_| is_read).map(|body| {
+            let seen = Seen::of(body, None);
+            self.answer_names(status, headers, seen, variables, attempt, None)
+        });
         let spent = names.iter().flat_map(|names| {
             tells.clone().filter_map(move |cost| {
                 let number = cost.actual.as_ref()?.number(names).ok()?;

@@ -5,11 +5,13 @@
 //! what was found wrong.
 
 mod cursor;
+mod format;
 mod limits;
 mod names;
 mod pages;
 mod parents;
 mod partitions;
+mod records;
 mod request;
 mod scope;
 mod signals;

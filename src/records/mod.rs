@@ -1,7 +1,13 @@
 //! Bytes to rows: what a page holds, as lines and as template values — pure functions, no I/O.
 
+mod charset;
+mod csv;
 mod fast;
+pub mod format;
+mod ndjson;
 pub mod problem;
 pub mod select;
+mod shape;
 pub mod view;
 mod wanted;
+mod xml;

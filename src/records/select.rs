@@ -14,19 +14,26 @@ use serde_json::value::RawValue;
 
 use super::fast;
 use super::problem::{self, SelectError};
+use super::shape;
 use super::wanted::{Node, Wanted};
 use crate::json::{self, valid};
 use crate::plan::path::Path;
+use crate::plan::{RecordsPlan, Shape};
 
 /// Most levels that a page may nest (RFC 8259 section 9 lets a reader set a limit; this is
 /// `serde_json`'s): who reads the files may well go one call deeper a level.
-const DEEPEST: u32 = 128;
+pub(super) const DEEPEST: u32 = 128;
+
+/// Most bytes that the records of one page may become, in bytes: what is not JSON, or is shaped, can
+/// grow.
+pub(super) const MOST: usize = 256 << 20;
 
 /// What to take out of every page of a stream; made once.
 #[derive(Debug)]
 pub struct Selector {
     records: Path,
     optional: bool,
+    shape: Shape,
     wanted: Wanted,
 }
 
@@ -51,12 +58,39 @@ impl Selector {
         Self {
             records: records.clone(),
             optional,
+            shape: Shape::Plain,
             wanted: Wanted::new(records, wants),
         }
     }
 
+    /// The same, and what a plan makes of them.
+    pub fn shaped(plan: &RecordsPlan, wants: &[&Path]) -> Self {
+        Self {
+            shape: plan.shape.clone(),
+            ..Self::new(&plan.path, plan.optional, wants)
+        }
+    }
+
+    /// Whether the records are the root itself, as they are.
+    pub(super) fn is_root(&self) -> bool {
+        self.records.steps.is_empty() && self.shape == Shape::Plain
+    }
+
+    /// How many values are wanted beside the records.
+    pub(super) fn wants(&self) -> usize {
+        self.wanted.wants
+    }
+
     /// Reads a page.
     pub fn select(&self, body: &[u8]) -> Result<Page, SelectError> {
+        let page = self.find(body)?;
+        if self.shape == Shape::Plain {
+            return Ok(page);
+        }
+        shape::records(&page, &self.shape, &self.records)
+    }
+
+    fn find(&self, body: &[u8]) -> Result<Page, SelectError> {
         // A quarter of the time of the standard library's; that one says where.
         let text = simdutf8::basic::from_utf8(body)
             .or_else(|_| std::str::from_utf8(body))
@@ -165,6 +199,15 @@ impl Page {
     pub fn records(&self) -> impl Iterator<Item = &str> {
         // Validated JSON has no newline inside a line: `push` saw to it.
         self.lines.lines()
+    }
+
+    /// Adds a record that is not a slice of the page; the error says that it is too much.
+    pub(super) fn add(&mut self, value: &str) -> Result<(), String> {
+        if self.lines.len() + value.len() > MOST {
+            return Err(problem::TOO_MUCH.to_owned());
+        }
+        self.push(value, false);
+        Ok(())
     }
 
     /// Adds a record, on one line whatever its layout.

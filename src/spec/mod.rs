@@ -11,6 +11,7 @@ pub mod cursor;
 mod decode;
 pub mod diagnostic;
 mod draw;
+pub mod format;
 pub mod load;
 pub mod near;
 mod parse;

@@ -11,13 +11,14 @@ use serde::{Deserialize, Deserializer};
 use super::at::At;
 use super::choice::{ScalarOr, Table};
 use super::cursor::CursorSpec;
+use super::format::{FormatSpec, FormatWord};
 use super::sink::SinksSpec;
 use super::tree::Tree;
 
 /// One kind of record.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-not-yet" = ["format", "transform"]))]
+#[schemars(extend("x-not-yet" = ["transform"]))]
 pub struct StreamSpec {
     /// Variables and what they run over; several make a product.
     #[serde(rename = "for")]
@@ -36,7 +37,9 @@ pub struct StreamSpec {
     pub once: Option<bool>,
     /// What a request costs in the units of limits: `{weight: 2}`, `{tokens: {at_most: …, actual: …}}`.
     pub cost: Option<Table<At<ScalarOr<String, CostSpec>>>>,
-    /// Where the records are: a path, or `{optional: PATH}`; default the root.
+    /// What answers are written in; default: as their content type says, else JSON.
+    pub format: Option<At<ScalarOr<FormatWord, FormatSpec>>>,
+    /// Where the records are, a path, and what is made of them; default the root.
     pub records: Option<At<ScalarOr<String, RecordsSpec>>>,
     /// How the next page is found.
     pub pages: Option<At<PagesSpec>>,
@@ -114,13 +117,31 @@ pub struct CostSpec {
     pub actual: Option<At<String>>,
 }
 
-/// Records that may be missing.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+/// Where the records are, and what is made of them.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-not-yet" = ["zip", "rows", "names", "entries", "key", "jq"]))]
+#[schemars(extend("x-not-yet" = ["jq"]))]
 pub struct RecordsSpec {
-    /// A path; missing means no records.
-    pub optional: At<String>,
+    /// A path or a shape; missing means no records.
+    pub optional: Option<Box<At<ScalarOr<String, RecordsSpec>>>>,
+    /// Path of an object of parallel arrays: a record for each position.
+    pub zip: Option<At<String>>,
+    /// Path of rows, arrays of values by position; with `names`.
+    pub rows: Option<At<String>>,
+    /// What the values of `rows` are called: a list, or `first` for the first row.
+    pub names: Option<At<ScalarOr<FirstWord, Vec<At<String>>>>>,
+    /// Path of an object whose members are records; with `key`.
+    pub entries: Option<At<String>>,
+    /// The field that the names of `entries` become.
+    pub key: Option<At<String>>,
+}
+
+/// The names are in the first row.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FirstWord {
+    /// The first row holds the names.
+    First,
 }
 
 /// How the next page is found.

@@ -2,13 +2,11 @@
 
 use super::names::Judge;
 use super::scope::Scope;
-use super::{cursor, limits, pages, parents, partitions, request, sink};
+use super::{cursor, format, limits, pages, parents, partitions, records, request, sink};
 use crate::plan::language::Template;
 use crate::plan::paging::Paging;
 use crate::plan::path::{Path, Step};
-use crate::plan::{
-    ColumnFrom, ColumnPlan, ExpectPlan, RecordsPlan, ResponseRule, StreamPlan, Then, duration,
-};
+use crate::plan::{ColumnFrom, ColumnPlan, ExpectPlan, ResponseRule, StreamPlan, Then, duration};
 use crate::spec::PipelineSpec;
 use crate::spec::at::At;
 use crate::spec::choice::{ScalarOr, Table};
@@ -74,9 +72,11 @@ fn stream(
     let own = merged.responses.iter().flatten();
     let rules = own.chain(spec.source.responses.iter().flatten());
     let responses: Vec<_> = rules.map(|rule| response(judge, rule, &answer)).collect();
-    let records = records(judge, &merged);
+    let records = records::records(judge, &merged);
     let columns = merged.columns.as_ref();
     let columns = columns.map(|columns| self::columns(judge, columns, &see(Scope::column())));
+    let shown = columns.as_ref().and_then(|columns| columns.as_deref());
+    let format = format::format(judge, &merged, records.as_ref(), shown);
     let key = key(judge, &merged);
     let expect = expect(judge, merged.expect.as_ref());
     cursor::used(judge, &merged);
@@ -99,6 +99,7 @@ fn stream(
             Some(stop) => Some(stop?),
         },
         responses: responses.into_iter().collect::<Option<_>>()?,
+        format: format?,
         records: records?,
         columns: match columns {
             None => None,
@@ -129,6 +130,7 @@ pub(super) fn merged(defaults: Option<&StreamSpec>, stream: &StreamSpec) -> Stre
         body: stream.body.clone().or_else(|| base.body.clone()),
         once: stream.once.or(base.once),
         cost: tables(base.cost.as_ref(), stream.cost.as_ref()),
+        format: stream.format.clone().or_else(|| base.format.clone()),
         records: stream.records.clone().or_else(|| base.records.clone()),
         pages: stream.pages.clone().or_else(|| base.pages.clone()),
         stop: stream.stop.clone().or_else(|| base.stop.clone()),
@@ -171,21 +173,6 @@ pub(super) fn tables<T: Clone>(
         }
     }
     Some(Table(all))
-}
-
-fn records(judge: &mut Judge<'_>, spec: &StreamSpec) -> Option<RecordsPlan> {
-    let Some(at) = &spec.records else {
-        return Some(RecordsPlan {
-            path: Path::default(),
-            optional: false,
-        });
-    };
-    let (path, optional) = match &at.value {
-        ScalarOr::Short(path) => (&at.with(path.clone()), false),
-        ScalarOr::Long(long) => (&long.optional, true),
-    };
-    let path = judge.path(path)?;
-    Some(RecordsPlan { path, optional })
 }
 
 fn columns(

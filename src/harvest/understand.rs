@@ -1,0 +1,82 @@
+//! From the bytes of an answer to records: what is packed is opened, and what is no JSON read as
+//! what it is.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+
+use super::attempt::{Answer, Outcome, unread};
+use super::stream::Stream;
+use crate::fetch::archive;
+use crate::fetch::body::{BodyError, PAGE_CAP};
+use crate::plan::format::Member;
+use crate::records::format::{File, Read, Reader, Told};
+
+/// Bodies larger than this are opened and read away from the async threads.
+const BLOCKING_FROM: usize = 256 << 10;
+
+/// An answer, about to be read.
+struct Raw {
+    body: Bytes,
+    content_type: Option<String>,
+    is_good: bool,
+    member: Option<Member>,
+}
+
+impl Stream {
+    /// The records of an answer, and its body as JSON where that is wanted.
+    pub(super) async fn understand(&self, answer: &Answer, place: &str) -> Result<Read, Outcome> {
+        let content_type = answer.headers.get(CONTENT_TYPE);
+        let raw = Raw {
+            body: answer.body.clone(),
+            content_type: content_type.and_then(|value| Some(value.to_str().ok()?.to_owned())),
+            is_good: answer.status.is_success(),
+            member: self.plan().format.member.clone(),
+        };
+        let is_light = raw.body.len() <= BLOCKING_FROM
+            || self.reader.is_usual(raw.told()) && !archive::is_packed(&raw.body);
+        let read = if is_light {
+            raw.read(&self.reader)
+        } else {
+            let reader = Arc::clone(&self.reader);
+            match tokio::task::spawn_blocking(move || raw.read(&reader)).await {
+                Ok(read) => read,
+                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            }
+        };
+        read.map_err(|error| unread(&error, place))
+    }
+}
+
+impl Raw {
+    fn told(&self) -> Told<'_> {
+        Told {
+            content_type: self.content_type.as_deref(),
+            is_good: self.is_good,
+        }
+    }
+
+    fn read(&self, reader: &Reader) -> Result<Read, BodyError> {
+        let whole = |bytes: Bytes| [File { name: None, bytes }];
+        if !archive::is_packed(&self.body) {
+            return Ok(reader.read(self.told(), &whole(self.body.clone()), false));
+        }
+        match archive::open(&self.body, self.member.as_ref(), PAGE_CAP) {
+            Ok(Err(unpacked)) => Ok(reader.read(self.told(), &whole(unpacked), false)),
+            Ok(Ok(opened)) => {
+                let files = opened.files.into_iter().map(|(name, bytes)| File {
+                    name: Some(name),
+                    bytes,
+                });
+                let files: Vec<File> = files.collect();
+                Ok(reader.read(self.told(), &files, opened.is_many))
+            }
+            // What a refusal carries matters less than that it is one.
+            Err(_) if !self.is_good => {
+                Ok(reader.read(self.told(), &whole(self.body.clone()), false))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
