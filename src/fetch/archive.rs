@@ -124,7 +124,9 @@ fn gunzip(body: &Bytes, cap: usize) -> Result<Bytes, BodyError> {
 fn wrong(error: &ZipError) -> BodyError {
     match error {
         // The table of files stands at the end: without it, the end is what is missing.
-        ZipError::InvalidArchive(what) if what.contains("EOCD") => {
+        ZipError::InvalidArchive(what)
+            if what.contains("EOCD") || what.starts_with("Unexpected end") =>
+        {
             truncated(format!("the zip archive ended early: {what}"))
         }
         other => BodyError::Decode(format!("the zip archive cannot be read: {other}")),

@@ -54,13 +54,14 @@ impl Stream {
     ) -> Outcome {
         let now = self.run.world.clock.calendar();
         let selected = read.page;
+        let json = read.json;
         let by_rules = if self.plan().responses.is_empty() {
             None
         } else {
             let names = self.answer_names(
                 answer.status,
                 &answer.headers,
-                Seen::of(&answer.body, read.json.as_ref()),
+                Seen::of(&answer.body, json.as_ref()),
                 variables,
                 attempt,
                 selected.as_ref().ok(),
@@ -71,8 +72,8 @@ impl Stream {
             }
         };
         match by_rules.unwrap_or_else(|| verdict::by_status(answer.status, &answer.headers, now)) {
-            Verdict::Accept => self.accept(answer.with(read.json), selected, place, attempt, false),
-            Verdict::Last => self.accept(answer.with(read.json), selected, place, attempt, true),
+            Verdict::Accept => self.accept(answer, selected, place, attempt, false),
+            Verdict::Last => self.accept(answer, selected, place, attempt, true),
             Verdict::Skip => Outcome::Page(answer, Box::default(), true),
             Verdict::Trouble(mut trouble) => {
                 trouble.message = self.quote(&trouble.message, &answer.body);
@@ -134,12 +135,8 @@ impl Stream {
     ) -> Outcome {
         // An answer without the records may be a hiccup too; said again, the path is what is wrong.
         let is_final = |error: &SelectError| match error {
-            SelectError::Twice { .. } => true,
-            SelectError::Absent { .. } | SelectError::Shape { .. } => {
-                attempt >= self.most_attempts(FailureClass::Suspect)
-            }
-            SelectError::TooMuch => true,
-            _ => false,
+            SelectError::Twice { .. } | SelectError::TooMuch => true,
+            error => error.is_ours() && attempt >= self.most_attempts(FailureClass::Suspect),
         };
         match selected {
             Ok(page) => Outcome::Page(answer, Box::new(page), last),

@@ -41,8 +41,6 @@ pub(super) struct Fetched {
     pub(super) headers: HeaderMap,
     /// The body, decompressed.
     pub(super) body: Bytes,
-    /// The body as JSON, where it came as something else and that is needed.
-    pub(super) json: Option<Bytes>,
     /// Where it came from at last, after redirects; without credentials.
     pub(super) url: Url,
     /// Whether a rule said that no page follows.
@@ -58,18 +56,8 @@ pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
-    /// The body as JSON, where it came as something else.
-    pub(super) json: Option<Bytes>,
     pub(super) url: Url,
     pub(super) took: Duration,
-}
-
-impl Answer {
-    /// With its body as JSON.
-    pub(super) fn with(mut self, json: Option<Bytes>) -> Self {
-        self.json = json;
-        self
-    }
 }
 
 /// What one attempt came to.
@@ -136,7 +124,6 @@ impl Stream {
                         status,
                         headers,
                         body,
-                        json,
                         url,
                         took,
                     } = answer;
@@ -145,7 +132,6 @@ impl Stream {
                         status,
                         headers,
                         body,
-                        json: json.filter(|_| self.plan().stop.is_some()),
                         url,
                         last,
                         took,
@@ -470,7 +456,6 @@ impl Stream {
                 status: response.status,
                 headers: response.headers,
                 body,
-                json: None,
                 url,
                 took,
             }),

@@ -338,7 +338,7 @@ impl Stream {
             let names = self.answer_names(
                 fetched.status,
                 &fetched.headers,
-                Seen::of(&fetched.body, fetched.json.as_ref()),
+                Seen::of(&fetched.body, fetched.page.json.as_ref()),
                 &partition.variables,
                 1,
                 Some(&fetched.page),

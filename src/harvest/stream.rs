@@ -21,7 +21,6 @@ use crate::plan::paging::Paging;
 use crate::plan::request::Rendered;
 use crate::plan::{StreamPlan, Then};
 use crate::records::format::Reader;
-use crate::records::select::Selector;
 use crate::store::StoreError;
 use crate::store::index::PageRow;
 use crate::store::recall::Recall;
@@ -146,11 +145,6 @@ impl Stream {
     /// What its partitions ask for, if it has a cursor.
     pub(super) fn windows(&self) -> Option<&Windows> {
         self.run.windows.get(self.at)?.as_ref()
-    }
-
-    /// Finds records and wanted values in its pages.
-    pub(super) fn selector(&self) -> &Selector {
-        self.reader.selector()
     }
 
     /// Says that something happened.

@@ -35,12 +35,21 @@ pub(super) fn rows(
     let wrong = |row: &StringRecord, what: String, cut: bool| {
         let place = row.position();
         let at = place.map_or(0, |p| usize::try_from(p.byte()).unwrap_or(text.len()));
-        let line = text.get(at..).unwrap_or_default().trim_start();
+        // A row's place is that of the lines that are passed over before it.
+        let is_over = |line: &&str| {
+            line.trim_end_matches(['\r', '\n']).is_empty()
+                || plan
+                    .comment
+                    .is_some_and(|mark| line.starts_with(char::from(mark)))
+        };
+        let lines = || text.get(at..).unwrap_or_default().split_inclusive('\n');
+        let over = lines().take_while(is_over).count();
+        let line = lines().nth(over).unwrap_or_default();
         SelectError::Line {
-            line: skipped + place.map_or(1, csv::Position::line),
+            line: skipped + place.map_or(1, csv::Position::line) + over as u64,
             what,
             cut,
-            sample: problem::around(line.lines().next().unwrap_or_default(), 0, problem::SAMPLE),
+            sample: problem::around(line.trim_end(), 0, problem::SAMPLE),
         }
     };
     let mut names = match &plan.header {

@@ -81,7 +81,13 @@ impl Reader {
     /// are elements of an array, however many there are.
     pub fn read(&self, told: Told<'_>, files: &[File], many: bool) -> Read {
         match self.body(told, files, many) {
-            Ok(read) => read,
+            Ok(mut read) => {
+                if let (Ok(page), Some(json), true) = (&mut read.page, &read.json, self.reads_body)
+                {
+                    page.json = Some(json.clone());
+                }
+                read
+            }
             Err(error) => Read {
                 page: Err(error),
                 json: None,

@@ -142,6 +142,20 @@ pub enum SelectError {
 pub(super) const TOO_MUCH: &str = "the records of one answer are larger than 256 MiB";
 
 impl SelectError {
+    /// Whether the pipeline file may be what is wrong, where the API says the same again.
+    pub fn is_ours(&self) -> bool {
+        match self {
+            Self::Absent { .. }
+            | Self::Shape { .. }
+            | Self::NoHeader
+            | Self::NotInEncoding { .. }
+            | Self::Files { .. } => true,
+            Self::Line { cut, .. } => !cut,
+            Self::Member { error, .. } => error.is_ours(),
+            _ => false,
+        }
+    }
+
     /// Whether the body just stops in the middle, as a cut connection leaves it.
     pub fn is_cut(&self) -> bool {
         match self {

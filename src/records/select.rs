@@ -6,6 +6,7 @@
 //! digits, members their order. What is odd (a record that is the root, `*`, a wanted value with
 //! wanted values inside) is read a second time by the scanner of `crate::json`.
 
+use bytes::Bytes;
 use memchr::memchr2;
 use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
@@ -50,6 +51,8 @@ pub struct Page {
     pub nulls: u32,
     /// Whether the records' path (optional, else this is an error) was missing.
     pub absent: bool,
+    /// The whole body as JSON, where it came as something else and that is wanted.
+    pub json: Option<Bytes>,
 }
 
 impl Selector {

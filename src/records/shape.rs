@@ -119,16 +119,14 @@ fn zip(value: &str, out: &mut Page) -> Result<(), String> {
         for (name, whole, elements) in &mut columns {
             let value = match elements {
                 None => *whole,
-                Some(elements) => match elements.next() {
-                    Some(value) => {
-                        going = true;
-                        value
-                    }
-                    None => {
+                Some(elements) => {
+                    let Some(value) = elements.next() else {
                         ended = true;
                         continue;
-                    }
-                },
+                    };
+                    going = true;
+                    value
+                }
             };
             member(&mut record, name, value);
         }
@@ -347,7 +345,7 @@ mod tests {
             read("$", shape(), r#"[[1,"x"],[2],null,[]]"#).unwrap(),
             [json!({"time":1,"a\"b":"x"}), json!({"time":2}), json!({})]
         );
-        let error = said("$", shape(), r#"[[1,2],[1,2,3]]"#);
+        let error = said("$", shape(), "[[1,2],[1,2,3]]");
         assert!(
             error.starts_with("`records.rows: $`, no. 2: it has 3 values where there are 2 names"),
             "{error}"

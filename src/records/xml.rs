@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 
+use quick_xml::errors::{IllFormedError, SyntaxError};
 use quick_xml::events::{BytesRef, BytesStart, Event};
 use quick_xml::{Error, Reader, XmlVersion};
 
@@ -67,8 +68,7 @@ impl Document<'_> {
                 Ok(event) => event,
                 Err(error) => {
                     let at = self.reader.error_position();
-                    let is_cut = matches!(&error, Error::Syntax(_)) && self.is_at_end();
-                    return Err(self.wrong(&lower(&error), at, is_cut));
+                    return Err(self.wrong(&lower(&error), at, self.is_cut(&error, at)));
                 }
             };
             match event {
@@ -189,12 +189,17 @@ impl Document<'_> {
         self.text(known.encode_utf8(&mut [0; 4]))
     }
 
-    /// Whether the reader has come to the end: what it calls wrong there was cut off.
-    fn is_at_end(&self) -> bool {
-        let read = usize::try_from(self.reader.buffer_position()).unwrap_or(usize::MAX);
-        self.text
-            .get(read..)
-            .is_none_or(|rest| rest.trim_ascii().is_empty())
+    /// Whether what the reader calls wrong is that the text just stops.
+    fn is_cut(&self, error: &Error, at: u64) -> bool {
+        let at = usize::try_from(at).unwrap_or(usize::MAX);
+        let rest = self.text.get(at..).unwrap_or_default();
+        match error {
+            // The longest mark of this kind has nine characters: `<![CDATA[`.
+            Error::Syntax(SyntaxError::InvalidBangMarkup) => rest.len() < 9,
+            Error::Syntax(_) => true,
+            Error::IllFormed(IllFormedError::UnclosedReference) => !rest.contains('<'),
+            _ => false,
+        }
     }
 
     fn here(&self, what: &str) -> SelectError {

@@ -10,6 +10,7 @@ mod errors;
 mod faults;
 mod feedback;
 mod fixture;
+mod formats;
 mod guards;
 mod kill;
 mod manners;
