@@ -12,11 +12,12 @@ use super::backoff::Backoff;
 use super::budget::Reservation;
 use super::circuit::Came;
 use super::hosts::Pass;
-use super::outcome::{is_timeout, timed_out};
+use super::outcome::timed_out;
 use super::run::interrupted;
 use super::stream::Stream;
 use super::trouble;
 use super::turn::Under;
+use super::understand::unread;
 use super::verdict::{self, Trouble};
 use crate::clock::Instant;
 use crate::event::{Fact, FailureClass, Wait};
@@ -482,15 +483,6 @@ impl Stream {
                 transient(error.message.clone(), Sent::Perhaps)
             }
         }
-    }
-}
-
-/// What a body comes to that could not be read.
-pub(super) fn unread(error: &body::BodyError, place: &str) -> Outcome {
-    match trouble::body(error, place) {
-        Ok(failure) => Outcome::Fail(failure),
-        Err(message) if is_timeout(error) => timed_out(message),
-        Err(message) => transient(message, Sent::Perhaps),
     }
 }
 

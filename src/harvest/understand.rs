@@ -6,8 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 
-use super::attempt::{Answer, Outcome, unread};
+use super::attempt::{Answer, Outcome, Sent, transient};
+use super::outcome::{is_timeout, timed_out};
 use super::stream::Stream;
+use super::trouble;
 use crate::fetch::archive;
 use crate::fetch::body::{BodyError, PAGE_CAP};
 use crate::plan::format::Member;
@@ -46,6 +48,15 @@ impl Stream {
             }
         };
         read.map_err(|error| unread(&error, place))
+    }
+}
+
+/// What a body comes to that could not be read.
+pub(super) fn unread(error: &BodyError, place: &str) -> Outcome {
+    match trouble::body(error, place) {
+        Ok(failure) => Outcome::Fail(failure),
+        Err(message) if is_timeout(error) => timed_out(message),
+        Err(message) => transient(message, Sent::Perhaps),
     }
 }
 
