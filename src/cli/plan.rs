@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::failure::{Exit, Failure};
-use crate::harvest::estimate::{Count, Estimate, Known};
+use crate::harvest::estimate::{Count, Estimate, Known, StreamEstimate};
 use crate::harvest::{Harvest, Options};
 use crate::limits::Forecast;
 use crate::report::{self, clean, clean_json, duration, plural, thousands};
@@ -23,8 +23,9 @@ const LONG: Duration = Duration::from_hours(1);
 /// Show how many requests a run needs and how long its limits make it
 ///
 /// Works offline and asks for no secret: partitions are counted by walking `for`, pages are
-/// unknown then, and each partition counts with one. --probe asks one page a stream, within the
-/// limits, and reckons with what it says. What is used of a limit by now is taken off, as
+/// unknown then, and each partition counts with one; how many records other streams bring is not
+/// known ahead. --probe asks one page a stream, within the limits, and reckons with what it says.
+/// What is used of a limit by now is taken off, as
 /// `gleaner limits` knows it; redirects and repeats come on top. Writes no file.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
@@ -96,7 +97,11 @@ fn draw(estimate: &Estimate, probed: bool, width: usize) -> String {
         .map(|stream| {
             vec![
                 stream.stream.clone(),
-                count(stream.partitions),
+                if stream.parents.is_empty() {
+                    count(stream.partitions)
+                } else {
+                    format!("one for each of {}", stream.parents.join(", "))
+                },
                 count(stream.pages),
                 count(stream.requests),
             ]
@@ -162,7 +167,15 @@ fn notes(estimate: &Estimate, probed: bool) -> Vec<String> {
     if probed && streams().any(|stream| stream.pages.known != stream.requests.known) {
         notes.push("reckoned as if all partitions were like the first".to_owned());
     }
-    if let Some(stream) = streams().find(|stream| unknown(stream.partitions)) {
+    if streams().any(|stream| !stream.parents.is_empty()) {
+        notes.push(if probed {
+            "records of other streams are counted on the first page alone".to_owned()
+        } else {
+            "how many records other streams bring is not known ahead".to_owned()
+        });
+    }
+    let counted = |stream: &&StreamEstimate| stream.parents.is_empty();
+    if let Some(stream) = streams().filter(counted).find(|s| unknown(s.partitions)) {
         let most = thousands(stream.partitions.number);
         notes.push(format!("partitions are counted up to {most}"));
     }
@@ -268,6 +281,7 @@ fn data(estimate: &Estimate) -> Value {
         .map(|stream| {
             json!({
                 "stream": stream.stream,
+                "for_each_of": stream.parents,
                 "partitions": stream.partitions,
                 "pages": stream.pages,
                 "requests": stream.requests,

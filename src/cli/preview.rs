@@ -21,7 +21,8 @@ const ROWS: usize = 10;
 
 /// Show the first page of each stream as a table
 ///
-/// Sends one request a stream, within the limits, and writes no file. The second line of the
+/// Sends one request a stream, within the limits, and writes no file. A stream that runs over the
+/// records of another one takes the first of them, so that is asked too. The second line of the
 /// header says what the values of that page look like: integer, number, boolean, date,
 /// timestamp, text, json, or null where all are empty.
 #[derive(Debug, Args)]

@@ -12,6 +12,7 @@ use super::verdict::{self, Trouble, Verdict};
 use crate::event::FailureClass;
 use crate::failure::{Exit, Failure};
 use crate::plan::json::Numbers;
+use crate::plan::request::BodyPlan;
 use crate::records::format::Read;
 use crate::records::problem::SelectError;
 use crate::records::select::Page;
@@ -19,6 +20,9 @@ use crate::records::view;
 
 /// What to do where the API refuses somebody who sent no credential.
 const ANONYMOUS: &str = "no credential was sent: say which under `source.auth`, or see whether its secret is empty; some APIs also want `contact`";
+
+/// What to do about errors in an answer that is a success.
+const GRAPHQL_ERRORS: &str = "correct the query or its variables; where such an answer means something else, say so: `responses: [{ if: body.errors.0.type == \"RATE_LIMITED\", then: wait }]`";
 
 /// A success that is not what was declared is tried this often: once may be a hiccup of a proxy.
 const SUSPECT_ATTEMPTS: u32 = 2;
@@ -71,7 +75,14 @@ impl Stream {
                 Err(problem) => return Outcome::Fail(trouble::rule("responses", &problem, place)),
             }
         };
-        match by_rules.unwrap_or_else(|| verdict::by_status(answer.status, &answer.headers, now)) {
+        let by_default = || match verdict::by_status(answer.status, &answer.headers, now) {
+            Verdict::Accept if self.has_graphql_errors(&answer.body) => Verdict::Fail {
+                message: "the API answers with `errors`".to_owned(),
+                hint: Some(GRAPHQL_ERRORS.to_owned()),
+            },
+            verdict => verdict,
+        };
+        match by_rules.unwrap_or_else(by_default) {
             Verdict::Accept => self.accept(answer, selected, place, attempt, false),
             Verdict::Last => self.accept(answer, selected, place, attempt, true),
             Verdict::Skip => Outcome::Page(answer, Box::default(), true),
@@ -176,12 +187,27 @@ impl Stream {
         format!("{method} {}", self.run.show_url(url))
     }
 
-    /// `message`, and what the server said of it.
+    /// `message`, and what the server said of it, unless that is in it.
     fn quote(&self, message: &str, body: &[u8]) -> String {
         match trouble::server_words(body) {
-            Some(words) => format!("{message}: {}", self.run.secrets.scrub(&words)),
-            None => message.to_owned(),
+            Some(words) if !message.contains(words.trim_matches('"')) => {
+                format!("{message}: {}", self.run.secrets.scrub(&words))
+            }
+            _ => message.to_owned(),
         }
+    }
+
+    /// Whether a success of GraphQL tells of errors: part of its data may be missing
+    /// (GraphQL specification, October 2021, section 7.1.2).
+    fn has_graphql_errors(&self, body: &[u8]) -> bool {
+        #[derive(serde::Deserialize)]
+        struct Answer {
+            #[serde(default)]
+            errors: Option<Vec<serde::de::IgnoredAny>>,
+        }
+        matches!(self.plan().request.body, BodyPlan::Graphql { .. })
+            && serde_json::from_slice::<Answer>(body)
+                .is_ok_and(|answer| answer.errors.is_some_and(|errors| !errors.is_empty()))
     }
 
     /// What `responses` and `stop` see.

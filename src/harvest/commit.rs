@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::budget::Reservation;
 use super::events::Events;
+use super::feed::Feed;
 use crate::clock::{Clock, Instant};
 use crate::event::{Fact, Name};
 use crate::failure::{Exit, Failure};
@@ -102,12 +103,14 @@ impl From<WriterGone> for Box<Failure> {
 }
 
 impl Committer {
-    /// Starts the writer of a stream. It ends when every committer is dropped.
+    /// Starts the writer of a stream, which tells its children of what is committed. It ends when
+    /// every committer is dropped.
     pub(super) fn start(
         store: StreamStore,
         stream: Name,
         clock: Clock,
         events: Events,
+        feed: Option<Arc<Feed>>,
     ) -> (Self, JoinHandle<Result<StreamStore, StoreError>>) {
         let (queue, pages) = mpsc::channel(QUEUE);
         let writer = Writer {
@@ -115,6 +118,7 @@ impl Committer {
             stream,
             clock,
             events,
+            feed,
             index: Index::default(),
             uncommitted: None,
             syncing: None,
@@ -144,6 +148,8 @@ struct Writer {
     stream: Name,
     clock: Clock,
     events: Events,
+    /// What its children see of it.
+    feed: Option<Arc<Feed>>,
     index: Index,
     /// When the oldest page came that is not committed.
     uncommitted: Option<Instant>,
@@ -264,6 +270,9 @@ impl Writer {
             records: rows.iter().map(|row| u64::from(row.records)).sum(),
             bytes: rows.iter().map(|row| u64::from(row.len)).sum(),
         });
+        if let Some(feed) = &self.feed {
+            feed.push(rows.iter());
+        }
         for row in rows {
             self.index.push(row);
         }
@@ -280,6 +289,9 @@ impl Writer {
                 What::Kept(row) => {
                     pages += 1;
                     records += u64::from(row.records);
+                    if let Some(feed) = &self.feed {
+                        feed.push(std::iter::once(&row));
+                    }
                     self.index.push(row);
                 }
                 What::Again => {
@@ -288,6 +300,9 @@ impl Writer {
                     self.commit();
                     self.synced().await?;
                     self.index.supersede(page.partition);
+                    if let Some(feed) = &self.feed {
+                        feed.supersede(page.partition);
+                    }
                 }
             }
         }
@@ -460,7 +475,7 @@ mod tests {
         let open = RunFolder::create(&disk, folder.path(), "r", start, &Floor::new(0));
         let store = open.expect("a run").streams.pop().expect("a stream");
         let events = Events::new(clock, |_| {});
-        let (committer, writer) = Committer::start(store, "items".into(), clock, events);
+        let (committer, writer) = Committer::start(store, "items".into(), clock, events, None);
         let budget = Budget::default();
         budget.learn(usize::MAX);
         for page in [1, 0] {

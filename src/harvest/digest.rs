@@ -85,7 +85,8 @@ impl Stream {
             Paging::None { .. }
             | Paging::Page { .. }
             | Paging::Offset { .. }
-            | Paging::Token { .. } => {}
+            | Paging::Token { .. }
+            | Paging::Merge(_) => {}
         }
         digest.wanted = wanted;
         self.learn(&digest, size);

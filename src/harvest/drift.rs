@@ -111,8 +111,11 @@ impl Stream {
         }
         let (mut wanted, mut unique) = (0, 0);
         for (partition, told) in told.iter() {
-            let held = held.get(partition).copied().unwrap_or(0);
-            let kept = held.saturating_sub(repeats.within(*partition));
+            let Some(place) = self.place_of(*partition) else {
+                continue;
+            };
+            let held = held.get(&place).copied().unwrap_or(0);
+            let kept = held.saturating_sub(repeats.within(place));
             if kept < *told {
                 wanted += told;
                 unique += kept;

@@ -88,6 +88,8 @@ pub struct Estimate {
 pub struct StreamEstimate {
     /// Its name.
     pub stream: String,
+    /// The streams whose records it runs over: how many there are is known when they are there.
+    pub parents: Vec<String>,
     /// Its partitions.
     pub partitions: Count,
     /// Pages of each.
@@ -156,30 +158,49 @@ impl Harvest {
     pub async fn estimate(self, probe: bool) -> Result<Estimate, Box<Failure>> {
         let mut demand = Demand::default();
         let mut streams = Vec::new();
-        for (at, _) in &self.streams {
-            let stream = Stream::new(self.run.clone(), *at);
+        for at in self.run.family.in_turn() {
+            let stream = Stream::new(self.run.clone(), at);
             let (mut pages, mut took, mut failure) = (stream.pages_offline(), None, None);
-            if probe {
+            if probe && stream.plan().asks && stream.parents_stand().is_ok() {
                 match stream.probe().await {
                     Ok(probed) => (pages, took) = probed,
-                    Err(problem) => failure = Some(*told(&self.run, &stream.name, problem)),
+                    Err(problem) => {
+                        if let Some(feed) = self.run.family.feed(&stream.name) {
+                            feed.over(Err(problem.exit));
+                        }
+                        failure = Some(*told(&self.run, &stream.name, problem));
+                    }
                 }
             }
+            if probe && !stream.plan().asks {
+                // Nothing is sent for it.
+                stream.sample().await;
+            }
             let partitions = stream.demand(pages.number, &mut demand);
-            let partitions = partitions.map_err(|e| told(&self.run, &stream.name, e))?;
-            streams.push(StreamEstimate {
+            let mut partitions = partitions.map_err(|e| told(&self.run, &stream.name, e))?;
+            let parents: Vec<String> = stream.plan().parents().map(str::to_owned).collect();
+            if !parents.is_empty() {
+                partitions.known = Known::AtLeast;
+            }
+            let requests = match stream.plan().paging {
+                _ if !stream.plan().asks => Count::new(0, Known::Exactly),
+                // One page each, whatever they hold.
+                Paging::None { .. } => partitions,
+                _ => partitions.times(pages),
+            };
+            let estimate = StreamEstimate {
                 stream: stream.name.to_string(),
+                parents,
                 partitions,
                 pages,
-                requests: match stream.plan().paging {
-                    // One page each, whatever they hold.
-                    Paging::None { .. } => partitions,
-                    _ => partitions.times(pages),
-                },
+                requests,
                 took,
                 failure,
-            });
+            };
+            streams.push((at, estimate));
         }
+        streams.sort_by_key(|(at, _)| *at);
+        let streams = streams.into_iter().map(|(_, stream)| stream).collect();
         Ok(Estimate {
             pipeline: self.run.plan.name.clone(),
             streams,
@@ -222,6 +243,15 @@ impl Harvest {
 }
 
 impl Stream {
+    /// Shows its children what it makes of its parents' first records.
+    async fn sample(&self) {
+        if let Some(feed) = self.run.family.feed(&self.name)
+            && let Ok((records, variables)) = self.first_page().await
+        {
+            feed.sample(&records, variables);
+        }
+    }
+
     /// Pages of a partition, as far as the file tells.
     fn pages_offline(&self) -> Count {
         match self.plan().paging {
@@ -235,17 +265,17 @@ impl Stream {
         let run = &self.run;
         let plan = self.plan();
         let each = !plan.cost.is_empty() || run.plan.source.limits.iter().any(is_particular);
-        let source = Source::new(&plan.partitions, &run.names, &run.world.root);
+        let source = Source::of(run, plan);
         let mut counted = 0;
         let mut first = None;
-        for partition in source.walk(&run.files) {
+        for partition in source.walk() {
             let partition = partition.map_err(|e| super::open_failure(&self.name, &e))?;
             let partition = self.windowed(partition);
             if counted == MOST_PARTITIONS {
                 return self.alike(first.as_ref(), each, pages, counted, demand);
             }
             counted += 1;
-            if each {
+            if each && plan.asks {
                 self.add(&partition, pages, demand)?;
             }
             first.get_or_insert(partition);
@@ -264,7 +294,7 @@ impl Stream {
         counted: u64,
         demand: &mut Demand,
     ) -> Result<Count, Box<Failure>> {
-        if let (false, Some(first)) = (each, first) {
+        if let (false, true, Some(first)) = (each, self.plan().asks, first) {
             self.add(first, pages.saturating_mul(counted), demand)?;
         }
         Ok(Count::new(counted, Known::AtLeast))
@@ -296,8 +326,8 @@ impl Stream {
     async fn probe(&self) -> Result<(Count, Option<Duration>), Box<Failure>> {
         let run = &self.run;
         let plan = self.plan();
-        let source = Source::new(&plan.partitions, &run.names, &run.world.root);
-        let Some(partition) = source.walk(&run.files).next() else {
+        let source = Source::of(run, plan);
+        let Some(partition) = source.walk().next() else {
             return Ok((Count::new(0, Known::Exactly), None));
         };
         let partition = partition.map_err(|e| super::open_failure(&self.name, &e))?;
@@ -315,6 +345,10 @@ impl Stream {
         let fetched = self.fetch(&request, &partition.variables, &place).await?;
         let took = fetched.took;
         let digest = self.digest(&fetched, None);
+        if let Some(feed) = run.family.feed(&self.name) {
+            let records: Vec<String> = fetched.page.records().map(str::to_owned).collect();
+            feed.sample(&records, partition.of_for().cloned().collect());
+        }
         let next = if fetched.last {
             Next::End
         } else {

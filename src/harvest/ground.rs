@@ -195,8 +195,14 @@ impl Ground {
                     record.id
                 ))));
             };
-            let published = standing::published(&self.state, &record, &store, targets)?;
-            if published.is_none() && store.is_published() {
+            // One that runs for its children alone is not published by this attempt.
+            let is_chosen = run.family.is_chosen(name);
+            let published = if is_chosen {
+                standing::published(&self.state, &record, &store, targets)?
+            } else {
+                None
+            };
+            if published.is_none() && store.is_published() && is_chosen {
                 // To another place than now.
                 store.begin_again().map_err(StoreError::into_failure)?;
             }
@@ -204,7 +210,22 @@ impl Ground {
                 pages: store.recall().pages(),
                 store,
                 published,
+                is_needed: false,
             });
+        }
+        let names: Vec<&str> = streams
+            .iter()
+            .map(|(at, _)| run.plan.streams[*at].name.as_str())
+            .collect();
+        for place in 0..kept.len() {
+            let open = |name: &str| {
+                let at = names.iter().position(|known| *known == name);
+                at.and_then(|at| kept.get(at))
+                    .is_some_and(|one| one.published.is_none())
+            };
+            let descendants = run.family.descendants(names[place]);
+            let is_needed = descendants.into_iter().any(open);
+            kept[place].is_needed = is_needed;
         }
         let standing = Standing {
             state: Some(Arc::new(Mutex::new(self.state))),

@@ -7,6 +7,7 @@ use std::io;
 
 use jiff::Timestamp;
 
+use super::family::Family;
 use super::partitions::{Partition, Source};
 use super::publish::PublishError;
 use super::rows::Rows;
@@ -66,11 +67,12 @@ pub(super) fn windows(
             value: cursor.value,
         });
     }
+    let family = Family::new(plan, &options.streams);
     let windows = plan.streams.iter().map(|stream| {
         let Some(cursor) = &stream.cursor else {
             return Ok(None);
         };
-        let wanted = options.streams.is_empty() || options.streams.contains(&stream.name);
+        let wanted = family.runs(&stream.name);
         if !wanted {
             return Ok(None);
         }
@@ -175,9 +177,7 @@ impl Stream {
         }
         let run = &self.run;
         let mut moved = Vec::new();
-        for partition in
-            Source::new(&self.plan().partitions, &run.names, &run.world.root).walk(&run.files)
-        {
+        for partition in Source::of(run, self.plan()).walk() {
             let partition = partition.map_err(io::Error::other)?;
             let identity = partition.identity();
             let kept = windows.kept(&identity);

@@ -9,11 +9,17 @@ pub mod summary;
 mod answer;
 mod attempt;
 mod budget;
+mod children;
 mod circuit;
 mod commit;
 mod computed;
+mod crew;
 mod digest;
 mod drift;
+mod family;
+mod feed;
+mod files;
+mod given;
 mod ground;
 mod hosts;
 mod keep;
@@ -23,8 +29,10 @@ mod names;
 mod newest;
 mod outcome;
 mod pages;
+mod parents;
 mod partitions;
 mod publish;
+mod record;
 mod rows;
 mod run;
 mod same;
@@ -52,6 +60,7 @@ use crate::failure::{Exit, Failure};
 use crate::fetch::transport::SharedTransport;
 use crate::plan::Plan;
 use crate::plan::limit::LimitPlan;
+use crate::store::StoreError;
 use crate::store::state::State;
 
 use self::events::Events;
@@ -174,22 +183,43 @@ impl Harvest {
         })
     }
 
-    /// The first page of each stream; nothing is written.
+    /// The first page of each stream; nothing is written. One that runs over records of another
+    /// takes the first that fits.
     pub async fn preview(self) -> Vec<Sample> {
         let mut samples = Vec::new();
-        for (at, _) in &self.streams {
-            let stream = Stream::new(self.run.clone(), *at);
-            let (records, failure) = match stream.first_page().await {
-                Ok(records) => (records, None),
-                Err(failure) => (Vec::new(), Some(*told(&self.run, &stream.name, failure))),
+        for at in self.run.family.in_turn() {
+            let stream = Stream::new(self.run.clone(), at);
+            let first = match stream.parents_stand() {
+                Ok(()) => stream.first_page().await,
+                Err(failure) => Err(failure),
             };
-            samples.push(Sample {
-                stream: stream.name.to_string(),
-                records,
-                failure,
-            });
+            let feed = self.run.family.feed(&stream.name);
+            let (records, failure) = match first {
+                Ok((records, variables)) => {
+                    if let Some(feed) = feed {
+                        feed.sample(&records, variables);
+                    }
+                    (records, None)
+                }
+                Err(failure) => {
+                    if let Some(feed) = feed {
+                        feed.over(Err(failure.exit));
+                    }
+                    (Vec::new(), Some(*told(&self.run, &stream.name, failure)))
+                }
+            };
+            // Of a parent that nobody asked for, only its trouble matters.
+            if failure.is_some() || self.run.family.is_chosen(&stream.name) {
+                let sample = Sample {
+                    stream: stream.name.to_string(),
+                    records,
+                    failure,
+                };
+                samples.push((at, sample));
+            }
         }
-        samples
+        samples.sort_by_key(|(at, _)| *at);
+        samples.into_iter().map(|(_, sample)| sample).collect()
     }
 
     /// Runs to the end: every stream is walked and published, or fails by itself.
@@ -342,30 +372,18 @@ fn prepare(
 
 /// The streams to run, their partitions begun and their targets tried.
 fn open_streams(run: &Run) -> Result<Vec<(usize, Targets)>, Box<Failure>> {
-    let wanted = |name: &str| {
-        run.options.streams.is_empty() || run.options.streams.iter().any(|s| s == name)
-    };
     let mut streams = Vec::new();
-    for (at, plan) in run
-        .plan
-        .streams
-        .iter()
-        .enumerate()
-        .filter(|(_, plan)| wanted(&plan.name))
-    {
-        if !plan.asks || plan.parents().next().is_some() {
-            return Err(Box::new(Failure::usage(format!(
-                "{}: this version checks streams that run over another one, and does not run them yet",
-                plan.name
-            ))));
-        }
-        if let Some(Err(problem)) = Source::new(&plan.partitions, &run.names, &run.world.root)
-            .walk(&run.files)
-            .next()
-        {
+    let plans = run.plan.streams.iter().enumerate();
+    for (at, plan) in plans.filter(|(_, plan)| run.family.runs(&plan.name)) {
+        if let Some(Err(problem)) = Source::of(run, plan).walk().next() {
             return Err(open_failure(&plan.name, &problem));
         }
-        streams.push((at, Targets::open(run, plan)?));
+        let targets = if run.family.is_chosen(&plan.name) {
+            Targets::open(run, plan)?
+        } else {
+            Targets(Vec::new())
+        };
+        streams.push((at, targets));
     }
     targets::refuse_shared(run, &streams)?;
     Ok(streams)
@@ -378,19 +396,45 @@ async fn run_stream(
     kept: Kept,
     state: Option<Arc<Mutex<State>>>,
 ) -> Result<Published, Box<Failure>> {
-    if let Some(files) = kept.published {
-        return Ok(Published {
-            files,
-            repeats: 0,
-            before: true,
-        });
+    let feed = run.family.feed(&run.plan.streams[at].name).cloned();
+    let published = walk_and_publish(run, at, targets, kept, state).await;
+    if let Some(feed) = feed {
+        let outcome = published.as_ref().map(|_| ());
+        feed.over(outcome.map_err(|failure| failure.exit));
+    }
+    published
+}
+
+async fn walk_and_publish(
+    run: Arc<Run>,
+    at: usize,
+    targets: Targets,
+    mut kept: Kept,
+    state: Option<Arc<Mutex<State>>>,
+) -> Result<Published, Box<Failure>> {
+    let before = |files| Published {
+        files,
+        repeats: 0,
+        before: true,
+    };
+    if let Some(files) = kept.published.take_if(|_| !kept.is_needed) {
+        return Ok(before(files));
+    }
+    if kept.store.is_published() {
+        // Its children go on: they are told of what is here, and nothing of it is published again.
+        kept.store.reclaim().map_err(StoreError::into_failure)?;
     }
     let stream = Stream::new(run.clone(), at).recalling(kept.store.recall());
     let stream = Arc::new(stream);
-    let published = match stream.clone().walk(kept.store).await {
-        Ok(walked) => publish::publish(&stream, walked, targets, state).await,
-        Err(failure) => Err(failure),
+    let work = async {
+        let walked = stream.clone().walk(kept.store).await?;
+        if let Some(files) = kept.published {
+            return Ok(before(files));
+        }
+        stream.parents_published().await?;
+        publish::publish(&stream, walked, targets, state).await
     };
+    let published: Result<Published, Box<Failure>> = work.await;
     published.map_err(|failure| told(&run, &stream.name, failure))
 }
 
@@ -421,6 +465,7 @@ fn open_failure(stream: &str, problem: &PartitionProblem) -> Box<Failure> {
         PartitionProblem::File { path, .. } if path.is_file() => {
             "correct the file, or what `for` says of it"
         }
+        PartitionProblem::Parent { .. } => "`--fresh` discards what was kept and starts anew",
         PartitionProblem::File { .. } => {
             "the path is relative to the project root, the folder that holds pipelines/"
         }

@@ -15,6 +15,7 @@ use super::digest::{Digest, crc_of};
 use super::drift::Totals;
 use super::key::Novelty;
 use super::partitions::Partition;
+use super::record;
 use super::spread::Spread;
 use super::stream::Stream;
 use super::trouble;
@@ -34,12 +35,17 @@ pub(super) struct Slice {
     pub(super) base: Rendered,
     /// Tells its values from those of other partitions.
     print: u64,
+    /// What tells the one page of a partition that asks for nothing.
+    pub(super) first: Option<u64>,
 }
 
 impl Slice {
     /// What tells a request of this partition from every other one of the stream: a value may
     /// travel in a header, which a request's own fingerprint leaves out.
     pub(super) fn print(&self, paging: &Paging, request: &Rendered) -> u64 {
+        if let Some(print) = self.first {
+            return print;
+        }
         let in_header = match paging {
             Paging::Page { to, .. }
             | Paging::Offset { to, .. }
@@ -74,16 +80,57 @@ struct Progress<'a> {
 }
 
 impl Stream {
-    pub(super) async fn walk_partition(
+    /// A partition with its request.
+    pub(super) fn slice(&self, partition: Partition) -> Result<Slice, Box<Failure>> {
+        let is_child = self.plan().parents().next().is_some();
+        let print = if is_child {
+            // Another record may lead to the same request.
+            self.headers_print(&partition)
+        } else {
+            partition.print()
+        };
+        Ok(Slice {
+            base: self.render(&partition)?,
+            print,
+            first: None,
+            partition,
+        })
+    }
+
+    /// A hash of the variables that headers name, which the fingerprint of a request leaves out.
+    fn headers_print(&self, partition: &Partition) -> u64 {
+        let headers = self.plan().request.headers.iter();
+        let names: HashSet<String> = headers
+            .flat_map(|(_, template)| template.names())
+            .filter_map(|name| name.path.into_iter().next())
+            .collect();
+        let variables = partition.variables.iter();
+        let sent = variables.filter(|(name, _)| names.contains(name));
+        let texts: Vec<String> = sent
+            .map(|(name, value)| format!("{name} {}", record::text(value)))
+            .collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        stable(&texts)
+    }
+
+    /// What tells the first page of a partition from those of others.
+    pub(super) fn first_print(&self, slice: &Slice) -> Result<u64, Box<Failure>> {
+        let paging = &self.plan().paging;
+        let walk = Walk::new(paging, None, true);
+        let turn = walk.first(self.start_token(&slice.partition)?);
+        match slice.base.page(&turn) {
+            Ok(request) => Ok(slice.print(paging, &request)),
+            Err(e) => Err(self.unrendered(&e.message)),
+        }
+    }
+
+    /// Walks a partition to its end.
+    pub(super) async fn walk_slice(
         self: Arc<Self>,
-        partition: Partition,
+        slice: Slice,
         committer: Committer,
     ) -> Result<(), Box<Failure>> {
-        let slice = Arc::new(Slice {
-            base: self.render(&partition)?,
-            print: partition.print(),
-            partition,
-        });
+        let slice = Arc::new(slice);
         let partition = &slice.partition;
         let size = asked_size(&self.plan().paging, &slice.base);
         let first = self.start_token(partition)?;
@@ -120,13 +167,17 @@ impl Stream {
             };
             let (got, mut digest) = match kept {
                 Some((row, digest)) => (Got::Kept(row), digest),
-                None => match self.fetch(&request, &partition.variables, &place).await {
+                None => match self.ask(&request, partition, &place).await {
                     Ok(fetched) => {
                         let digest = self.digest(&fetched, size);
                         (Got::Fetched(Box::new(fetched)), digest)
                     }
                     // Tokens expire: what an earlier attempt was given may lead nowhere now.
-                    Err(failure) if at.kept && failure.exit == Exit::Failed && self.is_led() => {
+                    Err(failure)
+                        if at.kept
+                            && failure.exit == Exit::Failed
+                            && self.plan().paging.is_led() =>
+                    {
                         self.start_again(&committer, partition, &place).await?;
                         (at, request) = start()?;
                         replay = false;
@@ -228,14 +279,6 @@ impl Stream {
             partition: u64::from(partition.ordinal),
         });
         Ok(())
-    }
-
-    /// Whether each page is asked for with what the one before gave: a token, a URL, a value.
-    fn is_led(&self) -> bool {
-        matches!(
-            self.plan().paging,
-            Paging::Link | Paging::Next(_) | Paging::Token { .. } | Paging::Keyset { .. }
-        )
     }
 
     /// The pages that an earlier attempt kept of a partition no longer lead on. They stay where

@@ -3,14 +3,17 @@
 //! The order is canonical: the last variable turns fastest. Walking again gives the same
 //! partitions, which is how publish finds a partition's variables without anyone storing them.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use minijinja::Value;
 use minijinja::value::ValueKind;
 
-use super::names::Names;
+use super::parents::{PullProblem, Pulled, Records, Wanted};
+use super::record;
+use super::run::Run;
+use crate::plan::StreamPlan;
 use crate::plan::language::LanguageProblem;
 use crate::plan::partition::{Generator, ListItem};
 
@@ -38,7 +41,10 @@ impl Partition {
             if !label.is_empty() {
                 label.push_str(", ");
             }
-            let text = value.to_string();
+            let text = match record::known_by(value) {
+                Some(key) => crate::json::plain(key).into_owned(),
+                None => value.to_string(),
+            };
             let cut: String = text.chars().take(40).collect();
             label.push_str(name);
             label.push('=');
@@ -59,14 +65,18 @@ impl Partition {
     /// A variable of `for` as JSON text.
     pub(super) fn variable(&self, name: &str) -> Option<String> {
         let (_, value) = self.of_for().find(|(known, _)| known == name)?;
-        Some(to_json(value))
+        Some(record::text(value))
     }
 
-    /// All variables of `for` as a JSON object, in the order of their names; empty without any.
+    /// All variables of `for` as a JSON object, in the order of their names, records by their key;
+    /// empty without any.
     pub(super) fn identity(&self) -> String {
         let mut members: Vec<_> = self
             .of_for()
-            .map(|(name, value)| format!("{}:{}", to_json(&Value::from(name)), to_json(value)))
+            .map(|(name, value)| {
+                let value = record::known_by(value).map_or_else(|| to_json(value), str::to_owned);
+                format!("{}:{value}", to_json(&Value::from(name)))
+            })
             .collect();
         if members.is_empty() {
             return String::new();
@@ -125,100 +135,107 @@ pub(super) enum PartitionProblem {
         /// What is wrong.
         message: String,
     },
+    /// The records of a parent cannot be read back.
+    #[error("the records of {stream} cannot be read back: {source}")]
+    Parent {
+        /// The parent.
+        stream: String,
+        /// What is wrong.
+        source: io::Error,
+    },
     /// More partitions than can be counted.
     #[error("more than four billion partitions")]
     TooMany,
 }
 
 /// What the partitions of one stream are made from.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Source<'a> {
-    generators: &'a [(String, Generator)],
-    names: &'a Names,
-    root: &'a Path,
+    run: &'a Run,
+    plan: &'a StreamPlan,
 }
 
 impl<'a> Source<'a> {
-    /// The partitions of `generators`; files are relative to `root`.
-    pub(super) fn new(
-        generators: &'a [(String, Generator)],
-        names: &'a Names,
-        root: &'a Path,
-    ) -> Self {
-        Self {
-            generators,
-            names,
-            root,
-        }
+    /// The partitions of a stream of the run.
+    pub(super) fn of(run: &'a Run, plan: &'a StreamPlan) -> Self {
+        Self { run, plan }
     }
 
-    /// Walks them from the first.
-    pub(super) fn walk(&self, files: &'a Files) -> Walk<'a> {
+    /// Walks them from the first, in canonical order.
+    pub(super) fn walk(self) -> Walk<'a> {
         Walk {
-            generators: self.generators,
-            names: self.names,
-            root: self.root,
-            files,
-            levels: Vec::new(),
-            next: 0,
-            state: State::Fresh,
+            source: self,
+            place: Place::default(),
+            repeats: self.run.family.repeats(&self.plan.name),
+            live: false,
         }
     }
-}
 
-/// A file and the column asked of it.
-type FileColumn = (PathBuf, Option<String>);
-
-/// Rows of the files that `for` names, read once, so that a file that changes during a run
-/// cannot change its partitions.
-#[derive(Debug, Default)]
-pub(super) struct Files {
-    rows: std::sync::Mutex<HashMap<FileColumn, Arc<[Value]>>>,
+    /// Goes on from a place, repeats among them: in the order in which parents bring their records
+    /// (`live`), or canonically.
+    pub(super) fn from(self, place: Place, live: bool) -> Walk<'a> {
+        Walk {
+            source: self,
+            place,
+            repeats: None,
+            live,
+        }
+    }
 }
 
 #[derive(Debug)]
 enum Items {
     List(Arc<[Value]>),
     Range { from: i64, step: i64, count: u64 },
-}
-
-impl Items {
-    fn get(&self, at: u64) -> Option<Value> {
-        match self {
-            Self::List(values) => values.get(usize::try_from(at).ok()?).cloned(),
-            Self::Range { from, step, count } => (at < *count).then(|| {
-                Value::from(
-                    from.saturating_add(step.saturating_mul(i64::try_from(at).unwrap_or(i64::MAX))),
-                )
-            }),
-        }
-    }
+    Records(Records),
 }
 
 #[derive(Debug)]
 struct Level {
     items: Items,
-    at: u64,
+    next: u64,
     value: Value,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+/// How far a walk has come.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    levels: Vec<Level>,
+    /// Ordinal of the next partition.
+    next: u32,
+    /// Combinations so far, repeats among them.
+    seen: u64,
+    state: State,
+}
+
+#[derive(Debug, PartialEq, Eq, Default)]
 enum State {
+    #[default]
     Fresh,
-    Going,
+    /// The lowest level has to move on.
+    Due,
     Over,
 }
 
-/// A walk over the partitions; an iterator.
+/// A step of a walk.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// The next partition.
+    Partition(Partition),
+    /// A parent still runs.
+    Wait,
+    /// There is none.
+    Over,
+}
+
+/// A walk over the partitions; an iterator over those that are known.
 #[derive(Debug)]
 pub(super) struct Walk<'a> {
-    generators: &'a [(String, Generator)],
-    names: &'a Names,
-    root: &'a Path,
-    files: &'a Files,
-    levels: Vec<Level>,
-    next: u32,
-    state: State,
+    source: Source<'a>,
+    place: Place,
+    /// What is left out.
+    repeats: Option<Arc<[u64]>>,
+    live: bool,
 }
 
 impl Iterator for Walk<'_> {
@@ -226,85 +243,165 @@ impl Iterator for Walk<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         match self.step() {
-            Ok(true) => {}
-            Ok(false) => {
-                self.state = State::Over;
-                return None;
-            }
+            Ok(Step::Partition(partition)) => Some(Ok(partition)),
+            Ok(Step::Over | Step::Wait) => None,
             Err(problem) => {
-                self.state = State::Over;
-                return Some(Err(problem));
+                self.place.state = State::Over;
+                Some(Err(problem))
             }
         }
-        let ordinal = self.next;
-        let Some(next) = ordinal.checked_add(1) else {
-            self.state = State::Over;
-            return Some(Err(PartitionProblem::TooMany));
-        };
-        self.next = next;
-        Some(Ok(Partition {
-            ordinal,
-            variables: self.variables(),
-        }))
     }
 }
 
 impl Walk<'_> {
+    /// Where it stands, to go on from there.
+    pub(super) fn into_place(self) -> Place {
+        self.place
+    }
+
+    /// The next partition, if there is one by now.
+    pub(super) fn step(&mut self) -> Result<Step, PartitionProblem> {
+        loop {
+            match self.turn()? {
+                Some(true) => {}
+                Some(false) => {
+                    self.place.state = State::Over;
+                    return Ok(Step::Over);
+                }
+                None => return Ok(Step::Wait),
+            }
+            let at = self.place.seen;
+            self.place.seen += 1;
+            let is_repeat = |repeats: &Arc<[u64]>| repeats.binary_search(&at).is_ok();
+            if self.repeats.as_ref().is_some_and(is_repeat) {
+                continue;
+            }
+            let ordinal = self.place.next;
+            self.place.next = ordinal.checked_add(1).ok_or(PartitionProblem::TooMany)?;
+            return Ok(Step::Partition(Partition {
+                ordinal,
+                variables: self.variables(),
+            }));
+        }
+    }
+
+    /// The variables of the levels so far: what is inherited of a parent, then the own ones. Of
+    /// equal names the nearest counts.
     fn variables(&self) -> Vec<(String, Value)> {
-        self.generators
-            .iter()
-            .zip(&self.levels)
-            .map(|((name, _), level)| (name.clone(), level.value.clone()))
-            .collect()
+        let own = &self.source.plan.partitions;
+        let mut all: Vec<(String, Value)> = Vec::new();
+        for ((name, _), level) in own.iter().zip(&self.place.levels) {
+            if let Items::Records(records) = &level.items {
+                for (name, value) in records.inherited() {
+                    if !all.iter().any(|(known, _)| known == name) {
+                        all.push((name.clone(), value.clone()));
+                    }
+                }
+            }
+            all.retain(|(known, _)| known != name);
+            all.push((name.clone(), level.value.clone()));
+        }
+        all
     }
 
-    /// Moves to the next combination; false when there is none.
-    fn step(&mut self) -> Result<bool, PartitionProblem> {
-        match self.state {
-            State::Over => return Ok(false),
+    /// Moves to the next combination; false when there is none, nothing where one may come.
+    fn turn(&mut self) -> Result<Option<bool>, PartitionProblem> {
+        let depth = self.source.plan.partitions.len();
+        match self.place.state {
+            State::Over => return Ok(Some(false)),
+            State::Due => {}
             State::Fresh => {
-                self.state = State::Going;
-                if self.generators.is_empty() {
-                    return Ok(true);
+                self.place.state = State::Due;
+                if depth == 0 {
+                    return Ok(Some(true));
                 }
-            }
-            State::Going => {
-                if !self.advance() {
-                    return Ok(false);
-                }
+                self.open()?;
             }
         }
-        // Fill the levels below; an empty one sends us back up.
-        while self.levels.len() < self.generators.len() {
-            let items = self.items(self.levels.len())?;
-            if let Some(value) = items.get(0) {
-                self.levels.push(Level {
-                    items,
-                    at: 0,
-                    value,
-                });
-            } else if !self.advance() {
-                return Ok(false);
+        // Each level below a new value begins anew; an empty one sends us back up.
+        while let Some(mut level) = self.place.levels.pop() {
+            let number = self.place.levels.len();
+            let pulled = self.pull(number, &mut level)?;
+            match pulled {
+                Pulled::Value(value) => {
+                    level.value = value;
+                    self.place.levels.push(level);
+                    if self.place.levels.len() == depth {
+                        return Ok(Some(true));
+                    }
+                    self.open()?;
+                }
+                Pulled::Wait => {
+                    self.place.levels.push(level);
+                    return Ok(None);
+                }
+                Pulled::Over => {}
             }
         }
-        Ok(true)
+        Ok(Some(false))
     }
 
-    /// Drops finished levels and turns the lowest that has more.
-    fn advance(&mut self) -> bool {
-        while let Some(level) = self.levels.last_mut() {
-            level.at += 1;
-            if let Some(value) = level.items.get(level.at) {
-                level.value = value;
-                return true;
+    /// Begins the level below the present ones.
+    fn open(&mut self) -> Result<(), PartitionProblem> {
+        let items = self.items(self.place.levels.len())?;
+        self.place.levels.push(Level {
+            items,
+            next: 0,
+            value: Value::UNDEFINED,
+        });
+        Ok(())
+    }
+
+    /// The next value of a level, those above it being in place.
+    fn pull(&self, number: usize, level: &mut Level) -> Result<Pulled, PartitionProblem> {
+        let at = level.next;
+        level.next += 1;
+        Ok(match &mut level.items {
+            Items::List(values) => {
+                let value = usize::try_from(at).ok().and_then(|at| values.get(at));
+                value.map_or(Pulled::Over, |value| Pulled::Value(value.clone()))
             }
-            self.levels.pop();
-        }
-        false
+            Items::Range { from, step, count } if at < *count => {
+                let at = i64::try_from(at).unwrap_or(i64::MAX);
+                Pulled::Value(Value::from(from.saturating_add(step.saturating_mul(at))))
+            }
+            Items::Range { .. } => Pulled::Over,
+            Items::Records(records) => {
+                let Some((
+                    variable,
+                    Generator::Stream {
+                        stream,
+                        only,
+                        batch,
+                    },
+                )) = self.source.plan.partitions.get(number)
+                else {
+                    return Ok(Pulled::Over);
+                };
+                let wanted = Wanted {
+                    variable,
+                    only: only.as_ref(),
+                    batch: *batch,
+                    key: self.source.run.family.key(stream),
+                };
+                let pulled = records.pull(&wanted, &self.variables(), &self.source.run.names);
+                pulled.map_err(|problem| match problem {
+                    PullProblem::Where(problem) => PartitionProblem::Template {
+                        variable: format!("{variable}.where"),
+                        problem,
+                    },
+                    PullProblem::Read(source) => PartitionProblem::Parent {
+                        stream: stream.clone(),
+                        source,
+                    },
+                })?
+            }
+        })
     }
 
     fn items(&self, depth: usize) -> Result<Items, PartitionProblem> {
-        let (variable, generator) = &self.generators[depth];
+        let run = self.source.run;
+        let (variable, generator) = &self.source.plan.partitions[depth];
         let template = |problem| PartitionProblem::Template {
             variable: variable.clone(),
             problem,
@@ -320,11 +417,11 @@ impl Walk<'_> {
                 }
             }
             Generator::Template(t) => {
-                let names = self.names.request(&self.variables());
+                let names = run.names.request(&self.variables());
                 Items::List(spread(&t.value(&names).map_err(template)?))
             }
             Generator::List(list) => {
-                let names = self.names.request(&self.variables());
+                let names = run.names.request(&self.variables());
                 let mut values = Vec::with_capacity(list.len());
                 for item in list {
                     match item {
@@ -335,11 +432,14 @@ impl Walk<'_> {
                 Items::List(values.into())
             }
             Generator::File { path, column } => {
-                let names = self.names.request(&self.variables());
-                let path = self.root.join(path.text(&names).map_err(template)?);
-                Items::List(self.files.read(&path, column.as_deref(), variable)?)
+                let names = run.names.request(&self.variables());
+                let path = run.world.root.join(path.text(&names).map_err(template)?);
+                Items::List(run.files.read(&path, column.as_deref(), variable)?)
             }
-            Generator::Stream { .. } => Items::List(Arc::default()),
+            Generator::Stream { stream, .. } => match run.family.feed(stream) {
+                Some(feed) => Items::Records(Records::new(Arc::clone(feed), self.live)),
+                None => Items::List(Arc::default()),
+            },
         })
     }
 }
@@ -353,54 +453,4 @@ fn spread(value: &Value) -> Arc<[Value]> {
         ValueKind::None | ValueKind::Undefined => Arc::default(),
         _ => Arc::from([value.clone()]),
     }
-}
-
-impl Files {
-    fn read(
-        &self,
-        path: &Path,
-        column: Option<&str>,
-        variable: &str,
-    ) -> Result<Arc<[Value]>, PartitionProblem> {
-        let mut known = self
-            .rows
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let key = (path.to_owned(), column.map(str::to_owned));
-        if let Some(rows) = known.get(&key) {
-            return Ok(rows.clone());
-        }
-        let rows: Arc<[Value]> = read_rows(path, column)
-            .map_err(|message| PartitionProblem::File {
-                variable: variable.to_owned(),
-                path: path.to_owned(),
-                message,
-            })?
-            .into();
-        known.insert(key, rows.clone());
-        Ok(rows)
-    }
-}
-
-fn read_rows(path: &Path, column: Option<&str>) -> Result<Vec<Value>, String> {
-    let mut reader = csv::Reader::from_path(path).map_err(|e| e.to_string())?;
-    let headers = reader.headers().map_err(|e| e.to_string())?.clone();
-    let at = match column {
-        None => None,
-        Some(name) => Some(headers.iter().position(|h| h == name).ok_or_else(|| {
-            format!(
-                "it has no column `{name}`; its columns are {}",
-                headers.iter().collect::<Vec<_>>().join(", ")
-            )
-        })?),
-    };
-    let mut rows = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(|e| e.to_string())?;
-        rows.push(match at {
-            Some(at) => Value::from(record.get(at).unwrap_or_default()),
-            None => Value::from_pairs(headers.iter().zip(&record)),
-        });
-    }
-    Ok(rows)
 }

@@ -82,6 +82,14 @@ pub(super) async fn publish(
             stream.name
         )));
     }
+    if !stream.run.family.is_chosen(&stream.name) {
+        // Its children asked for it; its own files and cursors stay as they are.
+        return Ok(Published {
+            files: Vec::new(),
+            repeats: 0,
+            before: false,
+        });
+    }
     let worker = stream.clone();
     // Reading, projecting and writing files blocks.
     let work = tokio::task::spawn_blocking(move || {

@@ -123,9 +123,7 @@ impl Rows<'_> {
         &self,
         visit: &mut dyn FnMut(Placed<'_>, &Partition, u64) -> io::Result<()>,
     ) -> io::Result<()> {
-        let mut partitions =
-            Source::new(&self.plan.partitions, &self.run.names, &self.run.world.root)
-                .walk(&self.run.files);
+        let mut partitions = Source::of(self.run, self.plan).walk();
         let mut partition: Option<Partition> = None;
         let mut buffer = Vec::new();
         let mut ordinal = 0;

@@ -10,9 +10,10 @@ use url::Url;
 
 use super::budget::Budget;
 use super::events::Events;
+use super::family::Family;
+use super::files::Files;
 use super::hosts::Hosts;
 use super::names::Names;
-use super::partitions::Files;
 use super::secrets::Secrets;
 use super::windows::Windows;
 use super::{Options, World, keep};
@@ -63,6 +64,8 @@ pub(super) struct Run {
     pub(super) budget: Budget,
     /// Rows of `for` files.
     pub(super) files: Files,
+    /// Parents and children among its streams.
+    pub(super) family: Family,
     /// Seeds the jitter of retries.
     pub(super) seed: u64,
     /// The limits that count: those `limits` was made from, in that order.
@@ -191,6 +194,7 @@ impl Run {
         let hosts = Hosts::new(world.clock, slots, plan.source.retry.page_deadline);
         let policy = Policy::new(&base, &plan.source.allow_origins);
         Ok(Self {
+            family: Family::new(&plan, &options.streams),
             plan,
             world,
             options,

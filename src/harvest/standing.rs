@@ -56,6 +56,8 @@ pub(super) struct Kept {
     pub(super) pages: u64,
     /// The files, if it was published already.
     pub(super) published: Option<Vec<FileSummary>>,
+    /// Whether a stream that runs over its records is not published yet.
+    pub(super) is_needed: bool,
 }
 
 impl Standing {
@@ -76,6 +78,7 @@ impl Standing {
             store,
             pages: 0,
             published: None,
+            is_needed: true,
         });
         let kept = kept.collect();
         let standing = Self {
@@ -273,6 +276,9 @@ pub(super) fn published(
     store: &StreamStore,
     targets: &Targets,
 ) -> Result<Option<Vec<FileSummary>>, Box<Failure>> {
+    if targets.0.is_empty() && !store.is_published() {
+        return Ok(None);
+    }
     let mut files = Vec::new();
     for target in &targets.0 {
         // What went to standard output went to somebody else.

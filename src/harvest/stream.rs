@@ -3,24 +3,27 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
-use tokio::task::JoinSet;
+use minijinja::Value;
 
 use super::commit::Committer;
+use super::crew::Crew;
 use super::digest::Digest;
 use super::drift;
+use super::feed::FedPage;
 use super::partitions::{Partition, Source};
 use super::run::Run;
 use super::walk::{self, Walk};
 use super::windows::Windows;
 use crate::event::{Fact, Name};
 use crate::failure::{Exit, Failure};
-use crate::plan::language::Expr;
+use crate::plan::language::{Expr, Template};
 use crate::plan::paging::Paging;
 use crate::plan::request::Rendered;
-use crate::plan::{StreamPlan, Then};
+use crate::plan::{Pause, StreamPlan, Then};
 use crate::records::format::Reader;
+use crate::records::select::Selector;
 use crate::store::StoreError;
 use crate::store::index::PageRow;
 use crate::store::recall::Recall;
@@ -48,6 +51,8 @@ pub(super) struct Stream {
     pub(super) records: AtomicU64,
     /// Pages that an earlier attempt committed.
     recall: Option<Recall>,
+    /// Places of its partitions in canonical order, by number, once they are known.
+    places: OnceLock<Vec<Option<u32>>>,
     /// Requests whose answers may have been kept.
     pub(super) asked: Mutex<HashSet<u64>>,
 }
@@ -77,17 +82,21 @@ impl Stream {
             .limits
             .iter()
             .flat_map(|limit| limit.signals.expressions());
-        let expressions: Vec<_> = conditions.chain(&plan.stop).chain(signals).collect();
-        let has_words = plan
-            .responses
-            .iter()
-            .any(|rule| matches!(rule.then, Then::Fail(Some(_))));
-        let reads = |root: &str| {
-            let mut names = expressions.iter().copied().flat_map(Expr::names);
-            has_words || names.any(|name| name.path.first().is_some_and(|first| first == root))
-        };
-        let reads_text = reads("text");
-        let reader = Reader::new(&plan.records, &plan.format, &wants, reads("body"));
+        let conditions = conditions.chain(&plan.stop).chain(signals);
+        let words = plan.responses.iter().filter_map(|rule| match &rule.then {
+            Then::Fail(text) => text.as_ref(),
+            Then::Wait(Pause::Said(text)) => Some(text),
+            _ => None,
+        });
+        let names = conditions
+            .flat_map(Expr::names)
+            .chain(words.flat_map(Template::names));
+        let roots: HashSet<String> = names
+            .filter_map(|name| name.path.into_iter().next())
+            .collect();
+        let reads_text = roots.contains("text");
+        let reads_body = roots.contains("body");
+        let reader = Reader::new(&plan.records, &plan.format, &wants, reads_body);
         Self {
             at,
             name,
@@ -99,6 +108,7 @@ impl Stream {
             expected: Expected::default(),
             records: AtomicU64::new(0),
             recall: None,
+            places: OnceLock::new(),
             asked: Mutex::default(),
             run,
         }
@@ -147,6 +157,11 @@ impl Stream {
         self.run.windows.get(self.at)?.as_ref()
     }
 
+    /// Finds records in what is JSON already.
+    pub(super) fn selector(&self) -> &Selector {
+        self.reader.selector()
+    }
+
     /// Says that something happened.
     pub(super) fn emit(&self, fact: Fact) {
         self.run.world.events.emit(fact);
@@ -157,65 +172,119 @@ impl Stream {
         format!("{} {}", request.method, self.run.show_url(&request.url))
     }
 
-    /// Walks all partitions into `store`.
+    /// Walks all partitions into `store`, and tells its children of it.
     pub(super) async fn walk(
         self: Arc<Self>,
         store: StreamStore,
     ) -> Result<StreamStore, Box<Failure>> {
+        let feed = self.run.family.feed(&self.name).cloned();
+        if let Some(feed) = &feed {
+            let names = store.scratch().map_err(StoreError::into_failure)?;
+            feed.open(store.part().file().clone(), names);
+        }
         let (committer, writer) = Committer::start(
             store,
             self.name.clone(),
             self.run.world.clock,
             self.run.world.events.clone(),
+            feed.clone(),
         );
-        let walked = self.clone().walk_partitions(committer).await;
+        let is_child = self.plan().parents().next().is_some();
+        let walked = if is_child {
+            self.clone().walk_children(committer).await
+        } else {
+            let walked = self.clone().walk_partitions(committer).await;
+            walked.map(|()| Vec::new())
+        };
         let staged = match writer.await {
             Ok(written) => written.map_err(StoreError::into_failure)?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
-        walked.map(|()| staged)
+        let mut staged = staged;
+        let places = walked?;
+        let place = |number: u32| match places.get(number as usize) {
+            Some(place) => *place,
+            None if is_child => None,
+            None => Some(number),
+        };
+        if let Some(feed) = &feed {
+            // Under their numbers, in the order of their places.
+            let rows = staged.index().rows().iter().filter(|row| row.records > 0);
+            let rows = rows.filter_map(|row| Some((place(row.partition)?, row)));
+            let mut rows: Vec<_> = rows.collect();
+            rows.sort_unstable_by_key(|(place, row)| (*place, row.page));
+            feed.whole(rows.iter().map(|(_, row)| FedPage::of(row)).collect());
+        }
+        if is_child {
+            staged.renumber(&place);
+            let _ = self.places.set(places);
+        }
+        Ok(staged)
     }
 
-    async fn walk_partitions(self: Arc<Self>, committer: Committer) -> Result<(), Box<Failure>> {
-        // With a record limit pages come one by one, so that no more than needed are asked for.
-        let width = if self.run.options.limit_records.is_some() {
+    /// Partitions side by side. With a record limit they come one by one, so that no more than
+    /// needed are asked for.
+    pub(super) fn width(&self) -> usize {
+        if self.run.options.limit_records.is_some() {
             1
         } else {
             self.run.plan.source.concurrency.get()
-        };
-        let mut walk = Source::new(
-            &self.plan().partitions,
-            &self.run.names,
-            &self.run.world.root,
-        )
-        .walk(&self.run.files)
-        .peekable();
-        let mut tasks: JoinSet<Result<(), Box<Failure>>> = JoinSet::new();
-        let mut stopped = None;
+        }
+    }
+
+    async fn walk_partitions(self: Arc<Self>, committer: Committer) -> Result<(), Box<Failure>> {
+        let mut walk = Source::of(&self.run, self.plan()).walk().peekable();
+        let is_parent = self.run.family.feed(&self.name).is_some();
+        let mut crew = Crew::new(self.width());
         loop {
-            while stopped.is_none() && tasks.len() < width && !self.has_enough() {
+            while crew.room() > 0 && !self.has_enough() {
                 let Some(partition) = walk.next() else { break };
                 let partition = partition.map_err(|e| super::open_failure(&self.name, &e))?;
-                self.expected.partitions.fetch_add(1, Ordering::Relaxed);
+                self.expect_partition();
                 if walk.peek().is_none() {
-                    self.expected.enumerated.store(true, Ordering::Relaxed);
+                    self.expect_no_more();
                 }
                 if self.has_nothing_to_ask(&partition) {
                     continue;
                 }
                 let partition = self.windowed(partition);
-                tasks.spawn(self.clone().walk_partition(partition, committer.clone()));
-            }
-            match tasks.join_next().await {
-                None => return stopped.map_or(Ok(()), Err),
-                Some(Ok(Ok(()))) => {}
-                // The others are in flight, or end by themselves as this one did.
-                Some(Ok(Err(failure))) if failure.exit == Exit::Interrupted => {
-                    stopped.get_or_insert(failure);
+                let named = is_parent.then(|| (self.clone(), partition.clone()));
+                if let Some((worker, partition)) = named {
+                    let work = move || worker.name_partition(&partition);
+                    match tokio::task::spawn_blocking(work).await {
+                        Ok(named) => named?,
+                        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+                    }
                 }
-                Some(Ok(Err(failure))) => return Err(failure),
-                Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
+                let slice = self.slice(partition)?;
+                crew.begin(self.clone().walk_slice(slice, committer.clone()));
             }
+            if !crew.one().await? {
+                return crew.all().await;
+            }
+        }
+    }
+
+    /// A partition was found.
+    pub(super) fn expect_partition(&self) {
+        self.expected.partitions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All partitions were found.
+    pub(super) fn expect_no_more(&self) {
+        self.expected.enumerated.store(true, Ordering::Relaxed);
+    }
+
+    /// What an earlier attempt committed.
+    pub(super) fn recall(&self) -> Option<&Recall> {
+        self.recall.as_ref()
+    }
+
+    /// The place of a partition in canonical order; nothing where no record leads to it any more.
+    pub(super) fn place_of(&self, number: u32) -> Option<u32> {
+        match self.places.get() {
+            Some(places) => places.get(number as usize).copied().flatten(),
+            None => Some(number),
         }
     }
 
@@ -250,16 +319,12 @@ impl Stream {
         })
     }
 
-    /// The first page of the first partition, for `preview`.
-    pub(super) async fn first_page(&self) -> Result<Vec<String>, Box<Failure>> {
-        let mut walk = Source::new(
-            &self.plan().partitions,
-            &self.run.names,
-            &self.run.world.root,
-        )
-        .walk(&self.run.files);
-        let Some(partition) = walk.next() else {
-            return Ok(Vec::new());
+    /// The first page of the first partition, for `preview`, and the variables of that.
+    pub(super) async fn first_page(
+        &self,
+    ) -> Result<(Vec<String>, Vec<(String, Value)>), Box<Failure>> {
+        let Some(partition) = Source::of(&self.run, self.plan()).walk().next() else {
+            return Ok((Vec::new(), Vec::new()));
         };
         let partition = partition.map_err(|e| super::open_failure(&self.name, &e))?;
         let partition = self.windowed(partition);
@@ -267,9 +332,10 @@ impl Stream {
         let turn = Walk::new(&self.plan().paging, None, true).first(self.start_token(&partition)?);
         let request = base.page(&turn).map_err(|e| self.unrendered(&e.message))?;
         let fetched = self
-            .fetch(&request, &partition.variables, &self.place(&partition, 0))
+            .ask(&request, &partition, &self.place(&partition, 0))
             .await?;
-        Ok(fetched.page.records().map(str::to_owned).collect())
+        let records = fetched.page.records().map(str::to_owned).collect();
+        Ok((records, partition.of_for().cloned().collect()))
     }
 
     pub(super) fn start_token(

@@ -6,10 +6,11 @@ use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use minijinja::Value;
 
+use super::trouble::shorten;
 use crate::event::FailureClass;
 use crate::fetch::signals;
-use crate::plan::language::LanguageProblem;
-use crate::plan::{ResponseRule, Then};
+use crate::plan::language::{LanguageProblem, Template};
+use crate::plan::{Pause, ResponseRule, Then, duration};
 
 /// What an answer means.
 #[derive(Debug, PartialEq)]
@@ -62,6 +63,9 @@ impl Trouble {
 /// An empty allowance without a time, and `wait` without one, pause everything for this long.
 const UNTOLD_WAIT: Duration = Duration::from_mins(1);
 
+/// Most characters of a text that a rule makes for people: it may quote a whole body.
+const MOST_TEXT: usize = 500;
+
 /// Judges by the stream's own rules; `None` leaves it to [`by_status`].
 pub(super) fn by_rules(
     rules: &[ResponseRule],
@@ -84,20 +88,25 @@ pub(super) fn by_rules(
                 told: signals::retry_after(headers, now),
                 slow: false,
             }),
-            Then::Wait(time) => {
-                let told = time
+            Then::Wait(pause) => {
+                let (said, unreadable) = match pause {
+                    Pause::AsTold => (None, None),
+                    Pause::Time(time) => (Some(*time), None),
+                    Pause::Said(template) => said_wait(template, names, headers, now),
+                };
+                let told = said
                     .or_else(|| told_wait(headers, now))
                     .unwrap_or(UNTOLD_WAIT);
                 Verdict::Trouble(Trouble {
                     class: FailureClass::Throttle,
-                    message: because(),
+                    message: because() + &unreadable.unwrap_or_default(),
                     told: Some(told),
                     slow: false,
                 })
             }
             Then::Fail(text) => Verdict::Fail {
                 message: match text {
-                    Some(text) => text.text(names)?,
+                    Some(text) => shorten(&text.text(names)?, MOST_TEXT),
                     None => because(),
                 },
                 hint: None,
@@ -105,6 +114,29 @@ pub(super) fn by_rules(
         }));
     }
     Ok(None)
+}
+
+/// How long an answer asks to wait in words of its own: a duration, seconds, or an instant. What is
+/// not readable is said; then the headers count.
+fn said_wait(
+    template: &Template,
+    names: &Value,
+    headers: &HeaderMap,
+    now: Timestamp,
+) -> (Option<Duration>, Option<String>) {
+    let text = match template.text(names) {
+        Ok(text) => text,
+        Err(problem) => return (None, Some(format!(" (its wait is unknown: {problem})"))),
+    };
+    let text = text.trim();
+    let said = duration::parse(text)
+        .ok()
+        .or_else(|| signals::resets_in(text, headers, now));
+    let unreadable = said.is_none().then(|| {
+        let text = shorten(text, 60);
+        format!(" (its wait is not readable: `{text}`)")
+    });
+    (said, unreadable)
 }
 
 /// Judges by status and headers (RFC 9110, section 15).

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::digest::{Digest, Last};
+use crate::plan::json::Json;
 use crate::plan::paging::{Paging, TokenFrom};
 use crate::plan::path::Path;
 use crate::plan::request::{Param, Slot, Turn};
@@ -48,6 +49,7 @@ pub(super) fn wants<'a>(paging: &'a Paging, expect_total: Option<&'a Path>) -> V
     let mut wants = Vec::new();
     match paging {
         Paging::Next(path)
+        | Paging::Merge(path)
         | Paging::Token {
             from: TokenFrom::Body(path),
             ..
@@ -155,6 +157,7 @@ impl<'a> Walk<'a> {
                 },
             },
             Paging::Token { from, to, .. } => Self::after_token(from, to, wanted(0), page),
+            Paging::Merge(path) => Self::after_merge(path, wanted(0)),
             Paging::Keyset { field, to, add, .. } => {
                 self.after_keyset(field, to, *add, page, size_kept)
             }
@@ -268,6 +271,36 @@ impl<'a> Walk<'a> {
             },
         };
         Ok(Next::One(Turn::With(to.clone(), param)))
+    }
+
+    /// Members of the same name give way; what an earlier page said is forgotten, as `MediaWiki`'s
+    /// manual wants it (<https://www.mediawiki.org/wiki/API:Continue>).
+    fn after_merge(path: &Path, found: Option<&str>) -> Result<Next, WalkFault> {
+        let raw = match found {
+            None | Some("null" | "\"\"" | "{}" | "[]" | "false") => return Ok(Next::End),
+            Some(raw) => raw,
+        };
+        let unusable = |what: &str| {
+            let raw = shorten(raw);
+            WalkFault::Unusable(format!("`pages.merge: {path}` holds {raw}, {what}"))
+        };
+        let Ok(Json::Map(members)) = Json::parse(raw) else {
+            return Err(unusable("not an object"));
+        };
+        let mut pairs = Vec::with_capacity(members.len());
+        for (name, member) in members {
+            match member {
+                Json::Null => {}
+                Json::List(_) | Json::Map(_) => {
+                    return Err(unusable("and a query holds no objects or lists"));
+                }
+                scalar => pairs.push((name, scalar.spelled())),
+            }
+        }
+        if pairs.is_empty() {
+            return Ok(Next::End);
+        }
+        Ok(Next::One(Turn::Query(pairs)))
     }
 
     fn after_keyset(

@@ -6,6 +6,7 @@
 
 mod cursor;
 mod format;
+mod graphql;
 mod limits;
 mod names;
 mod pages;

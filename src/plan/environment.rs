@@ -9,7 +9,7 @@ use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value, es
 
 use super::language::LanguageProblem;
 use super::names::Scan;
-use super::{filters, guard};
+use super::{filters, guard, pattern};
 
 /// Steps that one rendering may take; a loop that runs away ends here.
 const FUEL: u64 = 100_000;
@@ -131,6 +131,14 @@ pub(super) fn judge(
             return Err(unknown("filter", name, range, FILTERS));
         }
     }
+    for (text, range) in scan.patterns() {
+        if let Err(message) = pattern::compile(text) {
+            return Err(LanguageProblem {
+                message,
+                range: Some(range),
+            });
+        }
+    }
     for (name, range) in scan.tests() {
         let found = environment.empty_state().perform_test(name, &[]);
         if found.is_err_and(|error| error.kind() == ErrorKind::UnknownTest) {
@@ -165,6 +173,7 @@ pub(super) const FILTERS: &[&str] = &[
     "max",
     "min",
     "path",
+    "regex",
     "reject",
     "replace",
     "reverse",

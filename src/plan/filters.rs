@@ -1,11 +1,13 @@
 //! The filters that templates and expressions have beside minijinja's own:
-//! `path`, `date`, `epoch` and `epoch_ms`.
+//! `path`, `date`, `epoch`, `epoch_ms` and `regex`.
 
 use jiff::civil;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::pattern;
 
 /// Escaping by percent, for the target of a request.
 pub(super) const IN_URL: AutoEscape = AutoEscape::Custom(std::borrow::Cow::Borrowed("url"));
@@ -24,6 +26,7 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
 pub(super) fn add_to(environment: &mut Environment<'static>) {
     environment.add_filter("path", path);
     environment.add_filter("date", date);
+    environment.add_filter("regex", pattern::find);
     environment.add_filter("epoch", |value: &Value| {
         instant(value).map(|at| at.timestamp().as_second())
     });

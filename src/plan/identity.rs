@@ -164,6 +164,9 @@ fn body(body: &BodyPlan) -> String {
         BodyPlan::Json(value) => format!("json {}", tree(value)),
         BodyPlan::Form(members) => format!("form {}", pairs(members)),
         BodyPlan::Text(template) => format!("text {}", template.written()),
+        BodyPlan::Graphql { query, variables } => {
+            format!("graphql {{{}}} {query}", pairs(variables))
+        }
     }
 }
 
@@ -213,6 +216,7 @@ fn paging(paging: &Paging) -> String {
             add,
             size,
         } => format!("keyset {field} {} {add:?} {}", slot(to), place(size)),
+        Paging::Merge(at) => format!("merge {at}"),
     }
 }
 

@@ -69,21 +69,29 @@ pub struct UsedName {
 }
 
 impl Template {
-    /// Compiles a template.
+    /// Compiles a template; a name without a value is a mistake.
     pub fn parse(written: &str) -> Result<Self, LanguageProblem> {
+        Self::of(written, &STRICT)
+    }
+
+    /// Compiles a template over an answer: what is missing is nothing, chains included.
+    pub fn lenient(written: &str) -> Result<Self, LanguageProblem> {
+        Self::of(written, &LENIENT)
+    }
+
+    fn of(written: &str, base: &'static Environment<'static>) -> Result<Self, LanguageProblem> {
         if !["{{", "{%", "{#"].iter().any(|open| written.contains(open)) {
             return Ok(Self {
                 written: written.to_owned(),
                 compiled: None,
             });
         }
-        let strict = &*STRICT;
-        let mut environment = strict.clone();
+        let mut environment = base.clone();
         environment
             .add_template_owned(AS_TEXT, written.to_owned())
             .map_err(|error| problem(&error, 0, written))?;
         let scan = Scan::template(written);
-        judge(&scan, strict)?;
+        judge(&scan, base)?;
         let found = scan.head();
         let rest = found.as_ref().map_or(0, |(_, end)| *end);
         // The first value of a target is its origin and stays as it is; see `target`.
@@ -92,7 +100,7 @@ impl Template {
             .map_err(|error| problem(&error, rest, written))?;
         let head = match found {
             Some((range, end)) => Some(Head {
-                expression: strict
+                expression: base
                     .compile_expression_owned(written[range.clone()].to_owned())
                     .map_err(|error| problem(&error, range.start, written))?,
                 range,
@@ -104,7 +112,7 @@ impl Template {
             .get_template(AS_TEXT)
             .map_err(|error| problem(&error, 0, written))?
             .undeclared_variables(true);
-        let names = names(&scan, undeclared, strict);
+        let names = names(&scan, undeclared, base);
         Ok(Self {
             written: written.to_owned(),
             compiled: Some(Arc::new(Compiled {

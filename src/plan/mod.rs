@@ -20,6 +20,7 @@ mod names;
 pub mod paging;
 pub mod partition;
 pub mod path;
+mod pattern;
 pub mod position;
 mod rendered;
 pub mod request;
@@ -284,6 +285,17 @@ pub struct ResponseRule {
     pub then: Then,
 }
 
+/// How long a throttle lasts that a rule finds.
+#[derive(Debug)]
+pub enum Pause {
+    /// As the headers tell, else a minute.
+    AsTold,
+    /// So long.
+    Time(Duration),
+    /// As the answer says in words of its own; what cannot be read is [`Pause::AsTold`].
+    Said(Template),
+}
+
 /// What an answer means.
 #[derive(Debug)]
 pub enum Then {
@@ -293,8 +305,8 @@ pub enum Then {
     Skip,
     /// A transient failure.
     Retry,
-    /// A throttle: the whole scope pauses, as told or for this long.
-    Wait(Option<Duration>),
+    /// A throttle: the whole scope pauses.
+    Wait(Pause),
     /// A good page, and the last of its partition.
     Stop,
     /// The stream fails, with this text if given.

@@ -193,6 +193,22 @@ impl<'a> Scan<'a> {
             .map(|index| (self.word(index), self.tokens[index].range.clone()))
     }
 
+    /// Patterns that are written out behind `| regex`, with their places; one with a backslash in
+    /// it is left to be found when it is used, since only the parser knows what it means.
+    pub(super) fn patterns(&self) -> impl Iterator<Item = (&'a str, Range<usize>)> {
+        (1..self.tokens.len()).filter_map(|index| {
+            let is_filter = self.word(index) == "regex" && self.before(index, b'|');
+            let token = self.tokens.get(index + 2)?;
+            let is_text = matches!(token.kind, Kind::Other(b'\'' | b'"'));
+            if !(is_filter && self.is(index + 1, b'(') && is_text) {
+                return None;
+            }
+            let inner = token.range.start + 1..token.range.end - 1;
+            let text = self.written.get(inner.clone())?;
+            (!text.contains('\\')).then_some((text, inner))
+        })
+    }
+
     /// Tests by name (`is defined`), with their places.
     pub(super) fn tests(&self) -> impl Iterator<Item = (&'a str, Range<usize>)> {
         (1..self.tokens.len())

@@ -60,6 +60,19 @@ pub enum Paging {
         /// The parameter that holds the page size; a shorter page is the last.
         size: Option<Slot>,
     },
+    /// An object whose members go into the query of the next request, in place of those of the
+    /// same name: the `continue` of `MediaWiki`.
+    Merge(Path),
+}
+
+impl Paging {
+    /// Whether each page is asked for with what the one before gave: a token, a URL, a value.
+    pub fn is_led(&self) -> bool {
+        matches!(
+            self,
+            Self::Link | Self::Next(_) | Self::Token { .. } | Self::Keyset { .. } | Self::Merge(_)
+        )
+    }
 }
 
 /// Where a page gives the next token.

@@ -31,6 +31,8 @@ pub enum Turn {
     First,
     /// The request with one value set.
     With(Slot, Param),
+    /// The request with parameters of its query set.
+    Query(Vec<(String, String)>),
     /// An absolute URL that the server named; query and path are replaced, headers stay.
     Url(Url),
 }
@@ -80,6 +82,13 @@ impl Rendered {
                 page.headers.insert(name, value);
             }
             Turn::With(Slot::Body(path), param) => page.set_in_body(path, param)?,
+            Turn::Query(pairs) => {
+                let mut query = page.url.query().unwrap_or_default().to_owned();
+                for (name, value) in pairs {
+                    query = with_pair(&query, name, value);
+                }
+                page.url.set_query((!query.is_empty()).then_some(&query));
+            }
             Turn::Url(url) => {
                 check(url).map_err(|problem| RenderProblem::new("the next page", problem))?;
                 page.url = url.clone();

@@ -53,6 +53,14 @@ pub enum BodyPlan {
     Form(Vec<(String, TreeTemplate)>),
     /// `text/plain`, unless a header says otherwise.
     Text(Template),
+    /// GraphQL over HTTP: JSON with `query` and `variables`
+    /// (<https://graphql.github.io/graphql-over-http/draft/>, section 5).
+    Graphql {
+        /// The document, sent as written.
+        query: String,
+        /// Its variables, in order.
+        variables: Vec<(String, TreeTemplate)>,
+    },
 }
 
 /// A tree whose scalars may be templates.
@@ -207,8 +215,31 @@ impl BodyPlan {
                     .map_err(|problem| at("body", problem))?;
                 (Some(text.into()), Some("text/plain; charset=utf-8"))
             }
+            Self::Graphql { query, variables } => {
+                let variables = members("body.graphql.variables", variables, names)?;
+                let json = Json::Map(vec![
+                    ("query".to_owned(), Json::Text(query.clone())),
+                    ("variables".to_owned(), Json::Map(variables)),
+                ]);
+                (Some(json.to_string().into()), Some("application/json"))
+            }
         })
     }
+}
+
+/// The members of an object; a template that renders to empty text is dropped.
+fn members(
+    key: &str,
+    members: &[(String, TreeTemplate)],
+    names: &Value,
+) -> Result<Vec<(String, Json)>, RenderProblem> {
+    let mut found = Vec::with_capacity(members.len());
+    for (name, member) in members {
+        if let Some(json) = member.json(&format!("{key}.{name}"), names)? {
+            found.push((name.clone(), json));
+        }
+    }
+    Ok(found)
 }
 
 impl TreeTemplate {
@@ -294,15 +325,7 @@ impl TreeTemplate {
                     })
                     .collect::<Result<_, RenderProblem>>()?,
             ),
-            Self::Map(members) => {
-                let mut found = Vec::with_capacity(members.len());
-                for (name, member) in members {
-                    if let Some(json) = member.json(&format!("{key}.{name}"), names)? {
-                        found.push((name.clone(), json));
-                    }
-                }
-                Json::Map(found)
-            }
+            Self::Map(members) => Json::Map(self::members(key, members, names)?),
         }))
     }
 }

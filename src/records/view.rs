@@ -51,6 +51,12 @@ pub fn of_json(text: &str, numbers: Numbers) -> Value {
     })
 }
 
+/// The text of such a value; `None` for any other.
+pub fn text(value: &Value) -> Option<&str> {
+    let view = value.downcast_object_ref::<JsonView>()?;
+    Some(view.json())
+}
+
 /// A value that has nothing inside.
 fn leaf(spelled: &str, numbers: Numbers) -> Value {
     match spelled.as_bytes().first() {

@@ -97,7 +97,6 @@ pub struct GeneratorSpec {
 /// What a `post` carries.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[schemars(extend("x-not-yet" = ["graphql"]))]
 pub enum BodySpec {
     /// JSON, with templates in its texts.
     Json(Tree),
@@ -105,6 +104,18 @@ pub enum BodySpec {
     Form(Table<Tree>),
     /// Text.
     Text(At<String>),
+    /// A GraphQL request, as JSON.
+    Graphql(GraphqlSpec),
+}
+
+/// A GraphQL request.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GraphqlSpec {
+    /// The document, sent as it is written: no templates.
+    pub query: At<String>,
+    /// Its variables, with templates in their texts; one that renders empty is dropped.
+    pub variables: Option<Table<Tree>>,
 }
 
 /// What a request costs, at most and in fact.
@@ -147,7 +158,6 @@ pub enum FirstWord {
 /// How the next page is found.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[schemars(extend("x-not-yet" = ["merge"]))]
 pub enum PagesSpec {
     /// One page.
     None,
@@ -163,6 +173,8 @@ pub enum PagesSpec {
     Token(TokenSpec),
     /// A value of the last record.
     Keyset(KeysetSpec),
+    /// Path of an object whose members go into the query of the next request.
+    Merge(At<String>),
 }
 
 /// A page number.
@@ -256,7 +268,7 @@ pub enum ThenWord {
 #[serde(rename_all = "snake_case")]
 #[schemars(extend("x-not-yet" = ["again"]))]
 pub enum ThenSpec {
-    /// A throttle; everything waits this long.
+    /// A throttle; everything waits this long: a duration, or a template of one (or of seconds, or of an instant).
     Wait(At<String>),
     /// The stream fails with this text.
     Fail(At<String>),

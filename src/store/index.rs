@@ -91,6 +91,15 @@ impl Index {
             .sort_unstable_by_key(|row| (row.partition, row.page));
     }
 
+    /// Gives partitions other numbers; pages of those that have none are left out.
+    pub fn renumber(&mut self, number: &dyn Fn(u32) -> Option<u32>) {
+        self.rows.retain_mut(|row| {
+            let new = number(row.partition);
+            row.partition = new.unwrap_or(row.partition);
+            new.is_some()
+        });
+    }
+
     /// The pages, in the order of arrival or, after [`Index::sort`], canonically.
     pub fn rows(&self) -> &[PageRow] {
         &self.rows

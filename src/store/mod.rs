@@ -25,6 +25,7 @@ pub mod part;
 pub mod recall;
 pub mod row;
 pub mod run;
+pub mod scratch;
 pub mod sorter;
 pub mod space;
 pub mod state;

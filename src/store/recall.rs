@@ -42,6 +42,19 @@ impl Recall {
         }
     }
 
+    /// The first page of each partition: its partition, and what was asked. Those that cannot be read
+    /// back are left out.
+    pub fn firsts(&self) -> impl Iterator<Item = (u32, u64)> {
+        let firsts = self.rows.iter().filter(|row| row.page == 0);
+        firsts.filter_map(|row| Some((row.partition, self.page(row).ok()?.request)))
+    }
+
+    /// The first number that no partition has.
+    pub fn next_partition(&self) -> u32 {
+        let last = self.rows.last();
+        last.map_or(0, |row| row.partition.saturating_add(1))
+    }
+
     /// How many pages there are.
     pub fn pages(&self) -> u64 {
         let same = |a: &PageRow, b: &PageRow| (a.partition, a.page) == (b.partition, b.page);

@@ -8,6 +8,7 @@ use super::ledger::Ledger;
 use super::part::Part;
 use super::recall::Recall;
 use super::row::{Facts, Page, PublishIntent, Published, Row, Superseded};
+use super::scratch::Scratch;
 use super::space::Floor;
 use crate::disk::{Disk, DiskFile};
 
@@ -163,6 +164,22 @@ impl StreamStore {
         Ok(())
     }
 
+    /// Takes a part back that was published, to append to it: what was published may be the same file
+    /// by another name, and stays as it is.
+    pub fn reclaim(&mut self) -> Result<(), StoreError> {
+        let path = self.part.path().to_owned();
+        self.part = Part::open(&self.disk, &path, &self.name, &self.index, false)?;
+        Ok(())
+    }
+
+    /// A file beside its part for what need not outlive this process.
+    pub fn scratch(&self) -> Result<Scratch, StoreError> {
+        Ok(Scratch::create(
+            &self.disk,
+            &self.part.path().with_extension("names"),
+        )?)
+    }
+
     /// The walk is over, and these are its pages: of those that earlier processes committed some
     /// may count no more.
     pub fn walked(&mut self, index: Index) {
@@ -212,6 +229,11 @@ impl StreamStore {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Gives the partitions of its pages other numbers: see [`Index::renumber`].
+    pub fn renumber(&mut self, number: &dyn Fn(u32) -> Option<u32>) {
+        self.index.renumber(number);
     }
 
     /// Its committed pages.

@@ -13,6 +13,7 @@ mod wire;
 mod words;
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -43,7 +44,12 @@ fn each(what: impl Fn(Cast) -> Result<(), String> + Sync) {
     let work = || {
         let mut wrong = Vec::new();
         while let Some(cast) = casts.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if let Err(why) = what(*cast) {
+            // A mistake in one play must not hide those of the others.
+            let done = catch_unwind(AssertUnwindSafe(|| what(*cast))).unwrap_or_else(|panic| {
+                let text = panic.downcast_ref::<String>();
+                Err(text.map_or("a panic", String::as_str).to_owned())
+            });
+            if let Err(why) = done {
                 wrong.push(format!("{}: {why}", cast.pair.name));
             }
         }
@@ -120,6 +126,10 @@ fn tells(cast: Cast, yaml: &str) -> Result<(), String> {
     let show = perform(cast, plan(&cast.pair.name, yaml)?, upset)?;
     if show.summary.exit == Exit::Complete {
         return Err("the run is complete in spite of the error".to_owned());
+    }
+    let requests = show.api.audit().requests();
+    if mistake.requests.is_some_and(|most| requests > most) {
+        return Err(format!("asked {requests} times, though that does not help"));
     }
     let told = show.failures();
     if told.contains(&mistake.says) {

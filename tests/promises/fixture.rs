@@ -42,6 +42,7 @@ pub(crate) struct Scene<'a> {
     stop_after: Option<Duration>,
     way: Option<Way>,
     over: Option<Over>,
+    root: Option<tempfile::TempDir>,
     set: Vec<(Duration, SignedDuration)>,
 }
 
@@ -71,8 +72,15 @@ impl<'a> Scene<'a> {
             stop_after: None,
             way: None,
             over: None,
+            root: None,
             set: Vec::new(),
         }
+    }
+
+    /// In the project that another run left behind.
+    pub(crate) fn within(mut self, root: tempfile::TempDir) -> Self {
+        self.root = Some(root);
+        self
     }
 
     /// Puts a transport of the test's own over the pretend API's.
@@ -120,7 +128,8 @@ impl<'a> Scene<'a> {
     }
 
     pub(crate) fn run(self) -> Ran {
-        let root = tempfile::tempdir().expect("a temporary folder");
+        let fresh = || tempfile::tempdir().expect("a temporary folder");
+        let root = self.root.unwrap_or_else(fresh);
         for (path, text) in &self.files {
             let path = root.path().join(path);
             fs::create_dir_all(path.parent().expect("a folder")).expect("made");

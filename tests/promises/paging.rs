@@ -504,6 +504,92 @@ fn page_numbers_in_a_header_and_tokens_in_a_json_body() {
     assert!(ran.api.audit().entries().iter().all(|e| e.method == "POST"));
 }
 
+/// `MediaWiki`'s way: the last page has no `continue`, and each one names what to send beside, or in
+/// place of, what the first request sent.
+pub(crate) fn wiki(count: usize) -> Rules {
+    let answer = move |request: &SimRequest| {
+        assert_eq!(request.param("list").as_deref(), Some("changes"));
+        let from = match request.param("rccontinue") {
+            None => 0,
+            Some(token) => {
+                let token = token.strip_prefix("at|").expect("our token");
+                token.parse::<usize>().expect("a number")
+            }
+        };
+        // What is named only once must not be sent with the next page.
+        assert_eq!(
+            request.param("once").is_some(),
+            from == 10,
+            "{}",
+            request.target
+        );
+        let expected = if from == 0 { "" } else { "-||" };
+        assert_eq!(request.param("continue").unwrap_or_default(), expected);
+        let to = (from + 10).min(count);
+        let ids: Vec<String> = (from..to).map(|id| format!(r#"{{"id":{id}}}"#)).collect();
+        let once = if to == 10 {
+            r#""once":true,"none":null,"#
+        } else {
+            ""
+        };
+        let next = if to < count {
+            format!(r#","continue":{{{once}"rccontinue":"at|{to}","continue":"-||"}}"#)
+        } else {
+            String::new()
+        };
+        SimReply::json(200, format!(r#"{{"data":[{}]{next}}}"#, ids.join(",")))
+    };
+    Rules {
+        routes: vec![Route::custom("/a", Arc::new(answer))],
+        latency: Latency::Fixed(10 * MS),
+        ..Rules::default()
+    }
+}
+
+#[test]
+fn members_of_an_object_go_into_the_next_query() {
+    let yaml = pipeline(4, "list: changes, continue: ''", "{ merge: continue }");
+    let ran = run(&yaml, wiki(45)).complete();
+    assert_eq!(ran.lines("out/a.ndjson").len(), 45);
+    assert_eq!(
+        ran.targets()[..3],
+        [
+            "/a?list=changes",
+            "/a?list=changes&once=true&rccontinue=at%7C10&continue=-%7C%7C",
+            "/a?list=changes&rccontinue=at%7C20&continue=-%7C%7C",
+        ]
+    );
+    for (next, problem) in [
+        (r#""x""#, "not an object"),
+        (r#"{"a":{"b":1}}"#, "no objects or lists"),
+    ] {
+        let body = format!(r#"{{"data":[{{"id":1}}],"continue":{next}}}"#);
+        let rules = Rules {
+            routes: vec![Route::fixed("/a", 200, &[], body)],
+            ..Rules::default()
+        };
+        let message = run(&yaml, rules).failure().message.clone();
+        assert!(message.contains(problem), "{message}");
+    }
+}
+
+#[test]
+fn a_walk_by_merge_that_is_stopped_goes_on_with_the_same_bytes() {
+    let yaml = pipeline(1, "list: changes", "{ merge: continue }");
+    let whole = run(&yaml, wiki(45)).complete();
+    for stop in [5, 15, 25, 35] {
+        let stopped = Scene::new(&yaml, wiki(45)).stop_after(stop * MS).run();
+        assert_eq!(stopped.summary.exit, Exit::Interrupted);
+        let asked = stopped.requests();
+        let ran = Scene::new(&yaml, wiki(45))
+            .within(stopped.root)
+            .run()
+            .complete();
+        assert_eq!(ran.text("out/a.ndjson"), whole.text("out/a.ndjson"));
+        assert_eq!(asked + ran.requests(), 5, "after {stop} ms: no page twice");
+    }
+}
+
 #[test]
 fn numbers_stay_as_they_were_spelled() {
     let record = r#"{"id":1234567890123456789012345,"p":1.10,"e":1E5,"z":-0.0,"t":"00123","n":{"deep":9007199254740993}}"#;

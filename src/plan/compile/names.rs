@@ -115,7 +115,21 @@ impl<'a> Judge<'a> {
 
     /// A template whose names are all in sight.
     pub(super) fn template(&mut self, at: &At<String>, scope: &Scope) -> Option<Template> {
-        match Template::parse(&at.value) {
+        self.parsed(at, scope, Template::parse(&at.value))
+    }
+
+    /// A template over an answer: a missing field is nothing.
+    pub(super) fn answer_template(&mut self, at: &At<String>, scope: &Scope) -> Option<Template> {
+        self.parsed(at, scope, Template::lenient(&at.value))
+    }
+
+    fn parsed(
+        &mut self,
+        at: &At<String>,
+        scope: &Scope,
+        parsed: Result<Template, LanguageProblem>,
+    ) -> Option<Template> {
+        match parsed {
             Ok(template) => {
                 let known = self.names(at, &template.names(), scope);
                 known.then_some(template)

@@ -1,5 +1,6 @@
 //! `pages`: paging styles, and the places of a request that they fill.
 
+use super::graphql;
 use super::names::{Judge, Noted};
 use super::scope::Scope;
 use super::stream::tables;
@@ -21,6 +22,7 @@ pub(super) fn pages(
     let Some(pages) = &stream.pages else {
         return Some(Paging::None { declared: false });
     };
+    graphql::places(judge, stream);
     let mut slots = Slots {
         judge,
         spec,
@@ -30,6 +32,7 @@ pub(super) fn pages(
         PagesSpec::None => Some(Paging::None { declared: true }),
         PagesSpec::Link => Some(Paging::Link),
         PagesSpec::Next(path) => slots.judge.path(path).map(Paging::Next),
+        PagesSpec::Merge(path) => slots.judge.path(path).map(Paging::Merge),
         PagesSpec::Page(page) => {
             let to = slots.to(&page.to);
             let size = slots.size(page.size.as_ref());
@@ -114,7 +117,7 @@ impl Slots<'_, '_, '_> {
             return Some(Slot::Header(name));
         }
         if let Some(path) = at.strip_prefix("body.") {
-            if self.json().is_none() {
+            if self.members().is_none() {
                 let hint = "add `body: { json: … }` to a `post`, or name a query parameter";
                 let message = format!(
                     "`{}` is a place in a JSON body, but this stream sends none",
@@ -143,11 +146,44 @@ impl Slots<'_, '_, '_> {
         Some(Slot::Query(at.value.clone()))
     }
 
-    fn json(&self) -> Option<&Tree> {
+    /// The members of the JSON that is sent; none where none is.
+    fn members(&self) -> Option<Vec<(&str, &Tree)>> {
         match self.stream.body.as_deref() {
-            Some(BodySpec::Json(tree)) => Some(tree),
+            Some(BodySpec::Json(tree)) => Some(match &tree.node {
+                Node::Map(entries) => entries.iter().map(|(k, v)| (k.value.as_str(), v)).collect(),
+                _ => Vec::new(),
+            }),
+            Some(BodySpec::Graphql(spec)) => {
+                let variables = spec.variables.as_ref().map_or(&[][..], |table| &table.0);
+                Some(
+                    variables
+                        .iter()
+                        .map(|(k, v)| (k.value.as_str(), v))
+                        .collect(),
+                )
+            }
             _ => None,
         }
+    }
+
+    /// Where a path into the body leads: that of GraphQL has its variables one level down.
+    fn in_body(&self, mut path: Path) -> Option<Path> {
+        let members = self.members()?;
+        let is_graphql = matches!(self.stream.body.as_deref(), Some(BodySpec::Graphql(_)));
+        let variables = Step::Key("variables".to_owned());
+        if is_graphql && path.steps.first() == Some(&variables) {
+            path.steps.remove(0);
+        }
+        let (Step::Key(first), rest) = path.steps.split_first()? else {
+            return None;
+        };
+        let there = members
+            .iter()
+            .any(|(name, tree)| name == first && holds(tree, rest));
+        if is_graphql {
+            path.steps.insert(0, variables);
+        }
+        there.then_some(path)
     }
 
     /// The parameter that holds the page size: it must be there to be read.
@@ -159,17 +195,14 @@ impl Slots<'_, '_, '_> {
             return Ok(Some(Slot::Query(at.value.clone())));
         }
         let written = at.strip_prefix("body.").unwrap_or(&at.value);
-        if let Some(tree) = self.json()
-            && let Ok(path) = Path::parse(written)
-            && holds(tree, &path.steps)
+        if let Some(path) = Path::parse(written)
+            .ok()
+            .and_then(|path| self.in_body(path))
         {
             return Ok(Some(Slot::Body(path)));
         }
-        let of_body = match self.json().map(|tree| &tree.node) {
-            Some(Node::Map(entries)) => entries.as_slice(),
-            _ => &[],
-        };
-        let of_body = of_body.iter().map(|(name, _)| name.value.as_str());
+        let of_body = self.members().unwrap_or_default();
+        let of_body = of_body.iter().map(|(name, _)| *name);
         let of_query = query.0.iter().map(|(name, _)| name.value.as_str());
         let known: Vec<&str> = of_query.chain(of_body).collect();
         let hint = if known.is_empty() {

@@ -2,6 +2,7 @@
 
 use http::Method;
 
+use super::graphql;
 use super::names::Judge;
 use super::scope::Scope;
 use super::source::headers;
@@ -179,5 +180,6 @@ fn body(judge: &mut Judge<'_>, spec: &BodySpec, scope: &Scope) -> Option<BodyPla
         BodySpec::Json(tree) => BodyPlan::Json(values::tree(judge, tree, scope)?),
         BodySpec::Form(table) => BodyPlan::Form(values::map(judge, &table.0, scope)?),
         BodySpec::Text(text) => BodyPlan::Text(judge.template(text, scope)?),
+        BodySpec::Graphql(spec) => graphql::body(judge, spec, scope)?,
     })
 }

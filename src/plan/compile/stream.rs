@@ -6,7 +6,9 @@ use super::{cursor, format, limits, pages, parents, partitions, records, request
 use crate::plan::language::Template;
 use crate::plan::paging::Paging;
 use crate::plan::path::{Path, Step};
-use crate::plan::{ColumnFrom, ColumnPlan, ExpectPlan, ResponseRule, StreamPlan, Then, duration};
+use crate::plan::{
+    ColumnFrom, ColumnPlan, ExpectPlan, Pause, ResponseRule, StreamPlan, Then, duration,
+};
 use crate::spec::PipelineSpec;
 use crate::spec::at::At;
 use crate::spec::choice::{ScalarOr, Table};
@@ -264,18 +266,17 @@ fn response(judge: &mut Judge<'_>, spec: &ResponseSpec, scope: &Scope) -> Option
             ThenWord::Accept => Then::Accept,
             ThenWord::Skip => Then::Skip,
             ThenWord::Retry => Then::Retry,
-            ThenWord::Wait => Then::Wait(None),
+            ThenWord::Wait => Then::Wait(Pause::AsTold),
             ThenWord::Stop => Then::Stop,
             ThenWord::Fail => Then::Fail(None),
         }),
         ScalarOr::Long(ThenSpec::Fail(text)) => fail(judge, text, scope),
-        ScalarOr::Long(ThenSpec::Wait(at)) if at.contains("{{") => {
-            let message = "a template in `wait` is not supported by this version of gleaner yet";
-            judge.wrong("not-yet", &at.span, message, "");
-            None
+        ScalarOr::Long(ThenSpec::Wait(at)) if at.contains("{{") || at.contains("{%") => {
+            let template = judge.answer_template(at, scope);
+            template.map(|template| Then::Wait(Pause::Said(template)))
         }
         ScalarOr::Long(ThenSpec::Wait(at)) => match duration::parse(&at.value) {
-            Ok(duration) => Some(Then::Wait(Some(duration))),
+            Ok(duration) => Some(Then::Wait(Pause::Time(duration))),
             Err(message) => {
                 judge.wrong("bad-duration", &at.span, message, "");
                 None
@@ -289,6 +290,6 @@ fn response(judge: &mut Judge<'_>, spec: &ResponseSpec, scope: &Scope) -> Option
 }
 
 fn fail(judge: &mut Judge<'_>, text: &At<String>, scope: &Scope) -> Option<Then> {
-    let template: Template = judge.template(text, scope)?;
+    let template: Template = judge.answer_template(text, scope)?;
     Some(Then::Fail(Some(template)))
 }

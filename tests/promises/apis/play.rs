@@ -169,6 +169,8 @@ pub(crate) struct Mistake {
     pub(crate) answer: Reply,
     /// What the message must have in it.
     pub(crate) says: String,
+    /// How often it may be asked, where asking again does not help.
+    pub(crate) requests: Option<usize>,
 }
 
 /// A set of records.

@@ -122,7 +122,9 @@ impl Stage {
         let mut names = self.names(request, path.unwrap_or_default(), seen);
         let mut reply = self.judge(request, number, found.map(|(route, _)| route), &mut names);
         for (name, shape) in &self.play.headers {
-            if let Some(text) = shape.text(&names, &[]).filter(|text| !text.is_empty()) {
+            let said = reply.headers.contains_key(name.to_ascii_lowercase());
+            let text = shape.text(&names, &[]).filter(|text| !text.is_empty());
+            if let (false, Some(text)) = (said, text) {
                 reply = reply.header(name, &text);
             }
         }
@@ -325,7 +327,7 @@ impl Stage {
             .collect();
         let text = String::from_utf8_lossy(&request.body).into_owned();
         let form = headers
-            .get("content-type")
+            .get("content_type")
             .is_some_and(|kind| kind.contains("form-urlencoded"));
         let body = if form {
             let sent: Vec<_> = url::form_urlencoded::parse(&request.body)
@@ -359,7 +361,8 @@ impl Stage {
             path, query, headers, body, text, seen, here, env,
             target => request.target.clone(),
             origin => request.origin.clone(),
-            now => self.clock.calendar_at(request.at).as_second(),
+            // Rounded up, so that what is told of a later instant is not too early.
+            now => self.clock.calendar_at(request.at + Duration::from_millis(999)).as_second(),
         }
     }
 

@@ -1,0 +1,67 @@
+//! Partitions under way, so many side by side, and how they end.
+
+use std::future::Future;
+
+use tokio::task::JoinSet;
+
+use crate::failure::{Exit, Failure};
+
+/// Tasks of one stream, a partition each.
+pub(super) struct Crew {
+    tasks: JoinSet<Result<(), Box<Failure>>>,
+    width: usize,
+    stopped: Option<Box<Failure>>,
+}
+
+impl Crew {
+    /// At most `width` side by side.
+    pub(super) fn new(width: usize) -> Self {
+        Self {
+            tasks: JoinSet::new(),
+            width,
+            stopped: None,
+        }
+    }
+
+    /// How many more may begin; none once somebody asked to stop.
+    pub(super) fn room(&self) -> usize {
+        match self.stopped {
+            None => self.width.saturating_sub(self.tasks.len()),
+            Some(_) => 0,
+        }
+    }
+
+    /// Whether somebody asked to stop.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.is_some()
+    }
+
+    /// Begins one.
+    pub(super) fn begin(
+        &mut self,
+        task: impl Future<Output = Result<(), Box<Failure>>> + Send + 'static,
+    ) {
+        self.tasks.spawn(task);
+    }
+
+    /// Waits for one to end; false where none is under way. A failure ends them all; where somebody
+    /// asked to stop, the others are in flight, or end by themselves.
+    pub(super) async fn one(&mut self) -> Result<bool, Box<Failure>> {
+        match self.tasks.join_next().await {
+            None => Ok(false),
+            Some(Ok(Ok(()))) => Ok(true),
+            Some(Ok(Err(failure))) if failure.exit == Exit::Interrupted => {
+                self.stopped.get_or_insert(failure);
+                Ok(true)
+            }
+            Some(Ok(Err(failure))) => Err(failure),
+            Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+
+    /// Waits for all.
+    pub(super) async fn all(mut self) -> Result<(), Box<Failure>> {
+        while self.one().await? {}
+        self.stopped.map_or(Ok(()), Err)
+    }
+}

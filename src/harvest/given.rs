@@ -1,0 +1,54 @@
+//! A page of a partition that asks for nothing: the last value of `for` stands for the answer.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use super::attempt::Fetched;
+use super::partitions::Partition;
+use super::record;
+use super::run::interrupted;
+use super::stream::Stream;
+use super::trouble;
+use crate::failure::Failure;
+use crate::plan::request::Rendered;
+
+impl Stream {
+    /// A page of a partition: from the API, or, where nothing is asked, the last value of `for`.
+    pub(super) async fn ask(
+        &self,
+        request: &Rendered,
+        partition: &Partition,
+        place: &str,
+    ) -> Result<Fetched, Box<Failure>> {
+        if self.plan().asks {
+            return self.fetch(request, &partition.variables, place).await;
+        }
+        let given = partition.of_for().last();
+        let text = given.map_or_else(String::new, |(_, value)| record::text(value));
+        let run = &self.run;
+        let mut reservation = run
+            .until_stopped(run.budget.reserve())
+            .await?
+            .ok_or_else(interrupted)?;
+        run.budget.learn(text.len());
+        reservation.shrink(text.len());
+        let body = Bytes::from(text);
+        let page = self.selector().select(&body).map_err(|error| {
+            let plan = &self.plan().records;
+            let from = format!("nothing: it is in `{}`", given.map_or("", |(name, _)| name));
+            trouble::select(&error, plan, &from, place, |t| run.secrets.scrub(t))
+        })?;
+        Ok(Fetched {
+            page,
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body,
+            url: request.url.clone(),
+            last: true,
+            took: Duration::ZERO,
+            reservation,
+        })
+    }
+}

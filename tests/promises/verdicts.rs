@@ -1,0 +1,171 @@
+//! What answers mean where the file says so: waits in words, refusals quoted, pages given up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use gleaner::failure::Exit;
+use gleaner::sim::{Route, Rules, SimReply, SimRequest};
+
+use super::fixture::{Ran, run};
+
+/// Streams of one page each, `a` at `/a`, with these rules.
+fn pipeline(responses: &str) -> String {
+    format!(
+        "source: {{ url: https://api.test, limits: none, auth: {{ bearer: \"{{{{ secret.KEY | default('') }}}}\" }} }}
+streams:
+  a:
+    for: {{ n: [1, 2, 3] }}
+    get: /a/{{{{ n }}}}
+    records: data
+    responses: {responses}
+sink: {{ ndjson: out/a.ndjson }}
+"
+    )
+}
+
+fn serve(answer: impl Fn(&SimRequest) -> SimReply + Send + Sync + 'static) -> Rules {
+    Rules {
+        routes: vec![Route::custom("/a/{n}", Arc::new(answer))],
+        ..Rules::default()
+    }
+}
+
+fn good(request: &SimRequest) -> SimReply {
+    let n = request.param("n").expect("in the path");
+    SimReply::json(200, format!(r#"{{"data":[{{"id":{n}}}]}}"#))
+}
+
+/// How long after the first request the second to `/a/1` came.
+fn pause(ran: &Ran) -> Duration {
+    let entries = ran.api.audit().entries();
+    let times: Vec<_> = entries
+        .iter()
+        .filter(|e| e.target == "/a/1")
+        .map(|e| e.at)
+        .collect();
+    assert_eq!(times.len(), 2);
+    times[1] - times[0]
+}
+
+#[test]
+fn how_long_to_wait_is_read_from_the_answers_own_words() {
+    for (then, body, seconds) in [
+        (
+            r#"{ wait: "{{ body.seconds }}s" }"#,
+            r#"{"seconds":95}"#,
+            95,
+        ),
+        (r#"{ wait: "{{ body.seconds }}" }"#, r#"{"seconds":95}"#, 95),
+        (
+            r#"{ wait: "{{ body.error | regex('in ([0-9]+) seconds') }}s" }"#,
+            r#"{"error":"too many requests, more in 4 0r in 47 seconds"}"#,
+            47,
+        ),
+        (
+            r#"{ wait: "{{ text | regex('[0-9]+min') }}" }"#,
+            r#"wait "2min""#,
+            120,
+        ),
+        (
+            r#"{ wait: "{{ body.at }}" }"#,
+            r#"{"at":"2026-11-22T02:30:40Z"}"#,
+            40,
+        ),
+        // What says nothing leaves it to the headers.
+        (r#"{ wait: "{{ body.gone.deeper }}s" }"#, "{}", 20),
+        (
+            r#"{ wait: "{{ body.s | regex('x') }}" }"#,
+            r#"{"s":"y"}"#,
+            20,
+        ),
+        ("wait", r#"{"seconds":95}"#, 20),
+    ] {
+        let first = AtomicUsize::new(0);
+        let rules = serve(move |request| {
+            if request.path == "/a/1" && first.fetch_add(1, Ordering::SeqCst) == 0 {
+                return SimReply::json(400, body).header("retry-after", "20");
+            }
+            good(request)
+        });
+        let yaml = pipeline(&format!("[{{ if: status == 400, then: {then} }}]"));
+        let yaml = yaml.replace("limits: none", "limits: none, concurrency: 1");
+        let ran = run(&yaml, rules).complete();
+        let waited = pause(&ran);
+        assert_eq!(waited.as_secs(), seconds, "{then}: {waited:?}");
+        assert_eq!(ran.lines("out/a.ndjson").len(), 3);
+    }
+}
+
+#[test]
+fn a_page_is_tried_so_often_and_then_skipped() {
+    let rules = || {
+        serve(|request| match request.path.as_str() {
+            "/a/2" => SimReply::error(500, "broken row"),
+            _ => good(request),
+        })
+    };
+    let yaml = pipeline(
+        "[{ if: status == 500 and attempt < 3, then: retry }, { if: status == 500, then: skip }]",
+    );
+    let ran = run(&yaml, rules()).complete();
+    assert_eq!(ran.lines("out/a.ndjson"), [r#"{"id":1}"#, r#"{"id":3}"#]);
+    let targets = ran.targets();
+    assert_eq!(targets.iter().filter(|target| *target == "/a/2").count(), 3);
+    // Without the second rule it is no success.
+    let ran = run(
+        &pipeline("[{ if: status == 500 and attempt < 3, then: retry }]"),
+        rules(),
+    );
+    assert_eq!(ran.summary.exit, Exit::Resumable);
+}
+
+#[test]
+fn no_rows_here_is_what_the_rules_call_so() {
+    for status in [204, 404] {
+        let rules = serve(move |request| match request.path.as_str() {
+            "/a/2" => SimReply::new(status, &[], ""),
+            _ => good(request),
+        });
+        let yaml = pipeline(&format!("[{{ if: status == {status}, then: skip }}]"));
+        let ran = run(&yaml, rules).complete();
+        assert_eq!(ran.lines("out/a.ndjson"), [r#"{"id":1}"#, r#"{"id":3}"#]);
+    }
+}
+
+#[test]
+fn a_failure_quotes_the_server_once_shortened_and_on_one_line() {
+    let message = |responses: &str, body: &'static str| {
+        let ran = run(
+            &pipeline(responses),
+            serve(move |_| SimReply::json(200, body)),
+        );
+        assert_eq!(ran.summary.exit, Exit::Failed);
+        let message = ran.failure().message.clone();
+        message.split_once(": ").expect("a place").1.to_owned()
+    };
+    let says = r#"[{ if: not body.ok, then: { fail: "it says {{ body.error }} {{ body.gone.deeper }}" } }]"#;
+    assert_eq!(
+        message(says, r#"{"ok":false,"error":"not_in_channel"}"#),
+        "it says not_in_channel"
+    );
+    assert_eq!(
+        message(
+            says,
+            r#"{"ok":false,"error":"a","detail":"see\n\u001b[2Jthe manual"}"#
+        ),
+        "it says a: \"see [2Jthe manual\""
+    );
+    let long = message(
+        says,
+        Box::leak(format!(r#"{{"error":"{}"}}"#, "x".repeat(9000)).into()),
+    );
+    assert!(long.len() < 800, "{} bytes", long.len());
+    assert_eq!(
+        message(
+            "[{ if: not body.ok, then: fail }]",
+            r#"{"ok":false,"error":"bad_auth"}"#
+        ),
+        "the answer matches `not body.ok`: \"bad_auth\""
+    );
+}
