@@ -2,9 +2,10 @@
 
 use std::io::IsTerminal;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::failure::{Exit, Failure};
+use crate::harvest::once::Unknown;
 use crate::harvest::summary::Summary;
 use crate::harvest::{Backfill, Options};
 use crate::plan::Plan;
@@ -67,6 +68,16 @@ pub(super) struct RunArgs {
     #[arg(long, conflicts_with = "limit_records")]
     fresh: bool,
 
+    /// What becomes of requests of `once: true` that were sent and never answered: nobody knows
+    /// whether they were acted on
+    #[arg(
+        long,
+        value_name = "WHAT",
+        value_enum,
+        conflicts_with = "limit_records"
+    )]
+    unknown: Option<WithUnknown>,
+
     /// Keep the records as they came, in .gleaner/runs/, until the next run is complete
     #[arg(long, conflicts_with = "limit_records")]
     keep_parts: bool,
@@ -74,6 +85,15 @@ pub(super) struct RunArgs {
     /// Write events as NDJSON to standard output instead of showing progress
     #[arg(long)]
     json: bool,
+}
+
+/// What becomes of what was sent and never answered.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum WithUnknown {
+    /// Send it again, though it may act or cost twice
+    Resend,
+    /// Publish without it
+    Skip,
 }
 
 impl RunArgs {
@@ -149,6 +169,11 @@ impl RunArgs {
             state: state::folder(),
             fresh: self.fresh,
             keep_parts: self.keep_parts,
+            unknown: match self.unknown {
+                None => Unknown::Name,
+                Some(WithUnknown::Resend) => Unknown::Resend,
+                Some(WithUnknown::Skip) => Unknown::Skip,
+            },
             ..Options::default()
         };
         drive.run(plan, world, options).await

@@ -13,6 +13,8 @@ use crate::failure::{Exit, Failure};
 use crate::report::{clean, plural, size, thousands};
 use crate::store::history::{RunRecord, Status};
 use crate::store::locks;
+use crate::store::row::Sent;
+use crate::store::run::unknown;
 use crate::store::state::State;
 use crate::store::sweep;
 
@@ -144,7 +146,19 @@ impl Project {
     fn show(&self, id: &str, as_json: bool) -> Result<Exit, Failure> {
         let run = self.find(id)?;
         if as_json {
-            out::stdout(&format!("{:#}\n", self.json(&run)))?;
+            let mut shown = self.json(&run);
+            let unknown = self.unknown(&run)?;
+            let unknown = unknown.iter().map(|sent| {
+                json!({
+                    "stream": sent.stream,
+                    "partition": sent.partition,
+                    "page": sent.page,
+                    "place": sent.place,
+                    "sent": sent.at.to_string(),
+                })
+            });
+            shown["unknown"] = unknown.collect();
+            out::stdout(&format!("{shown:#}\n"))?;
             return Ok(Exit::Complete);
         }
         let mut lines = vec![
@@ -175,6 +189,13 @@ impl Project {
         }
         if let Some(failure) = &run.failure {
             lines.push(("failure", clean(failure).into_owned()));
+        }
+        let unknown = self.unknown(&run)?;
+        for sent in &unknown {
+            lines.push((
+                "unknown",
+                format!("{} (sent {})", clean(&sent.place), here(sent.at)),
+            ));
         }
         if run.status.is_open() && !self.is_at_work(&run) {
             let name = clean(&run.pipeline);
@@ -236,6 +257,15 @@ impl Project {
             "failure": run.failure,
             "folder": self.folder(&run.id),
         })
+    }
+
+    /// What it sent and must not send twice, while nobody knows what came of it. While it is at
+    /// work that is what is under way.
+    fn unknown(&self, run: &RunRecord) -> Result<Vec<Sent>, Failure> {
+        if !run.status.is_open() {
+            return Ok(Vec::new());
+        }
+        unknown(&self.disk, &self.root, &run.id).map_err(|error| *error.into_failure())
     }
 
     /// What it keeps, if it does.

@@ -75,6 +75,7 @@ impl Stream {
                 Err(problem) => return Outcome::Fail(trouble::rule("responses", &problem, place)),
             }
         };
+        let by_rules = by_rules.or_else(|| self.by_key(answer.status));
         let by_default = || match verdict::by_status(answer.status, &answer.headers, now) {
             Verdict::Accept if self.has_graphql_errors(&answer.body) => Verdict::Fail {
                 message: "the API answers with `errors`".to_owned(),
@@ -116,7 +117,7 @@ impl Stream {
     pub(super) fn most_attempts(&self, class: FailureClass) -> u32 {
         let attempts = self.run.plan.source.retry.attempts;
         match class {
-            FailureClass::Suspect if self.plan().request.once => 1,
+            FailureClass::Suspect if self.plan().request.once.is_strict() => 1,
             FailureClass::Suspect => SUSPECT_ATTEMPTS.min(attempts),
             _ => attempts,
         }

@@ -12,6 +12,7 @@ use super::backoff::Backoff;
 use super::budget::Reservation;
 use super::circuit::Came;
 use super::hosts::Pass;
+use super::once::Spot;
 use super::outcome::timed_out;
 use super::run::interrupted;
 use super::stream::Stream;
@@ -24,7 +25,7 @@ use crate::event::{Fact, FailureClass, Wait};
 use crate::failure::Failure;
 use crate::fetch::origin::Refusal;
 use crate::fetch::redirect::{self, Hop};
-use crate::fetch::transport::{Reach, Request, Response, SendError, SendErrorKind};
+use crate::fetch::transport::{Reach, Request, Response};
 use crate::fetch::{agent, body};
 use crate::limits::{self, Needs, Permit};
 use crate::plan::duration::show;
@@ -77,24 +78,26 @@ pub(super) struct Asked {
 }
 
 /// Whether the server may have acted on the request: decides what `once` allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Sent {
     /// It surely did not.
+    #[default]
     No,
     /// It may have.
     Perhaps,
 }
 
 impl Stream {
-    /// Fetches one page. `variables` are the `for` values of its partition, `place` names it in
-    /// messages.
+    /// Fetches one page. `variables` are the `for` values of its partition, `spot` is where it
+    /// stands.
     pub(super) async fn fetch(
         &self,
         request: &Rendered,
         variables: &[(String, Value)],
-        place: &str,
+        spot: &Spot<'_>,
     ) -> Result<Fetched, Box<Failure>> {
-        let run = &self.run;
+        self.refuse_repeat(spot)?;
+        let (run, place) = (&self.run, spot.text);
         let retry = run.plan.source.retry;
         let mut reservation = run
             .until_stopped(run.budget.reserve())
@@ -110,9 +113,11 @@ impl Stream {
             let mut under = Under::default();
             under.room = reservation.room();
             let outcome = self
-                .attempt(request, variables, place, attempt, &mut under)
+                .attempt(request, variables, spot, attempt, &mut under)
                 .await?;
-            let (trouble, sent) = match outcome {
+            let sent = under.may_have_acted(&outcome);
+            self.attempted(spot, sent);
+            let trouble = match outcome {
                 Outcome::Page(answer, page, last) => {
                     // What is unpacked or is no JSON may grow.
                     let size = answer.body.len().max(page.lines.len());
@@ -140,9 +145,9 @@ impl Stream {
                     });
                 }
                 Outcome::Fail(failure) => return Err(failure),
-                Outcome::Trouble(mut trouble, sent) => {
+                Outcome::Trouble(mut trouble, _) => {
                     trouble.message = run.secrets.scrub(&trouble.message);
-                    (trouble, sent)
+                    trouble
                 }
             };
             // The page's time runs from its first failure; a wait for a turn is not its fault.
@@ -158,7 +163,8 @@ impl Stream {
             });
             let now = run.world.clock.now();
             let most = self.most_attempts(trouble.class);
-            let delay = if attempt >= most || (self.plan().request.once && sent == Sent::Perhaps) {
+            let refused_repeat = self.plan().request.once.is_strict() && sent == Sent::Perhaps;
+            let delay = if attempt >= most || refused_repeat {
                 None
             } else {
                 backoff.next()
@@ -189,7 +195,6 @@ impl Stream {
             });
             let Some(again) = again else {
                 let passed = now.saturating_duration_since(started);
-                let refused_repeat = self.plan().request.once && sent == Sent::Perhaps;
                 let said_why = refused_repeat || too_long.is_some() || run.was_reached();
                 let failure = trouble::given_up(
                     &trouble,
@@ -244,10 +249,11 @@ impl Stream {
         &self,
         request: &Rendered,
         variables: &[(String, Value)],
-        place: &str,
+        spot: &Spot<'_>,
         attempt: u32,
         under: &mut Under,
     ) -> Result<Outcome, Box<Failure>> {
+        let place = spot.text;
         let mut bare = Request {
             method: request.method.clone(),
             url: request.url.clone(),
@@ -256,6 +262,7 @@ impl Stream {
             reach: Reach::default(),
         };
         agent::fill(&mut bare.headers, &self.run.agent);
+        self.put_key(&mut bare.headers, spot);
         let mut known = self.known(request).await;
         if let Some(known) = &known {
             known.ask(&mut bare.headers);
@@ -286,7 +293,7 @@ impl Stream {
                 Ok(needs) => under.needs.insert(needs).clone(),
                 Err(why) => return Ok(Outcome::Fail(trouble::no_turn(&why, place))),
             };
-            let exchanged = self.exchange(wire, place, &needs, &mut under.in_line);
+            let exchanged = self.exchange(wire, spot, &needs, under);
             let (response, sent_at, permit, pass) = match exchanged.await? {
                 Ok(exchanged) => exchanged,
                 Err(outcome) => return Ok(outcome),
@@ -385,26 +392,36 @@ impl Stream {
     async fn exchange(
         &self,
         wire: Request,
-        place: &str,
+        spot: &Spot<'_>,
         needs: &Needs,
-        in_line: &mut Duration,
+        under: &mut Under,
     ) -> Result<Result<(Response, Instant, Permit, Pass), Outcome>, Box<Failure>> {
         let (method, url) = (wire.method.clone(), wire.url.clone());
-        let run = &self.run;
+        let (run, place) = (&self.run, spot.text);
         let clock = run.world.clock;
         let timeouts = run.plan.source.timeouts;
-        let (pass, mut permit) = self.turn(&wire.url, place, needs, in_line).await?;
+        let (pass, mut permit) = self
+            .turn(&wire.url, place, needs, &mut under.in_line)
+            .await?;
+        if let Err(failure) = self.announce(spot).await {
+            permit.unsent();
+            return Err(failure);
+        }
         self.emit(Fact::RequestSent {
             stream: self.name.clone(),
         });
         let sent_at = clock.now();
         let patience = timeouts.headers.min(timeouts.attempt);
         let head = run
-            .in_flight(clock.timeout_at(sent_at + patience, run.world.transport.send(wire)))
+            .in_flight(
+                clock.timeout_at(sent_at + patience, run.world.transport.send(wire)),
+                self.is_paid(),
+            )
             .await?;
         let outcome = match head {
             Ok(Ok(response)) => {
                 permit.received();
+                under.heard(&method, response.status);
                 run.mark_reached();
                 return Ok(Ok((response, sent_at, permit, pass)));
             }
@@ -413,6 +430,7 @@ impl Stream {
                     request: format!("{method} {}", self.run.show_url(&url)),
                     origin: url.origin().ascii_serialization(),
                 };
+                under.unheard(&error);
                 self.send_trouble(&error, &asked, place)
             }
             Err(_) => timed_out(format!("no answer within {}", show(patience))),
@@ -447,7 +465,7 @@ impl Stream {
             &watch,
             &mut under.room,
         );
-        let read = run.in_flight(read).await?;
+        let read = run.in_flight(read, self.is_paid()).await?;
         let said = (response.status, &response.headers, read.as_ref().ok());
         let held = self.hold(permit, under.needs.as_ref(), said, variables, attempt);
         under.held = Some(held);
@@ -463,37 +481,4 @@ impl Stream {
             Err(error) => Err(unread(&error, place)),
         })
     }
-
-    fn send_trouble(&self, error: &SendError, asked: &Asked, place: &str) -> Outcome {
-        let unsendable = || Outcome::Fail(trouble::unsendable(error, asked, place));
-        match error.kind {
-            SendErrorKind::Certificate
-            | SendErrorKind::Request
-            | SendErrorKind::NotPublic
-            | SendErrorKind::HeadTooLarge => unsendable(),
-            // Fatal at first; later the name is known to be right and the resolver has a bad day.
-            SendErrorKind::UnknownHost if !self.run.was_reached() => unsendable(),
-            SendErrorKind::UnknownHost | SendErrorKind::Connect => transient(
-                format!("no connection to {}: {}", asked.origin, error.message),
-                Sent::No,
-            ),
-            SendErrorKind::Unprocessed => transient(error.message.clone(), Sent::No),
-            SendErrorKind::Timeout => timed_out(error.message.clone()),
-            SendErrorKind::Broken | SendErrorKind::Truncated => {
-                transient(error.message.clone(), Sent::Perhaps)
-            }
-        }
-    }
-}
-
-pub(super) fn transient(message: String, sent: Sent) -> Outcome {
-    Outcome::Trouble(
-        Trouble {
-            class: FailureClass::Transient,
-            message,
-            told: None,
-            slow: false,
-        },
-        sent,
-    )
 }

@@ -128,7 +128,7 @@ impl Stream {
         self: Arc<Self>,
         committer: Committer,
     ) -> Result<Vec<Option<u32>>, Box<Failure>> {
-        let mut crew = Crew::new(self.width());
+        let mut crew = Crew::new(self.width(), self.is_paid());
         let mut news = self.run.family.news();
         let worker = self.clone();
         let mut births = blocking(move || Ok(worker.births())).await?;
@@ -198,7 +198,7 @@ impl Stream {
             if self.has_nothing_to_ask(&slice.partition) {
                 continue;
             }
-            crew.begin(self.clone().walk_slice(slice, committer.clone()));
+            crew.begin(self.clone().walk_or_leave(slice, committer.clone()));
         }
     }
 
@@ -210,6 +210,11 @@ impl Stream {
             for (partition, print) in recall.firsts() {
                 births.numbers.known.insert(print, partition);
             }
+        }
+        for (partition, print) in self.sent_firsts() {
+            let next = partition.saturating_add(1).max(births.numbers.next);
+            births.numbers.next = next;
+            births.numbers.known.insert(print, partition);
         }
         births
     }

@@ -28,7 +28,7 @@ const GROUP_BYTES: usize = 1024 * 1024;
 /// Pages that are worth one: kept pages have no bytes.
 const GROUP_PAGES: usize = 1024;
 /// Longest that a page waits for others to be committed with, or for one that is late.
-const GROUP_TIME: Duration = Duration::from_millis(200);
+pub(super) const GROUP_TIME: Duration = Duration::from_millis(200);
 /// Most bytes held back to be written in order: what is usually in flight at once, and far below
 /// the budget, which they occupy.
 const HELD_BYTES: usize = 8 * 1024 * 1024;
@@ -108,6 +108,7 @@ impl Committer {
     pub(super) fn start(
         store: StreamStore,
         stream: Name,
+        patience: Duration,
         clock: Clock,
         events: Events,
         feed: Option<Arc<Feed>>,
@@ -116,6 +117,7 @@ impl Committer {
         let writer = Writer {
             store: Arc::new(Mutex::new(store)),
             stream,
+            patience,
             clock,
             events,
             feed,
@@ -146,6 +148,8 @@ enum Came {
 struct Writer {
     store: Arc<Mutex<StreamStore>>,
     stream: Name,
+    /// Longest that a page waits for others to be committed with.
+    patience: Duration,
     clock: Clock,
     events: Events,
     /// What its children see of it.
@@ -177,7 +181,7 @@ impl Writer {
                     (since, ..) => since,
                 };
                 match self
-                    .next(&mut pages, oldest.map(|at| at + GROUP_TIME))
+                    .next(&mut pages, oldest.map(|at| at + self.patience))
                     .await?
                 {
                     Came::Page(page) => {
@@ -199,7 +203,7 @@ impl Writer {
                 self.uncommitted = self.uncommitted.or(since);
                 self.append(group).await?;
             }
-            let due = |at: Instant| at + GROUP_TIME <= self.clock.now();
+            let due = |at: Instant| at + self.patience <= self.clock.now();
             if self.syncing.is_none() && self.uncommitted.is_some_and(due) {
                 self.commit();
             }
@@ -475,7 +479,8 @@ mod tests {
         let open = RunFolder::create(&disk, folder.path(), "r", start, &Floor::new(0));
         let store = open.expect("a run").streams.pop().expect("a stream");
         let events = Events::new(clock, |_| {});
-        let (committer, writer) = Committer::start(store, "items".into(), clock, events, None);
+        let (committer, writer) =
+            Committer::start(store, "items".into(), GROUP_TIME, clock, events, None);
         let budget = Budget::default();
         budget.learn(usize::MAX);
         for page in [1, 0] {

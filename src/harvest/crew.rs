@@ -10,15 +10,19 @@ use crate::failure::{Exit, Failure};
 pub(super) struct Crew {
     tasks: JoinSet<Result<(), Box<Failure>>>,
     width: usize,
+    /// Whether those under way come to their end when one has failed.
+    drains: bool,
     stopped: Option<Box<Failure>>,
 }
 
 impl Crew {
-    /// At most `width` side by side.
-    pub(super) fn new(width: usize) -> Self {
+    /// At most `width` side by side. With `drains` those that are under way come to their end though
+    /// one has failed: they have been paid for.
+    pub(super) fn new(width: usize, drains: bool) -> Self {
         Self {
             tasks: JoinSet::new(),
             width,
+            drains,
             stopped: None,
         }
     }
@@ -50,7 +54,7 @@ impl Crew {
         match self.tasks.join_next().await {
             None => Ok(false),
             Some(Ok(Ok(()))) => Ok(true),
-            Some(Ok(Err(failure))) if failure.exit == Exit::Interrupted => {
+            Some(Ok(Err(failure))) if failure.exit == Exit::Interrupted || self.drains => {
                 self.stopped.get_or_insert(failure);
                 Ok(true)
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::once::Spot;
 use super::partitions::{Partition, Source};
 use super::run::no_book;
 use super::stream::Stream;
@@ -161,7 +162,9 @@ impl Harvest {
         for at in self.run.family.in_turn() {
             let stream = Stream::new(self.run.clone(), at);
             let (mut pages, mut took, mut failure) = (stream.pages_offline(), None, None);
-            if probe && stream.plan().asks && stream.parents_stand().is_ok() {
+            // A look must not act, nor cost.
+            let may_ask = stream.plan().asks && !stream.is_paid();
+            if probe && may_ask && stream.parents_stand().is_ok() {
                 match stream.probe().await {
                     Ok(probed) => (pages, took) = probed,
                     Err(problem) => {
@@ -342,7 +345,13 @@ impl Stream {
         let turn = walk.first(self.start_token(&partition)?);
         let request = base.page(&turn).map_err(|e| self.unrendered(&e.message))?;
         let place = self.place(&partition, 0);
-        let fetched = self.fetch(&request, &partition.variables, &place).await?;
+        let fetched = self
+            .fetch(
+                &request,
+                &partition.variables,
+                &Spot::first(&partition, &place),
+            )
+            .await?;
         let took = fetched.took;
         let digest = self.digest(&fetched, None);
         if let Some(feed) = run.family.feed(&self.name) {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use super::attempt::Fetched;
-use super::partitions::Partition;
+use super::once::Spot;
 use super::record;
 use super::run::interrupted;
 use super::stream::Stream;
@@ -19,11 +19,11 @@ impl Stream {
     pub(super) async fn ask(
         &self,
         request: &Rendered,
-        partition: &Partition,
-        place: &str,
+        spot: &Spot<'_>,
     ) -> Result<Fetched, Box<Failure>> {
+        let (partition, place) = (spot.partition, spot.text);
         if self.plan().asks {
-            return self.fetch(request, &partition.variables, place).await;
+            return self.fetch(request, &partition.variables, spot).await;
         }
         let given = partition.of_for().last();
         let text = given.map_or_else(String::new, |(_, value)| record::text(value));

@@ -61,7 +61,7 @@ impl Ground {
             if options.fresh {
                 ground.give_up(world, record, Status::Discarded)?;
             } else if ground.unfinished.is_none() {
-                ground.consider(world, options, record, now)?;
+                ground.consider(plan, world, options, record, now)?;
             }
         }
         Ok(ground)
@@ -70,13 +70,17 @@ impl Ground {
     /// Goes on with a run, if it can be.
     fn consider(
         &mut self,
+        plan: &Plan,
         world: &World,
         options: &Options,
         record: RunRecord,
         now: Timestamp,
     ) -> Result<(), Box<Failure>> {
         let age = now.duration_since(record.started);
-        if age > SignedDuration::try_from(RESUME_WITHIN).unwrap_or(SignedDuration::MAX) {
+        // What was paid for is no worse for being old.
+        let is_paid = plan.streams.iter().any(|plan| plan.request.once.acts());
+        if !is_paid && age > SignedDuration::try_from(RESUME_WITHIN).unwrap_or(SignedDuration::MAX)
+        {
             self.notes.push(format!(
                 "run {} was not finished and is too old to go on with; `gleaner runs discard {}` removes what it keeps",
                 record.id, record.id
@@ -204,7 +208,11 @@ impl Ground {
             };
             if published.is_none() && store.is_published() && is_chosen {
                 // To another place than now.
-                store.begin_again().map_err(StoreError::into_failure)?;
+                if run.plan.streams[*at].request.once.acts() {
+                    store.publish_again().map_err(StoreError::into_failure)?;
+                } else {
+                    store.begin_again().map_err(StoreError::into_failure)?;
+                }
             }
             kept.push(Kept {
                 pages: store.recall().pages(),

@@ -177,15 +177,27 @@ impl Stream {
         }
         let run = &self.run;
         let mut moved = Vec::new();
+        // Windows of time have one cursor together; the furthest of them counts.
+        let mut all: Vec<(String, Option<Position>)> = Vec::new();
+        let mut places: HashMap<String, usize> = HashMap::new();
         for partition in Source::of(run, self.plan()).walk() {
             let partition = partition.map_err(io::Error::other)?;
             let identity = partition.identity();
-            let kept = windows.kept(&identity);
             // Without a field it is the window that was published.
             let seen = match cursor.field {
                 Some(_) => field.greatest.remove(&partition.ordinal),
                 None => windows.to().cloned(),
             };
+            if let Some(place) = places.get(&identity) {
+                let known = &mut all[*place].1;
+                *known = known.take().max(seen);
+            } else {
+                places.insert(identity.clone(), all.len());
+                all.push((identity, seen));
+            }
+        }
+        for (identity, seen) in all {
+            let kept = windows.kept(&identity);
             let position = CursorPlan::moved(kept.cloned(), seen, windows.to());
             if let Some(position) = position.filter(|position| Some(position) != kept) {
                 moved.push(Cursor {

@@ -7,6 +7,7 @@ use super::names::Names;
 use super::partitions::Partition;
 use crate::json;
 use crate::plan::language::LanguageProblem;
+use crate::plan::partition::Generator;
 use crate::plan::path::{Path, Step};
 use crate::plan::position::{push_integer, push_text};
 use crate::plan::{ColumnFrom, StreamPlan};
@@ -57,7 +58,11 @@ impl<'a> Key<'a> {
                         }
                         None => Part::Record(member()),
                     },
-                    None if plan.partitions.iter().any(|(variable, _)| variable == name) => {
+                    None if plan.partitions.iter().any(|(variable, generator)| {
+                        // A window is no column.
+                        variable == name && !matches!(generator, Generator::Dates(_))
+                    }) =>
+                    {
                         Part::Variable(name)
                     }
                     None => Part::Record(Path::parse(name).unwrap_or_else(|_| member())),

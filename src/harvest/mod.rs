@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod estimate;
 pub mod events;
+pub mod once;
 pub mod secrets;
 pub mod summary;
 
@@ -36,6 +37,7 @@ mod record;
 mod rows;
 mod run;
 mod same;
+mod spans;
 mod spread;
 mod standing;
 mod stream;
@@ -51,6 +53,7 @@ mod walk;
 mod windows;
 
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use crate::clock::Clock;
@@ -65,6 +68,7 @@ use crate::store::state::State;
 
 use self::events::Events;
 use self::ground::Ground;
+use self::once::Unknown;
 use self::partitions::{PartitionProblem, Source};
 use self::publish::Published;
 use self::run::{Beginning, Run};
@@ -120,6 +124,9 @@ pub struct Options {
     pub fresh: bool,
     /// The folder of a complete run stays, until the next one is complete.
     pub keep_parts: bool,
+    /// What becomes of requests that were sent and must not be sent twice, where nobody knows what
+    /// came of them.
+    pub unknown: Unknown,
     /// The run is not written down and cannot be gone on with; as with `limit_records`.
     pub traceless: bool,
 }
@@ -424,7 +431,9 @@ async fn walk_and_publish(
         // Its children go on: they are told of what is here, and nothing of it is published again.
         kept.store.reclaim().map_err(StoreError::into_failure)?;
     }
-    let stream = Stream::new(run.clone(), at).recalling(kept.store.recall());
+    let stream = Stream::new(run.clone(), at)
+        .recalling(kept.store.recall())
+        .keeping_book(&kept.store);
     let stream = Arc::new(stream);
     let work = async {
         let walked = stream.clone().walk(kept.store).await?;
@@ -435,6 +444,7 @@ async fn walk_and_publish(
         publish::publish(&stream, walked, targets, state).await
     };
     let published: Result<Published, Box<Failure>> = work.await;
+    run.unknown.fetch_add(stream.unknown(), Ordering::Relaxed);
     published.map_err(|failure| told(&run, &stream.name, failure))
 }
 

@@ -1,13 +1,16 @@
-//! What the outcome of an attempt says about the host that was asked.
+//! What the outcome of an attempt says about the host that was asked, and whether it was asked at
+//! all.
 
 use http::StatusCode;
 
-use super::attempt::{Outcome, Sent};
+use super::attempt::{Asked, Outcome, Sent};
 use super::circuit::Came;
+use super::stream::Stream;
+use super::trouble;
 use super::verdict::Trouble;
 use crate::event::FailureClass;
 use crate::fetch::body::BodyError;
-use crate::fetch::transport::SendErrorKind;
+use crate::fetch::transport::{SendError, SendErrorKind};
 
 impl Outcome {
     /// Whether the API refused because it was asked too often.
@@ -49,4 +52,41 @@ pub(super) fn timed_out(message: String) -> Outcome {
 /// Whether a body did not come in time.
 pub(super) fn is_timeout(error: &BodyError) -> bool {
     matches!(error, BodyError::Send(error) if error.kind == SendErrorKind::Timeout)
+}
+
+/// A trouble that may go away by itself.
+pub(super) fn transient(message: String, sent: Sent) -> Outcome {
+    Outcome::Trouble(
+        Trouble {
+            class: FailureClass::Transient,
+            message,
+            told: None,
+            slow: false,
+        },
+        sent,
+    )
+}
+
+impl Stream {
+    /// What it means that no answer came.
+    pub(super) fn send_trouble(&self, error: &SendError, asked: &Asked, place: &str) -> Outcome {
+        let unsendable = || Outcome::Fail(trouble::unsendable(error, asked, place));
+        match error.kind {
+            SendErrorKind::Certificate
+            | SendErrorKind::Request
+            | SendErrorKind::NotPublic
+            | SendErrorKind::HeadTooLarge => unsendable(),
+            // Fatal at first; later the name is known to be right and the resolver has a bad day.
+            SendErrorKind::UnknownHost if !self.run.was_reached() => unsendable(),
+            SendErrorKind::UnknownHost | SendErrorKind::Connect => transient(
+                format!("no connection to {}: {}", asked.origin, error.message),
+                Sent::No,
+            ),
+            SendErrorKind::Unprocessed => transient(error.message.clone(), Sent::No),
+            SendErrorKind::Timeout => timed_out(error.message.clone()),
+            SendErrorKind::Broken | SendErrorKind::Truncated => {
+                transient(error.message.clone(), Sent::Perhaps)
+            }
+        }
+    }
 }

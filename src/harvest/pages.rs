@@ -14,6 +14,7 @@ use super::commit::{Committer, New, Staged, What};
 use super::digest::{Digest, crc_of};
 use super::drift::Totals;
 use super::key::Novelty;
+use super::once::Spot;
 use super::partitions::Partition;
 use super::record;
 use super::spread::Spread;
@@ -40,6 +41,16 @@ pub(super) struct Slice {
 }
 
 impl Slice {
+    /// Where one of its pages stands.
+    pub(super) fn spot<'a>(&'a self, page: u32, print: u64, text: &'a str) -> Spot<'a> {
+        Spot {
+            partition: &self.partition,
+            page,
+            print,
+            text,
+        }
+    }
+
     /// What tells a request of this partition from every other one of the stream: a value may
     /// travel in a header, which a request's own fingerprint leaves out.
     pub(super) fn print(&self, paging: &Paging, request: &Rendered) -> u64 {
@@ -167,7 +178,10 @@ impl Stream {
             };
             let (got, mut digest) = match kept {
                 Some((row, digest)) => (Got::Kept(row), digest),
-                None => match self.ask(&request, partition, &place).await {
+                None => match self
+                    .ask(&request, &slice.spot(at.page, print, &place))
+                    .await
+                {
                     Ok(fetched) => {
                         let digest = self.digest(&fetched, size);
                         (Got::Fetched(Box::new(fetched)), digest)
@@ -176,7 +190,8 @@ impl Stream {
                     Err(failure)
                         if at.kept
                             && failure.exit == Exit::Failed
-                            && self.plan().paging.is_led() =>
+                            && self.plan().paging.is_led()
+                            && !self.is_paid() =>
                     {
                         self.start_again(&committer, partition, &place).await?;
                         (at, request) = start()?;
@@ -440,7 +455,9 @@ impl Stream {
             what,
         };
         // A writer that is gone has failed; its own error is told where it is awaited.
-        Ok(committer.commit(staged).await?)
+        committer.commit(staged).await?;
+        self.arrived(partition.ordinal, page);
+        Ok(())
     }
 
     /// How many records a page tells of: at `expect.total`, else where the paging reads it.

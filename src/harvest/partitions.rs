@@ -13,9 +13,12 @@ use minijinja::value::ValueKind;
 use super::parents::{PullProblem, Pulled, Records, Wanted};
 use super::record;
 use super::run::Run;
+use super::spans;
 use crate::plan::StreamPlan;
+use crate::plan::dates::Windows;
 use crate::plan::language::LanguageProblem;
 use crate::plan::partition::{Generator, ListItem};
+use crate::plan::window::Window;
 
 /// The name under which a partition's window is seen; no variable of `for` can have it.
 pub(super) const CURSOR: &str = "cursor";
@@ -68,11 +71,12 @@ impl Partition {
         Some(record::text(value))
     }
 
-    /// All variables of `for` as a JSON object, in the order of their names, records by their key;
-    /// empty without any.
+    /// All variables of `for` but windows as a JSON object, in the order of their names, records by
+    /// their key; empty without any. All windows of one identity have one cursor.
     pub(super) fn identity(&self) -> String {
         let mut members: Vec<_> = self
             .of_for()
+            .filter(|(_, value)| Window::of(value).is_none())
             .map(|(name, value)| {
                 let value = record::known_by(value).map_or_else(|| to_json(value), str::to_owned);
                 format!("{}:{value}", to_json(&Value::from(name)))
@@ -187,6 +191,7 @@ impl<'a> Source<'a> {
 enum Items {
     List(Arc<[Value]>),
     Range { from: i64, step: i64, count: u64 },
+    Windows(Windows),
     Records(Records),
 }
 
@@ -366,6 +371,9 @@ impl Walk<'_> {
                 Pulled::Value(Value::from(from.saturating_add(step.saturating_mul(at))))
             }
             Items::Range { .. } => Pulled::Over,
+            Items::Windows(windows) => windows.next().map_or(Pulled::Over, |window| {
+                Pulled::Value(Value::from_object(window))
+            }),
             Items::Records(records) => {
                 let Some((
                     variable,
@@ -435,6 +443,10 @@ impl Walk<'_> {
                 let names = run.names.request(&self.variables());
                 let path = run.world.root.join(path.text(&names).map_err(template)?);
                 Items::List(run.files.read(&path, column.as_deref(), variable)?)
+            }
+            Generator::Dates(dates) => {
+                let windows = spans::windows(run, self.source.plan, dates, self.variables());
+                Items::Windows(windows.map_err(template)?)
             }
             Generator::Stream { stream, .. } => match run.family.feed(stream) {
                 Some(feed) => Items::Records(Records::new(Arc::clone(feed), self.live)),

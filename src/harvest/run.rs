@@ -1,7 +1,7 @@
 //! What all streams of a run share: the world, rendered auth, limits, budget.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -73,6 +73,9 @@ pub(super) struct Run {
     ignored_signals: AtomicU64,
     waits: AtomicU64,
     reached: AtomicBool,
+    /// Requests that were sent and must not be sent twice, where nobody knows what came of them;
+    /// of streams that have ended.
+    pub(super) unknown: AtomicUsize,
     /// Until when what is in flight may end, once somebody asked to stop.
     grace: OnceLock<Instant>,
 }
@@ -216,6 +219,7 @@ impl Run {
             ignored_signals: AtomicU64::new(0),
             waits: AtomicU64::new(0),
             reached: AtomicBool::new(false),
+            unknown: AtomicUsize::new(0),
             grace: OnceLock::new(),
         })
     }
@@ -237,12 +241,16 @@ impl Run {
         }
     }
 
-    /// `work` that has been sent: asked to stop, it gets a moment to come to its end, for its
-    /// answer has been paid for.
+    /// `work` that has been sent: asked to stop, it gets a moment to come to its end, and all its
+    /// time if it is `paid` for and cannot be sent again.
     pub(super) async fn in_flight<T>(
         &self,
         work: impl Future<Output = T>,
+        paid: bool,
     ) -> Result<T, Box<Failure>> {
+        if paid {
+            return Ok(work.await);
+        }
         let clock = self.world.clock;
         let mut stop = self.world.stop.clone();
         let over = async {

@@ -85,7 +85,7 @@ impl Stream {
             let (at, digest, request) = match done {
                 Ok(Ok(done)) => done,
                 // The others are in flight, or end by themselves as this one did.
-                Ok(Err(failure)) if failure.exit == Exit::Interrupted => {
+                Ok(Err(failure)) if failure.exit == Exit::Interrupted || self.is_paid() => {
                     stopped.get_or_insert(failure);
                     continue;
                 }
@@ -153,7 +153,8 @@ impl Stream {
             (Got::Kept(row), digest)
         } else {
             let place = self.place(partition, page);
-            let fetched = self.fetch(&request, &partition.variables, &place).await?;
+            let spot = slice.spot(page, print, &place);
+            let fetched = self.fetch(&request, &partition.variables, &spot).await?;
             let digest = self.digest(&fetched, None);
             (Got::Fetched(Box::new(fetched)), digest)
         };

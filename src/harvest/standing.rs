@@ -1,6 +1,7 @@
 //! What a run stands on: its locks, its row in the state, and its folder; and how it ends there.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -141,8 +142,15 @@ impl Standing {
             .streams
             .iter()
             .any(|stream| !stream.files.is_empty());
+        let unknown = run.unknown.load(Ordering::Relaxed);
+        let is_paid = run.plan.streams.iter().any(|plan| {
+            plan.request.once.acts() && self.streams.iter().any(|name| **name == *plan.name)
+        });
         let status = if failures.is_empty() && all_here {
             Status::Complete
+        } else if unknown > 0 || (is_paid && kept > 0) {
+            // Asked anew it would be done, or paid for, once more.
+            Status::Resumable
         } else if failures.iter().all(held) && all_here {
             // What the API gave is here and is not good enough: it must be asked anew.
             Status::Failed

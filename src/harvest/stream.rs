@@ -4,14 +4,16 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use minijinja::Value;
 
-use super::commit::Committer;
+use super::commit::{Committer, GROUP_TIME};
 use super::crew::Crew;
 use super::digest::Digest;
 use super::drift;
 use super::feed::FedPage;
+use super::once::{Sendings, Spot};
 use super::partitions::{Partition, Source};
 use super::run::Run;
 use super::walk::{self, Walk};
@@ -55,6 +57,8 @@ pub(super) struct Stream {
     places: OnceLock<Vec<Option<u32>>>,
     /// Requests whose answers may have been kept.
     pub(super) asked: Mutex<HashSet<u64>>,
+    /// What it has sent, where a repeat would act or cost.
+    pub(super) sendings: Option<Sendings>,
 }
 
 /// How many pages are known to come.
@@ -110,6 +114,7 @@ impl Stream {
             recall: None,
             places: OnceLock::new(),
             asked: Mutex::default(),
+            sendings: None,
             run,
         }
     }
@@ -177,6 +182,12 @@ impl Stream {
         self: Arc<Self>,
         store: StreamStore,
     ) -> Result<StreamStore, Box<Failure>> {
+        // What was paid for is brought to the disk as soon as it can be.
+        let patience = if self.is_paid() {
+            Duration::ZERO
+        } else {
+            GROUP_TIME
+        };
         let feed = self.run.family.feed(&self.name).cloned();
         if let Some(feed) = &feed {
             let names = store.scratch().map_err(StoreError::into_failure)?;
@@ -185,6 +196,7 @@ impl Stream {
         let (committer, writer) = Committer::start(
             store,
             self.name.clone(),
+            patience,
             self.run.world.clock,
             self.run.world.events.clone(),
             feed.clone(),
@@ -202,6 +214,7 @@ impl Stream {
         };
         let mut staged = staged;
         let places = walked?;
+        self.judge_left()?;
         let place = |number: u32| match places.get(number as usize) {
             Some(place) => *place,
             None if is_child => None,
@@ -235,7 +248,7 @@ impl Stream {
     async fn walk_partitions(self: Arc<Self>, committer: Committer) -> Result<(), Box<Failure>> {
         let mut walk = Source::of(&self.run, self.plan()).walk().peekable();
         let is_parent = self.run.family.feed(&self.name).is_some();
-        let mut crew = Crew::new(self.width());
+        let mut crew = Crew::new(self.width(), self.is_paid());
         loop {
             while crew.room() > 0 && !self.has_enough() {
                 let Some(partition) = walk.next() else { break };
@@ -257,7 +270,7 @@ impl Stream {
                     }
                 }
                 let slice = self.slice(partition)?;
-                crew.begin(self.clone().walk_slice(slice, committer.clone()));
+                crew.begin(self.clone().walk_or_leave(slice, committer.clone()));
             }
             if !crew.one().await? {
                 return crew.all().await;
@@ -331,9 +344,8 @@ impl Stream {
         let base = self.render(&partition)?;
         let turn = Walk::new(&self.plan().paging, None, true).first(self.start_token(&partition)?);
         let request = base.page(&turn).map_err(|e| self.unrendered(&e.message))?;
-        let fetched = self
-            .ask(&request, &partition, &self.place(&partition, 0))
-            .await?;
+        let place = self.place(&partition, 0);
+        let fetched = self.ask(&request, &Spot::first(&partition, &place)).await?;
         let records = fetched.page.records().map(str::to_owned).collect();
         Ok((records, partition.of_for().cloned().collect()))
     }

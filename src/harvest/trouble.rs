@@ -59,7 +59,7 @@ pub(super) fn given_up(
             message,
             causes,
             Some(
-                "the stream says `once: true` and the request may have been acted on, so it is not repeated; look whether it was",
+                "the stream says `once: true` and the request may have been acted on, so it is not repeated",
             ),
         );
     }

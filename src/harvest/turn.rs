@@ -9,6 +9,7 @@ use minijinja::Value;
 use tokio::sync::Notify;
 
 use super::answer::Seen;
+use super::attempt::Sent;
 use super::stream::Stream;
 use super::told::Told;
 use super::trouble;
@@ -27,6 +28,10 @@ pub(super) struct Under {
     /// The permit of its last request, answered in full: given back when the answer is judged,
     /// so that nobody takes it between a refusal and the pause that the refusal brings.
     pub(super) held: Option<Held>,
+    /// Whether one of its requests may have been acted on, as far as status or error tell.
+    pub(super) acted: Sent,
+    /// Whether one that led on to another may have been.
+    pub(super) led: Sent,
     /// Room for the answer; what is more than was set aside goes back with the attempt.
     pub(super) room: Room,
 }

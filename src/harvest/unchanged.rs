@@ -10,7 +10,8 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::attempt::{Answer, Outcome, Sent, transient};
+use super::attempt::{Answer, Outcome, Sent};
+use super::outcome::transient;
 use super::stream::Stream;
 use crate::plan::request::Rendered;
 use crate::store::copies::{Copies, CopyHead, KeptCopy};

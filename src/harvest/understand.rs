@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 
-use super::attempt::{Answer, Outcome, Sent, transient};
-use super::outcome::{is_timeout, timed_out};
+use super::attempt::{Answer, Outcome, Sent};
+use super::outcome::{is_timeout, timed_out, transient};
 use super::stream::Stream;
 use super::trouble;
 use crate::fetch::archive;

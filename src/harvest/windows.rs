@@ -71,8 +71,8 @@ impl Windows {
         }
         let asked = |flag: &str, written: &Option<String>| match written {
             None => Ok(None),
-            Some(written) => match Bound::parse(written, &cursor.format) {
-                Ok(bound) => Ok(Some(bound.at(started))),
+            Some(written) => match Bound::parse_in(written, &cursor.format, &cursor.zone) {
+                Ok(bound) => Ok(Some(bound.at_in(started, &cursor.zone))),
                 Err(message) => Err(Box::new(Failure {
                     exit: Exit::Usage,
                     message: format!("{flag}, for the stream {stream}: {message}"),
@@ -82,7 +82,7 @@ impl Windows {
             },
         };
         let from = if backfill.full {
-            Some(cursor.start.at(started))
+            Some(cursor.start.at_in(started, &cursor.zone))
         } else {
             asked("--from", &backfill.from)?
         };
@@ -221,6 +221,7 @@ mod tests {
                 .is_time()
                 .then_some(Lookback::Time(std::time::Duration::from_hours(1))),
             newest_first: false,
+            zone: jiff::tz::TimeZone::UTC,
             format,
         }
     }

@@ -5,6 +5,7 @@
 //! what was found wrong.
 
 mod cursor;
+mod dates;
 mod format;
 mod graphql;
 mod limits;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp, civil};
 
 use super::duration;
 use super::path::Path;
@@ -26,6 +26,8 @@ pub struct CursorPlan {
     pub lookback: Option<Lookback>,
     /// Whether pages come newest first, so that a page older than the window is the last.
     pub newest_first: bool,
+    /// Whose days `start` and `end` are.
+    pub zone: TimeZone,
 }
 
 /// One side of a window.
@@ -35,7 +37,7 @@ pub enum Bound {
     Fixed(Position),
     /// The start of the run, or so long before.
     Now(Duration),
-    /// Midnight in UTC before the start of the run, or so long before.
+    /// Midnight before the start of the run, or so long before.
     Today(Duration),
 }
 
@@ -45,6 +47,14 @@ impl Bound {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(written: &str, format: &Format) -> Result<Self, String> {
+        Self::parse_in(written, format, &TimeZone::UTC)
+    }
+
+    /// The same, for whom days begin in a zone.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse_in(written: &str, format: &Format, zone: &TimeZone) -> Result<Self, String> {
         let text = written.trim();
         if !format.is_time() {
             let read = format.read(text).filter(|_| !text.is_empty());
@@ -60,8 +70,8 @@ impl Bound {
             ("now", _) => Ok(Self::Now(before)),
             ("today", _) => Ok(Self::Today(before)),
             // Written as people write, or as the field is spelled.
-            (_, true) => Format::Iso
-                .read(text)
+            (_, true) => day_in(text, zone)
+                .or_else(|| Format::Iso.read(text))
                 .or_else(|| format.read(text))
                 .map(Self::Fixed)
                 .ok_or_else(|| {
@@ -73,25 +83,51 @@ impl Bound {
         }
     }
 
-    /// Where it is in a run that starts at `started`.
+    /// Where it is in a run that starts at `started`, if days begin in UTC.
     pub fn at(&self, started: Timestamp) -> Position {
+        self.at_in(started, &TimeZone::UTC)
+    }
+
+    /// Where it is in a run that starts at `started`.
+    pub fn at_in(&self, started: Timestamp, zone: &TimeZone) -> Position {
         let back = |at: Timestamp, by: Duration| Position::Instant(at).back(Lookback::Time(by));
         match self {
             Self::Fixed(position) => position.clone(),
             Self::Now(by) => back(started, *by),
             Self::Today(by) => {
-                let second = started.to_zoned(TimeZone::UTC).date();
-                let midnight = second.to_zoned(TimeZone::UTC).map(|day| day.timestamp());
-                back(midnight.unwrap_or(started), *by)
+                // Whole days are taken off the calendar: some have 23 hours.
+                let days = i64::try_from(by.as_secs() / DAY).unwrap_or(i64::MAX);
+                let today = started.to_zoned(zone.clone()).date();
+                let day = Span::new()
+                    .try_days(days)
+                    .and_then(|days| today.checked_sub(days))
+                    .and_then(|day| day.to_zoned(zone.clone()));
+                match day {
+                    Ok(day) => back(day.timestamp(), Duration::from_secs(by.as_secs() % DAY)),
+                    Err(_) => Position::Instant(Timestamp::MIN),
+                }
             }
         }
     }
 }
 
+/// Seconds of most days.
+const DAY: u64 = 86_400;
+
+/// A day, or a day and a time, without an offset, in a zone of one's own.
+fn day_in(text: &str, zone: &TimeZone) -> Option<Position> {
+    if *zone == TimeZone::UTC || text.parse::<Timestamp>().is_ok() {
+        return None;
+    }
+    let at = text.parse::<civil::DateTime>().ok()?;
+    let at = at.to_zoned(zone.clone()).ok()?;
+    Some(Position::Instant(at.timestamp()))
+}
+
 impl CursorPlan {
     /// Where the window begins, given what is kept of the last run.
     pub fn from(&self, kept: Option<&Position>, started: Timestamp) -> Position {
-        let start = self.start.at(started);
+        let start = self.start.at_in(started, &self.zone);
         match (kept, self.lookback) {
             (None, _) => start,
             (Some(kept), None) => kept.clone(),
@@ -102,7 +138,7 @@ impl CursorPlan {
     /// Where the window ends, if it does.
     pub fn to(&self, started: Timestamp) -> Option<Position> {
         match &self.end {
-            Some(end) => Some(end.at(started)),
+            Some(end) => Some(end.at_in(started, &self.zone)),
             None if self.format.is_time() => Some(Position::Instant(started)),
             None => None,
         }

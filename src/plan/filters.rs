@@ -2,6 +2,7 @@
 //! `path`, `date`, `epoch`, `epoch_ms` and `regex`.
 
 use jiff::civil;
+use jiff::fmt::temporal::Pieces;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value};
@@ -110,7 +111,7 @@ fn is_dots(segment: &str) -> bool {
     matches!(segment, "." | "..")
 }
 
-/// The day (in UTC) of an instant, or the instant in a `strftime` format.
+/// The day of an instant (where it is written with an offset, there; else in UTC), or the instant in a `strftime` format.
 fn date(value: &Value, format: Option<&str>) -> Result<String, Error> {
     let at = instant(value)?;
     match format {
@@ -135,7 +136,10 @@ fn instant(value: &Value) -> Result<Zoned, Error> {
     let text = value.to_string();
     let text = text.trim();
     if let Ok(at) = text.parse::<Timestamp>() {
-        return Ok(at.to_zoned(TimeZone::UTC));
+        let offset = Pieces::parse(text)
+            .ok()
+            .and_then(|it| it.to_numeric_offset());
+        return Ok(at.to_zoned(offset.map_or(TimeZone::UTC, TimeZone::fixed)));
     }
     text.parse::<civil::DateTime>()
         .and_then(|at| at.to_zoned(TimeZone::UTC))

@@ -9,6 +9,7 @@
 
 use std::fmt::Write;
 
+use super::dates::Edge;
 use super::language::{Expr, Template};
 use super::paging::{Paging, TokenFrom};
 use super::partition::{Generator, ListItem};
@@ -121,6 +122,15 @@ fn generator(generator: &Generator) -> String {
         }),
         Generator::Template(template) => format!("template {}", template.written()),
         Generator::Range { from, to, step } => format!("range {from} {to} {step}"),
+        Generator::Dates(dates) => {
+            let edge = |edge: Option<&Edge>| match edge {
+                None => "-".to_owned(),
+                Some(Edge::Bound(bound)) => format!("{bound:?}"),
+                Some(Edge::Template(template)) => quoted(template.written()),
+            };
+            let (from, to) = (edge(dates.from.as_ref()), edge(dates.to.as_ref()));
+            format!("dates {} {from} {to}", dates.grid)
+        }
         Generator::File { path, column } => format!("file {} {column:?}", path.written()),
         Generator::Stream {
             stream,

@@ -409,7 +409,8 @@ mod tests {
         assert_eq!(text("{{ day.to | epoch_ms }}"), "1706745600000");
         assert_eq!(
             text("{{ '2024-01-01T01:00:00+02:00' | date }}"),
-            "2023-12-31"
+            "2024-01-01",
+            "where it was written"
         );
         assert!(fails("{{ repo | date }}").message.contains("not a date"));
         assert!(fails("{{ n | epoch }}").message.contains("a number"));

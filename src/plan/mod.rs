@@ -6,6 +6,7 @@
 
 pub mod compile;
 pub mod cursor;
+pub mod dates;
 pub mod duration;
 mod environment;
 mod filters;
@@ -25,6 +26,7 @@ pub mod position;
 mod rendered;
 pub mod request;
 pub mod sink;
+pub mod window;
 
 use std::num::NonZeroUsize;
 use std::time::Duration;

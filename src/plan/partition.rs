@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 
+use super::dates::DatesPlan;
 use super::language::{Expr, Template};
 use minijinja::Value;
 
@@ -28,6 +29,8 @@ pub enum Generator {
         /// One column's text in place of the whole row.
         column: Option<String>,
     },
+    /// Windows of time.
+    Dates(Box<DatesPlan>),
     /// Records of another stream, its parent: their partitions' variables are seen too.
     Stream {
         /// The parent.

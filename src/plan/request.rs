@@ -39,7 +39,32 @@ pub struct RequestPlan {
     /// What a `post` carries.
     pub body: BodyPlan,
     /// Whether a repeat would act or cost twice.
-    pub once: bool,
+    pub once: Once,
+}
+
+/// Whether a repeat would act or cost twice.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Once {
+    /// It would not: a read.
+    #[default]
+    No,
+    /// It would: what may have been done is never sent again unasked.
+    Strict,
+    /// It would, but for the key in this header, by which the API knows a repeat and gives the
+    /// answer again (draft-ietf-httpapi-idempotency-key-header).
+    Keyed(HeaderName),
+}
+
+impl Once {
+    /// Whether a request acts or costs.
+    pub fn acts(&self) -> bool {
+        *self != Self::No
+    }
+
+    /// Whether what may have been done must not be sent again.
+    pub fn is_strict(&self) -> bool {
+        *self == Self::Strict
+    }
 }
 
 /// What a request carries.
@@ -373,7 +398,7 @@ mod tests {
             query: Vec::new(),
             headers: Vec::new(),
             body: BodyPlan::None,
-            once: false,
+            once: Once::No,
         }
     }
 

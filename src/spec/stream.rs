@@ -5,7 +5,7 @@ use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::at::At;
@@ -33,8 +33,8 @@ pub struct StreamSpec {
     pub headers: Option<Table<At<String>>>,
     /// What a `post` carries.
     pub body: Option<At<BodySpec>>,
-    /// `true`: a repeat would act or cost twice.
-    pub once: Option<bool>,
+    /// `true`: a repeat would act or cost twice. `{key: HEADER}`: the API tells repeats by that header.
+    pub once: Option<At<OnceSpec>>,
     /// What a request costs in the units of limits: `{weight: 2}`, `{tokens: {at_most: …, actual: …}}`.
     pub cost: Option<Table<At<ScalarOr<String, CostSpec>>>>,
     /// What answers are written in; default: as their content type says, else JSON.
@@ -72,10 +72,9 @@ pub enum ForSpec {
     Generated(Box<GeneratorSpec>),
 }
 
-/// What a variable runs over, if it is not a list: exactly one of `range`, `file`, `stream`.
+/// What a variable runs over, if it is not a list: exactly one of `range`, `file`, `stream`, `dates`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-not-yet" = ["dates", "from", "to"]))]
 pub struct GeneratorSpec {
     /// Another stream: each of its records.
     pub stream: Option<At<String>>,
@@ -92,6 +91,14 @@ pub struct GeneratorSpec {
     pub file: Option<At<String>>,
     /// One column of the file in place of whole rows.
     pub column: Option<At<String>>,
+    /// Windows of time, so long each: `1d`, `7d`, `1mo`, `1y`, `6h`.
+    pub dates: Option<At<String>>,
+    /// Where the first window begins: a date, an instant, `today - 5d` or a template; default `cursor.from`.
+    pub from: Option<At<String>>,
+    /// Where the last window ends; default `cursor.to`, or the start of the run.
+    pub to: Option<At<String>>,
+    /// Whose days they are; default UTC.
+    pub zone: Option<At<String>>,
 }
 
 /// What a `post` carries.
@@ -116,6 +123,23 @@ pub struct GraphqlSpec {
     pub query: At<String>,
     /// Its variables, with templates in their texts; one that renders empty is dropped.
     pub variables: Option<Table<Tree>>,
+}
+
+/// Whether a repeat would act or cost twice.
+#[derive(Debug, Clone)]
+pub enum OnceSpec {
+    /// It would, or not.
+    Said(bool),
+    /// The API knows repeats by a key.
+    Keyed(OnceKeySpec),
+}
+
+/// How the API knows a repeat.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OnceKeySpec {
+    /// The header that carries the key, as the API names it: `Idempotency-Key`.
+    pub key: At<String>,
 }
 
 /// What a request costs, at most and in fact.
@@ -316,6 +340,45 @@ impl<'de> Deserialize<'de> for ForSpec {
     }
 }
 
+impl<'de> Deserialize<'de> for OnceSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Forms;
+        impl<'de> Visitor<'de> for Forms {
+            type Value = OnceSpec;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`true`, `false` or `{key: HEADER}`")
+            }
+            fn visit_bool<E: Error>(self, value: bool) -> Result<OnceSpec, E> {
+                Ok(OnceSpec::Said(value))
+            }
+            fn visit_str<E: Error>(self, value: &str) -> Result<OnceSpec, E> {
+                match value {
+                    "true" => Ok(OnceSpec::Said(true)),
+                    "false" => Ok(OnceSpec::Said(false)),
+                    _ => Err(E::invalid_value(Unexpected::Str(value), &self)),
+                }
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<OnceSpec, A::Error> {
+                OnceKeySpec::deserialize(MapAccessDeserializer::new(map)).map(OnceSpec::Keyed)
+            }
+        }
+        deserializer.deserialize_any(Forms)
+    }
+}
+
+impl JsonSchema for OnceSpec {
+    fn schema_name() -> Cow<'static, str> {
+        "OnceSpec".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let keyed = generator.subschema_for::<OnceKeySpec>();
+        json_schema!({
+            "description": "Whether a repeat would act or cost twice; `{key: HEADER}` where the API tells repeats by a key.",
+            "anyOf": [{ "type": "boolean" }, keyed],
+        })
+    }
+}
+
 impl JsonSchema for ForSpec {
     fn schema_name() -> Cow<'static, str> {
         "ForSpec".into()
@@ -323,7 +386,7 @@ impl JsonSchema for ForSpec {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let generated = generator.subschema_for::<GeneratorSpec>();
         json_schema!({
-            "description": "What a variable runs over: a list, a template that yields one, a range, a file or the records of a stream.",
+            "description": "What a variable runs over: a list, a template that yields one, a range, a file, windows of time or the records of a stream.",
             "anyOf": [{ "type": "array", "items": true }, { "type": "string" }, generated],
         })
     }

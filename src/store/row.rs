@@ -20,6 +20,10 @@ pub const VERSION: u32 = 1;
 pub enum Row {
     /// The first: what is run.
     RunStart(RunStart),
+    /// A request that acts or costs is about to be sent.
+    Sent(Sent),
+    /// What was sent surely did nothing: it may be sent again.
+    Undone(Undone),
     /// A page is whole in its part.
     Page(Page),
     /// All pages of a partition so far do not count: it is walked from its beginning again.
@@ -62,6 +66,36 @@ pub struct RunStart {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Identity(BTreeMap<String, String>);
+
+/// A request that must not be sent twice is about to be sent. Until its page is committed, or
+/// [`Undone`] says that it did nothing, nobody knows what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// The stream.
+    pub stream: Arc<str>,
+    /// Ordinal of the partition, in the order of `for`.
+    pub partition: u32,
+    /// Ordinal of the page in its partition.
+    pub page: u32,
+    /// Fingerprint of the request, of what is no secret.
+    #[serde(with = "hex")]
+    pub request: u64,
+    /// Where that is, for people.
+    pub place: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What was sent surely did nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undone {
+    /// The stream.
+    pub stream: Arc<str>,
+    /// Ordinal of the partition.
+    pub partition: u32,
+    /// Ordinal of the page in its partition.
+    pub page: u32,
+}
 
 /// A committed page.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

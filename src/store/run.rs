@@ -1,6 +1,6 @@
 //! A run's own folder under `.gleaner/runs/`: made, opened again, removed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,7 +8,7 @@ use super::StoreError;
 use super::index::{Index, PageRow};
 use super::ledger::{self, Ledger};
 use super::part::Part;
-use super::row::{Page, PublishIntent, Row, RunEnd, RunStart, VERSION};
+use super::row::{Page, PublishIntent, Row, RunEnd, RunStart, Sent, VERSION};
 use super::space::Floor;
 use super::stream::{SharedLedger, StreamStore};
 use crate::disk::{Access, Disk, DiskError, Found, Open};
@@ -42,11 +42,29 @@ struct Told {
     superseded: HashMap<u32, usize>,
     intents: Vec<PublishIntent>,
     is_published: bool,
+    /// What was sent and must not be sent twice, while nobody knows what came of it.
+    sent: BTreeMap<(u32, u32), Sent>,
 }
 
 /// Where the runs of a project are.
 pub fn runs(root: &Path) -> PathBuf {
     root.join(".gleaner").join("runs")
+}
+
+/// What the run `id` has sent and must not send twice, while nobody knows what came of it: by
+/// stream, in canonical order. Reads the ledger and changes nothing.
+pub fn unknown(disk: &Disk, root: &Path, id: &str) -> Result<Vec<Sent>, StoreError> {
+    let file = match disk.open(&runs(root).join(id).join("ledger"), Open::Read) {
+        Ok(file) => file,
+        Err(error) if error.is_missing() => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut history = History::default();
+    ledger::read(&file, &mut |row, place| {
+        history.add(row, place, file.path())
+    })?;
+    let streams = history.streams.into_iter();
+    Ok(streams.flat_map(|told| told.sent.into_values()).collect())
 }
 
 /// What the run `id` runs, without opening it for work.
@@ -160,6 +178,7 @@ impl RunFolder {
                 floor: floor.clone(),
                 intents: told.intents,
                 is_published: told.is_published,
+                sent: told.sent,
                 appended: Default::default(),
             });
         OpenRun {
@@ -244,6 +263,19 @@ impl History {
                 let row =
                     page_row(&page, place).ok_or_else(|| wrong("a page ends before it begins"))?;
                 told.index.push(row);
+                told.sent.remove(&(page.partition, page.page));
+            }
+            Row::Sent(row) => {
+                let told = self
+                    .of(&row.stream)
+                    .ok_or_else(|| wrong("an unknown stream"))?;
+                told.sent.insert((row.partition, row.page), row);
+            }
+            Row::Undone(row) => {
+                let told = self
+                    .of(&row.stream)
+                    .ok_or_else(|| wrong("an unknown stream"))?;
+                told.sent.remove(&(row.partition, row.page));
             }
             Row::Superseded(row) => {
                 let told = self

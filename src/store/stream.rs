@@ -1,5 +1,6 @@
 //! One stream of a run on disk: its part, its index, and its rows in the run's ledger.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::StoreError;
@@ -7,7 +8,7 @@ use super::index::{Index, PageRow};
 use super::ledger::Ledger;
 use super::part::Part;
 use super::recall::Recall;
-use super::row::{Facts, Page, PublishIntent, Published, Row, Superseded};
+use super::row::{Facts, Page, PublishIntent, Published, Row, Sent, Superseded};
 use super::scratch::Scratch;
 use super::space::Floor;
 use crate::disk::{Disk, DiskFile};
@@ -28,6 +29,8 @@ pub struct StreamStore {
     /// Outputs that were about to take their places.
     pub(super) intents: Vec<PublishIntent>,
     pub(super) is_published: bool,
+    /// What earlier processes sent and must not be sent twice, while nobody knows what came of it.
+    pub(super) sent: BTreeMap<(u32, u32), Sent>,
     /// Rows of pages that were appended and are not committed.
     pub(super) appended: (Vec<Row>, Vec<PageRow>),
 }
@@ -73,6 +76,18 @@ impl Group {
             (row.row_at, row.row_len) = (place.at, place.len);
         }
         Ok(self.index)
+    }
+}
+
+/// A run's ledger, for those who write rows of what they send beside the pages.
+#[derive(Debug, Clone)]
+pub struct SentLog(SharedLedger);
+
+impl SentLog {
+    /// Commits rows: when it returns they survive anything.
+    pub fn commit(&self, rows: &[Row]) -> Result<(), StoreError> {
+        let mut ledger = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ledger.commit(rows).map(drop)
     }
 }
 
@@ -184,6 +199,18 @@ impl StreamStore {
     /// may count no more.
     pub fn walked(&mut self, index: Index) {
         self.index = index;
+    }
+
+    /// Where to write what is sent, and what earlier processes sent of which nobody knows what came.
+    pub fn sent(&self) -> (SentLog, BTreeMap<(u32, u32), Sent>) {
+        (SentLog(Arc::clone(&self.ledger)), self.sent.clone())
+    }
+
+    /// The stream is to be published again, from what was committed.
+    pub fn publish_again(&mut self) -> Result<(), StoreError> {
+        self.reclaim()?;
+        self.is_published = false;
+        Ok(())
     }
 
     /// What earlier processes committed, to be looked up while the stream is written.

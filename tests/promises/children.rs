@@ -4,13 +4,20 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use gleaner::clock::Clock;
 use gleaner::failure::Exit;
-use gleaner::sim::{Fault, FaultRule, Latency, Route, Rules, SimReply, SimRequest};
+use gleaner::harvest::events::Events;
+use gleaner::harvest::{Harvest, Options, World};
+use gleaner::sim::{
+    Fault, FaultRule, Latency, Loss, MemoryTransport, Route, Rules, SimApi, SimDisk, SimReply,
+    SimRequest, Trouble,
+};
 
-use super::fixture::{Ran, Scene, run};
+use super::fixture::{Ran, Scene, plan, run};
 use super::paging::MS;
 
 // ---- an API of three levels --------------------------------------------------------------------
@@ -193,10 +200,421 @@ fn children_begin_while_their_parent_pages() {
         place("/likes", false) < place("/comments?", true),
         "likes before the last of comments"
     );
-    let _ = (
-        Duration::ZERO,
-        Exit::Complete,
-        FaultRule::nth(1, Fault::status(500)),
-        Scene::new("", Rules::default()),
+}
+
+// ---- cut off and gone on with ------------------------------------------------------------------
+
+#[test]
+fn a_run_that_was_stopped_asks_only_for_what_is_missing() {
+    let mut asked_before = 0;
+    for after in (100..9000).step_by(700) {
+        let yaml = FAMILY.replace("WIDTH", "4");
+        let stopped = Scene::new(&yaml, family()).stop_after(after * MS).run();
+        let first: Vec<String> = stopped.targets();
+        let was_stopped = stopped.summary.exit == Exit::Interrupted;
+        // Answers come in another order.
+        let rules = Rules {
+            latency: Latency::Between(MS, 700 * MS, u64::from(after)),
+            ..family()
+        };
+        let ran = Scene::new(&yaml, rules)
+            .within(stopped.root)
+            .run()
+            .complete();
+        family_is_whole(&ran, &format!("stopped after {after} ms"));
+        if was_stopped {
+            let again = ran.targets();
+            let twice: Vec<_> = again
+                .iter()
+                .filter(|target| first.contains(target))
+                .collect();
+            assert!(
+                twice.is_empty(),
+                "stopped after {after} ms: asked again for {twice:?}"
+            );
+            asked_before += first.len();
+        }
+    }
+    assert!(
+        asked_before > 100,
+        "{asked_before} requests before the stops"
+    );
+}
+
+/// One process on a pretend disk: how it ended, and what it asked.
+fn process(yaml: &str, rules: Rules, disk: &SimDisk) -> (Exit, Vec<String>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let clock = Clock::simulated("2026-11-22T02:30:00Z".parse().expect("an instant"));
+        let api = SimApi::with_clock(rules, clock);
+        let (_asks, stop) = tokio::sync::watch::channel(false);
+        let world = World {
+            clock,
+            transport: MemoryTransport::shared(Arc::clone(&api)),
+            disk: disk.door(),
+            root: "/p".into(),
+            events: Events::new(clock, |_| {}),
+            stop,
+        };
+        let exit = match Harvest::open(plan(yaml), world, Options::default()) {
+            Err(failure) => failure.exit,
+            Ok(harvest) => harvest.run().await.exit,
+        };
+        let entries = api.audit().entries();
+        (
+            exit,
+            entries.into_iter().map(|entry| entry.target).collect(),
+        )
+    })
+}
+
+#[test]
+fn a_power_cut_at_any_moment_leaves_the_same_bytes() {
+    let yaml = FAMILY.replace("WIDTH", "4").replace("[p, q, r]", "[p]");
+    let wanted = |stream: &str| {
+        let all = truth();
+        let (_, whole) = all
+            .iter()
+            .find(|(name, _)| *name == stream)
+            .expect("a stream");
+        let of_p = |line: &&str| !line.starts_with("q,") && !line.starts_with("r,");
+        whole.split_inclusive('\n').filter(of_p).collect::<String>()
+    };
+    for at in (1..).step_by(5) {
+        let mut was_cut = false;
+        for loss in [None, Loss::all().next(), Loss::all().last()] {
+            let disk = SimDisk::new(Path::new("/p"));
+            disk.set_trouble(Trouble::Power(at));
+            let (_, before) = process(&yaml, family(), &disk);
+            was_cut |= disk.operations() >= at;
+            match loss {
+                Some(loss) => disk.crash(loss),
+                None => disk.kill(),
+            }
+            disk.set_trouble(Trouble::None);
+            let rules = Rules {
+                latency: Latency::Between(MS, 700 * MS, at),
+                ..family()
+            };
+            let (exit, asked) = process(&yaml, rules, &disk);
+            let what = format!("operation {at}, {loss:?}, {} requests before", before.len());
+            assert_eq!(exit, Exit::Complete, "{what}");
+            for stream in ["issues", "comments", "likes"] {
+                let found = disk.read(Path::new(&format!("/p/out/{stream}.csv")));
+                let found = String::from_utf8(found.expect("the file")).expect("text");
+                assert!(found == wanted(stream), "{what}: {stream}:\n{found}");
+            }
+            let unique: BTreeSet<&String> = asked.iter().collect();
+            assert_eq!(unique.len(), asked.len(), "{what}: asked twice");
+        }
+        if !was_cut {
+            assert!(at > 60, "only {at} operations");
+            return;
+        }
+    }
+}
+
+/// The outputs that are there.
+fn outputs(ran: &Ran) -> Vec<String> {
+    let files = ran.files().into_iter();
+    files.filter(|file| file.starts_with("out")).collect()
+}
+
+#[test]
+fn a_parent_that_fails_holds_its_children_and_nobody_else() {
+    let yaml = FAMILY.replace("WIDTH", "4").replace(
+        "sink:",
+        "  other: { get: /p/issues, columns: { number: } }\nsink:",
+    );
+    let broken = Rules {
+        faults: vec![FaultRule::always("/r/issues", Fault::status(403))],
+        ..family()
+    };
+    let failed = Scene::new(&yaml, broken).run();
+    assert_eq!(failed.summary.exit, Exit::Failed);
+    assert_eq!(outputs(&failed), ["out/other.csv"]);
+    for child in ["comments", "likes"] {
+        let failure = failed.stream(child).failure.as_ref().expect("held");
+        assert!(
+            failure.message.contains("not complete without"),
+            "{failure:?}"
+        );
+    }
+    let ran = Scene::new(&yaml, family())
+        .within(failed.root)
+        .run()
+        .complete();
+    family_is_whole(&ran, "after the failure");
+}
+
+#[test]
+fn a_child_that_failed_goes_on_beside_its_published_parents() {
+    let yaml = FAMILY.replace("WIDTH", "4");
+    let broken = Rules {
+        faults: vec![FaultRule::always(
+            "/comments/2201/likes",
+            Fault::status(403),
+        )],
+        ..family()
+    };
+    let failed = Scene::new(&yaml, broken).run();
+    assert_eq!(failed.summary.exit, Exit::Failed);
+    assert_eq!(outputs(&failed), ["out/comments.csv", "out/issues.csv"]);
+    let before = failed.targets();
+    let ran = Scene::new(&yaml, family())
+        .within(failed.root)
+        .run()
+        .complete();
+    family_is_whole(&ran, "after the failure");
+    assert!(ran.stream("issues").published_before && ran.stream("comments").published_before);
+    let asked = ran.targets();
+    assert!(
+        asked.iter().all(|target| target.contains("/likes")),
+        "{asked:?}"
+    );
+    assert!(
+        asked.len() < before.len(),
+        "{} of {} again",
+        asked.len(),
+        before.len()
+    );
+}
+
+#[test]
+fn who_asks_for_a_child_gets_that_alone() {
+    let yaml = FAMILY.replace("WIDTH", "4");
+    let ran = Scene::new(&yaml, family())
+        .only(&["comments"])
+        .run()
+        .complete();
+    assert_eq!(outputs(&ran), ["out/comments.csv"]);
+    assert_eq!(ran.text("out/comments.csv"), truth()[1].1);
+    assert!(
+        ran.targets()
+            .iter()
+            .all(|target| !target.contains("/likes"))
+    );
+}
+
+// ---- what a child may run over -----------------------------------------------------------------
+
+/// Answers by path and query; what is not there is 404.
+fn serves(pairs: &'static [(&'static str, &'static str)]) -> Rules {
+    let answer = move |request: &SimRequest| {
+        let found = pairs.iter().find(|(target, _)| *target == request.target);
+        match found {
+            Some((_, body)) => SimReply::json(200, *body),
+            None => SimReply::error(404, &request.target),
+        }
+    };
+    Rules {
+        routes: vec![Route::custom("/*", Arc::new(answer))],
+        latency: Latency::Between(MS, 300 * MS, 5),
+        ..Rules::default()
+    }
+}
+
+#[test]
+fn plain_values_batches_helpers_and_products() {
+    let rules = serves(&[
+        ("/top", "[3,1,2,5,4]"),
+        ("/item/3", r#"{"id":3,"kids":["a","b"]}"#),
+        ("/item/1", r#"{"id":1}"#),
+        ("/item/2", r#"{"id":2,"kids":[]}"#),
+        ("/item/5", r#"{"id":5,"kids":["c"]}"#),
+        ("/item/4", r#"{"id":4,"kids":["b"]}"#),
+        ("/item/a", r#"{"k":"a"}"#),
+        ("/item/b", r#"{"k":"b"}"#),
+        ("/item/c", r#"{"k":"c"}"#),
+        ("/some?id=3&id=1", "[31]"),
+        ("/some?id=2&id=5", "[25]"),
+        ("/some?id=4", "[4]"),
+        ("/large?id=3%2C5%2C4", "[354]"),
+        ("/none", "[]"),
+    ]);
+    let yaml = r#"
+source: { url: https://api.test, limits: none }
+streams:
+  top: { get: /top, sink: none }
+  stories: { for: { n: { stream: top } }, get: "/item/{{ n }}", columns: { n: "{{ n }}", id: } }
+  comments:
+    for: { story: { stream: stories }, kid: "{{ story.kids | default([]) }}" }
+    get: /item/{{ kid }}
+    columns: { n: "{{ n }}", story: "{{ story.id }}", k: }
+  some: { for: { ids: { stream: top, batch: 2 } }, get: /some, query: { id: "{{ ids }}" }, columns: { value: } }
+  large: { for: { ids: { stream: top, batch: 9, where: ids > 2 } }, get: /large, query: { id: "{{ ids | join(',') }}" }, columns: { value: } }
+  none: { get: /none, sink: none }
+  never: { for: { none: { stream: none } }, get: "/never/{{ none }}" }
+  pairs: { for: { side: [l, r], n: { stream: top, where: record < 3 } }, records: $ , columns: { side: "{{ side }}", value: } }
+sink: { csv: "out/{{ stream }}.csv" }
+"#;
+    let ran = run(yaml, rules).complete();
+    assert_eq!(
+        ran.lines("out/stories.csv"),
+        ["n,id", "3,3", "1,1", "2,2", "5,5", "4,4"]
+    );
+    // `b` is a comment of two stories, asked for once, and stands where it stands first.
+    assert_eq!(
+        ran.lines("out/comments.csv"),
+        ["n,story,k", "3,3,a", "3,3,b", "5,5,c"]
+    );
+    assert_eq!(ran.lines("out/some.csv"), ["value", "31", "25", "4"]);
+    assert_eq!(ran.lines("out/large.csv"), ["value", "354"]);
+    assert_eq!(
+        ran.lines("out/pairs.csv"),
+        ["side,value", "l,1", "l,2", "r,1", "r,2"]
+    );
+    assert_eq!(ran.stream("never").pages, 0);
+    assert!(!ran.files().contains(&"out/top.csv".to_owned()));
+}
+
+#[test]
+fn a_stream_without_a_request_takes_records_apart() {
+    let rules = serves(&[(
+        "/companies",
+        r#"[{"id":1,"labels":[{"n":"x","p":1.10},{"n":"y"},{"n":"x","p":1.10}]},{"id":2},{"id":3,"labels":[{"n":"x"}]}]"#,
+    )]);
+    let yaml = r#"
+source: { url: https://api.test, limits: none }
+streams:
+  companies: { get: /companies, columns: { id: } }
+  labels:
+    for: { company: { stream: companies } }
+    records: { optional: labels }
+    columns: { company: "{{ company.id }}", n: , p: }
+  deep: { for: { company: { stream: companies }, label: "{{ company.labels | default([]) }}" } }
+sink: { csv: "out/{{ stream }}.csv" }
+"#;
+    let ran = run(yaml, rules).complete();
+    assert_eq!(ran.requests(), 1);
+    assert_eq!(
+        ran.lines("out/labels.csv"),
+        ["company,n,p", "1,x,1.10", "1,y,", "1,x,1.10", "3,x,"]
+    );
+    assert_eq!(
+        ran.lines("out/deep.csv"),
+        ["n,p", "x,1.10", "y,", "x,1.10", "x,"]
+    );
+}
+
+// ---- night after night ---------------------------------------------------------------------------
+
+#[test]
+fn children_of_changed_parents_join_those_that_are_there() {
+    let yaml = r#"
+source: { url: https://api.test, limits: none }
+streams:
+  issues:
+    get: /issues
+    query: { since: "{{ cursor.from }}" }
+    key: id
+    cursor: { field: at, start: 2026-01-01 }
+  comments: { for: { issue: { stream: issues } }, get: "/issues/{{ issue.id }}/comments", key: id, columns: { issue: "{{ issue.id }}", at: "{{ issue.at }}", id: , text: } }
+sink: { csv: "out/{{ stream }}.csv", mode: merge }
+"#;
+    let first = serves(&[
+        (
+            "/issues?since=2026-01-01T00%3A00%3A00Z",
+            r#"[{"id":1,"at":"2026-02-01T00:00:00Z"},{"id":2,"at":"2026-02-02T00:00:00Z"}]"#,
+        ),
+        ("/issues/1/comments", r#"[{"id":10,"text":"a"}]"#),
+        ("/issues/2/comments", r#"[{"id":20,"text":"b"}]"#),
+    ]);
+    let night = run(yaml, first).complete();
+    assert_eq!(
+        night.lines("out/comments.csv"),
+        [
+            "issue,at,id,text",
+            "1,2026-02-01T00:00:00Z,10,a",
+            "2,2026-02-02T00:00:00Z,20,b"
+        ]
+    );
+    let second = serves(&[
+        (
+            "/issues?since=2026-02-02T00%3A00%3A00Z",
+            r#"[{"id":2,"at":"2026-02-03T00:00:00Z"}]"#,
+        ),
+        (
+            "/issues/2/comments",
+            r#"[{"id":20,"text":"new"},{"id":21,"text":"c"}]"#,
+        ),
+    ]);
+    let night = Scene::new(yaml, second).within(night.root).run().complete();
+    assert_eq!(
+        night.lines("out/comments.csv"),
+        [
+            "issue,at,id,text",
+            "1,2026-02-01T00:00:00Z,10,a",
+            "2,2026-02-03T00:00:00Z,20,new",
+            "2,2026-02-03T00:00:00Z,21,c"
+        ]
+    );
+    assert_eq!(night.lines("out/issues.csv").len(), 3);
+}
+
+#[test]
+fn a_report_is_ordered_polled_and_fetched() {
+    let polls = AtomicUsize::new(0);
+    let rules = Rules {
+        routes: vec![
+            Route::custom(
+                "/reports",
+                Arc::new(|request| {
+                    let body: serde_json::Value =
+                        serde_json::from_slice(&request.body).expect("JSON");
+                    SimReply::json(200, format!(r#"{{"report":{{"id":"r{}"}}}}"#, body["day"]))
+                }),
+            ),
+            Route::custom(
+                "/reports/{id}",
+                Arc::new(move |request| {
+                    let id = request.param("id").expect("an id");
+                    match polls.fetch_add(1, Ordering::SeqCst) {
+                        0..4 => SimReply::json(200, r#"{"status":"RUNNING"}"#),
+                        _ => SimReply::json(
+                            200,
+                            format!(r#"{{"status":"DONE","url":"https://files.test/{id}"}}"#),
+                        ),
+                    }
+                }),
+            ),
+            Route::custom(
+                "/{file}",
+                Arc::new(|request| {
+                    let file = request.param("file").expect("a name");
+                    SimReply::json(200, format!(r#"[{{"sku":"{file}"}}]"#))
+                }),
+            ),
+        ],
+        latency: Latency::Between(MS, 300 * MS, 5),
+        ..Rules::default()
+    };
+    let yaml = r#"
+source: { url: https://api.test, limits: none, allow_origins: ["https://files.test"] }
+streams:
+  orders: { for: { day: [1, 2, 3] }, post: /reports, once: true, body: { json: { day: "{{ day }}" } }, records: report, sink: none }
+  ready:
+    for: { order: { stream: orders } }
+    get: /reports/{{ order.id }}
+    responses: [ { if: body.status == "RUNNING", then: { wait: 10s } } ]
+    sink: none
+  sales: { for: { file: { stream: ready } }, get: "{{ file.url }}", columns: { day: "{{ day }}", order: "{{ order.id }}", sku: } }
+sink: { csv: out/sales.csv }
+"#;
+    let ran = run(yaml, rules).complete();
+    assert_eq!(
+        ran.lines("out/sales.csv"),
+        ["day,order,sku", "1,r1,r1", "2,r2,r2", "3,r3,r3"]
+    );
+    assert_eq!(
+        ran.targets()
+            .iter()
+            .filter(|target| *target == "/reports")
+            .count(),
+        3
     );
 }

@@ -43,6 +43,7 @@ pub(crate) struct Scene<'a> {
     way: Option<Way>,
     over: Option<Over>,
     root: Option<tempfile::TempDir>,
+    begins: &'a str,
     set: Vec<(Duration, SignedDuration)>,
 }
 
@@ -73,6 +74,7 @@ impl<'a> Scene<'a> {
             way: None,
             over: None,
             root: None,
+            begins: "2026-11-22T02:30:00Z",
             set: Vec::new(),
         }
     }
@@ -80,6 +82,12 @@ impl<'a> Scene<'a> {
     /// In the project that another run left behind.
     pub(crate) fn within(mut self, root: tempfile::TempDir) -> Self {
         self.root = Some(root);
+        self
+    }
+
+    /// At this time of the calendar.
+    pub(crate) fn at(mut self, begins: &'a str) -> Self {
+        self.begins = begins;
         self
     }
 
@@ -101,6 +109,12 @@ impl<'a> Scene<'a> {
     /// At most so many records a stream.
     pub(crate) fn limit_records(mut self, most: u64) -> Self {
         self.options.limit_records = Some(most);
+        self
+    }
+
+    /// Only these streams.
+    pub(crate) fn only(mut self, streams: &[&str]) -> Self {
+        self.options.streams = streams.iter().map(|&name| name.to_owned()).collect();
         self
     }
 
@@ -143,7 +157,7 @@ impl<'a> Scene<'a> {
             .build()
             .expect("a runtime");
         let (summary, api) = runtime.block_on(async {
-            let begins = "2026-11-22T02:30:00Z".parse().expect("an instant");
+            let begins = self.begins.parse().expect("an instant");
             let api = SimApi::with_clock(self.rules, Clock::simulated(begins));
             let clock = Clock::adjustable(begins);
             let (asks, stop) = tokio::sync::watch::channel(false);

@@ -1,5 +1,8 @@
 //! `cursor`: what makes a run ask only for what is new, and whether the stream can have one.
 
+use jiff::tz::TimeZone;
+
+use super::dates;
 use super::names::{CursorSight, Judge, Noted};
 use super::sink;
 use crate::plan::cursor::{Bound, CursorPlan};
@@ -29,6 +32,7 @@ pub(super) fn cursor(
     let plan = plan(judge, written, stream).ok_or(Noted)?;
     judge.cursor = CursorSight::Seen {
         has_end: plan.end.is_some() || plan.format.is_time(),
+        is_time: plan.format.is_time(),
     };
     Ok(Some(plan))
 }
@@ -73,10 +77,11 @@ fn plan(judge: &mut Judge<'_>, spec: &CursorSpec, stream: &StreamSpec) -> Option
             "remove it, or `newest_first`",
         );
     }
-    let start = bound(judge, &spec.start, &format);
+    let zone = dates::zone_of(stream);
+    let start = bound(judge, &spec.start, &format, &zone);
     let end = match &spec.end {
         None => Some(None),
-        Some(end) => bound(judge, end, &format).map(Some),
+        Some(end) => bound(judge, end, &format, &zone).map(Some),
     };
     let lookback = match &spec.lookback {
         None => Some(None),
@@ -94,11 +99,17 @@ fn plan(judge: &mut Judge<'_>, spec: &CursorSpec, stream: &StreamSpec) -> Option
         end: end?,
         lookback: lookback?,
         newest_first,
+        zone,
     })
 }
 
-fn bound(judge: &mut Judge<'_>, at: &At<String>, format: &Format) -> Option<Bound> {
-    match Bound::parse(at, format) {
+fn bound(
+    judge: &mut Judge<'_>,
+    at: &At<String>,
+    format: &Format,
+    zone: &TimeZone,
+) -> Option<Bound> {
+    match Bound::parse_in(at, format, zone) {
         Ok(bound) => Some(bound),
         Err(message) => {
             judge.wrong("bad-cursor", &at.span, message, "");

@@ -45,6 +45,8 @@ pub(super) enum CursorSight {
     Seen {
         /// Whether it has.
         has_end: bool,
+        /// Whether its values are instants.
+        is_time: bool,
     },
 }
 
@@ -247,7 +249,7 @@ impl<'a> Judge<'a> {
                 "write `cursor.from` or `cursor.to`",
             ),
             (CursorSight::Unclear, Some("to")) | (_, Some("from")) => return,
-            (CursorSight::Seen { has_end }, Some("to")) => {
+            (CursorSight::Seen { has_end, .. }, Some("to")) => {
                 if has_end {
                     return;
                 }

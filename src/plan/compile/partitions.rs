@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::names::Judge;
 use super::scope::{RESERVED, Scope};
-use super::{parents, values};
+use super::{dates, parents, values};
 use crate::plan::partition::{Generator, ListItem};
 use crate::spec::PipelineSpec;
 use crate::spec::at::At;
@@ -22,19 +22,24 @@ pub(super) fn partitions(
     let pipeline = spec;
     let mut scope = Scope::partitions();
     let mut all = Vec::new();
-    for (name, spec) in table.iter().flat_map(|table| &table.0) {
+    let count = table.map_or(0, |table| table.0.len());
+    for (at, (name, spec)) in table.iter().flat_map(|table| &table.0).enumerate() {
         variable(judge, name);
         let generator = match &spec.value {
             ForSpec::List(items) => list(judge, items, &name.span, &scope),
             ForSpec::Text(text) => template(judge, &spec.with(text.clone()), &scope),
-            ForSpec::Generated(long) => match &long.stream {
-                Some(parent) => {
+            ForSpec::Generated(long) => match (&long.stream, &long.dates) {
+                (None, Some(step)) => {
+                    unowned(judge, long);
+                    dates::generator(judge, name, long, step, at + 1 == count, &scope)
+                }
+                (Some(parent), _) => {
                     let inherited = parents::variables(pipeline, parent);
                     scope = scope.and(inherited.iter().map(String::as_str));
                     alone(judge, long, parent);
                     parents::generator(judge, pipeline, (stream, name), parent, long, &scope)
                 }
-                None => generated(judge, long, &name.span, &scope),
+                (None, None) => generated(judge, long, &name.span, &scope),
             },
         };
         all.push(generator.map(|generator| (name.value.clone(), generator)));
@@ -123,19 +128,9 @@ fn generated(
     span: &Range<usize>,
     scope: &Scope,
 ) -> Option<Generator> {
-    let forms =
-        "a list, a template, `{ range: [1, 500] }`, `{ file: ids.csv }` or `{ stream: NAME }`";
-    let stray = [
-        ("where", spec.only.as_ref().map(|at| &at.span)),
-        ("batch", spec.batch.as_ref().map(|at| &at.span)),
-    ];
-    for (key, span) in stray {
-        if let Some(span) = span {
-            let message = format!("`{key}` belongs to `stream`");
-            let hint = "name the stream whose records are meant: `{ stream: NAME, … }`";
-            judge.wrong("bad-for", span, message, hint);
-        }
-    }
+    let forms = "a list, a template, `{ range: [1, 500] }`, `{ file: ids.csv }`, `{ dates: 1d }` or `{ stream: NAME }`";
+    unowned(judge, spec);
+    windowless(judge, spec);
     match (&spec.range, &spec.file) {
         (Some(_), Some(file)) => {
             judge.wrong(
@@ -184,11 +179,40 @@ fn generated(
     }
 }
 
+/// What belongs to `stream`, without one.
+fn unowned(judge: &mut Judge<'_>, spec: &GeneratorSpec) {
+    let stray = [
+        ("where", spec.only.as_ref().map(|at| &at.span)),
+        ("batch", spec.batch.as_ref().map(|at| &at.span)),
+    ];
+    for (key, span) in stray {
+        if let Some(span) = span {
+            let message = format!("`{key}` belongs to `stream`");
+            let hint = "name the stream whose records are meant: `{ stream: NAME, … }`";
+            judge.wrong("bad-for", span, message, hint);
+        }
+    }
+}
+
+/// What belongs to `dates`, without any.
+fn windowless(judge: &mut Judge<'_>, spec: &GeneratorSpec) {
+    let stray = [("from", &spec.from), ("to", &spec.to), ("zone", &spec.zone)];
+    for (key, at) in stray {
+        if let Some(at) = at {
+            let message = format!("`{key}` belongs to `dates`");
+            let hint = "say how long each window is, as in `dates: 1d`";
+            judge.wrong("bad-for", &at.span, message, hint);
+        }
+    }
+}
+
 /// Whatever else stands beside `stream`.
 fn alone(judge: &mut Judge<'_>, spec: &GeneratorSpec, parent: &At<String>) {
+    windowless(judge, spec);
     let several = [
         ("range", spec.range.as_ref().map(|at| &at.span)),
         ("file", spec.file.as_ref().map(|at| &at.span)),
+        ("dates", spec.dates.as_ref().map(|at| &at.span)),
     ];
     for (key, span) in several {
         if span.is_some() {

@@ -9,11 +9,11 @@ use super::source::headers;
 use super::stream::tables;
 use super::values;
 use crate::plan::language::Template;
-use crate::plan::request::{BodyPlan, RequestPlan};
+use crate::plan::request::{BodyPlan, Once, RequestPlan};
 use crate::spec::PipelineSpec;
 use crate::spec::at::At;
 use crate::spec::choice::Table;
-use crate::spec::stream::{BodySpec, StreamSpec};
+use crate::spec::stream::{BodySpec, OnceSpec, StreamSpec};
 use crate::spec::tree::Tree;
 
 /// The request of a stream, or nothing where a mistake was noted.
@@ -31,7 +31,7 @@ pub(super) fn request(
             query: Vec::new(),
             headers: Vec::new(),
             body: BodyPlan::None,
-            once: false,
+            once: Once::No,
         });
     }
     let method = match (&stream.get, &stream.post) {
@@ -75,13 +75,14 @@ pub(super) fn request(
             self::body(judge, &body.value, scope)
         }
     };
+    let once = self::once(judge, stream, &all);
     Some(RequestPlan {
         method: method?.0,
         target: target??,
         query: query?,
         headers: headers?,
         body: body?,
-        once: stream.once.unwrap_or(false),
+        once: once?,
     })
 }
 
@@ -173,6 +174,32 @@ fn by_name(
         }
     }
     all
+}
+
+/// A key of ours and a header of the file cannot both be sent under one name.
+fn once(
+    judge: &mut Judge<'_>,
+    stream: &StreamSpec,
+    headers: &[(At<String>, At<String>)],
+) -> Option<Once> {
+    let key = match stream.once.as_ref().map(|at| &at.value) {
+        None | Some(OnceSpec::Said(false)) => return Some(Once::No),
+        Some(OnceSpec::Said(true)) => return Some(Once::Strict),
+        Some(OnceSpec::Keyed(keyed)) => &keyed.key,
+    };
+    if let Some((name, _)) = headers
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(key))
+    {
+        let message = format!("`{}` is also the key of `once`", name.value);
+        judge.wrong(
+            "once-key",
+            &name.span,
+            message,
+            "remove it: the key is made for each page",
+        );
+    }
+    judge.header(key).map(Once::Keyed)
 }
 
 fn body(judge: &mut Judge<'_>, spec: &BodySpec, scope: &Scope) -> Option<BodyPlan> {

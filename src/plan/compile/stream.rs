@@ -57,6 +57,7 @@ fn stream(
         );
     }
     let merged = merged(spec.defaults.as_ref(), written);
+    let cursor = cursor::cursor(judge, spec, name, &merged);
     let partitions = partitions::partitions(judge, spec, name, merged.partitions.as_ref());
     let variables = parents::in_sight(spec, merged.partitions.as_ref());
     let see = |scope: Scope| scope.and(variables.iter().map(String::as_str));
@@ -65,7 +66,6 @@ fn stream(
         request::silent(judge, written);
     }
 
-    let cursor = cursor::cursor(judge, spec, name, &merged);
     let request = request::request(judge, spec, name, &merged, &see(Scope::request()));
     let paging = pages::pages(judge, spec, &merged);
     let answer = see(Scope::answer());
@@ -130,7 +130,7 @@ pub(super) fn merged(defaults: Option<&StreamSpec>, stream: &StreamSpec) -> Stre
         query: tables(base.query.as_ref(), stream.query.as_ref()),
         headers: tables(base.headers.as_ref(), stream.headers.as_ref()),
         body: stream.body.clone().or_else(|| base.body.clone()),
-        once: stream.once.or(base.once),
+        once: stream.once.clone().or_else(|| base.once.clone()),
         cost: tables(base.cost.as_ref(), stream.cost.as_ref()),
         format: stream.format.clone().or_else(|| base.format.clone()),
         records: stream.records.clone().or_else(|| base.records.clone()),

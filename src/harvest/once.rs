@@ -1,0 +1,426 @@
+//! `once`: a request that acts or costs is written down before it is sent, and never sent again
+//! while nobody knows what came of it.
+//!
+//! What is written is one row, synced (`store::row::Sent`). The row of the page takes it back, or
+//! another that says that nothing was done: the API refused, or no connection was made. What stands
+//! alone when the run ends, or is killed, was sent, and its outcome is unknown. No program can find
+//! it out: two parties on an unreliable wire cannot agree on the last message. So a person decides,
+//! or the API does, where it takes a key (draft-ietf-httpapi-idempotency-key-header, Stripe's
+//! `Idempotency-Key`): with one, the same request with the same key is answered from memory.
+//!
+//! Rows of many requests are synced as one: what comes while a sync is under way goes into the next.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http::header::{HeaderMap, HeaderValue};
+use http::{Method, StatusCode};
+use jiff::SignedDuration;
+use tokio::sync::{mpsc, oneshot};
+
+use super::attempt::{Outcome, Sent as Acted};
+use super::commit::Committer;
+use super::pages::Slice;
+use super::partitions::Partition;
+use super::stream::Stream;
+use super::turn::Under;
+use super::verdict::{self, Trouble, Verdict};
+use crate::event::{Fact, FailureClass, Name};
+use crate::failure::{Exit, Failure};
+use crate::fetch::transport::{SendError, SendErrorKind};
+use crate::plan::request::Once;
+use crate::store::StoreError;
+use crate::store::hash::stable;
+use crate::store::row::{Row, Sent, Undone};
+use crate::store::stream::{SentLog, StreamStore};
+
+/// So many are named where a stream ends; `runs show` names all.
+const NAMED: usize = 20;
+
+/// For so long an API is believed to know a key again. Stripe forgets keys after a day at the
+/// earliest; the draft leaves the time to each API.
+const KEYS_LIVE: SignedDuration = SignedDuration::from_hours(20);
+
+/// What to do with what was sent before and nobody knows the outcome of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Unknown {
+    /// Leave it alone, and say so.
+    #[default]
+    Name,
+    /// Send it again, though it may act or cost twice.
+    Resend,
+    /// Publish without it.
+    Skip,
+}
+
+/// Where a page stands.
+pub(super) struct Spot<'a> {
+    /// Its partition.
+    pub(super) partition: &'a Partition,
+    /// The page's ordinal in it.
+    pub(super) page: u32,
+    /// What tells its request from all others of the stream.
+    pub(super) print: u64,
+    /// Stream, page and partition, for people; scrubbed.
+    pub(super) text: &'a str,
+}
+
+impl<'a> Spot<'a> {
+    /// The first page, for those who only look.
+    pub(super) fn first(partition: &'a Partition, text: &'a str) -> Self {
+        Self {
+            partition,
+            page: 0,
+            print: 0,
+            text,
+        }
+    }
+
+    fn key(&self) -> (u32, u32) {
+        (self.partition.ordinal, self.page)
+    }
+}
+
+/// What a stream has sent and must not send twice.
+#[derive(Debug)]
+pub(super) struct Sendings {
+    stream: Name,
+    queue: mpsc::UnboundedSender<Word>,
+    book: Mutex<Book>,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    /// Sent in this process, and not yet handed on as a page.
+    open: BTreeMap<(u32, u32), String>,
+    /// Sent by earlier processes; only looked at.
+    before: BTreeMap<(u32, u32), Sent>,
+    /// What is left alone: where it stands, and why.
+    left: BTreeMap<(u32, u32), String>,
+    /// Why the stream has failed: what is under way may end, and nothing more is sent.
+    failed: Option<Box<Failure>>,
+}
+
+/// Rows to be committed, and who waits for that.
+type Word = (Row, Option<oneshot::Sender<Result<(), Box<Failure>>>>);
+
+impl Sendings {
+    /// Begins to keep the book of a stream.
+    fn new(stream: Name, store: &StreamStore) -> Self {
+        let (log, before) = store.sent();
+        let (queue, words) = mpsc::unbounded_channel();
+        tokio::spawn(write(log, words));
+        Self {
+            stream,
+            queue,
+            book: Mutex::new(Book {
+                before,
+                ..Book::default()
+            }),
+        }
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Commits what it is told, as much at once as has come.
+async fn write(log: SentLog, mut words: mpsc::UnboundedReceiver<Word>) {
+    while let Some(first) = words.recv().await {
+        let (mut rows, mut waiting) = (Vec::new(), Vec::new());
+        let mut take = |(row, waits): Word| {
+            rows.push(row);
+            waiting.extend(waits);
+        };
+        take(first);
+        while let Ok(word) = words.try_recv() {
+            take(word);
+        }
+        let log = log.clone();
+        let work = tokio::task::spawn_blocking(move || log.commit(&rows));
+        let done = match work.await {
+            Ok(done) => done.map_err(StoreError::into_failure),
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        };
+        for waits in waiting {
+            // Who was stopped meanwhile waits no more.
+            let _ = waits.send(done.clone());
+        }
+    }
+}
+
+impl Under {
+    /// An answer came, of this status, to a request of this method.
+    pub(super) fn heard(&mut self, method: &Method, status: StatusCode) {
+        let acted = match status.as_u16() {
+            // The server gave up on a request that it may have begun (RFC 9110, section 15.5.9).
+            408 => true,
+            // It did not do as it was told (RFC 9110, sections 15.4.8, 15.4.9 and 15.5).
+            307 | 308 | 400..=499 => false,
+            // To other redirects a client follows with a GET: what was asked may be done.
+            300..=399 => *method == Method::POST,
+            _ => true,
+        };
+        if acted {
+            self.acted = Acted::Perhaps;
+            if status.is_redirection() {
+                self.led = Acted::Perhaps;
+            }
+        }
+    }
+
+    /// None came.
+    pub(super) fn unheard(&mut self, error: &SendError) {
+        if error.kind == SendErrorKind::HeadTooLarge {
+            self.acted = Acted::Perhaps;
+        }
+    }
+
+    /// Whether what was sent may have been acted on.
+    pub(super) fn may_have_acted(&self, outcome: &Outcome) -> Acted {
+        match outcome {
+            // 429 and its like take back what the status says, but not what came before a redirect.
+            Outcome::Trouble(_, Acted::No) => self.led,
+            Outcome::Page(..) | Outcome::Trouble(_, Acted::Perhaps) => Acted::Perhaps,
+            Outcome::Fail(_) => self.acted,
+        }
+    }
+}
+
+impl Stream {
+    /// Keeps a book of what it sends, where a repeat would act or cost.
+    pub(super) fn keeping_book(mut self, store: &StreamStore) -> Self {
+        if self.plan().request.once.acts() {
+            self.sendings = Some(Sendings::new(self.name.clone(), store));
+        }
+        self
+    }
+
+    /// Whether what was sent has been paid for, so that its answer is worth waiting for.
+    pub(super) fn is_paid(&self) -> bool {
+        self.plan().request.once.acts()
+    }
+
+    /// Puts the page's key on a request, by which the API knows a repeat.
+    pub(super) fn put_key(&self, headers: &mut HeaderMap, spot: &Spot<'_>) {
+        let Once::Keyed(name) = &self.plan().request.once else {
+            return;
+        };
+        let place = format!("{} {:x} {:?}", self.name, spot.print, spot.key());
+        let half = |of: &str| stable(&[&self.run.id, &self.run.seed.to_string(), &place, of]);
+        let (high, low) = (half("high"), half("low"));
+        // A UUID of our own making (RFC 9562, section 5.8): what APIs expect.
+        let key = format!(
+            "{:08x}-{:04x}-8{:03x}-{:04x}-{:012x}",
+            high >> 32,
+            high >> 16 & 0xffff,
+            high & 0xfff,
+            0x8000 | low >> 48 & 0x3fff,
+            low & 0xffff_ffff_ffff
+        );
+        if let Ok(value) = HeaderValue::try_from(key) {
+            headers.insert(name, value);
+        }
+    }
+
+    /// 409: what an API says that is still at work on the first request with a key (so the draft
+    /// wants it, and Stripe does it). Its answer will come.
+    pub(super) fn by_key(&self, status: StatusCode) -> Option<Verdict> {
+        let is_keyed = matches!(self.plan().request.once, Once::Keyed(_));
+        (is_keyed && status == StatusCode::CONFLICT).then(|| {
+            Verdict::Trouble(Trouble {
+                class: FailureClass::Transient,
+                message: verdict::show(status),
+                told: None,
+                slow: false,
+            })
+        })
+    }
+
+    /// Refuses what was sent before, while nobody knows what came of it.
+    pub(super) fn refuse_repeat(&self, spot: &Spot<'_>) -> Result<(), Box<Failure>> {
+        let Some(sendings) = &self.sendings else {
+            return Ok(());
+        };
+        let mut book = sendings.book();
+        let Some(sent) = book.before.get(&spot.key()) else {
+            return Ok(());
+        };
+        let age = self.run.world.clock.calendar().duration_since(sent.at);
+        let is_known_by_key = matches!(self.plan().request.once, Once::Keyed(_)) && age < KEYS_LIVE;
+        if self.run.options.unknown == Unknown::Resend || is_known_by_key {
+            return Ok(());
+        }
+        let why = format!(
+            "sent at {}, and the run ended before its answer was kept",
+            sent.at
+        );
+        let failure = Failure::new(Exit::Failed, format!("{}: {why}", spot.text));
+        book.left
+            .insert(spot.key(), format!("{}: {why}", spot.text));
+        Err(Box::new(failure))
+    }
+
+    /// Writes down that a request is about to be sent; when it returns, that survives anything.
+    pub(super) async fn announce(&self, spot: &Spot<'_>) -> Result<(), Box<Failure>> {
+        let Some(sendings) = &self.sendings else {
+            return Ok(());
+        };
+        {
+            let mut book = sendings.book();
+            if let Some(failure) = &book.failed {
+                return Err(failure.clone());
+            }
+            let known = book.open.insert(spot.key(), spot.text.to_owned());
+            if known.is_some() {
+                // A redirect, or a repeat that the API knows by its key.
+                return Ok(());
+            }
+        }
+        let row = Row::Sent(Sent {
+            stream: sendings.stream.clone(),
+            partition: spot.partition.ordinal,
+            page: spot.page,
+            request: spot.print,
+            place: spot.text.to_owned(),
+            at: self.run.world.clock.calendar(),
+        });
+        let (tell, told) = oneshot::channel();
+        let gone = || {
+            Box::new(Failure::new(
+                Exit::Disk,
+                "what is sent cannot be written down",
+            ))
+        };
+        sendings.queue.send((row, Some(tell))).map_err(|_| gone())?;
+        let done = told.await.map_err(|_| gone())?;
+        let mut book = sendings.book();
+        match &done {
+            Ok(()) => book.before.remove(&spot.key()).map(drop),
+            // Nothing was sent; whether that it would be was written, nobody knows.
+            Err(_) => book.open.remove(&spot.key()).map(drop),
+        };
+        done
+    }
+
+    /// An attempt has ended: where it surely did nothing, that is written down too.
+    pub(super) fn attempted(&self, spot: &Spot<'_>, sent: Acted) {
+        let Some(sendings) = &self.sendings else {
+            return;
+        };
+        if sent == Acted::No && sendings.book().open.remove(&spot.key()).is_some() {
+            let row = Row::Undone(Undone {
+                stream: sendings.stream.clone(),
+                partition: spot.partition.ordinal,
+                page: spot.page,
+            });
+            // Whoever is killed before it is on the disk is asked by a person; nothing is lost.
+            let _ = sendings.queue.send((row, None));
+        }
+    }
+
+    /// A page is on its way to the disk, where its row says what came of its request.
+    pub(super) fn arrived(&self, partition: u32, page: u32) {
+        if let Some(sendings) = &self.sendings {
+            sendings.book().open.remove(&(partition, page));
+        }
+    }
+
+    /// A partition that ended with a failure: if what it sent may have been done, and must not be
+    /// sent again, the partition is left there, and the others go on.
+    pub(super) fn left(&self, partition: u32, failure: Box<Failure>) -> Result<(), Box<Failure>> {
+        let Some(sendings) = &self.sendings else {
+            return Err(failure);
+        };
+        let mut book = sendings.book();
+        let of_it = (partition, 0)..=(partition, u32::MAX);
+        if failure.exit == Exit::Failed && self.plan().request.once.is_strict() {
+            let open: Vec<_> = book
+                .open
+                .range(of_it.clone())
+                .map(|(key, _)| *key)
+                .collect();
+            for key in open {
+                book.open.remove(&key);
+                book.left.insert(key, failure.message.clone());
+            }
+        }
+        if failure.exit == Exit::Failed && book.left.range(of_it).next().is_some() {
+            return Ok(());
+        }
+        book.failed.get_or_insert_with(|| failure.clone());
+        Err(failure)
+    }
+
+    /// How many requests of the run so far nobody knows the outcome of.
+    pub(super) fn unknown(&self) -> usize {
+        let Some(sendings) = &self.sendings else {
+            return 0;
+        };
+        let book = sendings.book();
+        book.open.len() + book.left.len() + book.before.len()
+    }
+
+    /// What the first pages of partitions were asked for that an earlier process sent, and their
+    /// numbers: nobody else may have these.
+    pub(super) fn sent_firsts(&self) -> Vec<(u32, u64)> {
+        let Some(sendings) = &self.sendings else {
+            return Vec::new();
+        };
+        let book = sendings.book();
+        let firsts = book.before.values().filter(|sent| sent.page == 0);
+        firsts.map(|sent| (sent.partition, sent.request)).collect()
+    }
+
+    /// All that can be fetched is here: is that enough to be published?
+    pub(super) fn judge_left(&self) -> Result<(), Box<Failure>> {
+        let Some(sendings) = &self.sendings else {
+            return Ok(());
+        };
+        let left = &sendings.book().left;
+        if left.is_empty() {
+            return Ok(());
+        }
+        let (requests, subject, them) = match left.len() {
+            1 => ("1 request was".to_owned(), "it was", "it"),
+            n => (format!("{n} requests were"), "they were", "them"),
+        };
+        let mut named: Vec<String> = left.values().take(NAMED).cloned().collect();
+        if left.len() > NAMED {
+            named.push(format!("and {} more", left.len() - NAMED));
+        }
+        let message = format!(
+            "{}: {requests} sent, and nobody knows what came of {them}",
+            self.name
+        );
+        if self.run.options.unknown == Unknown::Skip {
+            self.emit(Fact::FellShort {
+                stream: self.name.clone(),
+                message: format!("{message}; it is published without: {}", named.join("; ")),
+            });
+            return Ok(());
+        }
+        Err(Box::new(Failure {
+            exit: Exit::Failed,
+            message,
+            causes: named,
+            hint: Some(format!(
+                "the stream says `once: true`, so {subject} not repeated: look whether the API has acted; then run again with `--unknown resend`, or with `--unknown skip` to publish without {them}"
+            )),
+        }))
+    }
+
+    /// A partition from its first page to its last, or to where it has to be left.
+    pub(super) async fn walk_or_leave(
+        self: Arc<Self>,
+        slice: Slice,
+        committer: Committer,
+    ) -> Result<(), Box<Failure>> {
+        let ordinal = slice.partition.ordinal;
+        match self.clone().walk_slice(slice, committer).await {
+            Ok(()) => Ok(()),
+            Err(failure) => self.left(ordinal, failure),
+        }
+    }
+}

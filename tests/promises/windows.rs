@@ -1,0 +1,264 @@
+//! Windows of time: the same grid in every run, from where the cursor stands, whatever the zone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gleaner::failure::Exit;
+use gleaner::sim::{Latency, Route, Rules, SimReply, SimRequest};
+
+use super::fixture::{Ran, Scene};
+
+const NIGHT: &str = "2026-11-22T02:30:00Z";
+const NEXT: &str = "2026-11-23T02:30:00Z";
+
+/// Answers with one record that holds what was asked.
+fn echo() -> Rules {
+    let answer = |request: &SimRequest| {
+        let asked: serde_json::Map<String, serde_json::Value> = request
+            .query
+            .iter()
+            .map(|(name, value)| (name.clone(), value.as_str().into()))
+            .collect();
+        let asked = serde_json::Value::from(asked);
+        SimReply::json(200, format!(r#"{{"data":[{asked}]}}"#))
+    };
+    Rules {
+        routes: vec![Route::custom("/a", Arc::new(answer))],
+        latency: Latency::Fixed(Duration::from_millis(10)),
+        ..Rules::default()
+    }
+}
+
+fn pipeline(variables: &str, query: &str, cursor: &str, key: &str) -> String {
+    format!(
+        "source: {{ url: https://api.test, limits: none, concurrency: 1 }}
+streams:
+  a:
+    for: {{ {variables} }}
+    get: /a
+    query: {{ {query} }}
+    records: data
+    key: {key}
+    {cursor}
+sink: {{ csv: out/a.csv, mode: merge }}
+"
+    )
+}
+
+/// What was asked, without the path.
+fn asked(ran: &Ran) -> Vec<String> {
+    let targets = ran.targets().into_iter();
+    targets
+        .map(|target| {
+            target
+                .trim_start_matches("/a?")
+                .replace("%3A", ":")
+                .replace("%2B", "+")
+        })
+        .collect()
+}
+
+#[test]
+fn days_go_on_where_the_cursor_of_each_combination_stands() {
+    let yaml = |cities: &str| {
+        pipeline(
+            &format!("city: [{cities}], day: {{ dates: 1d }}"),
+            "city: '{{ city }}', day: '{{ day.from | date }}', last: '{{ day.last }}', days: '{{ day.days }}'",
+            "cursor: { start: 2026-11-19, end: today, lookback: 1d }",
+            "[city, day]",
+        )
+    };
+    let ran = Scene::new(&yaml("x, y"), echo()).at(NIGHT).run().complete();
+    let day =
+        |city: &str, day: u32| format!("city={city}&day=2026-11-{day}&last=2026-11-{day}&days=1");
+    let first: Vec<String> = ["x", "y"]
+        .iter()
+        .flat_map(|city| (19..22).map(move |at| day(city, at)))
+        .collect();
+    assert_eq!(asked(&ran), first, "whole days, and today is not over");
+    assert_eq!(ran.lines("out/a.csv").len(), 1 + 6);
+
+    // The next night: a day of lookback, the day since, and all of a city that was added.
+    let yaml = yaml("x, y, z");
+    let ran = Scene::new(&yaml, echo())
+        .at(NEXT)
+        .within(ran.root)
+        .run()
+        .complete();
+    let mut second: Vec<String> = ["x", "y"]
+        .iter()
+        .flat_map(|city| (21..23).map(move |at| day(city, at)))
+        .collect();
+    second.extend((19..23).map(|at| day("z", at)));
+    assert_eq!(asked(&ran), second);
+    assert_eq!(ran.lines("out/a.csv").len(), 1 + 12, "no day twice");
+}
+
+#[test]
+fn a_window_begins_alike_in_every_run_and_ends_where_the_cursor_does() {
+    let yaml = pipeline(
+        "week: { dates: 7d }",
+        "from: '{{ week.from }}', to: '{{ week.to }}', last: '{{ week.last }}', days: '{{ week.days }}'",
+        "cursor: { start: 2026-11-04 }",
+        "from",
+    );
+    let ran = Scene::new(&yaml, echo()).at(NIGHT).run().complete();
+    let week = |from: u32, to: &str, last: u32, days: u32| {
+        format!(
+            "from=2026-11-{from:02}T00:00:00Z&to=2026-11-{to}&last=2026-11-{last:02}&days={days}"
+        )
+    };
+    assert_eq!(
+        asked(&ran),
+        [
+            week(4, "09T00:00:00Z", 8, 5),
+            week(9, "16T00:00:00Z", 15, 7),
+            week(16, "22T02:30:00Z", 22, 7),
+        ]
+    );
+    // On Sunday night the week had begun on Monday; on Monday night it is asked for whole.
+    let ran = Scene::new(&yaml, echo())
+        .at(NEXT)
+        .within(ran.root)
+        .run()
+        .complete();
+    assert_eq!(
+        asked(&ran),
+        [
+            week(16, "23T00:00:00Z", 22, 7),
+            week(23, "23T02:30:00Z", 23, 1)
+        ]
+    );
+    assert_eq!(ran.lines("out/a.csv").len(), 1 + 4);
+}
+
+#[test]
+fn days_of_a_zone_begin_at_its_own_midnight() {
+    let yaml = pipeline(
+        "day: { dates: 1d, zone: Europe/Berlin }",
+        "day: '{{ day.from | date }}', from: '{{ day.from }}', seconds: '{{ (day.to | epoch) - (day.from | epoch) }}'",
+        "cursor: { start: 2026-10-24, end: 2026-10-27 }",
+        "day",
+    );
+    let ran = Scene::new(&yaml, echo()).at(NIGHT).run().complete();
+    assert_eq!(
+        asked(&ran),
+        [
+            "day=2026-10-24&from=2026-10-24T00:00:00+02:00&seconds=86400",
+            "day=2026-10-25&from=2026-10-25T00:00:00+02:00&seconds=90000",
+            "day=2026-10-26&from=2026-10-26T00:00:00+01:00&seconds=86400",
+        ],
+        "the clocks went back on the 25th"
+    );
+}
+
+#[test]
+fn given_ends_are_kept_and_the_cursor_is_for_the_request() {
+    let yaml = pipeline(
+        "span: { dates: 1y, from: 2024-03-01, to: now }",
+        "from: '{{ span.from }}', to: '{{ span.to }}', at: '{{ cursor.to }}', since: '{{ cursor.from }}'",
+        "cursor: { field: at, start: 2020-01-01 }",
+        "from",
+    );
+    let years = |now: &str, since: &str| {
+        [
+            ("2024-03-01", "2025-01-01"),
+            ("2025-01-01", "2026-01-01"),
+            ("2026-01-01", ""),
+        ]
+        .map(|(from, to)| {
+            let to = if to.is_empty() {
+                now.to_owned()
+            } else {
+                format!("{to}T00:00:00Z")
+            };
+            format!("from={from}T00:00:00Z&to={to}&at={now}&since={since}")
+        })
+    };
+    let ran = Scene::new(&yaml, echo()).at(NIGHT).run().complete();
+    assert_eq!(asked(&ran), years(NIGHT, "2020-01-01T00:00:00Z"));
+    let ran = Scene::new(&yaml, echo())
+        .at(NEXT)
+        .within(ran.root)
+        .run()
+        .complete();
+    assert_eq!(asked(&ran), years(NEXT, NIGHT));
+}
+
+#[test]
+fn ends_may_come_from_variables_that_stand_before() {
+    let yaml = pipeline(
+        "shop: [{ id: 1, since: 2026-11-20 }, { id: 2, since: 'today - 1d' }], day: { dates: 1d, from: '{{ shop.since }}', to: today }",
+        "shop: '{{ shop.id }}', day: '{{ day.from | date }}'",
+        "",
+        "[shop, day]",
+    );
+    let yaml = yaml.replace(", mode: merge", "");
+    let ran = Scene::new(&yaml, echo()).at(NIGHT).run().complete();
+    assert_eq!(
+        asked(&ran),
+        [
+            "shop=1&day=2026-11-20",
+            "shop=1&day=2026-11-21",
+            "shop=2&day=2026-11-21"
+        ]
+    );
+    let wrong = yaml.replace("'today - 1d'", "soon");
+    let failure = Scene::new(&wrong, echo()).at(NIGHT).run();
+    assert_eq!(failure.summary.exit, Exit::Usage);
+    assert!(
+        failure.failure().message.contains("`soon` is not a date"),
+        "{:?}",
+        failure.failure()
+    );
+}
+
+#[test]
+fn the_cursor_moves_to_the_greatest_value_of_all_windows() {
+    let yaml = pipeline(
+        "city: [x, y], day: { dates: 1d, from: 2026-11-18, to: 2026-11-21 }",
+        "city: '{{ city }}', day: '{{ day.from }}', since: '{{ cursor.from }}'",
+        "cursor: { field: day, start: 2026-01-01 }",
+        "[city, day]",
+    );
+    let ran = Scene::new(&yaml, echo()).at(NIGHT).run().complete();
+    let ran = Scene::new(&yaml, echo())
+        .at(NEXT)
+        .within(ran.root)
+        .run()
+        .complete();
+    let all = asked(&ran);
+    assert_eq!(all.len(), 6);
+    assert!(
+        all.iter()
+            .all(|one| one.ends_with("since=2026-11-20T00:00:00Z")),
+        "{all:?}"
+    );
+}
+
+#[test]
+fn a_run_that_is_stopped_goes_on_with_the_windows_it_began_with() {
+    let yaml = pipeline(
+        "city: [x, y], day: { dates: 6h }",
+        "city: '{{ city }}', from: '{{ day.from }}', to: '{{ day.to }}'",
+        "cursor: { start: 2026-11-21 }",
+        "[city, from]",
+    );
+    let whole = Scene::new(&yaml, echo()).at(NIGHT).run().complete();
+    assert_eq!(whole.requests(), 10);
+    for stop in [5, 35, 75] {
+        let stop = Duration::from_millis(stop);
+        let stopped = Scene::new(&yaml, echo()).at(NIGHT).stop_after(stop).run();
+        assert_eq!(stopped.summary.exit, Exit::Interrupted);
+        let before = stopped.requests();
+        // Hours later: the run's windows are those of its beginning.
+        let later = "2026-11-22T14:00:00Z";
+        let ran = Scene::new(&yaml, echo())
+            .at(later)
+            .within(stopped.root)
+            .run()
+            .complete();
+        assert_eq!(ran.text("out/a.csv"), whole.text("out/a.csv"));
+        assert_eq!(before + ran.requests(), 10, "no window twice");
+    }
+}
