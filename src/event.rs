@@ -53,6 +53,17 @@ pub enum Fact {
         /// Records in them.
         records: u64,
     },
+    /// Pages of a partition count no more: the API gives its beginning anew.
+    PagesVoid {
+        /// The stream.
+        stream: Name,
+        /// How many of those that were kept or committed in this attempt.
+        pages: u64,
+        /// How many of them an earlier attempt had committed.
+        kept: u64,
+        /// Records in them.
+        records: u64,
+    },
     /// A page was fetched, understood and handed on.
     PageFetched {
         /// The stream.

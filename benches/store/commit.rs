@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use gleaner::disk::Disk;
-use gleaner::store::row::{Facts, Identity, RunStart, VERSION};
+use gleaner::store::row::{Facts, RunStart};
 use gleaner::store::run::RunFolder;
 use gleaner::store::space::Floor;
 use gleaner::store::stream::NewPage;
@@ -61,18 +61,7 @@ pub(crate) fn measure(bars: &mut Bars, folder: &Path, url: &str) {
 fn store(folder: &Path, page: &[u8]) {
     let root = folder.join("project");
     let _ = std::fs::remove_dir_all(&root);
-    let now = Timestamp::now();
-    let start = RunStart {
-        version: VERSION,
-        program: "bench".to_owned(),
-        pipeline: "bench".to_owned(),
-        identity: Identity::default(),
-        started: now,
-        until: now,
-        seed: 0,
-        streams: vec!["records".into()],
-        options: serde_json::Map::new(),
-    };
+    let start = RunStart::new("bench", vec!["records".into()], Timestamp::now());
     let disk = Disk::system();
     std::fs::create_dir_all(&root).expect("a folder");
     let floor = Floor::new(Floor::USUAL);

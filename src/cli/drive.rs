@@ -55,12 +55,16 @@ impl Drive {
 
     /// The outside, as a run sees it.
     pub(super) fn world(&self, transport: SharedTransport, root: PathBuf) -> World {
+        let (stop, listener) = (self.stop.clone(), self.reporter.listener());
         World {
             clock: self.clock,
             transport,
             disk: Disk::system(),
             root,
-            events: Events::new(self.clock, self.reporter.listener()),
+            events: Events::new(self.clock, move |event| {
+                stop.hear(event);
+                listener(event);
+            }),
             stop: self.stop.asked.clone(),
         }
     }
@@ -72,6 +76,7 @@ impl Drive {
         world: World,
         options: Options,
     ) -> Result<Summary, Failure> {
+        self.stop.begin(options.leaves_trace());
         let harvest = Harvest::open(plan, world, options).map_err(|failure| *failure)?;
         let ticker = tokio::spawn(tick(self.clock, Arc::clone(&self.reporter)));
         let mut summary = harvest.run().await;

@@ -11,10 +11,12 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::failure::{Exit, Failure};
 use crate::report::{clean, plural, size, thousands};
+use crate::store::error::StoreError;
 use crate::store::history::{RunRecord, Status};
 use crate::store::locks;
+use crate::store::recall::Sums;
 use crate::store::row::Sent;
-use crate::store::run::unknown;
+use crate::store::run::{self, unknown};
 use crate::store::state::State;
 use crate::store::sweep;
 
@@ -128,13 +130,16 @@ impl Project {
         let rows: Vec<Vec<String>> = runs
             .iter()
             .map(|run| {
+                let kept = self.sums(run).ok();
+                let told =
+                    |count: fn(Sums) -> u64| kept.map(count).map_or("?".to_owned(), thousands);
                 vec![
                     run.id.clone(),
                     clean(&run.pipeline).into_owned(),
                     self.status(run).to_owned(),
                     here(run.started),
-                    thousands(run.counts.pages),
-                    thousands(run.counts.rows),
+                    told(|sums| sums.pages),
+                    told(|sums| sums.records),
                 ]
             })
             .collect();
@@ -169,15 +174,25 @@ impl Project {
         ];
         lines.extend(run.ended.map(|at| ("ended", here(at))));
         lines.extend(run.exit.map(|exit| ("exit code", exit.to_string())));
-        lines.push((
-            "fetched",
-            format!(
-                "{}, {}, {}",
-                plural(run.counts.pages, "page"),
-                plural(run.counts.rows, "record"),
-                plural(run.counts.requests, "request")
-            ),
-        ));
+        let requests = plural(run.counts.requests, "request");
+        let sums = self.sums(&run);
+        match &sums {
+            Ok(Sums { pages, records }) => {
+                let (pages, records) = (plural(*pages, "page"), plural(*records, "record"));
+                // A process that was killed could not say how often it asked.
+                lines.push(if run.ended.is_none() {
+                    ("kept", format!("{pages}, {records}"))
+                } else if run.status.is_open() {
+                    ("kept", format!("{pages}, {records}, of {requests}"))
+                } else {
+                    ("fetched", format!("{pages}, {records}, {requests}"))
+                });
+            }
+            Err(error) => lines.push((
+                "kept",
+                format!("cannot be told: {}", clean(&error.to_string())),
+            )),
+        }
         for file in run.files.as_array().into_iter().flatten() {
             let path = file["path"].as_str().unwrap_or_default();
             let rows = file["rows"].as_u64().unwrap_or_default();
@@ -239,7 +254,20 @@ impl Project {
         run.status == Status::Running && locks::is_at_work(&self.disk, &self.root, &run.pipeline)
     }
 
+    /// Pages and records: of a run that may go on, what it keeps; one that was killed could not
+    /// write down how far it came.
+    fn sums(&self, run: &RunRecord) -> Result<Sums, StoreError> {
+        if run.status.is_open() {
+            return run::kept(&self.disk, &self.root, &run.id);
+        }
+        Ok(Sums {
+            pages: run.counts.pages,
+            records: run.counts.rows,
+        })
+    }
+
     fn json(&self, run: &RunRecord) -> Value {
+        let kept = self.sums(run).ok();
         json!({
             "run": run.id,
             "pipeline": run.pipeline,
@@ -247,8 +275,8 @@ impl Project {
             "started": run.started.to_string(),
             "ended": run.ended.map(|at| at.to_string()),
             "exit": run.exit,
-            "pages": run.counts.pages,
-            "records": run.counts.rows,
+            "pages": kept.map(|kept| kept.pages),
+            "records": kept.map(|kept| kept.records),
             "bytes": run.counts.bytes,
             "requests": run.counts.requests,
             "failed_attempts": run.retries,

@@ -2,12 +2,13 @@
 //! once. What is committed is kept either way.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use tokio::sync::watch;
 
+use crate::event::{Event, Fact};
 use crate::failure::Exit;
-use crate::report::Reporter;
+use crate::report::{self, Reporter};
 
 /// What the outside asked for.
 #[derive(Debug, Clone)]
@@ -15,6 +16,29 @@ pub(super) struct Stop {
     /// Becomes true when a run should stop.
     pub(super) asked: watch::Receiver<bool>,
     how: Arc<AtomicU8>,
+    kept: Arc<Kept>,
+}
+
+/// What the run that is under way keeps, for one that is ended at once and has no time to look.
+#[derive(Debug, Default)]
+struct Kept {
+    /// Whether it keeps anything.
+    keeps: AtomicBool,
+    pages: AtomicU64,
+}
+
+impl Kept {
+    fn told(&self) -> String {
+        let pages = self.pages.load(Ordering::Relaxed);
+        if !self.keeps.load(Ordering::Relaxed) {
+            "stopped at once".to_owned()
+        } else if pages == 0 {
+            "stopped at once; no page was committed yet".to_owned()
+        } else {
+            let pages = report::plural(pages, "page");
+            format!("stopped at once; kept {pages}; run again to continue")
+        }
+    }
 }
 
 impl Stop {
@@ -23,6 +47,8 @@ impl Stop {
         let (tell, asked) = watch::channel(false);
         let how = Arc::new(AtomicU8::new(0));
         let noted = Arc::clone(&how);
+        let kept = Arc::new(Kept::default());
+        let known = Arc::clone(&kept);
         tokio::spawn(async move {
             let mut signals = Signals::new();
             let first = signals.next().await;
@@ -32,9 +58,31 @@ impl Stop {
             let _ = tell.send(true);
             let second = signals.next().await;
             reporter.close();
+            reporter.say(&known.told());
             std::process::exit(i32::from(second.code()));
         });
-        Self { asked, how }
+        Self { asked, how, kept }
+    }
+
+    /// A run begins; `keeps` says whether another can go on with what it commits.
+    pub(super) fn begin(&self, keeps: bool) {
+        self.kept.keeps.store(keeps, Ordering::Relaxed);
+        self.kept.pages.store(0, Ordering::Relaxed);
+    }
+
+    /// Counts what a run commits.
+    pub(super) fn hear(&self, event: &Event) {
+        let pages = &self.kept.pages;
+        match &event.fact {
+            Fact::RunContinued { pages: kept, .. } => pages.store(*kept, Ordering::Relaxed),
+            Fact::Committed { pages: new, .. } => {
+                pages.fetch_add(*new, Ordering::Relaxed);
+            }
+            Fact::PagesVoid { pages: void, .. } => {
+                pages.fetch_sub(*void, Ordering::Relaxed);
+            }
+            _ => {}
+        }
     }
 
     /// How a run that was stopped ends: by the signal that stopped it.

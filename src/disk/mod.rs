@@ -39,9 +39,32 @@ impl DiskError {
         }
     }
 
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        hint(self.source.kind())
+    }
+
     /// Whether the file or folder is not there.
     pub fn is_missing(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound
+    }
+}
+
+/// What to do about a file that cannot be made, read or written.
+pub fn hint(kind: io::ErrorKind) -> &'static str {
+    use io::ErrorKind as Kind;
+    match kind {
+        Kind::PermissionDenied | Kind::ReadOnlyFilesystem => {
+            "the folder is not writable: change its permissions or the sink's path"
+        }
+        Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => {
+            "the disk is full: free some space and run again"
+        }
+        Kind::NotADirectory | Kind::IsADirectory | Kind::AlreadyExists => {
+            "a file stands where a folder is needed, or the reverse: change the sink's path"
+        }
+        Kind::NotFound => "no file can be made there: change the sink's path",
+        _ => "look at the disk and run again",
     }
 }
 

@@ -108,7 +108,13 @@ impl Stream {
                         hint
                     }
                 });
-                self.refuse(Verdict::Fail { message, hint }, &answer.url, place)
+                let failure = self.refuse(Verdict::Fail { message, hint }, &answer.url, place);
+                match answer.status.as_u16() {
+                    // It is the one who asks that is refused (RFC 9110, sections 15.5.2, 15.5.4 and
+                    // 15.5.8).
+                    401 | 403 | 407 => Outcome::Fail(failure),
+                    _ => Outcome::Refused(failure),
+                }
             }
         }
     }
@@ -124,17 +130,17 @@ impl Stream {
     }
 
     /// An answer that fails the stream.
-    pub(super) fn refuse(&self, verdict: Verdict, url: &Url, place: &str) -> Outcome {
+    pub(super) fn refuse(&self, verdict: Verdict, url: &Url, place: &str) -> Box<Failure> {
         let (message, hint) = match verdict {
             Verdict::Fail { message, hint } => (message, hint),
             other => (format!("{other:?}"), None),
         };
-        Outcome::Fail(Box::new(Failure {
+        Box::new(Failure {
             exit: Exit::Failed,
             message: self.run.secrets.scrub(&trouble::at(place, &message)),
             causes: vec![format!("asked {}", self.show_asked(url))],
             hint,
-        }))
+        })
     }
 
     fn accept(
@@ -172,7 +178,7 @@ impl Stream {
                     Sent::Perhaps,
                 )
             }
-            Err(error) => Outcome::Fail(trouble::select(
+            Err(error) => Outcome::Refused(trouble::select(
                 &error,
                 &self.plan().records,
                 &self.show_asked(&answer.url),

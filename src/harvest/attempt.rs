@@ -13,7 +13,7 @@ use super::budget::Reservation;
 use super::circuit::Came;
 use super::hosts::Pass;
 use super::once::Spot;
-use super::outcome::timed_out;
+use super::outcome::{Unfetched, timed_out};
 use super::run::interrupted;
 use super::stream::Stream;
 use super::trouble;
@@ -22,7 +22,7 @@ use super::understand::unread;
 use super::verdict::{self, Trouble};
 use crate::clock::Instant;
 use crate::event::{Fact, FailureClass, Wait};
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::fetch::origin::Refusal;
 use crate::fetch::redirect::{self, Hop};
 use crate::fetch::transport::{Reach, Request, Response};
@@ -67,6 +67,8 @@ pub(super) enum Outcome {
     Page(Answer, Box<Page>, bool),
     Trouble(Trouble, Sent),
     Fail(Box<Failure>),
+    /// The API understood the request and will not answer it, whoever asks.
+    Refused(Box<Failure>),
 }
 
 /// What was asked, for people.
@@ -95,7 +97,7 @@ impl Stream {
         request: &Rendered,
         variables: &[(String, Value)],
         spot: &Spot<'_>,
-    ) -> Result<Fetched, Box<Failure>> {
+    ) -> Result<Fetched, Unfetched> {
         self.refuse_repeat(spot)?;
         let (run, place) = (&self.run, spot.text);
         let retry = run.plan.source.retry;
@@ -144,7 +146,13 @@ impl Stream {
                         reservation,
                     });
                 }
-                Outcome::Fail(failure) => return Err(failure),
+                Outcome::Fail(failure) => return Err(failure.into()),
+                Outcome::Refused(failure) => {
+                    return Err(Unfetched {
+                        failure,
+                        is_refused: true,
+                    });
+                }
                 Outcome::Trouble(mut trouble, _) => {
                     trouble.message = run.secrets.scrub(&trouble.message);
                     trouble
@@ -205,12 +213,18 @@ impl Stream {
                     too_long.map(|t| (t, retry.max_wait)),
                     refused_repeat,
                 );
-                return Err(if paid.is_none() {
+                let failure = if paid.is_none() {
                     trouble::unpaid(failure)
                 } else if said_why {
                     failure
                 } else {
                     trouble::never_answered(failure)
+                };
+                return Err(Unfetched {
+                    is_refused: trouble.class == FailureClass::Suspect
+                        && failure.exit == Exit::Failed
+                        && !refused_repeat,
+                    failure,
                 });
             };
             if let (FailureClass::Throttle, Some(needs)) = (trouble.class, &under.needs) {
@@ -329,7 +343,7 @@ impl Stream {
                             &response.headers,
                             self.run.world.clock.calendar(),
                         );
-                        return Ok(self.refuse(verdict, &bare.url, place));
+                        return Ok(Outcome::Fail(self.refuse(verdict, &bare.url, place)));
                     }
                 }
             }

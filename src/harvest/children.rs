@@ -18,6 +18,7 @@ use super::run::interrupted;
 use super::stream::Stream;
 use super::{open_failure, publish, record};
 use crate::failure::{Exit, Failure};
+use crate::store::StoreError;
 use crate::store::hash::stable;
 
 /// Combinations looked at in one blocking call.
@@ -131,7 +132,7 @@ impl Stream {
         let mut crew = Crew::new(self.width(), self.is_paid());
         let mut news = self.run.family.news();
         let worker = self.clone();
-        let mut births = blocking(move || Ok(worker.births())).await?;
+        let mut births = blocking(move || worker.births()).await?;
         // As the records come.
         loop {
             news.borrow_and_update();
@@ -203,11 +204,12 @@ impl Stream {
     }
 
     /// The numbers that earlier attempts gave.
-    fn births(&self) -> Births {
+    fn births(&self) -> Result<Births, Box<Failure>> {
         let mut births = Births::default();
         if let Some(recall) = self.recall() {
             births.numbers.next = recall.next_partition();
-            for (partition, print) in recall.firsts() {
+            for first in recall.firsts() {
+                let (partition, print) = first.map_err(StoreError::into_failure)?;
                 births.numbers.known.insert(print, partition);
             }
         }
@@ -216,7 +218,7 @@ impl Stream {
             births.numbers.next = next;
             births.numbers.known.insert(print, partition);
         }
-        births
+        Ok(births)
     }
 
     /// Partitions that the records which are there by now lead to, at most `room`.

@@ -53,7 +53,7 @@ pub(super) enum What {
     New(Box<New>),
     /// An earlier attempt committed it.
     Kept(PageRow),
-    /// Its partition is walked again from the start: what was said of it so far is void.
+    /// Its partition is walked again from the start: its pages so far are void.
     Again,
 }
 
@@ -114,7 +114,9 @@ impl Committer {
         feed: Option<Arc<Feed>>,
     ) -> (Self, JoinHandle<Result<StreamStore, StoreError>>) {
         let (queue, pages) = mpsc::channel(QUEUE);
+        let rows = store.index().rows().iter();
         let writer = Writer {
+            earlier: rows.map(|row| row.row_at).max(),
             store: Arc::new(Mutex::new(store)),
             stream,
             patience,
@@ -147,6 +149,8 @@ enum Came {
 
 struct Writer {
     store: Arc<Mutex<StreamStore>>,
+    /// Where the last row of earlier attempts stands in the ledger.
+    earlier: Option<u64>,
     stream: Name,
     /// Longest that a page waits for others to be committed with.
     patience: Duration,
@@ -286,13 +290,12 @@ impl Writer {
     /// Writes a group, in its order; what it takes from earlier attempts goes into the index.
     async fn append(&mut self, group: Vec<Staged>) -> Result<(), StoreError> {
         let mut new = Vec::new();
-        let (mut pages, mut records) = (0, 0);
+        let mut kept = (0, 0);
         for page in group {
             match page.what {
                 What::New(what) => new.push((page.partition, page.page, what)),
                 What::Kept(row) => {
-                    pages += 1;
-                    records += u64::from(row.records);
+                    kept = (kept.0 + 1, kept.1 + u64::from(row.records));
                     if let Some(feed) = &self.feed {
                         feed.push(std::iter::once(&row));
                     }
@@ -303,13 +306,19 @@ impl Writer {
                     self.synced().await?;
                     self.commit();
                     self.synced().await?;
-                    self.index.supersede(page.partition);
+                    self.tell_kept(std::mem::take(&mut kept));
+                    self.supersede(page.partition).await?;
                     if let Some(feed) = &self.feed {
                         feed.supersede(page.partition);
                     }
                 }
             }
         }
+        self.tell_kept(kept);
+        self.write(new).await
+    }
+
+    fn tell_kept(&self, (pages, records): (u64, u64)) {
         if pages > 0 {
             self.events.emit(Fact::PagesKept {
                 stream: self.stream.clone(),
@@ -317,7 +326,27 @@ impl Writer {
                 records,
             });
         }
-        self.write(new).await
+    }
+
+    /// Takes all pages of a partition back.
+    async fn supersede(&mut self, partition: u32) -> Result<(), StoreError> {
+        let store = Arc::clone(&self.store);
+        blocking(move || lock(&store).supersede(partition)).await?;
+        let of_it = |row: &&PageRow| row.partition == partition;
+        let (mut pages, mut kept, mut records) = (0, 0, 0);
+        for row in self.index.rows().iter().filter(of_it) {
+            pages += 1;
+            kept += u64::from(Some(row.row_at) <= self.earlier);
+            records += u64::from(row.records);
+        }
+        self.events.emit(Fact::PagesVoid {
+            stream: self.stream.clone(),
+            pages,
+            kept,
+            records,
+        });
+        self.index.supersede(partition);
+        Ok(())
     }
 
     async fn write(&mut self, new: Vec<(u32, u32, Box<New>)>) -> Result<(), StoreError> {
@@ -325,7 +354,7 @@ impl Writer {
             return Ok(());
         }
         let store = Arc::clone(&self.store);
-        let work = tokio::task::spawn_blocking(move || {
+        blocking(move || {
             let mut store = lock(&store);
             new.into_iter().try_for_each(|(partition, page, new)| {
                 store.append(NewPage {
@@ -338,11 +367,8 @@ impl Writer {
                     facts: new.facts,
                 })
             })
-        });
-        match work.await {
-            Ok(done) => done,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        }
+        })
+        .await
     }
 
     /// Begins to commit all that was written.
@@ -351,6 +377,14 @@ impl Writer {
         if let Some(group) = lock(&self.store).group() {
             self.syncing = Some(tokio::task::spawn_blocking(move || Group::commit(group)));
         }
+    }
+}
+
+/// Work on the disk, away from those who wait for the network.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
 }
 
@@ -410,7 +444,7 @@ mod tests {
     use super::super::budget::Budget;
     use super::*;
     use crate::disk::Disk;
-    use crate::store::row::{Identity, RunStart};
+    use crate::store::row::RunStart;
     use crate::store::run::RunFolder;
     use crate::store::space::Floor;
 
@@ -464,18 +498,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let clock = Clock::system();
         let disk = Disk::system();
-        let (version, program) = RunStart::versions();
-        let start = RunStart {
-            version,
-            program,
-            pipeline: "p".to_owned(),
-            identity: Identity::default(),
-            started: clock.calendar(),
-            until: clock.calendar(),
-            seed: 0,
-            streams: vec!["items".into()],
-            options: serde_json::Map::new(),
-        };
+        let start = RunStart::new("p", vec!["items".into()], clock.calendar());
         let open = RunFolder::create(&disk, folder.path(), "r", start, &Floor::new(0));
         let store = open.expect("a run").streams.pop().expect("a stream");
         let events = Events::new(clock, |_| {});

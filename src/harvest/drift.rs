@@ -134,7 +134,7 @@ impl Stream {
         Ok(())
     }
 
-    fn notice(&self, message: &str) {
+    pub(super) fn notice(&self, message: &str) {
         self.emit(Fact::Noticed {
             stream: self.name.clone(),
             message: self.run.secrets.scrub(message),

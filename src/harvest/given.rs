@@ -7,11 +7,11 @@ use http::{HeaderMap, StatusCode};
 
 use super::attempt::Fetched;
 use super::once::Spot;
+use super::outcome::Unfetched;
 use super::record;
 use super::run::interrupted;
 use super::stream::Stream;
 use super::trouble;
-use crate::failure::Failure;
 use crate::plan::request::Rendered;
 
 impl Stream {
@@ -20,7 +20,7 @@ impl Stream {
         &self,
         request: &Rendered,
         spot: &Spot<'_>,
-    ) -> Result<Fetched, Box<Failure>> {
+    ) -> Result<Fetched, Unfetched> {
         let (partition, place) = (spot.partition, spot.text);
         if self.plan().asks {
             return self.fetch(request, &partition.variables, spot).await;
@@ -38,7 +38,9 @@ impl Stream {
         let page = self.selector().select(&body).map_err(|error| {
             let plan = &self.plan().records;
             let from = format!("nothing: it is in `{}`", given.map_or("", |(name, _)| name));
-            trouble::select(&error, plan, &from, place, |t| run.secrets.scrub(t))
+            Unfetched::from(trouble::select(&error, plan, &from, place, |t| {
+                run.secrets.scrub(t)
+            }))
         })?;
         Ok(Fetched {
             page,

@@ -215,7 +215,7 @@ impl Ground {
                 }
             }
             kept.push(Kept {
-                pages: store.recall().pages(),
+                pages: store.recall().sums().pages,
                 store,
                 published,
                 is_needed: false,

@@ -1,16 +1,19 @@
 //! The primary key of a record: as bytes that sort as its values do, and as a hash.
 
+use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::computed::Computed;
 use super::names::Names;
 use super::partitions::Partition;
 use crate::json;
+use crate::plan::jq::{Input, Jq};
 use crate::plan::language::LanguageProblem;
 use crate::plan::partition::Generator;
 use crate::plan::path::{Path, Step};
 use crate::plan::position::{push_integer, push_text};
-use crate::plan::{ColumnFrom, StreamPlan};
+use crate::plan::typed::OnBad;
+use crate::plan::{ColumnFrom, ColumnPlan, StreamPlan};
 
 /// Records whose last so many keys are remembered by [`Novelty`]; a loop comes back far sooner.
 const REMEMBERED: usize = 16 * 1024;
@@ -20,7 +23,8 @@ const STALE_PAGES: u32 = 3;
 /// How a stream's records are told apart.
 #[derive(Debug)]
 pub(super) struct Key<'a> {
-    parts: Vec<Part<'a>>,
+    /// With the column that each is, if it is one: a value of its type counts.
+    parts: Vec<(Part<'a>, Option<&'a ColumnPlan>)>,
     computed: Computed<'a>,
     spare: Vec<u8>,
 }
@@ -29,6 +33,8 @@ pub(super) struct Key<'a> {
 #[derive(Debug)]
 enum Part<'a> {
     Record(Path),
+    /// What a filter makes of the record.
+    Filtered(&'a Jq),
     /// Which of the computed values.
     Computed(usize),
     Variable(&'a str),
@@ -38,26 +44,22 @@ impl<'a> Key<'a> {
     /// The key of a stream; `None` where it has none.
     pub(super) fn new(plan: &'a StreamPlan, names: &'a Names) -> Option<Self> {
         let mut templates = Vec::new();
-        let parts: Vec<Part<'a>> = plan
+        let parts: Vec<(Part<'a>, Option<&ColumnPlan>)> = plan
             .key
             .iter()
             .map(|name| {
                 let member = || Path {
                     steps: vec![Step::Key(name.clone())],
                 };
-                match &plan.columns {
-                    Some(columns) => match columns
-                        .iter()
-                        .find(|column| column.name == *name)
-                        .map(|column| &column.from)
-                    {
-                        Some(ColumnFrom::Path(path)) => Part::Record(path.clone()),
-                        Some(ColumnFrom::Template(template)) => {
-                            templates.push(template);
-                            Part::Computed(templates.len() - 1)
-                        }
-                        None => Part::Record(member()),
-                    },
+                let column = (plan.columns.iter().flatten()).find(|column| column.name == *name);
+                let part = match column.map(|column| &column.from) {
+                    Some(ColumnFrom::Path(path)) => Part::Record(path.clone()),
+                    Some(ColumnFrom::Template(template)) => {
+                        templates.push(template);
+                        Part::Computed(templates.len() - 1)
+                    }
+                    Some(ColumnFrom::Jq(jq)) => Part::Filtered(jq),
+                    None if plan.columns.is_some() => Part::Record(member()),
                     None if plan.partitions.iter().any(|(variable, generator)| {
                         // A window is no column.
                         variable == name && !matches!(generator, Generator::Dates(_))
@@ -66,7 +68,8 @@ impl<'a> Key<'a> {
                         Part::Variable(name)
                     }
                     None => Part::Record(Path::parse(name).unwrap_or_else(|_| member())),
-                }
+                };
+                (part, column)
             })
             .collect();
         (!parts.is_empty()).then(|| Self {
@@ -80,10 +83,17 @@ impl<'a> Key<'a> {
     pub(super) fn definition(plan: &StreamPlan) -> String {
         let parts = plan.key.iter().map(|name| {
             let column = plan.columns.iter().flatten().find(|c| c.name == *name);
-            match column.map(|column| &column.from) {
-                Some(ColumnFrom::Path(path)) => format!("{name}: {path}"),
-                Some(ColumnFrom::Template(template)) => format!("{name}: {}", template.written()),
-                None => name.clone(),
+            let Some(column) = column else {
+                return name.clone();
+            };
+            let from = match &column.from {
+                ColumnFrom::Path(path) => path.to_string(),
+                ColumnFrom::Template(template) => template.written().to_owned(),
+                ColumnFrom::Jq(jq) => format!("jq {}", jq.written()),
+            };
+            match &column.typed {
+                None => format!("{name}: {from}"),
+                Some(typed) => format!("{name}: {from} as {} {typed}", typed.kind),
             }
         });
         parts.collect::<Vec<_>>().join(", ")
@@ -101,22 +111,27 @@ impl<'a> Key<'a> {
     ) -> Result<bool, LanguageProblem> {
         let computed = self.computed.of(partition, in_page)?;
         let (mut in_record, mut found) = (false, false);
-        for part in &self.parts {
-            let variable;
+        for (part, column) in &self.parts {
+            let made;
             let value = match part {
-                Part::Record(path) => {
-                    in_record = true;
-                    let value = json::get(record, path).filter(|raw| *raw != "null");
-                    found |= value.is_some();
-                    value
+                Part::Record(path) => json::get(record, path),
+                Part::Filtered(jq) => {
+                    made = filtered(jq, record, *column)?;
+                    made.as_deref()
                 }
                 Part::Computed(at) => computed.get(*at).map(String::as_str),
                 Part::Variable(name) => {
-                    variable = partition.variable(name);
-                    variable.as_deref()
+                    made = partition.variable(name);
+                    made.as_deref()
                 }
             };
-            push_value(value, out);
+            let value = value.filter(|raw| *raw != "null");
+            let value = value.and_then(|raw| fitted(raw, *column));
+            if matches!(part, Part::Record(_) | Part::Filtered(_)) {
+                in_record = true;
+                found |= value.is_some();
+            }
+            push_value(value.as_deref(), out);
         }
         Ok(found || !in_record)
     }
@@ -138,6 +153,33 @@ impl<'a> Key<'a> {
         bytes.hash(&mut b);
         self.spare = bytes;
         Ok(has_one.then(|| (a.finish(), b.finish())))
+    }
+}
+
+/// What a filter makes of a record, where the column wants to know.
+fn filtered(
+    jq: &Jq,
+    record: &str,
+    column: Option<&ColumnPlan>,
+) -> Result<Option<String>, LanguageProblem> {
+    let made = Input::read(record).and_then(|input| jq.one(&input));
+    match column.map(|column| column.on_bad) {
+        None | Some(OnBad::Fail) => made,
+        // Such a record has no value there, or is rejected when it is written.
+        Some(OnBad::Null | OnBad::Reject) => Ok(made.unwrap_or_default()),
+    }
+}
+
+/// A value as its column has it. One that does not fit counts as it is, unless it becomes null: what
+/// becomes of it is for those who write it.
+fn fitted<'v>(raw: &'v str, column: Option<&ColumnPlan>) -> Option<Cow<'v, str>> {
+    let Some((typed, on_bad)) = column.and_then(|c| Some((c.typed.as_ref()?, c.on_bad))) else {
+        return Some(raw.into());
+    };
+    match typed.fit(raw) {
+        Some(fitted) => (!fitted.is_empty()).then_some(fitted),
+        None if on_bad == OnBad::Null => None,
+        None => Some(raw.into()),
     }
 }
 
@@ -207,7 +249,7 @@ mod tests {
     fn three_pages_without_a_new_key_are_a_loop() {
         let names = Names::empty();
         let key = Key {
-            parts: vec![Part::Record(Path::parse("id").expect("a path"))],
+            parts: vec![(Part::Record(Path::parse("id").expect("a path")), None)],
             computed: Computed::new(&names, Vec::new()),
             spare: Vec::new(),
         };

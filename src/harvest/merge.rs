@@ -9,18 +9,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::computed::Computed;
+use super::fitting;
 use super::key::Key;
 use super::newest::push_rank;
-use super::publish::{Extras, PublishError, templates};
+use super::publish::{Extras, Output, PublishError, read_end, templates};
 use super::rows::Rows;
 use super::versions::{Liner, Origins, Version};
 use crate::disk::DiskError;
 use crate::failure::Exit;
 use crate::plan::sink::SinkPlan;
-use crate::sink::{self, Built, Row, Target};
+use crate::sink::{self, Row, Target};
 use crate::store::base::{self, BaseError, BaseReader, BaseWriter};
 use crate::store::cursors::Base;
-use crate::store::error::disk_hint;
 use crate::store::sorter::{Sorted, Sorter};
 
 /// Why records cannot be merged.
@@ -54,7 +54,7 @@ impl MergeError {
     pub(super) fn end(&self) -> (Exit, Option<&'static str>) {
         match self {
             Self::Disk(error) | Self::Base(BaseError::Disk(error)) if !error.is_missing() => {
-                (Exit::Disk, Some(disk_hint(error)))
+                (Exit::Disk, Some(error.hint()))
             }
             Self::Disk(_) | Self::Base(BaseError::Disk(_) | BaseError::Damaged { .. }) => (
                 Exit::Failed,
@@ -67,7 +67,7 @@ impl MergeError {
                 Exit::Held,
                 Some("the old file stays; correct `key`, or leave such records out in the request"),
             ),
-            Self::Read(_) => (Exit::Failed, None),
+            Self::Read(error) => read_end(error),
         }
     }
 }
@@ -382,41 +382,44 @@ impl<'a> Before<'a> {
     }
 }
 
-/// Builds an output from a base; gives it with its rows.
+/// Builds an output from a base.
 pub(super) fn project(
     rows: &Rows<'_>,
     base: &Path,
     sink: &SinkPlan,
     target: &Target,
-) -> Result<(Built, u64), PublishError> {
+) -> Result<Output, PublishError> {
     let columns = rows.plan.columns.as_deref();
     let templates = templates(columns);
-    let written = sink::write::<PublishError>(&sink.format, target, columns, &mut |each| {
-        let (mut reader, _) =
-            BaseReader::open(&rows.run.world.disk, base).map_err(MergeError::from)?;
-        let mut origins = Origins::default();
-        let mut extras = Extras::default();
-        let mut computed = Computed::new(&rows.run.names, templates.clone());
-        while let Some(line) = reader.next().map_err(MergeError::from)? {
-            let damaged = || {
-                MergeError::Base(BaseError::Damaged {
-                    path: base.to_owned(),
-                    what: "a line is no record",
-                })
-            };
-            let version = Version::parse(line).ok_or_else(damaged)?;
-            let partition = origins.of(&version).ok_or_else(damaged)?;
-            let values = computed
-                .of(partition, version.in_page)
-                .map_err(io::Error::other)?;
-            let values: Vec<&str> = values.iter().map(String::as_str).collect();
-            each(Row {
-                json: version.record,
-                extras: extras.of(partition),
-                computed: &values,
-            })?;
-        }
-        Ok(())
-    })?;
-    Ok((written.file, written.rows))
+    let rejects = fitting::rejects(target, sink.mode);
+    let rejects = rejects.as_ref();
+    let written =
+        sink::write::<PublishError>(&sink.format, target, columns, rejects, &mut |each| {
+            let (mut reader, _) =
+                BaseReader::open(&rows.run.world.disk, base).map_err(MergeError::from)?;
+            let mut origins = Origins::default();
+            let mut extras = Extras::default();
+            let mut computed = Computed::new(&rows.run.names, templates.clone());
+            while let Some(line) = reader.next().map_err(MergeError::from)? {
+                let damaged = || {
+                    MergeError::Base(BaseError::Damaged {
+                        path: base.to_owned(),
+                        what: "a line is no record",
+                    })
+                };
+                let version = Version::parse(line).ok_or_else(damaged)?;
+                let partition = origins.of(&version).ok_or_else(damaged)?;
+                let values = computed
+                    .of(partition, version.in_page)
+                    .map_err(io::Error::other)?;
+                let values: Vec<&str> = values.iter().map(String::as_str).collect();
+                each(Row {
+                    json: version.record,
+                    extras: extras.of(partition),
+                    computed: &values,
+                })?;
+            }
+            Ok(())
+        })?;
+    Ok(written.into())
 }

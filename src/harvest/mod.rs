@@ -20,6 +20,7 @@ mod drift;
 mod family;
 mod feed;
 mod files;
+mod fitting;
 mod given;
 mod ground;
 mod hosts;
@@ -258,10 +259,8 @@ impl Harvest {
             }
         }
         let mut outcomes: Vec<Result<Published, Box<Failure>>> = Vec::new();
-        let mut kept_before = 0;
         let standing = standing.map(|(standing, kept)| {
-            kept_before = kept.iter().map(|kept| kept.pages).sum();
-            standing.tell(&run, kept_before);
+            standing.tell(&run, kept.iter().map(|kept| kept.pages).sum());
             // Streams run side by side; the limits decide whose turn it is.
             let tasks: Vec<_> = streams
                 .into_iter()
@@ -291,6 +290,7 @@ impl Harvest {
                 Ok(published) => {
                     summary.files = published.files;
                     summary.repeats = published.repeats;
+                    summary.rejected = published.rejected;
                     summary.published_before = published.before;
                 }
                 Err(failure) => {
@@ -336,9 +336,7 @@ impl Harvest {
             summary.exit = summary.exit.worst(Exit::Held);
         }
         if let Some(standing) = standing {
-            let new = summary.streams.iter().map(|s| s.pages - s.kept);
-            let kept = kept_before + new.sum::<u64>();
-            match standing.end(&run, &summary, kept) {
+            match standing.end(&run, &summary) {
                 Ok(unfinished) => summary.unfinished = unfinished,
                 Err(failure) => {
                     let failure = run.secrets.scrub_failure(failure);
@@ -422,6 +420,7 @@ async fn walk_and_publish(
     let before = |files| Published {
         files,
         repeats: 0,
+        rejected: 0,
         before: true,
     };
     if let Some(files) = kept.published.take_if(|_| !kept.is_needed) {
@@ -450,7 +449,7 @@ async fn walk_and_publish(
 
 impl Options {
     /// Whether the run can be gone on with, and shows among the runs.
-    fn leaves_trace(&self) -> bool {
+    pub fn leaves_trace(&self) -> bool {
         !self.dry && !self.traceless && self.limit_records.is_none()
     }
 }

@@ -183,7 +183,7 @@ impl Under {
             // 429 and its like take back what the status says, but not what came before a redirect.
             Outcome::Trouble(_, Acted::No) => self.led,
             Outcome::Page(..) | Outcome::Trouble(_, Acted::Perhaps) => Acted::Perhaps,
-            Outcome::Fail(_) => self.acted,
+            Outcome::Fail(_) | Outcome::Refused(_) => self.acted,
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What the outcome of an attempt says about the host that was asked, and whether it was asked at
-//! all.
+//! What came of an attempt: what it says about the host that was asked, whether it was asked at all,
+//! and why there is no page.
 
 use http::StatusCode;
 
@@ -9,6 +9,7 @@ use super::stream::Stream;
 use super::trouble;
 use super::verdict::Trouble;
 use crate::event::FailureClass;
+use crate::failure::Failure;
 use crate::fetch::body::BodyError;
 use crate::fetch::transport::{SendError, SendErrorKind};
 
@@ -22,7 +23,7 @@ impl Outcome {
     pub(super) fn came(&self, status: Option<StatusCode>) -> Came {
         let class = match self {
             Self::Trouble(trouble, _) => Some(trouble.class),
-            Self::Page(..) | Self::Fail(_) => None,
+            Self::Page(..) | Self::Fail(_) | Self::Refused(_) => None,
         };
         match (class, status) {
             (Some(FailureClass::Throttle), _) => Came::Throttle,
@@ -33,6 +34,29 @@ impl Outcome {
             (None, None) => Came::Nothing,
             _ => Came::Answer,
         }
+    }
+}
+
+/// Why a page was not fetched.
+#[derive(Debug)]
+pub(super) struct Unfetched {
+    pub(super) failure: Box<Failure>,
+    /// The API will not answer just this request; it may answer others.
+    pub(super) is_refused: bool,
+}
+
+impl From<Box<Failure>> for Unfetched {
+    fn from(failure: Box<Failure>) -> Self {
+        Self {
+            failure,
+            is_refused: false,
+        }
+    }
+}
+
+impl From<Unfetched> for Box<Failure> {
+    fn from(unfetched: Unfetched) -> Self {
+        unfetched.failure
     }
 }
 

@@ -22,7 +22,7 @@ use super::stream::Stream;
 use super::trouble;
 use super::walk::{self, Next, Walk, WalkFault};
 use crate::event::Fact;
-use crate::failure::{Exit, Failure};
+use crate::failure::Failure;
 use crate::plan::Then;
 use crate::plan::paging::Paging;
 use crate::plan::request::{Rendered, Slot, Turn};
@@ -172,7 +172,7 @@ impl Stream {
                 return Err(trouble::walk(&fault, &place, &self.show(&request)));
             }
             let kept = if replay {
-                self.kept(partition.ordinal, at.page, print, size)
+                self.kept(partition.ordinal, at.page, print, size)?
             } else {
                 None
             };
@@ -186,24 +186,26 @@ impl Stream {
                         let digest = self.digest(&fetched, size);
                         (Got::Fetched(Box::new(fetched)), digest)
                     }
-                    // Tokens expire: what an earlier attempt was given may lead nowhere now.
-                    Err(failure)
+                    // Tokens expire: what an earlier attempt was given may lead nowhere now. What
+                    // has nothing to do with this very request is no reason to ask for all again.
+                    Err(unfetched)
                         if at.kept
-                            && failure.exit == Exit::Failed
+                            && unfetched.is_refused
                             && self.plan().paging.is_led()
                             && !self.is_paid() =>
                     {
-                        self.start_again(&committer, partition, &place).await?;
+                        self.tell_start_again(&place);
                         (at, request) = start()?;
                         replay = false;
                         continue;
                     }
-                    Err(failure) => return Err(failure),
+                    Err(unfetched) => return Err(unfetched.failure),
                 },
             };
             at.kept = matches!(got, Got::Kept(_));
             let url = match &got {
                 Got::Fetched(fetched) => {
+                    self.judge_types(fetched.page.records(), partition, &place)?;
                     if let Some(novelty) = &mut novelty
                         && !novelty
                             .judge(fetched.page.records(), partition)
@@ -222,6 +224,15 @@ impl Stream {
             // Rendered before the page is kept: one that leads nowhere is asked for again by the
             // next attempt.
             let mut following = self.following(&slice, &next, &url, &place)?;
+            if !replay && at.page == 0 {
+                // Not before the API has given the new beginning.
+                let again = Staged {
+                    partition: partition.ordinal,
+                    page: 0,
+                    what: What::Again,
+                };
+                committer.commit(again).await?;
+            }
             self.hand_on(got, &digest, print, partition, &committer, at.page)
                 .await?;
             at.records += digest.count;
@@ -296,26 +307,14 @@ impl Stream {
         Ok(())
     }
 
-    /// The pages that an earlier attempt kept of a partition no longer lead on. They stay where
-    /// they are until others take their place.
-    async fn start_again(
-        &self,
-        committer: &Committer,
-        partition: &Partition,
-        place: &str,
-    ) -> Result<(), Box<Failure>> {
+    /// The pages that an earlier attempt kept of a partition no longer lead on.
+    fn tell_start_again(&self, place: &str) {
         self.emit(Fact::Noticed {
             stream: self.name.clone(),
             message: format!(
                 "{place}: the API refuses what an earlier attempt was given; its partition is fetched from the start"
             ),
         });
-        let again = Staged {
-            partition: partition.ordinal,
-            page: 0,
-            what: What::Again,
-        };
-        Ok(committer.commit(again).await?)
     }
 
     /// The request of one page that follows.

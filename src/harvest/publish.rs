@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::computed::Computed;
+use super::fitting;
 use super::keep::Left;
 use super::merge::{self, MergeError};
 use super::partitions::Partition;
@@ -19,9 +20,8 @@ use crate::failure::{Exit, Failure};
 use crate::plan::language::Template;
 use crate::plan::sink::{SinkFormat, SinkMode, SinkPlan};
 use crate::plan::{ColumnFrom, ColumnPlan};
-use crate::sink::{self, Built, Extra, Row, SinkError, Target};
+use crate::sink::{self, Built, Extra, Rejected, Row, SinkError, Target, Written};
 use crate::store::StoreError;
-use crate::store::error::disk_hint;
 use crate::store::row::PublishIntent;
 use crate::store::stream::StreamStore;
 
@@ -32,8 +32,34 @@ pub(super) struct Published {
     pub(super) files: Vec<FileSummary>,
     /// Records left out because a later one had the same key.
     pub(super) repeats: u64,
+    /// Records that went to files of their own, because a value did not fit its column.
+    pub(super) rejected: u64,
     /// Whether an earlier attempt did it.
     pub(super) before: bool,
+}
+
+/// An output that is built beside its target.
+#[derive(Debug)]
+pub(super) struct Output {
+    /// The file.
+    pub(super) file: Built,
+    /// Records in it.
+    pub(super) rows: u64,
+    /// Records that it does not take.
+    pub(super) rejected: Option<Rejected>,
+    /// Columns with values that became null, and how many.
+    pub(super) nulled: Vec<(String, u64)>,
+}
+
+impl From<Written> for Output {
+    fn from(written: Written) -> Self {
+        Self {
+            file: written.file,
+            rows: written.rows,
+            rejected: written.rejected,
+            nulled: written.nulled,
+        }
+    }
 }
 
 /// Why a publish failed.
@@ -87,6 +113,7 @@ pub(super) async fn publish(
         return Ok(Published {
             files: Vec::new(),
             repeats: 0,
+            rejected: 0,
             before: false,
         });
     }
@@ -129,7 +156,7 @@ fn write_all(
 ) -> Result<(Published, Left), Box<Failure>> {
     store.check().map_err(StoreError::into_failure)?;
     let ready = build_all(stream, store, targets, state)?;
-    let intents = ready.files.iter().filter_map(|(file, _, _)| {
+    let intents = ready.files.iter().filter_map(|(Output { file, .. }, _)| {
         let target = file.target()?.to_string_lossy().into_owned();
         Some(PublishIntent {
             stream: stream.name.clone(),
@@ -142,7 +169,17 @@ fn write_all(
         .intend(intents.collect())
         .map_err(StoreError::into_failure)?;
     let mut files = Vec::new();
-    for (file, rows, path) in ready.files {
+    let mut rejected = 0;
+    for (output, path) in ready.files {
+        let Output { file, rows, .. } = output;
+        rejected = rejected.max(
+            output
+                .rejected
+                .as_ref()
+                .map_or(0, |rejected| rejected.records),
+        );
+        // Before the output, so that no reader finds records missing and not where they are.
+        fitting::settle(stream, output.rejected, &output.nulled, &path)?;
         files.push(FileSummary {
             path,
             rows,
@@ -154,6 +191,7 @@ fn write_all(
     let published = Published {
         files,
         repeats: ready.repeats,
+        rejected,
         before: false,
     };
     Ok((published, ready.left))
@@ -161,8 +199,8 @@ fn write_all(
 
 /// Everything of a publish that is built and not yet in its place.
 struct Ready {
-    /// Files beside their targets, with their rows and what they are called.
-    files: Vec<(Built, u64, PathBuf)>,
+    /// Files beside their targets, with what they are called.
+    files: Vec<(Output, PathBuf)>,
     /// Records that were left out.
     repeats: u64,
     /// What the next run begins with.
@@ -220,8 +258,7 @@ fn build_all(
             (SinkMode::Merge, Some(merged)) => merge::project(&rows, &merged.path, sink, target),
             _ => build(&rows, &repeats, sink, target, last),
         };
-        let (file, count) = file.map_err(failed)?;
-        files.push((file, count, target.shown()));
+        files.push((file.map_err(failed)?, target.shown()));
     }
     let of_merge = merged.map_or(0, |merged| merged.repeats);
     Ok(Ready {
@@ -237,7 +274,7 @@ fn build(
     sink: &SinkPlan,
     target: &Target,
     last: bool,
-) -> Result<(Built, u64), PublishError> {
+) -> Result<Output, PublishError> {
     let columns = rows.plan.columns.as_deref();
     let as_they_are = sink.format == SinkFormat::Ndjson
         && columns.is_none()
@@ -247,31 +284,34 @@ fn build(
         return copy(rows, target, last);
     }
     let templates = templates(columns);
-    let written = sink::write::<PublishError>(&sink.format, target, columns, &mut |each| {
-        let mut extras = Extras::default();
-        let mut computed = Computed::new(&rows.run.names, templates.clone());
-        let mut stopped = None;
-        let read = rows.each_kept(repeats, &mut |placed, partition| {
-            let values = computed
-                .of(partition, placed.in_page)
-                .map_err(io::Error::other)?;
-            let values: Vec<&str> = values.iter().map(String::as_str).collect();
-            each(Row {
-                json: placed.json,
-                extras: extras.of(partition),
-                computed: &values,
-            })
-            .map_err(|error| {
-                stopped = Some(error);
-                io::Error::other("the sink stopped")
-            })
-        });
-        match (stopped, read) {
-            (Some(error), _) => Err(error),
-            (None, read) => Ok(read?),
-        }
-    })?;
-    Ok((written.file, written.rows))
+    let rejects = fitting::rejects(target, sink.mode);
+    let rejects = rejects.as_ref();
+    let written =
+        sink::write::<PublishError>(&sink.format, target, columns, rejects, &mut |each| {
+            let mut extras = Extras::default();
+            let mut computed = Computed::new(&rows.run.names, templates.clone());
+            let mut stopped = None;
+            let read = rows.each_kept(repeats, &mut |placed, partition| {
+                let values = computed
+                    .of(partition, placed.in_page)
+                    .map_err(io::Error::other)?;
+                let values: Vec<&str> = values.iter().map(String::as_str).collect();
+                each(Row {
+                    json: placed.json,
+                    extras: extras.of(partition),
+                    computed: &values,
+                })
+                .map_err(|error| {
+                    stopped = Some(error);
+                    io::Error::other("the sink stopped")
+                })
+            });
+            match (stopped, read) {
+                (Some(error), _) => Err(error),
+                (None, read) => Ok(read?),
+            }
+        })?;
+    Ok(written.into())
 }
 
 /// The columns that are templates.
@@ -280,7 +320,7 @@ pub(super) fn templates(columns: Option<&[ColumnPlan]>) -> Vec<&Template> {
     columns
         .filter_map(|column| match &column.from {
             ColumnFrom::Template(template) => Some(template),
-            ColumnFrom::Path(_) => None,
+            ColumnFrom::Path(_) | ColumnFrom::Jq(_) => None,
         })
         .collect()
 }
@@ -309,7 +349,7 @@ impl Extras {
 }
 
 /// Records as they are: ranges of the part, without looking inside.
-fn copy(rows: &Rows<'_>, target: &Target, last: bool) -> Result<(Built, u64), PublishError> {
+fn copy(rows: &Rows<'_>, target: &Target, last: bool) -> Result<Output, PublishError> {
     let mut out = target.open()?;
     // The part was just written and is there: what fails here is the writing.
     let ranges = rows.index.ranges();
@@ -325,10 +365,15 @@ fn copy(rows: &Rows<'_>, target: &Target, last: bool) -> Result<(Built, u64), Pu
             out.copy(rows.part.file(), range.start, range.end, range.crc)?;
         }
     }
-    Ok((out.close()?, rows.index.records()))
+    Ok(Output {
+        file: out.close()?,
+        rows: rows.index.records(),
+        rejected: None,
+        nulled: Vec::new(),
+    })
 }
 
-fn failure(stream: &Stream, error: PublishError) -> Box<Failure> {
+pub(super) fn failure(stream: &Stream, error: PublishError) -> Box<Failure> {
     let error = match error {
         PublishError::Failure(failure) => return failure,
         error => error,
@@ -351,24 +396,52 @@ fn failure(stream: &Stream, error: PublishError) -> Box<Failure> {
         .run
         .secrets
         .scrub(&format!("{}: {error}", stream.name));
+    let mut causes = Vec::new();
     let (exit, hint) = match &error {
-        PublishError::Sink(e) => (
-            if e.is_disk() {
-                Exit::Disk
-            } else {
-                Exit::Failed
-            },
-            e.hint(),
-        ),
-        PublishError::Merge(e) => e.end(),
-        PublishError::Read(_) | PublishError::Failure(_) => (Exit::Failed, None),
+        PublishError::Sink(e) => {
+            let cause = e.cause();
+            causes.extend(cause.map(|cause| stream.run.secrets.scrub(&cause)));
+            (
+                if e.is_disk() {
+                    Exit::Disk
+                } else {
+                    Exit::Failed
+                },
+                e.hint(),
+            )
+        }
+        PublishError::Merge(e) => {
+            let (exit, hint) = e.end();
+            (exit, hint.map(str::to_owned))
+        }
+        PublishError::Read(error) => {
+            let (exit, hint) = read_end(error);
+            (exit, hint.map(str::to_owned))
+        }
+        PublishError::Failure(_) => (Exit::Failed, None),
     };
     Box::new(Failure {
         exit,
         message,
-        causes: Vec::new(),
-        hint: hint.map(str::to_owned),
+        causes,
+        hint,
     })
+}
+
+/// What reading the staged records came to: the disk, a spilled sort, or a template and its record.
+pub(super) fn read_end(error: &io::Error) -> (Exit, Option<&'static str>) {
+    match error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<DiskError>())
+    {
+        Some(error) => (Exit::Disk, Some(error.hint())),
+        None => (
+            Exit::Failed,
+            Some(
+                "what was fetched is kept: correct the pipeline file and run again; a template or a file of `for` may not be as it was",
+            ),
+        ),
+    }
 }
 
 /// A file that cannot be made or written.
@@ -377,6 +450,6 @@ pub(super) fn disk_failure(error: &DiskError) -> Box<Failure> {
         exit: Exit::Disk,
         message: error.to_string(),
         causes: vec![error.source.to_string()],
-        hint: Some(disk_hint(error).to_owned()),
+        hint: Some(error.hint().to_owned()),
     })
 }

@@ -52,11 +52,19 @@ impl fmt::Debug for Keyed {
 /// Where the parts of a stream's key are in its records. What comes from its partition is seen in
 /// the partition's own variables.
 pub(super) fn key(plan: &StreamPlan) -> Vec<Path> {
+    let is_made = |name: &String| {
+        let column = plan.columns.iter().flatten().find(|c| c.name == *name);
+        column.is_some_and(|column| matches!(column.from, ColumnFrom::Jq(_)))
+    };
+    if plan.key.iter().any(is_made) {
+        // What a filter makes is nowhere in the record: it is known by all of its text.
+        return Vec::new();
+    }
     let variable = |name: &String| plan.partitions.iter().any(|(known, _)| known == name);
     let places = plan.key.iter().filter_map(|name| match &plan.columns {
         Some(columns) => match &columns.iter().find(|column| column.name == *name)?.from {
             ColumnFrom::Path(path) => Some(path.clone()),
-            ColumnFrom::Template(_) => None,
+            ColumnFrom::Template(_) | ColumnFrom::Jq(_) => None,
         },
         None if variable(name) => None,
         None => Some(Path::parse(name).unwrap_or_else(|_| Path {

@@ -148,7 +148,7 @@ impl Stream {
             .page(&turn)
             .map_err(|e| self.unrendered(&e.message))?;
         let print = slice.print(&self.plan().paging, &request);
-        let kept = self.kept(partition.ordinal, page, print, None);
+        let kept = self.kept(partition.ordinal, page, print, None)?;
         let (got, digest) = if let Some((row, digest)) = kept {
             (Got::Kept(row), digest)
         } else {

@@ -22,8 +22,9 @@ use crate::store::StoreError;
 use crate::store::cursors::Publish;
 use crate::store::history::{Counts, RunRecord, Status};
 use crate::store::locks::{self, Lock, LockError};
+use crate::store::recall::Sums;
 use crate::store::row::{PublishIntent, RunStart};
-use crate::store::run::{OpenRun, RunFolder};
+use crate::store::run::{self as folder, OpenRun, RunFolder};
 use crate::store::space::Floor;
 use crate::store::state::{State, StateError};
 use crate::store::stream::StreamStore;
@@ -116,13 +117,11 @@ impl Standing {
         self.state.clone()
     }
 
-    /// Writes down how the run ended, and removes what nobody needs any more. `kept` are the
-    /// pages that a next attempt would find.
+    /// Writes down how the run ended, and removes what nobody needs any more.
     pub(super) fn end(
         mut self,
         run: &Run,
         summary: &Summary,
-        kept: u64,
     ) -> Result<Option<Unfinished>, Box<Failure>> {
         if let Some(root) = &self.temporary {
             // Nothing depends on it: what stays behind is a few private files.
@@ -142,19 +141,27 @@ impl Standing {
             .streams
             .iter()
             .any(|stream| !stream.files.is_empty());
+        let is_complete = failures.is_empty() && all_here;
+        // What a next attempt would find. Where it cannot be read nothing is removed.
+        let kept = if is_complete {
+            Sums::default()
+        } else {
+            folder::kept(&run.world.disk, &run.world.root, &self.record.id)
+                .map_err(StoreError::into_failure)?
+        };
         let unknown = run.unknown.load(Ordering::Relaxed);
         let is_paid = run.plan.streams.iter().any(|plan| {
             plan.request.once.acts() && self.streams.iter().any(|name| **name == *plan.name)
         });
-        let status = if failures.is_empty() && all_here {
+        let status = if is_complete {
             Status::Complete
-        } else if unknown > 0 || (is_paid && kept > 0) {
+        } else if unknown > 0 || (is_paid && kept.pages > 0) {
             // Asked anew it would be done, or paid for, once more.
             Status::Resumable
         } else if failures.iter().all(held) && all_here {
             // What the API gave is here and is not good enough: it must be asked anew.
             Status::Failed
-        } else if kept == 0 && !published {
+        } else if kept.pages == 0 && !published {
             Status::Failed
         } else {
             Status::Resumable
@@ -162,9 +169,9 @@ impl Standing {
         self.sum_up(summary, status, run.world.clock.calendar());
         if status.is_open() {
             self.save()?;
-            return Ok((!failures.is_empty() || !all_here).then_some(Unfinished {
+            return Ok(Some(Unfinished {
                 run: self.record.id,
-                pages: kept,
+                pages: kept.pages,
             }));
         }
         let exit = summary.exit.code();
@@ -311,18 +318,11 @@ pub(super) fn published(
 }
 
 pub(super) fn start(run: &Run, streams: Vec<Name>) -> RunStart {
-    let (version, program) = RunStart::versions();
     let chosen = |stream: &StreamPlan| streams.iter().any(|name| **name == *stream.name);
     RunStart {
-        version,
-        program,
-        pipeline: run.plan.name.clone(),
         identity: same::identity(run, &chosen),
-        started: run.started,
-        until: run.started,
         seed: run.seed,
-        streams,
-        options: serde_json::Map::new(),
+        ..RunStart::new(&run.plan.name, streams, run.started)
     }
 }
 

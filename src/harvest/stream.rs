@@ -49,6 +49,8 @@ pub(super) struct Stream {
     pub(super) reads_text: bool,
     /// Whether the API has shown that it gives as many records as asked.
     pub(super) size_kept: AtomicBool,
+    /// Whether records were tried against the types of their columns.
+    pub(super) types_tried: AtomicBool,
     expected: Expected,
     pub(super) records: AtomicU64,
     /// Pages that an earlier attempt committed.
@@ -109,6 +111,7 @@ impl Stream {
             told: drift::Told::default(),
             reads_text,
             size_kept: AtomicBool::new(false),
+            types_tried: AtomicBool::new(false),
             expected: Expected::default(),
             records: AtomicU64::new(0),
             recall: None,
@@ -132,24 +135,33 @@ impl Stream {
 
     /// A page that an earlier attempt committed, if it was asked for as it would be now.
     ///
-    /// One that cannot be read back is asked for again; where the ledger is damaged, that was said
-    /// when the run was opened.
+    /// One whose row would have held a secret was written without what leads on from it, and is
+    /// asked for again. A row that cannot be read back is an error: to ask for its page instead
+    /// would go on over a disk that loses what is committed.
     pub(super) fn kept(
         &self,
         partition: u32,
         page: u32,
         print: u64,
         size: Option<u64>,
-    ) -> Option<(PageRow, Digest)> {
-        let recall = self.recall.as_ref()?;
-        let row = recall.find(partition, page)?;
-        let written = recall.page(&row).ok()?;
-        if written.request != print {
-            return None;
+    ) -> Result<Option<(PageRow, Digest)>, Box<Failure>> {
+        let found = self
+            .recall
+            .as_ref()
+            .and_then(|recall| Some((recall, recall.find(partition, page)?)));
+        let Some((recall, row)) = found else {
+            return Ok(None);
+        };
+        let written = recall.page(&row).map_err(StoreError::into_failure)?;
+        if written.request != print || written.facts.is_empty() {
+            return Ok(None);
         }
-        let digest = Digest::of(&written)?;
+        let Some(digest) = Digest::of(&written) else {
+            let error = recall.unread(&row, "a page without what leads on from it");
+            return Err(error.into_failure());
+        };
         self.learn(&digest, size);
-        Some((row, digest))
+        Ok(Some((row, digest)))
     }
 
     /// Its plan.

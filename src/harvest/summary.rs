@@ -80,6 +80,8 @@ pub struct StreamSummary {
     pub bytes: u64,
     /// Records dropped because a later one had the same key.
     pub repeats: u64,
+    /// Records that went to files of their own, because a value did not fit its column.
+    pub rejected: u64,
     /// How often the API told of more records than came, though they are published.
     pub shortfalls: u64,
     /// Files published.
@@ -103,9 +105,12 @@ pub struct FileSummary {
 }
 
 impl Summary {
-    /// Whether a stream was published though the API told of more records than came.
+    /// Whether a stream was published though the API told of more records than came, or without
+    /// records that do not fit their columns.
     pub fn is_short(&self) -> bool {
-        let short = |stream: &StreamSummary| stream.failure.is_none() && stream.shortfalls > 0;
+        let short = |stream: &StreamSummary| {
+            stream.failure.is_none() && stream.shortfalls + stream.rejected > 0
+        };
         self.streams.iter().any(short)
     }
 }
@@ -122,6 +127,7 @@ impl StreamSummary {
             partitions: 0,
             bytes: 0,
             repeats: 0,
+            rejected: 0,
             shortfalls: 0,
             files: Vec::new(),
             failure: None,
@@ -176,6 +182,17 @@ impl Tally {
                 counts.pages += pages;
                 counts.kept += pages;
                 counts.records += records;
+            }
+            Fact::PagesVoid {
+                stream,
+                pages,
+                kept,
+                records,
+            } => {
+                let counts = self.of(stream);
+                counts.pages -= pages;
+                counts.kept -= kept;
+                counts.records -= records;
             }
             Fact::PartitionFinished { stream, .. } => self.of(stream).partitions += 1,
             Fact::RequestSent { .. } => self.requests += 1,

@@ -4,6 +4,7 @@
 //! pipeline language; `names` holds what they share: templates, the names they may use, and
 //! what was found wrong.
 
+mod columns;
 mod cursor;
 mod dates;
 mod format;
@@ -80,7 +81,7 @@ pub fn compile(written: &Written, overrides: &Overrides) -> Result<Plan, Compile
         }
     }
 
-    let mut judge = Judge::new(&written.source.text, spec.source.contact.is_some());
+    let mut judge = Judge::new(&written.source, spec.source.contact.is_some());
     let vars = values::vars(&mut judge, spec.vars.as_ref(), &overrides.vars)?;
     let given_sinks = sink::given(&mut judge, overrides, spec.streams.0.len())?;
     let source = source::source(&mut judge, &spec.source);

@@ -115,6 +115,31 @@ impl Lists {
         }
     }
 
+    /// Learns from a jq filter: the names that it opens, as in `.link[]` or `."a:b"[0]`. It is only looked
+    /// at, not understood: a name too many is a list of one, as the filter expects it.
+    pub fn learn_filter(&mut self, filter: &str) {
+        let mut rest = filter;
+        while let Some((_, after)) = rest.split_once('.') {
+            rest = after;
+            let (name, behind) = match after.strip_prefix('[').unwrap_or(after).strip_prefix('"') {
+                Some(quoted) => match quoted.split_once('"') {
+                    Some((name, behind)) => (name, behind.strip_prefix(']').unwrap_or(behind)),
+                    None => continue,
+                },
+                None => {
+                    let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+                    after.split_at(end.unwrap_or(after.len()))
+                }
+            };
+            let behind = behind.trim_start_matches('?');
+            let inside = behind.strip_prefix('[').map(str::trim_start);
+            let opens = inside.is_some_and(|inside| !inside.starts_with('"'));
+            if opens && !name.is_empty() && !self.names.iter().any(|known| known == name) {
+                self.names.push(name.to_owned());
+            }
+        }
+    }
+
     /// Whether the element that these names lead to is one.
     pub fn has(&self, place: &[String]) -> bool {
         let named = place.last().is_some_and(|name| self.names.contains(name));
@@ -160,5 +185,17 @@ mod tests {
         assert!(has(&["feed"]));
         assert!(!has(&["feed", "author"]));
         assert!(!has(&["feed", "entry"]));
+    }
+
+    #[test]
+    fn what_a_filter_opens_is_a_list() {
+        let mut lists = Lists::default();
+        for filter in [
+            r#".link[] | select(.["@title"] == "pdf") | .["@href"]"#,
+            r#"[."a:b"[0], .["c d"][]?, .e?[1:], .f["g"], .h, .[]]"#,
+        ] {
+            lists.learn_filter(filter);
+        }
+        assert_eq!(lists.names, ["link", "a:b", "c d", "e"]);
     }
 }

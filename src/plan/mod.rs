@@ -13,6 +13,7 @@ mod filters;
 pub mod format;
 mod guard;
 pub mod identity;
+pub mod jq;
 pub mod json;
 pub mod language;
 pub mod limit;
@@ -22,10 +23,12 @@ pub mod paging;
 pub mod partition;
 pub mod path;
 mod pattern;
+pub mod place;
 pub mod position;
 mod rendered;
 pub mod request;
 pub mod sink;
+pub mod typed;
 pub mod window;
 
 use std::num::NonZeroUsize;
@@ -35,14 +38,17 @@ use globset::GlobMatcher;
 
 use self::cursor::CursorPlan;
 use self::format::FormatPlan;
+use self::jq::Jq;
 use self::language::{Expr, Template};
 use self::limit::LimitPlan;
 use self::measure::Measure;
 use self::paging::Paging;
 use self::partition::Generator;
 use self::path::Path;
+use self::place::Place;
 use self::request::RequestPlan;
 use self::sink::SinkPlan;
+use self::typed::{OnBad, Typed};
 
 /// One pipeline, checked and ready to run.
 #[expect(clippy::manual_non_exhaustive, reason = "closed inside the crate too")]
@@ -256,6 +262,25 @@ pub struct ColumnPlan {
     pub name: String,
     /// Where its value comes from.
     pub from: ColumnFrom,
+    /// What its values have to be; none takes them as they are.
+    pub typed: Option<Typed>,
+    /// What becomes of values that are not.
+    pub on_bad: OnBad,
+    /// Where it stands in the pipeline file, for those who tell of such a value.
+    pub place: Option<Place>,
+}
+
+impl ColumnPlan {
+    /// A column that takes values as they are.
+    pub fn new(name: impl Into<String>, from: ColumnFrom) -> Self {
+        Self {
+            name: name.into(),
+            from,
+            typed: None,
+            on_bad: OnBad::Fail,
+            place: None,
+        }
+    }
 }
 
 /// Where a column's value comes from.
@@ -265,6 +290,8 @@ pub enum ColumnFrom {
     Path(Path),
     /// A template over `for` variables, `vars`, `run` and `index` (position in the page).
     Template(Template),
+    /// A filter over the record: no output is null, several are a list.
+    Jq(Jq),
 }
 
 /// What must hold before publish.

@@ -85,7 +85,7 @@ impl Format {
                 })?;
                 let spelled = strtime::format(pattern, &sample)
                     .map_err(|e| (format!("the pattern `{pattern}`: {e}"), String::new()))?;
-                match by_pattern(pattern, &spelled) {
+                match by_pattern(pattern, &spelled, &TimeZone::UTC) {
                     Some(back) if back.to_zoned(TimeZone::UTC).date() == sample.date() => {
                         Self::Pattern(pattern.to_owned())
                     }
@@ -154,25 +154,31 @@ impl Format {
 
     /// A value as plain text.
     pub fn read(&self, text: &str) -> Option<Position> {
+        self.read_in(text, &TimeZone::UTC)
+    }
+
+    /// The same, where a time that says no zone is one of `zone`; a local time that a change of
+    /// clocks passes over or repeats is read as RFC 5545 section 3.3.5 says.
+    pub fn read_in(&self, text: &str, zone: &TimeZone) -> Option<Position> {
         let text = if *self == Self::Text {
             text
         } else {
             text.trim()
         };
         match self {
-            Self::Iso => iso(text).map(Position::Instant),
+            Self::Iso => iso(text, zone).map(Position::Instant),
             Self::Epoch => decimal(text, 9).and_then(instant),
             Self::EpochMs => decimal(text, 6).and_then(instant),
             Self::Integer => integer(text).map(Position::Integer),
             Self::Text => Some(Position::Text(text.to_owned())),
-            Self::Pattern(pattern) => by_pattern(pattern, text).map(Position::Instant),
+            Self::Pattern(pattern) => by_pattern(pattern, text, zone).map(Position::Instant),
         }
     }
 
     /// A position as it was kept: instants in RFC 3339 whatever the format of the field.
     pub fn restore(&self, kept: &str) -> Option<Position> {
         if self.is_time() {
-            iso(kept).map(Position::Instant)
+            iso(kept, &TimeZone::UTC).map(Position::Instant)
         } else {
             self.read(kept)
         }
@@ -251,17 +257,18 @@ fn instant(nanoseconds: i128) -> Option<Position> {
 
 /// RFC 3339 as APIs spell it: a space for the `T`, no offset or one without a colon, `UTC`, a
 /// date alone, more digits than anyone needs.
-fn iso(text: &str) -> Option<Timestamp> {
+fn iso(text: &str, zone: &TimeZone) -> Option<Timestamp> {
     let text = shorten_fraction(text);
     if let Ok(at) = text.parse::<Timestamp>() {
         return Some(at);
     }
-    let civil = [" UTC", " GMT"]
-        .iter()
-        .find_map(|zone| text.strip_suffix(zone))
-        .unwrap_or(&text);
+    let in_utc = [" UTC", " GMT"].iter();
+    let (civil, zone) = match in_utc.into_iter().find_map(|utc| text.strip_suffix(utc)) {
+        Some(civil) => (civil, &TimeZone::UTC),
+        None => (&*text, zone),
+    };
     let at = civil.parse::<civil::DateTime>().ok()?;
-    at.to_zoned(TimeZone::UTC).map(|at| at.timestamp()).ok()
+    at.to_zoned(zone.clone()).map(|at| at.timestamp()).ok()
 }
 
 /// Nanoseconds are the finest that there is here; what is finer is cut off, never rounded up.
@@ -316,7 +323,7 @@ fn integer(text: &str) -> Option<i128> {
         .then(|| text.parse().ok())?
 }
 
-fn by_pattern(pattern: &str, text: &str) -> Option<Timestamp> {
+fn by_pattern(pattern: &str, text: &str, zone: &TimeZone) -> Option<Timestamp> {
     let parts = strtime::parse(pattern, text).ok()?;
     if let Ok(at) = parts.to_timestamp() {
         return Some(at);
@@ -325,7 +332,7 @@ fn by_pattern(pattern: &str, text: &str) -> Option<Timestamp> {
         .to_datetime()
         .or_else(|_| parts.to_date().map(civil::DateTime::from))
         .ok()?;
-    at.to_zoned(TimeZone::UTC).map(|at| at.timestamp()).ok()
+    at.to_zoned(zone.clone()).map(|at| at.timestamp()).ok()
 }
 
 #[cfg(test)]

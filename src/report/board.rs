@@ -65,6 +65,16 @@ impl Board {
                 row.pages += pages;
                 row.records += records;
             }
+            Fact::PagesVoid {
+                stream,
+                pages,
+                records,
+                ..
+            } => {
+                let row = self.row(stream);
+                row.pages = row.pages.saturating_sub(*pages);
+                row.records = row.records.saturating_sub(*records);
+            }
             Fact::PagesExpected {
                 stream,
                 pages,

@@ -128,6 +128,10 @@ fn streams(streams: &[StreamSummary]) -> String {
             0 => String::new(),
             n => format!(", {} dropped", plural(n, "repeat")),
         };
+        let repeats = match stream.rejected {
+            0 => repeats,
+            n => format!("{repeats}, {} rejected", plural(n, "record")),
+        };
         let repeats = match stream.shortfalls {
             0 => repeats,
             _ => format!("{repeats}, records are missing"),
@@ -220,6 +224,7 @@ mod tests {
             partitions: 4,
             bytes: 2_000_000,
             repeats: 3,
+            rejected: 0,
             shortfalls: 0,
             files: vec![FileSummary {
                 path: format!("data/demo/{name}.csv").into(),
@@ -303,6 +308,7 @@ mod tests {
             records: 0,
             pages: 0,
             repeats: 0,
+            rejected: 0,
             failure: Some(
                 Failure::new(
                     Exit::Failed,

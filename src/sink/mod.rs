@@ -10,13 +10,17 @@ pub mod file;
 pub mod flatten;
 pub mod ndjson;
 pub mod project;
+pub mod rejects;
 mod shape;
 mod table;
 
 use std::io;
 use std::path::PathBuf;
 
+use crate::disk;
+
 pub use self::file::{Built, Out, Target};
+pub use self::rejects::{Misfit, Rejected};
 pub use self::table::write;
 
 /// One record on its way out.
@@ -56,6 +60,10 @@ pub struct Written {
     pub columns: Vec<String>,
     /// The file, whole and beside its target.
     pub file: Built,
+    /// Records that went to a file of their own.
+    pub rejected: Option<Rejected>,
+    /// Columns with values that did not fit and became null, and how many.
+    pub nulled: Vec<(String, u64)>,
 }
 
 /// A format: cells as JSON, in the order of the header, one row after the other.
@@ -89,6 +97,14 @@ pub enum SinkError {
         /// What the system said.
         source: io::Error,
     },
+    /// A value that does not fit its column.
+    #[error("{}", .misfit.message())]
+    Misfit {
+        /// What is wrong.
+        misfit: Box<Misfit>,
+        /// How its record begins.
+        record: String,
+    },
     /// Records with names that are data, such as one member an id.
     #[error(
         "the records have more than {most} different fields; name the wanted ones under `columns`"
@@ -118,22 +134,21 @@ impl SinkError {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
     }
 
-    /// What to do about it, where that is known.
-    pub fn hint(&self) -> Option<&'static str> {
+    /// Why, where the message does not say all.
+    pub fn cause(&self) -> Option<String> {
         match self {
-            Self::TooManyColumns { .. } => None,
-            Self::Io { source, .. } => match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    Some("the disk is full: free some space and run again")
-                }
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                    Some("the folder is not writable: change its permissions or the sink's path")
-                }
-                io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => Some(
-                    "a file stands where a folder is needed, or the reverse: change the sink's path",
-                ),
-                _ => None,
-            },
+            Self::Misfit { record, .. } => Some(format!("the record is {record}")),
+            Self::Io { .. } | Self::TooManyColumns { .. } => None,
         }
+    }
+
+    /// What to do about it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::TooManyColumns { .. } => None,
+            Self::Misfit { misfit, .. } => return Some(misfit.hint()),
+            Self::Io { source, .. } => Some(disk::hint(source.kind())),
+        };
+        hint.map(str::to_owned)
     }
 }

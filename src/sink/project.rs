@@ -1,10 +1,15 @@
-//! Records with declared columns: one walk over a record fills all its cells.
+//! Records with declared columns: one walk over a record fills all its cells; those with a type are
+//! then brought to its form.
 
 use std::borrow::Cow;
 
+use super::rejects::Misfit;
 use super::shape::Shape;
 use crate::json;
+use crate::plan::jq::{Input, Jq};
 use crate::plan::path::{Path, Step};
+use crate::plan::place::Place;
+use crate::plan::typed::{OnBad, Typed};
 use crate::plan::{ColumnFrom, ColumnPlan};
 
 /// Unknown names are remembered for the guess, but not without end.
@@ -21,6 +26,14 @@ pub struct Projector {
     whole: Vec<usize>,
     /// Template columns, whose values come beside the record.
     computed: Vec<usize>,
+    /// Columns that a filter makes.
+    filtered: Vec<(usize, Jq)>,
+    /// Columns with a type.
+    typed: Vec<(usize, Typed)>,
+    /// For each column what becomes of values that do not fit, and its place.
+    bad: Vec<(OnBad, Option<Place>)>,
+    /// For each column how many values became null.
+    nulled: Vec<u64>,
 }
 
 /// The columns that a member fills.
@@ -36,9 +49,19 @@ impl Projector {
             looked_up: Vec::new(),
             whole: Vec::new(),
             computed: Vec::new(),
+            filtered: Vec::new(),
+            typed: Vec::new(),
+            bad: (columns.iter())
+                .map(|column| (column.on_bad, column.place.clone()))
+                .collect(),
+            nulled: vec![0; columns.len()],
         };
         for (number, column) in columns.iter().enumerate() {
+            if let Some(typed) = &column.typed {
+                projector.typed.push((number, typed.clone()));
+            }
             match &column.from {
+                ColumnFrom::Jq(jq) => projector.filtered.push((number, jq.clone())),
                 ColumnFrom::Template(_) => projector.computed.push(number),
                 ColumnFrom::Path(path) => projector.path(number, path),
             }
@@ -89,12 +112,15 @@ impl Projector {
 
     /// Takes a record apart into cells in the order of the columns, as spelled; `""` is null or
     /// missing. `computed` holds the JSON of the template columns, in order.
+    ///
+    /// # Errors
+    /// The first value that does not fit its column, unless such values are null there.
     pub fn cells<'a>(
         &mut self,
         record: &'a str,
         computed: &[&'a str],
         cells: &mut Vec<Cow<'a, str>>,
-    ) {
+    ) -> Result<(), Box<Misfit>> {
         cells.clear();
         cells.resize(self.names.len(), Cow::Borrowed(""));
         self.object(0, record, cells);
@@ -123,6 +149,82 @@ impl Projector {
         for (number, value) in self.computed.iter().zip(computed) {
             fill(*number, Cow::Borrowed(value));
         }
+        self.filter(record, cells)?;
+        for at in 0..self.typed.len() {
+            let Some((number, typed)) = self.typed.get(at) else {
+                break;
+            };
+            let number = *number;
+            let Some(cell) = cells.get_mut(number) else {
+                break;
+            };
+            let fitted = match cell {
+                Cow::Borrowed(value) => typed.fit(value),
+                Cow::Owned(value) => typed
+                    .fit(value)
+                    .map(|fitted| Cow::Owned(fitted.into_owned())),
+            };
+            if let Some(fitted) = fitted {
+                *cell = fitted;
+                continue;
+            }
+            let why = format!("is not {typed}");
+            let value = std::mem::take(cell);
+            self.misfit(number, &value, why)?;
+        }
+        Ok(())
+    }
+
+    /// Fills the columns that filters make.
+    fn filter(&mut self, record: &str, cells: &mut [Cow<'_, str>]) -> Result<(), Box<Misfit>> {
+        if self.filtered.is_empty() {
+            return Ok(());
+        }
+        let input = Input::read(record);
+        for at in 0..self.filtered.len() {
+            let Some((number, jq)) = self.filtered.get(at) else {
+                break;
+            };
+            let number = *number;
+            let made = match &input {
+                Ok(input) => jq.one(input),
+                Err(problem) => Err(problem.clone()),
+            };
+            match made {
+                Ok(made) => {
+                    if let Some(cell) = cells.get_mut(number) {
+                        let made = made.filter(|value| value != "null");
+                        *cell = made.map_or(Cow::Borrowed(""), Cow::Owned);
+                    }
+                }
+                Err(problem) => self.misfit(number, "", problem.message)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A value that does not fit: counted where it becomes null.
+    fn misfit(&mut self, number: usize, value: &str, why: String) -> Result<(), Box<Misfit>> {
+        let (on_bad, place) = self.bad.get(number).cloned().unwrap_or_default();
+        if on_bad == OnBad::Null {
+            if let Some(count) = self.nulled.get_mut(number) {
+                *count += 1;
+            }
+            return Ok(());
+        }
+        Err(Box::new(Misfit {
+            column: self.names.get(number).cloned().unwrap_or_default(),
+            value: value.to_owned(),
+            why,
+            on_bad,
+            place,
+        }))
+    }
+
+    /// Columns with values that became null because they did not fit, and how many.
+    pub fn nulled(&self) -> Vec<(String, u64)> {
+        let all = self.names.iter().cloned().zip(self.nulled.iter().copied());
+        all.filter(|(_, count)| *count > 0).collect()
     }
 
     fn object<'a>(&mut self, level: usize, object: &'a str, cells: &mut [Cow<'a, str>]) {
@@ -155,20 +257,18 @@ impl Projector {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::typed::Kind;
 
     fn columns(paths: &[&str]) -> Vec<ColumnPlan> {
         paths
             .iter()
-            .map(|path| ColumnPlan {
-                name: (*path).to_owned(),
-                from: ColumnFrom::Path(Path::parse(path).unwrap()),
-            })
+            .map(|path| ColumnPlan::new(*path, ColumnFrom::Path(Path::parse(path).unwrap())))
             .collect()
     }
 
     fn cells(projector: &mut Projector, record: &str, computed: &[&str]) -> Vec<String> {
         let mut cells = Vec::new();
-        projector.cells(record, computed, &mut cells);
+        projector.cells(record, computed, &mut cells).unwrap();
         cells.iter().map(ToString::to_string).collect()
     }
 
@@ -200,13 +300,7 @@ mod tests {
     fn template_columns_and_the_whole_record() {
         let mut declared = columns(&["$", "id"]);
         let template = crate::plan::language::Template::parse("{{ repo }}").unwrap();
-        declared.insert(
-            1,
-            ColumnPlan {
-                name: "repo".to_owned(),
-                from: ColumnFrom::Template(template),
-            },
-        );
+        declared.insert(1, ColumnPlan::new("repo", ColumnFrom::Template(template)));
         let mut projector = Projector::new(&declared);
         assert_eq!(
             cells(&mut projector, r#"{"id":5}"#, &["\"tokio\""]),
@@ -221,5 +315,49 @@ mod tests {
             let record = format!("{{\"u{n}\":1,\"z\":{n}}}");
             assert_eq!(cells(&mut projector, &record, &[]), [n.to_string()]);
         }
+    }
+
+    #[test]
+    fn values_are_brought_to_their_types() {
+        let typed = |name: &str, kind, on_bad| ColumnPlan {
+            typed: Some(Typed {
+                kind,
+                format: crate::plan::position::Format::Iso,
+                zone: jiff::tz::TimeZone::UTC,
+            }),
+            on_bad,
+            ..ColumnPlan::new(name, ColumnFrom::Path(Path::parse(name).unwrap()))
+        };
+        let jq = |name: &str, filter: &str, on_bad| ColumnPlan {
+            on_bad,
+            ..ColumnPlan::new(name, ColumnFrom::Jq(Jq::parse(filter).unwrap()))
+        };
+        let mut projector = Projector::new(&[
+            typed("n", Kind::Integer, OnBad::Fail),
+            jq("m", ".n | tonumber + 1", OnBad::Null),
+            typed("x", Kind::Number, OnBad::Null),
+            typed("r", Kind::Boolean, OnBad::Reject),
+        ]);
+        let good = r#"{"n":"5","x":"1.10","r":1}"#;
+        assert_eq!(cells(&mut projector, good, &[]), ["5", "6", "1.10", "true"]);
+        let null = r#"{"n":null,"x":"?","r":null}"#;
+        assert_eq!(cells(&mut projector, null, &[]), ["", "", "", ""]);
+        let nulled = [("m".to_owned(), 1), ("x".to_owned(), 1)];
+        assert_eq!(projector.nulled(), nulled);
+        let mut misfit = |record: &str| {
+            let mut cells = Vec::new();
+            projector.cells(record, &[], &mut cells).unwrap_err()
+        };
+        let first = misfit(r#"{"n":"five","r":"yes"}"#);
+        assert_eq!(
+            first.message(),
+            "column `n`: \"five\" is not a whole number"
+        );
+        assert_eq!(first.on_bad, OnBad::Fail);
+        let second = misfit(r#"{"n":1,"r":"yes"}"#);
+        assert_eq!(
+            (second.on_bad, second.column.as_str()),
+            (OnBad::Reject, "r")
+        );
     }
 }

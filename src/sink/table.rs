@@ -12,6 +12,7 @@ use super::file::{Out, Target};
 use super::flatten::{Flattener, Layout};
 use super::ndjson::Ndjson;
 use super::project::Projector;
+use super::rejects::Rejects;
 use super::{Extra, Row, Rows, Sink, SinkError, Written};
 use crate::plan::ColumnPlan;
 use crate::plan::sink::SinkFormat;
@@ -23,19 +24,23 @@ const HELD_BYTES: usize = 4 << 20;
 /// Most columns that are found; more are names that should be values.
 const MOST_COLUMNS: usize = 10_000;
 
-/// Writes all rows to the target, which changes only when everything is there.
+/// Writes all rows to the target, which changes only when everything is there; records that columns
+/// reject go to `rejects`.
 pub fn write<E: From<SinkError>>(
     format: &SinkFormat,
     target: &Target,
     columns: Option<&[ColumnPlan]>,
+    rejects: Option<&Target>,
     rows: &mut Rows<'_, E>,
 ) -> Result<Written, E> {
     match (format, columns) {
         (SinkFormat::Csv(plan), Some(columns)) => {
-            declared(target, columns, rows, |out| Csv::new(out, plan))
+            declared(target, columns, rejects, rows, |out| Csv::new(out, plan))
         }
         (SinkFormat::Csv(plan), None) => found(target, rows, |out| Csv::new(out, plan)),
-        (SinkFormat::Ndjson, Some(columns)) => declared(target, columns, rows, Ndjson::new),
+        (SinkFormat::Ndjson, Some(columns)) => {
+            declared(target, columns, rejects, rows, Ndjson::new)
+        }
         (SinkFormat::Ndjson, None) => lines(target, rows),
     }
 }
@@ -55,6 +60,7 @@ fn lines<E: From<SinkError>>(target: &Target, rows: &mut Rows<'_, E>) -> Result<
 fn declared<S: Sink<Out = Out>, E: From<SinkError>>(
     target: &Target,
     columns: &[ColumnPlan],
+    rejects: Option<&Target>,
     rows: &mut Rows<'_, E>,
     make: impl Fn(Out) -> S,
 ) -> Result<Written, E> {
@@ -62,11 +68,14 @@ fn declared<S: Sink<Out = Out>, E: From<SinkError>>(
     let names = projector.names().to_vec();
     let mut file = Writing::open(target, make)?;
     file.failing(|sink| sink.header(&names))?;
+    let mut rejects = Rejects::new(rejects);
     let (mut count, mut spare) = (0, Vec::new());
     rows(&mut |row| {
-        count += 1;
         let mut cells = recycled(std::mem::take(&mut spare));
-        projector.cells(row.json, row.computed, &mut cells);
+        if let Err(misfit) = projector.cells(row.json, row.computed, &mut cells) {
+            return Ok(rejects.take(row.json, misfit)?);
+        }
+        count += 1;
         file.failing(|sink| {
             cells.iter().try_for_each(|cell| sink.cell(cell))?;
             sink.end_row()
@@ -74,7 +83,10 @@ fn declared<S: Sink<Out = Out>, E: From<SinkError>>(
         spare = recycled(cells);
         Ok(())
     })?;
-    Ok(file.finish(count, names)?)
+    let mut written = file.finish(count, names)?;
+    written.nulled = projector.nulled();
+    rejects.finish(&mut written)?;
+    Ok(written)
 }
 
 /// Columns found on the way.
@@ -284,6 +296,8 @@ impl<S: Sink<Out = Out>> Writing<S> {
             rows,
             columns,
             file: out.close()?,
+            rejected: None,
+            nulled: Vec::new(),
         })
     }
 }
@@ -328,7 +342,7 @@ mod tests {
             compression: Compression::None,
         };
         let mut passes = 0;
-        let written = write::<SinkError>(format, &target, columns, &mut |each| {
+        let written = write::<SinkError>(format, &target, columns, None, &mut |each| {
             passes += 1;
             records.iter().try_for_each(|json| {
                 each(Row {
@@ -408,16 +422,11 @@ mod tests {
     fn declared_columns_in_both_formats() {
         let from = |path: &str| ColumnFrom::Path(Path::parse(path).unwrap());
         let columns = [
-            ColumnPlan {
-                name: "x".to_owned(),
-                from: from("a.x"),
-            },
-            ColumnPlan {
-                name: "t".to_owned(),
-                from: ColumnFrom::Template(
-                    crate::plan::language::Template::parse("{{ t }}").unwrap(),
-                ),
-            },
+            ColumnPlan::new("x", from("a.x")),
+            ColumnPlan::new(
+                "t",
+                ColumnFrom::Template(crate::plan::language::Template::parse("{{ t }}").unwrap()),
+            ),
         ];
         let rows = records(&[r#"{"a":{"x":1.10}}"#, "{}"]);
         let case = run(&csv(), Some(&columns), &rows, &[]);
@@ -439,7 +448,7 @@ mod tests {
             path: folder.path().join("out.csv"),
             compression: Compression::None,
         };
-        let error = write::<SinkError>(&csv(), &target, None, &mut |each| {
+        let error = write::<SinkError>(&csv(), &target, None, None, &mut |each| {
             (0..=MOST_COLUMNS).try_for_each(|n| {
                 each(Row {
                     json: &format!("{{\"id{n}\":1}}"),
@@ -456,10 +465,61 @@ mod tests {
     fn no_rows_make_a_header_or_an_empty_file() {
         let case = run(&csv(), None, &[], &[]);
         assert_eq!((case.text.as_str(), case.passes), ("", 1));
-        let columns = [ColumnPlan {
-            name: "x".to_owned(),
-            from: ColumnFrom::Path(Path::parse("x").unwrap()),
-        }];
+        let from = ColumnFrom::Path(Path::parse("x").unwrap());
+        let columns = [ColumnPlan::new("x", from)];
         assert_eq!(run(&csv(), Some(&columns), &[], &[]).text, "x\r\n");
+    }
+
+    #[test]
+    fn rejected_records_go_to_a_file_of_their_own() {
+        use crate::plan::typed::{Kind, OnBad, Typed};
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| Target::File {
+            disk: Disk::system(),
+            path: folder.path().join(name),
+            compression: Compression::None,
+        };
+        let (target, rejects) = (at("out.csv"), at("out.rejects"));
+        let mut columns = [ColumnPlan {
+            typed: Some(Typed {
+                kind: Kind::Integer,
+                format: crate::plan::position::Format::Iso,
+                zone: jiff::tz::TimeZone::UTC,
+            }),
+            on_bad: OnBad::Reject,
+            ..ColumnPlan::new("n", ColumnFrom::Path(Path::parse("n").unwrap()))
+        }];
+        let rows = records(&[r#"{"n":"x"}"#, r#"{"n":"7"}"#, r#"{"n":[1]}"#]);
+        let write = |columns: &[ColumnPlan], rejects| {
+            write::<SinkError>(&csv(), &target, Some(columns), rejects, &mut |each| {
+                rows.iter().try_for_each(|json| {
+                    each(Row {
+                        json,
+                        extras: &[],
+                        computed: &[],
+                    })
+                })
+            })
+        };
+        let written = write(&columns, Some(&rejects)).unwrap();
+        let rejected = written.rejected.unwrap();
+        assert_eq!((written.rows, rejected.records), (1, 2));
+        rejected.file.place().unwrap();
+        assert_eq!(
+            fs::read_to_string(folder.path().join("out.rejects")).unwrap(),
+            "{\"column\":\"n\",\"value\":\"x\",\"reason\":\"is not a whole number\",\"record\":{\"n\":\"x\"}}\n\
+             {\"column\":\"n\",\"value\":[1],\"reason\":\"is not a whole number\",\"record\":{\"n\":[1]}}\n"
+        );
+        // Without a place for them nothing can be rejected.
+        assert!(matches!(
+            write(&columns, None),
+            Err(SinkError::Misfit { .. })
+        ));
+        columns[0].on_bad = OnBad::Null;
+        let written = write(&columns, None).unwrap();
+        assert_eq!(
+            (written.rows, written.nulled),
+            (3, vec![("n".to_owned(), 2)])
+        );
     }
 }

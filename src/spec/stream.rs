@@ -49,7 +49,7 @@ pub struct StreamSpec {
     pub responses: Option<Vec<ResponseSpec>>,
     /// Output columns that together identify a record.
     pub key: Option<At<ScalarOr<String, Vec<At<String>>>>>,
-    /// Output columns: empty (its own name), a path, or a template.
+    /// Output columns: empty (its own name), a path, a template, a type, a jq filter.
     pub columns: Option<Table<ColumnSpec>>,
     /// What makes runs ask only for what is new.
     pub cursor: Option<At<CursorSpec>>,
@@ -298,10 +298,66 @@ pub enum ThenSpec {
     Fail(At<String>),
 }
 
-/// A column: empty for its own name, a path, or a template.
+/// A column: empty for its own name, a path, a template, or more.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(transparent)]
-pub struct ColumnSpec(pub Option<At<String>>);
+pub struct ColumnSpec(pub Option<At<ScalarOr<String, LongColumnSpec>>>);
+
+/// A column with a type or a filter.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LongColumnSpec {
+    /// A path or a template; left out, the column's own name.
+    pub from: Option<At<String>>,
+    /// A jq filter over the record, in place of `from`.
+    pub jq: Option<At<String>>,
+    /// What its values have to be.
+    #[serde(rename = "type")]
+    pub kind: Option<At<ColumnKindSpec>>,
+    /// How dates and timestamps are spelled: `iso`, `epoch`, `epoch_ms`, or a pattern of strftime.
+    pub format: Option<At<String>>,
+    /// The zone of times that say none, and of days; default UTC.
+    pub zone: Option<At<String>>,
+    /// What becomes of a value that does not fit; default `fail`.
+    #[serde(default, deserialize_with = "present")]
+    pub on_bad_value: Option<At<OnBadSpec>>,
+}
+
+/// The type of a column.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ColumnKindSpec {
+    /// Text.
+    Text,
+    /// A whole number of any length.
+    Integer,
+    /// A number, kept as it is spelled.
+    Number,
+    /// `true` or `false`.
+    Boolean,
+    /// `2024-05-31`.
+    Date,
+    /// `2024-05-31T12:00:00Z`.
+    Timestamp,
+    /// Any value.
+    Json,
+}
+
+/// What becomes of a value that does not fit.
+#[derive(Debug, Clone, Copy)]
+pub enum OnBadSpec {
+    /// The stream fails.
+    Fail,
+    /// It is null; also written without quotes, as YAML's own null.
+    Null,
+    /// The record goes to a file beside the output.
+    Reject,
+}
+
+/// A key that is there, though its value may be YAML's null.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
+}
 
 /// What must hold before publish.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -392,15 +448,51 @@ impl JsonSchema for ForSpec {
     }
 }
 
+impl<'de> Deserialize<'de> for OnBadSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Words;
+        impl Visitor<'_> for Words {
+            type Value = OnBadSpec;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`fail`, `null` or `reject`")
+            }
+            fn visit_str<E: Error>(self, word: &str) -> Result<OnBadSpec, E> {
+                match word {
+                    "fail" => Ok(OnBadSpec::Fail),
+                    "null" => Ok(OnBadSpec::Null),
+                    "reject" => Ok(OnBadSpec::Reject),
+                    other => Err(E::unknown_variant(other, &["fail", "null", "reject"])),
+                }
+            }
+            fn visit_unit<E: Error>(self) -> Result<OnBadSpec, E> {
+                Ok(OnBadSpec::Null)
+            }
+        }
+        deserializer.deserialize_any(Words)
+    }
+}
+
+impl JsonSchema for OnBadSpec {
+    fn schema_name() -> Cow<'static, str> {
+        "OnBadSpec".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "What becomes of a value that does not fit: the stream fails, it is null, or the record goes to a file beside the output.",
+            "anyOf": [{ "enum": ["fail", "null", "reject"] }, { "type": "null" }],
+        })
+    }
+}
+
 impl JsonSchema for ColumnSpec {
     fn schema_name() -> Cow<'static, str> {
         "ColumnSpec".into()
     }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let long = generator.subschema_for::<LongColumnSpec>();
         json_schema!({
-            "description": "A column: empty for its own name, a path, or a template.",
-            "anyOf": [{ "type": "string" }, { "type": "null" }],
-            "x-not-yet": ["from", "type", "format", "on_bad_value", "jq"],
+            "description": "A column: empty for its own name, a path, a template, or more.",
+            "anyOf": [{ "type": "string" }, { "type": "null" }, long],
         })
     }
 }

@@ -42,7 +42,7 @@ pub enum StoreError {
         known: u32,
     },
     /// A part ends before its last committed page does.
-    #[error("{} ends at byte {len}, but {stream}, partition {partition}, page {page} was committed up to {end}", path.display())]
+    #[error("{} ends at byte {len}, but {stream}, partition {}, page {} was committed up to {end}", path.display(), u64::from(*partition) + 1, u64::from(*page) + 1)]
     Short {
         /// The part.
         path: PathBuf,
@@ -58,7 +58,7 @@ pub enum StoreError {
         end: u64,
     },
     /// A committed page does not have its checksum.
-    #[error("{} is damaged: the bytes of {stream}, partition {partition}, page {page} from {start} on do not have their checksum", path.display())]
+    #[error("{} is damaged: the bytes of {stream}, partition {}, page {} from {start} on do not have their checksum", path.display(), u64::from(*partition) + 1, u64::from(*page) + 1)]
     Damaged {
         /// The part.
         path: PathBuf,
@@ -91,7 +91,7 @@ impl StoreError {
     /// What to do about it.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Disk(error) => disk_hint(error),
+            Self::Disk(error) => error.hint(),
             Self::Full { .. } => {
                 "free some space and run again: what is committed is kept; GLEANER_KEEP_FREE (MiB) sets what must stay free"
             }
@@ -115,23 +115,5 @@ impl StoreError {
             causes,
             hint: Some(self.hint().to_owned()),
         })
-    }
-}
-
-/// What to do about a file that cannot be made, read or written.
-pub fn disk_hint(error: &DiskError) -> &'static str {
-    use std::io::ErrorKind as Kind;
-    match error.source.kind() {
-        Kind::PermissionDenied | Kind::ReadOnlyFilesystem => {
-            "the folder is not writable: change its permissions or the sink's path"
-        }
-        Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => {
-            "the disk is full: free some space and run again"
-        }
-        Kind::NotADirectory | Kind::IsADirectory | Kind::AlreadyExists => {
-            "a file stands where a folder is needed, or the reverse: change the sink's path"
-        }
-        Kind::NotFound => "no file can be made there: change the sink's path",
-        _ => "look at the disk and run again",
     }
 }

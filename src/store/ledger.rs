@@ -296,19 +296,13 @@ mod tests {
     use super::*;
     use crate::disk::{Disk, Open};
     use crate::sim::SimDisk;
-    use crate::store::row::{Facts, Identity, Page, RunStart};
+    use crate::store::row::{Facts, Page, RunStart};
 
     fn start(version: u32) -> Row {
         Row::RunStart(RunStart {
             version,
-            program: "0.0.0".to_owned(),
-            pipeline: "pipe".to_owned(),
-            identity: Identity::default(),
-            started: Timestamp::UNIX_EPOCH,
-            until: Timestamp::UNIX_EPOCH,
             seed: u64::MAX,
-            streams: vec!["items".into()],
-            options: serde_json::Map::new(),
+            ..RunStart::new("pipe", vec!["items".into()], Timestamp::UNIX_EPOCH)
         })
     }
 

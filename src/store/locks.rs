@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::error::disk_hint;
 use super::hash::stable;
 use crate::disk::{Access, Disk, DiskError, DiskFile, Found, Open, above};
 use crate::failure::{Exit, Failure};
@@ -68,7 +67,7 @@ impl LockError {
                 Vec::new(),
                 "wait until it is done, or stop it: what it has committed is kept",
             ),
-            Self::Disk(error) => (Exit::Disk, vec![error.source.to_string()], disk_hint(error)),
+            Self::Disk(error) => (Exit::Disk, vec![error.source.to_string()], error.hint()),
         };
         Box::new(Failure {
             exit,

@@ -14,6 +14,26 @@ pub struct Recall {
     rows: Vec<PageRow>,
 }
 
+/// What is kept, in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// Pages; one that was committed again counts once.
+    pub pages: u64,
+    /// Records in them.
+    pub records: u64,
+}
+
+impl Sums {
+    /// Together with others.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            pages: self.pages + other.pages,
+            records: self.records + other.records,
+        }
+    }
+}
+
 impl Recall {
     pub(super) fn new(ledger: DiskFile, index: &Index) -> Self {
         let mut rows = index.rows().to_vec();
@@ -34,19 +54,23 @@ impl Recall {
     pub fn page(&self, row: &PageRow) -> Result<Page, StoreError> {
         match ledger::read_row(&self.ledger, row.place())? {
             Row::Page(page) => Ok(page),
-            _ => Err(StoreError::Corrupt {
-                path: self.ledger.path().to_owned(),
-                offset: row.row_at,
-                what: "the row of a page is another one".to_owned(),
-            }),
+            _ => Err(self.unread(row, "the row of a page is another one")),
         }
     }
 
-    /// The first page of each partition: its partition, and what was asked. Those that cannot be read
-    /// back are left out.
-    pub fn firsts(&self) -> impl Iterator<Item = (u32, u64)> {
+    /// That the row of a page makes no sense.
+    pub fn unread(&self, row: &PageRow, what: &str) -> StoreError {
+        StoreError::Corrupt {
+            path: self.ledger.path().to_owned(),
+            offset: row.row_at,
+            what: what.to_owned(),
+        }
+    }
+
+    /// The first page of each partition: its partition, and what was asked.
+    pub fn firsts(&self) -> impl Iterator<Item = Result<(u32, u64), StoreError>> {
         let firsts = self.rows.iter().filter(|row| row.page == 0);
-        firsts.filter_map(|row| Some((row.partition, self.page(row).ok()?.request)))
+        firsts.map(|row| Ok((row.partition, self.page(row)?.request)))
     }
 
     /// The first number that no partition has.
@@ -55,10 +79,15 @@ impl Recall {
         last.map_or(0, |row| row.partition.saturating_add(1))
     }
 
-    /// How many pages there are.
-    pub fn pages(&self) -> u64 {
+    /// How many pages there are, and records in them.
+    pub fn sums(&self) -> Sums {
         let same = |a: &PageRow, b: &PageRow| (a.partition, a.page) == (b.partition, b.page);
-        self.rows.chunk_by(same).count() as u64
+        let mut sums = Sums::default();
+        for page in self.rows.chunk_by(same) {
+            sums.pages += 1;
+            sums.records += page.last().map_or(0, |row| u64::from(row.records));
+        }
+        sums
     }
 
     /// Whether nothing was committed.

@@ -187,6 +187,23 @@ pub struct RunEnd {
     pub exit: u8,
 }
 
+impl RunStart {
+    /// A run of these streams that begins now, by this program; of no identity, and without a seed.
+    pub fn new(pipeline: &str, streams: Vec<Arc<str>>, now: Timestamp) -> Self {
+        Self {
+            version: VERSION,
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            pipeline: pipeline.to_owned(),
+            identity: Identity::default(),
+            started: now,
+            until: now,
+            seed: 0,
+            streams,
+            options: Map::new(),
+        }
+    }
+}
+
 impl Identity {
     /// Takes in a field and all that it consists of.
     pub fn add(&mut self, field: &str, texts: &[&str]) {

@@ -8,7 +8,8 @@ use super::StoreError;
 use super::index::{Index, PageRow};
 use super::ledger::{self, Ledger};
 use super::part::Part;
-use super::row::{Page, PublishIntent, Row, RunEnd, RunStart, Sent, VERSION};
+use super::recall::{Recall, Sums};
+use super::row::{Page, PublishIntent, Row, RunEnd, RunStart, Sent};
 use super::space::Floor;
 use super::stream::{SharedLedger, StreamStore};
 use crate::disk::{Access, Disk, DiskError, Found, Open};
@@ -78,6 +79,26 @@ pub fn start(disk: &Disk, root: &Path, id: &str) -> Result<RunStart, StoreError>
         Err(error) if error.is_missing() => Err(StoreError::Unbegun { path: place }),
         Err(error) => Err(error.into()),
     }
+}
+
+/// What the run `id` keeps for its next attempt, without opening it for work: it may be at work, or
+/// its process was killed. Nothing where there is no ledger.
+pub fn kept(disk: &Disk, root: &Path, id: &str) -> Result<Sums, StoreError> {
+    let place = runs(root).join(id).join("ledger");
+    let file = match disk.open(&place, Open::Read) {
+        Ok(file) => file,
+        Err(error) if error.is_missing() => return Ok(Sums::default()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut history = History::default();
+    ledger::read(&file, &mut |row, place| {
+        history.add(row, place, file.path())
+    })?;
+    let sums = history.streams.iter_mut().map(|told| {
+        told.index.supersede_all(&told.superseded);
+        Recall::new(file.clone(), &told.index).sums()
+    });
+    Ok(sums.fold(Sums::default(), Sums::and))
 }
 
 impl RunFolder {
@@ -324,37 +345,20 @@ fn page_row(page: &Page, place: ledger::Place) -> Option<PageRow> {
     })
 }
 
-impl RunStart {
-    /// The version that this program writes, and its own.
-    pub fn versions() -> (u32, String) {
-        (VERSION, env!("CARGO_PKG_VERSION").to_owned())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
 
     use super::*;
     use crate::sim::{SimDisk, Trouble};
-    use crate::store::row::{Facts, Identity};
+    use crate::store::row::Facts;
     use crate::store::stream::NewPage;
 
     const ROOT: &str = "/p";
 
     fn start(streams: &[&str]) -> RunStart {
-        let (version, program) = RunStart::versions();
-        RunStart {
-            version,
-            program,
-            pipeline: "pipe".to_owned(),
-            identity: Identity::default(),
-            started: Timestamp::UNIX_EPOCH,
-            until: Timestamp::UNIX_EPOCH,
-            seed: 7,
-            streams: streams.iter().map(|name| (*name).into()).collect(),
-            options: serde_json::Map::new(),
-        }
+        let streams = streams.iter().map(|name| (*name).into()).collect();
+        RunStart::new("pipe", streams, Timestamp::UNIX_EPOCH)
     }
 
     fn page(partition: u32, page: u32, lines: &str) -> NewPage<'_> {
@@ -447,14 +451,14 @@ mod tests {
         let error = run.streams[1].check().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "/p/.gleaner/runs/r/1.part is damaged: the bytes of b, partition 0, page 1 from 8 on do not have their checksum"
+            "/p/.gleaner/runs/r/1.part is damaged: the bytes of b, partition 1, page 2 from 8 on do not have their checksum"
         );
         assert!(run.streams[1].check().is_err(), "told once, then forgotten");
         disk.damage(&part(), |bytes| bytes.truncate(20));
         let error = open(&disk).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "/p/.gleaner/runs/r/1.part ends at byte 20, but b, partition 1, page 0 was committed up to 24"
+            "/p/.gleaner/runs/r/1.part ends at byte 20, but b, partition 2, page 1 was committed up to 24"
         );
     }
 

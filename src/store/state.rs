@@ -127,11 +127,7 @@ impl StateError {
     pub fn into_failure(self) -> Box<Failure> {
         let message = self.to_string();
         let (exit, causes, hint) = match &self {
-            Self::Disk(error) => (
-                Exit::Disk,
-                vec![error.source.to_string()],
-                super::error::disk_hint(error),
-            ),
+            Self::Disk(error) => (Exit::Disk, vec![error.source.to_string()], error.hint()),
             Self::Sqlite { source, .. } => (
                 match source.sqlite_error_code() {
                     Some(

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
     use crate::disk::{Access, Open};
     use crate::sim::SimDisk;
-    use crate::store::row::{Identity, RunStart};
+    use crate::store::row::RunStart;
     use crate::store::space::Floor;
 
     #[test]
@@ -133,18 +133,7 @@ mod tests {
             "20261120T023000Z-0006",
         ];
         for (id, pipeline) in ids[..4].iter().zip(["ours", "ours", "other", "ours"]) {
-            let (version, program) = RunStart::versions();
-            let start = RunStart {
-                version,
-                program,
-                pipeline: pipeline.to_owned(),
-                identity: Identity::default(),
-                started: Timestamp::UNIX_EPOCH,
-                until: Timestamp::UNIX_EPOCH,
-                seed: 0,
-                streams: vec!["items".into()],
-                options: serde_json::Map::new(),
-            };
+            let start = RunStart::new(pipeline, vec!["items".into()], Timestamp::UNIX_EPOCH);
             run::RunFolder::create(&disk, root, id, start, &floor).unwrap();
         }
         // Of a later version: not ours to judge.

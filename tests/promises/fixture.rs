@@ -15,12 +15,23 @@ use gleaner::harvest::summary::{StreamSummary, Summary};
 use gleaner::harvest::{Harvest, Options, World};
 use gleaner::plan::Plan;
 use gleaner::plan::compile::{Overrides, compile};
-use gleaner::sim::{MemoryTransport, Rules, SimApi};
+use gleaner::sim::{Dataset, FaultRule, Listing, MemoryTransport, Paging, Route, Rules, SimApi};
 use gleaner::spec::diagnostic::SourceText;
 use gleaner::spec::load;
 use jiff::SignedDuration;
 
 use super::way::{Far, Way};
+
+/// Forty records by pages of ten at `path`, with a total; and what goes wrong there.
+pub(crate) fn forty(path: &str, faults: Vec<FaultRule>) -> Rules {
+    let data = Dataset::from_texts((1..=40).map(|id| format!(r#"{{"id":{id}}}"#)));
+    let listing = Listing::new(data, Paging::page_total("n")).size(10);
+    Rules {
+        routes: vec![Route::list(path, listing)],
+        faults,
+        ..Rules::default()
+    }
+}
 
 /// The plan of a pipeline that has no mistakes.
 pub(crate) fn plan(yaml: &str) -> Plan {

@@ -340,7 +340,7 @@ records: { optional: feed.entry }
 responses:
   - { if: '\"arxiv.org/api/errors\" in text', then: fail }
 key: id
-columns: { id: , title: , authors: author.*.name, category: \"arxiv:primary_category.@term\" }";
+columns: { id: , title: , authors: author.*.name, category: \"arxiv:primary_category.@term\", pdf: { jq: '.link[] | select(.[\"@title\"] == \"pdf\") | .[\"@href\"]' } }";
 
 fn paper(id: usize, authors: &[&str]) -> String {
     let authors: Vec<String> = authors
@@ -349,6 +349,7 @@ fn paper(id: usize, authors: &[&str]) -> String {
         .collect();
     format!(
         "<entry><id>http://arxiv.org/abs/{id}</id><title>On &lt;{id}&gt;\n  &amp; more</title>{}
+  <link title=\"pdf\" href=\"http://arxiv.org/pdf/{id}\"/>
   <arxiv:primary_category xmlns:arxiv=\"http://arxiv.org/schemas/atom\" term=\"cs.LG\" scheme=\"s\"/></entry>",
         authors.concat()
     )
@@ -368,9 +369,11 @@ fn an_atom_feed_is_paged_and_flattened() {
     });
     let ran = Scene::new(&pipeline(PAPERS), rules).run().complete();
     let row = |id: usize, authors: &str| {
-        format!("http://arxiv.org/abs/{id},\"On <{id}>\n  & more\",\"[{authors}]\",cs.LG\r\n")
+        format!(
+            "http://arxiv.org/abs/{id},\"On <{id}>\n  & more\",\"[{authors}]\",cs.LG,http://arxiv.org/pdf/{id}\r\n"
+        )
     };
-    let expected = "id,title,authors,category\r\n".to_owned()
+    let expected = "id,title,authors,category,pdf\r\n".to_owned()
         + &row(1, "\"\"Ann\"\",\"\"Bob\"\"")
         + &row(2, "\"\"Cy\"\"")
         + &row(3, "\"\"Dee\"\"");

@@ -14,7 +14,7 @@ use gleaner::plan::sink::{Compression, CsvPlan, SinkFormat};
 use gleaner::sim::{Lie, Loss, SimDisk, Trouble};
 use gleaner::sink::{self, Built, Row, SinkError, Target};
 use gleaner::store::cursors::{Cursor, Publish};
-use gleaner::store::row::{Facts, Identity, PublishIntent, RunStart};
+use gleaner::store::row::{Facts, PublishIntent, RunStart};
 use gleaner::store::run::{OpenRun, RunFolder};
 use gleaner::store::space::Floor;
 use gleaner::store::state::State;
@@ -91,18 +91,8 @@ fn target(disk: &Disk, stream: usize) -> Target {
 }
 
 fn start() -> RunStart {
-    let (version, program) = RunStart::versions();
-    RunStart {
-        version,
-        program,
-        pipeline: "pipe".to_owned(),
-        identity: Identity::default(),
-        started: Timestamp::UNIX_EPOCH,
-        until: Timestamp::UNIX_EPOCH,
-        seed: 7,
-        streams: STREAMS.iter().map(|name| (*name).into()).collect(),
-        options: serde_json::Map::new(),
-    }
+    let streams = STREAMS.iter().map(|name| (*name).into()).collect();
+    RunStart::new("pipe", streams, Timestamp::UNIX_EPOCH)
 }
 
 type Failed = Box<dyn std::error::Error>;
@@ -267,7 +257,7 @@ fn build(disk: &Disk, store: &StreamStore, at: usize) -> Result<Built, Failed> {
         null: String::new(),
         spreadsheet_safe: false,
     });
-    let written = sink::write::<SinkError>(&csv, &target, None, &mut |each| {
+    let written = sink::write::<SinkError>(&csv, &target, None, None, &mut |each| {
         text.lines().try_for_each(|json| {
             each(Row {
                 json,

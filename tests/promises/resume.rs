@@ -1,12 +1,11 @@
 //! A run that was cut off goes on where it ended: what is refused, what is said, what is asked
 //! again.
 
-use std::io::Read;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
 
+use super::gate::{Gate, ask_to_stop, ends};
 use super::scene::{Project, Reply, Server};
 
 /// A page of two records, `page` of `of`.
@@ -93,6 +92,17 @@ fn a_failed_run_is_continued_and_asks_only_for_what_is_missing() {
         listed.stdout
     );
 
+    // It is not the token that is refused: that is no reason to ask for all of it again.
+    let before = server.heard().len();
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(1), "{}", said.shown);
+    assert!(
+        said.stderr.contains("2 pages; run again to continue"),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(server.heard().len() - before, 1, "the third page");
+
     broken.store(false, Ordering::SeqCst);
     let before = server.heard().len();
     let said = project.run(&["run", "items"]);
@@ -119,7 +129,7 @@ fn a_failed_run_is_continued_and_asks_only_for_what_is_missing() {
         (&shown["status"], &shown["pages"]),
         (&"complete".into(), &4.into())
     );
-    assert_eq!(shown["requests"], 5);
+    assert_eq!(shown["requests"], 6);
 
     let said = project.run(&["run", "items"]);
     assert!(!said.stderr.contains("continuing"), "{}", said.stderr);
@@ -282,89 +292,94 @@ fn a_stream_that_was_published_is_not_fetched_again() {
 /// What an earlier attempt was given leads nowhere any more: the partition is fetched anew, once.
 #[test]
 fn tokens_that_expired_start_their_partition_again() {
-    let first = Arc::new(AtomicBool::new(true));
-    let is_first = Arc::clone(&first);
+    let night = Arc::new(AtomicUsize::new(1));
+    let which = Arc::clone(&night);
     let server = Server::start(move |request| {
         let after = number(request, "after");
-        match (is_first.load(Ordering::SeqCst), after) {
-            (true, 0) => page(1, 4),
-            (true, 1) => page(2, 4),
-            (true, _) => Reply::new(403, "not now"),
+        match (which.load(Ordering::SeqCst), after) {
+            (1, 0) => page(1, 4),
+            (1, 1) => page(2, 4),
+            (1, 2) => page(3, 4),
+            (1, _) | (2, 102) => Reply::new(403, "not now"),
             // Tokens are other numbers now.
-            (false, 0) => page(1, 4).with_next(101),
-            (false, 101) => page(2, 4).with_next(102),
-            (false, 102) => page(3, 4).with_next(103),
-            (false, 103) => page(4, 4),
-            (false, _) => Reply::new(410, "the token is gone"),
+            (_, 0) => page(1, 4).with_next(101),
+            (_, 101) => page(2, 4).with_next(102),
+            (_, 102) => page(3, 4).with_next(103),
+            (_, 103) => page(4, 4),
+            _ => Reply::new(410, "the token is gone"),
         }
     });
     let project = Project::new(&pipeline(&server, ""));
     assert_eq!(project.run(&["run", "items", "-q"]).code, Some(1));
-    first.store(false, Ordering::SeqCst);
+    night.store(2, Ordering::SeqCst);
+    let before = server.heard().len();
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(1), "{}", said.shown);
+    // What is void is not counted with what came in its place.
+    for wanted in ["fetched from the start", "2 pages; run again to continue"] {
+        assert!(said.stderr.contains(wanted), "{}", said.stderr);
+    }
+    assert_eq!(
+        server.heard().len() - before,
+        4,
+        "the old token, and three pages"
+    );
+    night.store(3, Ordering::SeqCst);
     let before = server.heard().len();
     let said = project.run(&["run", "items"]);
     assert_eq!(said.code, Some(0), "{}", said.shown);
-    assert!(
-        said.stderr.contains("fetched from the start"),
-        "{}",
-        said.stderr
+    assert!(said.stderr.contains("2 pages are here"), "{}", said.stderr);
+    assert_eq!(
+        server.heard().len() - before,
+        2,
+        "the third page and the fourth"
     );
-    assert_eq!(server.heard().len() - before, 5);
     assert_eq!(items(&project), WHOLE);
 }
 
-/// A server that holds its second answer back until it is let go.
-struct Gate {
-    server: Server,
-    open: Arc<(Mutex<bool>, Condvar)>,
+/// A process that is killed cannot say how far it came: what it has committed does.
+#[test]
+fn what_a_killed_run_keeps_is_counted() {
+    let gate = gate();
+    let project = Project::new(&pipeline(&gate.server, ""));
+    let mut child = gate.start(&project);
+    let kept = || {
+        let listed = project.run(&["runs", "--json"]);
+        let listed: serde_json::Value = serde_json::from_str(&listed.stdout).expect("JSON");
+        listed[0].clone()
+    };
+    // The first page may be in a group that is not on the disk yet.
+    let mut at_work = kept();
+    while at_work["pages"] != 1 {
+        at_work = kept();
+    }
+    assert_eq!(at_work["status"], "running");
+    child.kill().expect("a kill");
+    child.wait().expect("an end");
+    let killed = kept();
+    for (name, value) in [("pages", 1), ("records", 2)] {
+        assert_eq!(killed[name], value, "{killed}");
+    }
+    assert_eq!(killed["status"], "resumable");
+    let id = killed["run"].as_str().expect("an id");
+    let said = project.run(&["runs", "show", id]);
+    assert!(said.stdout.contains("1 page, 2 records"), "{}", said.stdout);
+    let row = project.run(&["runs"]).stdout;
+    let row = row.lines().last().expect("a row").trim_end().to_owned();
+    let cells: Vec<&str> = row.split_whitespace().rev().take(2).collect();
+    assert_eq!(cells, ["2", "1"], "{row}");
+    gate.let_go();
 }
 
-impl Gate {
-    fn new() -> Self {
-        let open = Arc::new((Mutex::new(false), Condvar::new()));
-        let (asked, gate) = (AtomicUsize::new(0), Arc::clone(&open));
-        let server = Server::start(move |request| {
-            if asked.fetch_add(1, Ordering::SeqCst) == 1 {
-                let (is_open, changed) = &*gate;
-                let closed = is_open.lock().expect("no panic");
-                drop(changed.wait_while(closed, |open| !*open).expect("no panic"));
-            }
-            page(number(request, "after") + 1, 4)
-        });
-        Self { server, open }
-    }
-
-    fn let_go(&self) {
-        *self.open.0.lock().expect("no panic") = true;
-        self.open.1.notify_all();
-    }
-
-    fn has_asked(&self, times: usize) {
-        while self.server.heard().len() < times {
-            std::thread::yield_now();
-        }
-    }
-}
-
-fn start(project: &Project) -> Child {
-    let mut command = project.command(&["run", "items"]);
-    command.stdout(Stdio::null()).stderr(Stdio::piped());
-    command.spawn().expect("the program starts")
-}
-
-fn ends(mut child: Child) -> (Option<i32>, String) {
-    let mut told = String::new();
-    let stderr = child.stderr.as_mut().expect("piped");
-    stderr.read_to_string(&mut told).expect("text");
-    (child.wait().expect("an end").code(), told)
+fn gate() -> Gate {
+    Gate::new(|request| page(number(request, "after") + 1, 4))
 }
 
 #[test]
 fn a_second_process_is_turned_away_at_once_without_a_request() {
-    let gate = Gate::new();
+    let gate = gate();
     let project = Project::new(&pipeline(&gate.server, ""));
-    let first = start(&project);
-    gate.has_asked(2);
+    let first = gate.start(&project);
     let said = project.run(&["run", "items"]);
     assert_eq!(said.code, Some(77), "{}", said.shown);
     let holder = format!("locked by PID {}", first.id());
@@ -391,21 +406,10 @@ fn a_second_process_is_turned_away_at_once_without_a_request() {
 #[test]
 fn answers_in_flight_are_kept_when_a_run_is_stopped() {
     for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 143)] {
-        let gate = Gate::new();
+        let gate = gate();
         let project = Project::new(&pipeline(&gate.server, ""));
-        let mut child = start(&project);
-        gate.has_asked(2);
-        let killed = std::process::Command::new("kill")
-            .args([&format!("-{signal}"), &child.id().to_string()])
-            .status();
-        assert!(killed.expect("kill runs").success());
-        let stderr = child.stderr.as_mut().expect("piped");
-        let mut told = Vec::new();
-        while !String::from_utf8_lossy(&told).contains("stopping") {
-            let mut byte = [0];
-            stderr.read_exact(&mut byte).expect("it says that it stops");
-            told.push(byte[0]);
-        }
+        let mut child = gate.start(&project);
+        ask_to_stop(&mut child, signal);
         gate.let_go();
         let (ended, told) = ends(child);
         assert_eq!(ended, Some(code), "{signal}: {told}");

@@ -6,11 +6,9 @@ use std::time::Duration;
 
 use gleaner::event::{Fact, FailureClass};
 use gleaner::failure::Exit;
-use gleaner::sim::{
-    Dataset, Fault, FaultRule, Latency, Listing, Paging, Route, Rules, SimReply, SimRequest,
-};
+use gleaner::sim::{Fault, FaultRule, Latency, Route, Rules, SimReply, SimRequest};
 
-use super::fixture::{Ran, Scene, run};
+use super::fixture::{Ran, Scene, forty, run};
 
 const SEC: Duration = Duration::from_secs(1);
 
@@ -27,19 +25,6 @@ streams:
 sink: {{ ndjson: \"out/{{{{ stream }}}}.ndjson\" }}
 "
     )
-}
-
-fn listing() -> Listing {
-    let data = Dataset::from_texts((1..=40).map(|id| format!(r#"{{"id":{id}}}"#)));
-    Listing::new(data, Paging::page_total("n")).size(10)
-}
-
-fn rules(faults: Vec<FaultRule>) -> Rules {
-    Rules {
-        routes: vec![Route::list("/a", listing())],
-        faults,
-        ..Rules::default()
-    }
 }
 
 fn says(ran: &Ran, wanted: &str) {
@@ -79,7 +64,10 @@ fn what_may_go_away_is_tried_again() {
     ];
     for fault in faults {
         let shown = format!("{fault:?}");
-        let ran = run(&pipeline("", ""), rules(vec![FaultRule::nth(2, fault)]));
+        let ran = run(
+            &pipeline("", ""),
+            forty("/a", vec![FaultRule::nth(2, fault)]),
+        );
         assert_eq!(
             ran.summary.exit,
             Exit::Complete,
@@ -97,7 +85,7 @@ fn what_will_not_go_away_is_not_tried_again() {
     for status in [400, 401, 403, 404, 405, 410, 418, 422, 451, 501] {
         let ran = run(
             &pipeline("", ""),
-            rules(vec![FaultRule::always("/a", Fault::status(status))]),
+            forty("/a", vec![FaultRule::always("/a", Fault::status(status))]),
         );
         assert_eq!(ran.failure().exit, Exit::Failed);
         assert_eq!(ran.requests(), 1, "{status}");
@@ -114,14 +102,14 @@ fn attempts_are_spent_in_the_end() {
         (Fault::status(429), FailureClass::Throttle),
     ] {
         let yaml = pipeline(", retry: { attempts: 4 }", "");
-        let ran = run(&yaml, rules(vec![FaultRule::always("/a", fault)]));
+        let ran = run(&yaml, forty("/a", vec![FaultRule::always("/a", fault)]));
         assert_eq!(ran.failure().exit, Exit::Resumable);
         assert_eq!(ran.requests(), 4);
         assert_eq!(troubles(&ran, class), 4);
         says(&ran, "tried 4 times over");
     }
     // Nobody listens there.
-    let mut nobody = rules(Vec::new());
+    let mut nobody = forty("/a", Vec::new());
     nobody.unreachable.push("https://api.test".to_owned());
     let ran = run(&pipeline("", "    once: true"), nobody);
     assert_eq!(ran.failure().exit, Exit::Resumable);
@@ -134,7 +122,7 @@ fn attempts_are_spent_in_the_end() {
     let yaml = pipeline(", retry: { attempts: 1000, page_deadline: 5min }", "");
     let ran = run(
         &yaml,
-        rules(vec![FaultRule::always("/a", Fault::status(500))]),
+        forty("/a", vec![FaultRule::always("/a", Fault::status(500))]),
     );
     assert_eq!(ran.failure().exit, Exit::Resumable);
     assert!(
@@ -148,7 +136,10 @@ fn attempts_are_spent_in_the_end() {
 fn a_wait_that_is_longer_than_allowed_ends_the_run_and_says_when() {
     for status in [429, 503] {
         let fault = Fault::status_retry_after(status, "7200");
-        let ran = run(&pipeline("", ""), rules(vec![FaultRule::nth(1, fault)]));
+        let ran = run(
+            &pipeline("", ""),
+            forty("/a", vec![FaultRule::nth(1, fault)]),
+        );
         assert_eq!(ran.failure().exit, Exit::Resumable);
         says(&ran, "run again in 2h");
         says(&ran, "`retry.max_wait` (15min)");
@@ -157,7 +148,7 @@ fn a_wait_that_is_longer_than_allowed_ends_the_run_and_says_when() {
     }
     let yaml = pipeline(", retry: { max_wait: 3h }", "");
     let fault = Fault::status_retry_after(429, "7200");
-    let ran = run(&yaml, rules(vec![FaultRule::nth(1, fault)]));
+    let ran = run(&yaml, forty("/a", vec![FaultRule::nth(1, fault)]));
     assert_eq!(
         ran.summary.exit,
         Exit::Complete,
@@ -178,7 +169,7 @@ fn once_is_not_repeated_where_it_may_have_been_done() {
         Fault::EmptyBody,
     ] {
         let shown = format!("{fault:?}");
-        let ran = run(&yaml, rules(vec![FaultRule::nth(1, fault)]));
+        let ran = run(&yaml, forty("/a", vec![FaultRule::nth(1, fault)]));
         assert_eq!(ran.failure().exit, Exit::Failed, "{shown}");
         says(&ran, "`once: true`");
         assert_eq!(ran.requests(), 1, "{shown}");
@@ -188,7 +179,7 @@ fn once_is_not_repeated_where_it_may_have_been_done() {
         Fault::status_retry_after(429, "3"),
         Fault::status_retry_after(503, "3"),
     ] {
-        let ran = run(&yaml, rules(vec![FaultRule::nth(1, fault)])).complete();
+        let ran = run(&yaml, forty("/a", vec![FaultRule::nth(1, fault)])).complete();
         assert_eq!(ran.requests(), 5);
     }
 }
@@ -197,7 +188,7 @@ fn once_is_not_repeated_where_it_may_have_been_done() {
 fn answers_mean_what_the_rules_say() {
     let page = |faults: Vec<FaultRule>, then: &str| {
         let yaml = pipeline("", &format!("    responses: [ {then} ]"));
-        run(&yaml, rules(faults))
+        run(&yaml, forty("/a", faults))
     };
     let nth = |n, status| {
         let body = r#"{"error":"no such page","code":7}"#.to_owned();
@@ -233,8 +224,8 @@ fn a_stream_that_fails_leaves_the_others() {
     let good = "  b:\n    get: /b\n    records: data\n    pages: { page: { to: page, total: n } }";
     for (status, exit) in [(404, Exit::Failed), (500, Exit::Resumable)] {
         let yaml = pipeline("", good);
-        let mut rules = rules(vec![FaultRule::always("/a", Fault::status(status))]);
-        rules.routes.push(Route::list("/b", listing()));
+        let mut rules = forty("/a", vec![FaultRule::always("/a", Fault::status(status))]);
+        rules.routes.extend(forty("/b", Vec::new()).routes);
         rules.latency = Latency::Fixed(SEC);
         let ran = Scene::new(&yaml, rules).file("out/a.ndjson", "old").run();
         assert_eq!(ran.summary.exit, exit);
@@ -254,7 +245,7 @@ fn one_page_of_many_that_fails_publishes_nothing() {
         fault: Fault::status(500),
     };
     let yaml = pipeline("", "");
-    let ran = Scene::new(&yaml, rules(vec![fault]))
+    let ran = Scene::new(&yaml, forty("/a", vec![fault]))
         .file("out/a.ndjson", "old")
         .run();
     assert_eq!(ran.summary.exit, Exit::Resumable);
@@ -290,29 +281,34 @@ fn stopped(rules: Rules, source: &str, wait: Duration, late: Duration) -> Ran {
 fn a_stop_is_heard_wherever_the_run_waits() {
     let slow = Rules {
         latency: Latency::Fixed(30 * SEC),
-        ..rules(Vec::new())
+        ..forty("/a", Vec::new())
     };
     let ran = stopped(slow, "", 35 * SEC, GRACE);
     assert_eq!(ran.requests(), 4, "in flight");
-    let backoff = rules(vec![FaultRule::always("/a", Fault::status(500))]);
+    let backoff = forty("/a", vec![FaultRule::always("/a", Fault::status(500))]);
     stopped(
         backoff,
         ", retry: { attempts: 100 }",
         20 * SEC,
         Duration::ZERO,
     );
-    let told = rules(vec![FaultRule::nth(
-        2,
-        Fault::status_retry_after(429, "600"),
-    )]);
+    let told = forty(
+        "/a",
+        vec![FaultRule::nth(2, Fault::status_retry_after(429, "600"))],
+    );
     stopped(told, "", 30 * SEC, Duration::ZERO);
     let drip = Fault::SlowDrip {
         piece: 1,
         every: 5 * SEC,
     };
-    stopped(rules(vec![FaultRule::nth(3, drip)]), "", 30 * SEC, GRACE);
+    stopped(
+        forty("/a", vec![FaultRule::nth(3, drip)]),
+        "",
+        30 * SEC,
+        GRACE,
+    );
     let turn = pipeline("", "").replace("limits: none", "limits: [1/min]");
-    let ran = Scene::new(&turn, rules(Vec::new()))
+    let ran = Scene::new(&turn, forty("/a", Vec::new()))
         .stop_after(90 * SEC)
         .run();
     assert_eq!((ran.summary.exit, ran.requests()), (Exit::Interrupted, 2));

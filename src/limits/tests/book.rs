@@ -101,24 +101,30 @@ async fn pipelines_join_a_limit_by_its_name() {
     assert!(took >= 60 * SEC && took < 61 * SEC, "{took:?}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_a_dead_process_had_out_is_given_up_when_it_is_found_dead() {
-    let (clock, folder) = (clock(), tempfile::tempdir().unwrap());
-    let plans = [plan(1, 60 * SEC, Spacing::Burst)];
+/// Another process that has one request under way.
+fn one_out(folder: &std::path::Path, plans: &[LimitPlan], living: &Limits, needs: &Needs) -> Gate {
     let base = Url::parse("https://api.test/v1").unwrap();
-    let living = process(clock, folder.path(), &plans, "");
-    let needs = needs(&living);
     let library = Library {
-        book: Book::open(folder.path()).unwrap(),
-        names: identities(&base, &plans),
-        labels: Labels::new(&base, &plans, "items", Scrub::default()),
+        book: Book::open(folder).unwrap(),
+        names: identities(&base, plans),
+        labels: Labels::new(&base, plans, "items", Scrub::default()),
         credential: String::new(),
     };
     let mut gate = Gate::new(living.shared.rules(), Some(library));
     let ticket = gate.ticket();
-    gate.arrive(ticket, &needs);
+    gate.arrive(ticket, needs);
     gate.take(ticket, 1, living.shared.now())
         .expect("it is free");
+    gate
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_process_had_out_is_given_up_when_it_is_found_dead() {
+    let (clock, folder) = (clock(), tempfile::tempdir().unwrap());
+    let plans = [plan(1, 60 * SEC, Spacing::Burst)];
+    let living = process(clock, folder.path(), &plans, "");
+    let needs = needs(&living);
+    let gate = one_out(folder.path(), &plans, &living, &needs);
     // Held by one who lives.
     let wait = living.permit(&needs, |_| {}, |_, _| {});
     assert!(clock.timeout(300 * SEC, wait).await.is_err());
@@ -416,20 +422,9 @@ async fn processes_share_what_may_be_in_flight_and_none_starves() {
 async fn what_a_dead_process_had_in_flight_is_free_soon() {
     let (clock, folder) = (clock(), tempfile::tempdir().unwrap());
     let plans = [LimitPlan::parse("1 in flight").unwrap()];
-    let base = Url::parse("https://api.test/v1").unwrap();
     let living = process(clock, folder.path(), &plans, "");
     let needs = needs(&living);
-    let library = Library {
-        book: Book::open(folder.path()).unwrap(),
-        names: identities(&base, &plans),
-        credential: String::new(),
-        labels: Labels::new(&base, &plans, "items", Scrub::default()),
-    };
-    let mut gate = Gate::new(living.shared.rules(), Some(library));
-    let ticket = gate.ticket();
-    gate.arrive(ticket, &needs);
-    gate.take(ticket, 1, living.shared.now())
-        .expect("it is free");
+    let gate = one_out(folder.path(), &plans, &living, &needs);
     let wait = living.permit(&needs, |_| {}, |_, _| {});
     assert!(clock.timeout(300 * SEC, wait).await.is_err());
     drop(gate);

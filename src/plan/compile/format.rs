@@ -38,8 +38,10 @@ pub(super) fn format(
     let under = records.map_or(&root, |records| &records.path);
     plan.lists.learn(&root, under);
     for column in columns.unwrap_or_default() {
-        if let ColumnFrom::Path(path) = &column.from {
-            plan.lists.learn(under, path);
+        match &column.from {
+            ColumnFrom::Path(path) => plan.lists.learn(under, path),
+            ColumnFrom::Jq(filter) => plan.lists.learn_filter(filter.written()),
+            ColumnFrom::Template(_) => {}
         }
     }
     Some(plan)

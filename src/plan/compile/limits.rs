@@ -4,7 +4,6 @@ use std::num::NonZeroU32;
 use std::ops::Range;
 
 use globset::GlobBuilder;
-use jiff::tz::TimeZone;
 
 use super::names::Judge;
 use super::scope::Scope;
@@ -190,13 +189,8 @@ fn calendar(judge: &mut Judge<'_>, at: &At<String>, plan: &LimitPlan) -> Option<
         judge.wrong("bad-limit", &at.span, message, hint);
         return None;
     };
-    if let Ok(zone) = TimeZone::get(&at.value) {
-        return Some(Counting::Calendar(unit, zone));
-    }
-    let message = format!("`{}` is not a time zone", at.value);
-    let hint = "write `UTC` or a name such as `America/New_York`";
-    judge.wrong("bad-zone", &at.span, message, hint);
-    None
+    let zone = judge.zone(at)?;
+    Some(Counting::Calendar(unit, zone))
 }
 
 /// What is left to others, rounded up.

@@ -4,14 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
 use super::scope::{FUNCTIONS, RESERVED, Scope};
+use crate::plan::jq::Jq;
 use crate::plan::language::{Expr, LanguageProblem, Template, UsedName};
 use crate::plan::path::Path;
+use crate::plan::place::Place;
 use crate::plan::{Need, duration};
 use crate::spec::Written;
 use crate::spec::at::At;
 use crate::spec::choice::Table;
-use crate::spec::diagnostic::Diagnostic;
+use crate::spec::diagnostic::{Diagnostic, SourceText};
 use crate::spec::near;
 use crate::spec::tree::Tree;
 
@@ -22,6 +26,7 @@ pub(super) struct Noted;
 /// Collects mistakes, used variables, and needed secrets.
 pub(super) struct Judge<'a> {
     pub(super) file: &'a str,
+    path: &'a std::path::Path,
     found: Vec<Diagnostic>,
     vars: Vec<String>,
     used: BTreeSet<String>,
@@ -51,9 +56,10 @@ pub(super) enum CursorSight {
 }
 
 impl<'a> Judge<'a> {
-    pub(super) fn new(file: &'a str, has_contact: bool) -> Self {
+    pub(super) fn new(source: &'a SourceText, has_contact: bool) -> Self {
         Self {
-            file,
+            file: &source.text,
+            path: &source.path,
             found: Vec::new(),
             vars: Vec::new(),
             used: BTreeSet::new(),
@@ -89,16 +95,41 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// A piece of a scalar: exact where the file holds the value as it is, else the scalar.
+    /// A place of the file, to be kept in the plan.
+    pub(super) fn place(&self, span: &Range<usize>) -> Place {
+        Place::new(self.path, self.file, span)
+    }
+
+    /// A piece of a scalar: exact where the file holds the value, or that line of it, as it is; else
+    /// the scalar.
     fn piece(&self, at: &At<String>, piece: Range<usize>) -> Range<usize> {
         let written = self.file.get(at.span.clone()).unwrap_or("");
-        match written.find(at.value.as_str()) {
-            Some(offset) if !at.value.is_empty() => {
-                let start = at.span.start + offset + piece.start;
-                start..start + piece.len()
-            }
-            _ => at.span.clone(),
+        let found = |offset: usize, from: usize| {
+            let start = at.span.start + offset + piece.start - from;
+            start..start + piece.len()
+        };
+        if let Some(offset) = written.find(at.value.as_str())
+            && !at.value.is_empty()
+        {
+            return found(offset, 0);
         }
+        // Lines of a block are indented, but otherwise as they are.
+        let mut begun = 0;
+        let mut searched = 0;
+        for line in at.value.split_inclusive('\n') {
+            let bare = line.trim_end();
+            let Some(offset) = written.get(searched..).and_then(|rest| rest.find(bare)) else {
+                break;
+            };
+            if (begun..begun + bare.len().max(1)).contains(&piece.start)
+                && piece.end <= begun + bare.len()
+            {
+                return found(searched + offset, begun);
+            }
+            searched += offset + bare.len();
+            begun += line.len();
+        }
+        at.span.clone()
     }
 
     fn language(
@@ -326,6 +357,28 @@ impl<'a> Judge<'a> {
                 None
             }
         }
+    }
+
+    /// A jq filter.
+    pub(super) fn jq(&mut self, at: &At<String>) -> Option<Jq> {
+        match Jq::parse(&at.value) {
+            Ok(jq) => Some(jq),
+            Err(problem) => {
+                self.language(at, "bad-jq", &problem, "");
+                None
+            }
+        }
+    }
+
+    /// A time zone.
+    pub(super) fn zone(&mut self, at: &At<String>) -> Option<TimeZone> {
+        let zone = TimeZone::get(&at.value);
+        if zone.is_err() {
+            let message = format!("`{}` is not a time zone", at.value);
+            let hint = "write `UTC` or a name such as `America/New_York`";
+            self.wrong("bad-zone", &at.span, message, hint);
+        }
+        zone.ok()
     }
 
     /// A duration above zero, or the default where none is written.

@@ -2,18 +2,14 @@
 
 use super::names::Judge;
 use super::scope::Scope;
-use super::{cursor, format, limits, pages, parents, partitions, records, request, sink};
+use super::{columns, cursor, format, limits, pages, parents, partitions, records, request, sink};
 use crate::plan::language::Template;
 use crate::plan::paging::Paging;
-use crate::plan::path::{Path, Step};
-use crate::plan::{
-    ColumnFrom, ColumnPlan, ExpectPlan, Pause, ResponseRule, StreamPlan, Then, duration,
-};
+use crate::plan::{ExpectPlan, Pause, ResponseRule, StreamPlan, Then, duration};
 use crate::spec::PipelineSpec;
 use crate::spec::at::At;
 use crate::spec::choice::{ScalarOr, Table};
-use crate::spec::near;
-use crate::spec::stream::{ColumnSpec, ExpectSpec, ResponseSpec, StreamSpec, ThenSpec, ThenWord};
+use crate::spec::stream::{ExpectSpec, ResponseSpec, StreamSpec, ThenSpec, ThenWord};
 
 /// All streams that have no mistake; mistakes are noted.
 pub(super) fn streams(
@@ -75,11 +71,11 @@ fn stream(
     let rules = own.chain(spec.source.responses.iter().flatten());
     let responses: Vec<_> = rules.map(|rule| response(judge, rule, &answer)).collect();
     let records = records::records(judge, &merged);
-    let columns = merged.columns.as_ref();
-    let columns = columns.map(|columns| self::columns(judge, columns, &see(Scope::column())));
+    let columns = (merged.columns.as_ref())
+        .map(|table| columns::columns(judge, table, &see(Scope::column())));
     let shown = columns.as_ref().and_then(|columns| columns.as_deref());
     let format = format::format(judge, &merged, records.as_ref(), shown);
-    let key = key(judge, &merged);
+    let key = columns::key(judge, &merged);
     let expect = expect(judge, merged.expect.as_ref());
     cursor::used(judge, &merged);
     let conditional = conditional(judge, &merged);
@@ -175,56 +171,6 @@ pub(super) fn tables<T: Clone>(
         }
     }
     Some(Table(all))
-}
-
-fn columns(
-    judge: &mut Judge<'_>,
-    table: &Table<ColumnSpec>,
-    scope: &Scope,
-) -> Option<Vec<ColumnPlan>> {
-    if table.0.is_empty() {
-        return Some(Vec::new());
-    }
-    let all: Vec<_> = table
-        .0
-        .iter()
-        .map(|(name, column)| {
-            let from = match &column.0 {
-                // A bare name that is no path (`@id`) is the name of one field.
-                None => ColumnFrom::Path(Path::parse(&name.value).unwrap_or_else(|_| Path {
-                    steps: vec![Step::Key(name.value.clone())],
-                })),
-                Some(at) if at.contains("{{") || at.contains("{%") => {
-                    ColumnFrom::Template(judge.template(at, scope)?)
-                }
-                Some(at) => ColumnFrom::Path(judge.path(at)?),
-            };
-            let name = name.value.clone();
-            Some(ColumnPlan { name, from })
-        })
-        .collect();
-    all.into_iter().collect()
-}
-
-fn key(judge: &mut Judge<'_>, spec: &StreamSpec) -> Vec<String> {
-    let names: Vec<At<String>> = match &spec.key {
-        None => Vec::new(),
-        Some(at) => match &at.value {
-            ScalarOr::Short(name) => vec![at.with(name.clone())],
-            ScalarOr::Long(names) => names.clone(),
-        },
-    };
-    if let Some(columns) = &spec.columns {
-        let known = || columns.0.iter().map(|(name, _)| name.value.as_str());
-        for name in &names {
-            if !known().any(|column| column == name.value) {
-                let hint = near::hint(name, known().collect::<Vec<_>>(), "columns");
-                let message = format!("`key` names `{}`, which is not a column", name.value);
-                judge.wrong("unknown-column", &name.span, message, &hint);
-            }
-        }
-    }
-    names.into_iter().map(|name| name.value).collect()
 }
 
 /// Only a `get` can be asked for on a condition (RFC 9110, section 13.1.2).

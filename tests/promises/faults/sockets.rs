@@ -141,8 +141,10 @@ fn f20_a_body_that_breaks_off_leaves_nothing_of_its_page() {
 // ---- 21 --------------------------------------------------------------------------------------
 
 /// Answers on kept connections, until `leaves(connection, request)` says that a request is met by
-/// a closed door; both are counted from 0. Gives the address and the log of what was asked.
+/// a closed door; both are counted from 0. Requests have bodies of so many bytes. Gives the address and
+/// the log of what was asked.
 fn keeping(
+    body: usize,
     leaves: impl Fn(usize, usize) -> bool + Send + Sync + 'static,
 ) -> (SocketAddr, Arc<Mutex<Vec<u32>>>) {
     let log = Arc::new(Mutex::new(Vec::new()));
@@ -155,6 +157,7 @@ fn keeping(
             if head.is_empty() {
                 break;
             }
+            reader.read_exact(&mut vec![0; body])?;
             let number = asked(&head);
             asks.lock().expect("the log").push(number);
             if leaves(connection, request) {
@@ -171,7 +174,7 @@ fn keeping(
 #[test]
 fn f21_a_connection_that_is_closed_at_reuse() {
     let stream = "get: /items\npages: { page: { to: page } }";
-    let (address, log) = keeping(|connection, request| connection == 0 && request == 1);
+    let (address, log) = keeping(0, |connection, request| connection == 0 && request == 1);
     let get = project(&format!("http://{address}"), stream);
     let said = get.run(&["run", "items"]);
     complete(&get, &said, 6);
@@ -193,36 +196,11 @@ fn f21_a_connection_that_is_closed_at_reuse() {
 #[test]
 fn f21_a_request_that_may_have_been_acted_on_is_not_repeated_where_it_counts() {
     let stream = "for: { n: [1, 2, 3] }\npost: /items/{{ n }}\nbody: { json: {} }\nonce: true";
-    let (address, log) = keeping_posts();
+    let (address, log) = keeping("{}".len(), |_, request| request == 1);
     let post = project(&format!("http://{address}"), stream);
     let said = post.run(&["run", "items"]);
     assert_eq!(said.code, Some(1), "{}", said.shown);
     post.is_untouched();
     assert_eq!(*log.lock().unwrap(), [1, 2, 3], "asked once each");
     assert!(said.stderr.contains("`once: true`"), "{}", said.shown);
-}
-
-/// The same for requests with the body `{}`; the second on a connection meets a closed door.
-fn keeping_posts() -> (SocketAddr, Arc<Mutex<Vec<u32>>>) {
-    let log = Arc::new(Mutex::new(Vec::new()));
-    let asks = Arc::clone(&log);
-    let address = serve(move |_, stream| {
-        let mut reader = BufReader::new(stream);
-        for request in 0.. {
-            let mut head = String::new();
-            while reader.read_line(&mut head)? > 2 {}
-            if head.is_empty() {
-                break;
-            }
-            reader.read_exact(&mut [0; 2])?;
-            asks.lock().expect("the log").push(asked(&head));
-            if request == 1 {
-                break;
-            }
-            let whole = answer(&page(asked(&head)), "keep-alive");
-            reader.get_mut().write_all(whole.as_bytes())?;
-        }
-        Ok(())
-    });
-    (address, log)
 }

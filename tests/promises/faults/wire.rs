@@ -9,29 +9,13 @@ use std::time::Duration;
 use gleaner::clock::Instant;
 use gleaner::event::{Fact, FailureClass};
 use gleaner::failure::Exit;
-use gleaner::sim::{
-    Auth, Dataset, Fault, FaultRule, Latency, Listing, Paging, Route, Rules, SimReply, SimRequest,
-};
+use gleaner::sim::{Auth, Fault, FaultRule, Latency, Route, Rules, SimReply, SimRequest};
 
 use super::{pipeline, refused, says};
-use crate::fixture::{Ran, Scene};
+use crate::fixture::{Ran, Scene, forty};
 
 const SEC: Duration = Duration::from_secs(1);
 const PAGED: &str = "pages: { page: { to: page, total: n } }";
-
-/// Forty records, ten to a page.
-fn listing() -> Listing {
-    let data = Dataset::from_texts((1..=40).map(|id| format!(r#"{{"id":{id}}}"#)));
-    Listing::new(data, Paging::page_total("n")).size(10)
-}
-
-fn rules(faults: Vec<FaultRule>) -> Rules {
-    Rules {
-        routes: vec![Route::list("/a", listing())],
-        faults,
-        ..Rules::default()
-    }
-}
 
 /// The messages of all failed attempts, with their class.
 fn troubles(ran: &Ran) -> Vec<(FailureClass, String)> {
@@ -91,7 +75,7 @@ fn f19_silence_of_every_kind_meets_the_time_out_that_fits() {
         // Once: tried again, and nobody notices but the clock.
         let ran = Scene::new(
             &pipeline("", PAGED),
-            rules(vec![FaultRule::nth(2, fault.clone())]),
+            forty("/a", vec![FaultRule::nth(2, fault.clone())]),
         )
         .run()
         .complete();
@@ -108,7 +92,7 @@ fn f19_silence_of_every_kind_meets_the_time_out_that_fits() {
         // For ever: the run ends, to be run again.
         let ran = refused(
             &pipeline(", retry: { attempts: 2 }", PAGED),
-            rules(vec![FaultRule::always("/a", fault)]),
+            forty("/a", vec![FaultRule::always("/a", fault)]),
             Exit::Resumable,
         );
         says(&ran, &["a, page 1", message, "tried 2 times"]);
@@ -123,7 +107,7 @@ fn f19_silence_of_every_kind_meets_the_time_out_that_fits() {
 fn f23_a_name_that_is_not_found_is_fatal_at_first_and_a_bad_day_later() {
     let ran = refused(
         &pipeline("", PAGED),
-        rules(vec![FaultRule::nth(1, Fault::UnknownHost)]),
+        forty("/a", vec![FaultRule::nth(1, Fault::UnknownHost)]),
         Exit::Failed,
     );
     assert_eq!(ran.requests(), 1);
@@ -134,10 +118,13 @@ fn f23_a_name_that_is_not_found_is_fatal_at_first_and_a_bad_day_later() {
 
     let ran = Scene::new(
         &pipeline("", PAGED),
-        rules(vec![
-            FaultRule::nth(2, Fault::UnknownHost),
-            FaultRule::nth(4, Fault::UnknownHost),
-        ]),
+        forty(
+            "/a",
+            vec![
+                FaultRule::nth(2, Fault::UnknownHost),
+                FaultRule::nth(4, Fault::UnknownHost),
+            ],
+        ),
     )
     .run()
     .complete();
@@ -300,7 +287,7 @@ fn f31_a_credential_that_ends_midway_is_fatal_at_once() {
             asked.fetch_add(1, Ordering::Relaxed) < 2
         }))),
         latency: Latency::Fixed(SEC),
-        ..rules(Vec::new())
+        ..forty("/a", Vec::new())
     };
     let ran = refused(&pipeline("", PAGED), rules, Exit::Failed);
     // One page, then three side by side of which the first was still let in.

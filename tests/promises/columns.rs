@@ -1,0 +1,306 @@
+//! What becomes of records on their way out: typed columns, jq, transform steps. Row for row, with the
+//! real binary.
+
+use crate::scene::{Project, Reply, Said, Server};
+
+/// A pipeline with one stream, `items`, that is served `body`.
+fn pipeline(server: &Server, stream: &str, sink: &str) -> String {
+    let url = server.url();
+    format!(
+        "source: {{ url: \"{url}\", limits: none }}\nstreams:\n  items:\n    get: /items\n{stream}\nsink: {{ {sink} }}\n"
+    )
+}
+
+/// What a run makes of a body.
+struct Ran {
+    project: Project,
+    server: Server,
+    said: Said,
+}
+
+impl Ran {
+    #[track_caller]
+    fn of(body: &str, stream: &str, sink: &str) -> Self {
+        let server = Server::says(Reply::json(body));
+        let project = Project::new(&pipeline(&server, stream, sink)).knows(&server);
+        let said = project.run(&["run", "items"]);
+        Self {
+            project,
+            server,
+            said,
+        }
+    }
+
+    #[track_caller]
+    fn good(body: &str, stream: &str, sink: &str) -> Self {
+        let ran = Self::of(body, stream, sink);
+        assert_eq!(ran.said.code, Some(0), "{}", ran.said.shown);
+        ran
+    }
+
+    fn read(&self, file: &str) -> String {
+        std::fs::read_to_string(self.project.path().join(file)).expect("a file")
+    }
+
+    fn has(&self, file: &str) -> bool {
+        self.project.path().join(file).exists()
+    }
+}
+
+const CSV: &str = "csv: data/items.csv";
+
+/// One record with every spelling that types are for.
+const SPELLINGS: &str = r#"[{"id":"00123","n":"2023","long":1234567890123456789012345,"price":"1.10","ok":"True",
+  "day":"20240501","ms":1714557600123,"at":"2024-05-01T12:00:00+02:00","local":"01.05.2024 12:00","raw":{"a":[1, 2]},"none":null},
+  {"id":7,"n":5.0,"long":1e3,"price":2,"ok":0,"day":20240502,"ms":"0","at":"2024-05-01","local":"","raw":"x"}]"#;
+
+#[test]
+fn every_type_has_one_form() {
+    let columns = r#"
+    columns:
+      id: { type: text }
+      n: { type: integer }
+      long: { type: integer }
+      price: { type: number }
+      ok: { type: boolean }
+      day: { type: date, format: "%Y%m%d" }
+      time: { from: ms, type: timestamp, format: epoch_ms }
+      at: { type: timestamp }
+      local: { type: timestamp, format: "%d.%m.%Y %H:%M", zone: Europe/Berlin }
+      raw: { type: json }
+      none: { type: integer }"#;
+    let ran = Ran::good(
+        SPELLINGS,
+        &format!(
+            "{columns}\n    sink: [{{ csv: data/items.csv }}, {{ ndjson: data/items.ndjson }}]"
+        ),
+        CSV,
+    );
+    assert_eq!(
+        ran.read("data/items.csv").replace("\r\n", "\n"),
+        "id,n,long,price,ok,day,time,at,local,raw,none\n\
+         00123,2023,1234567890123456789012345,1.10,true,2024-05-01,2024-05-01T10:00:00.123Z,2024-05-01T10:00:00Z,2024-05-01T10:00:00Z,\"{\"\"a\"\":[1,2]}\",\n\
+         7,5,1000,2,false,2024-05-02,1970-01-01T00:00:00Z,2024-05-01T00:00:00Z,,x,\n"
+    );
+    // In NDJSON types are those of JSON.
+    assert_eq!(
+        ran.read("data/items.ndjson"),
+        concat!(
+            r#"{"id":"00123","n":2023,"long":1234567890123456789012345,"price":1.10,"ok":true,"day":"2024-05-01","time":"2024-05-01T10:00:00.123Z","at":"2024-05-01T10:00:00Z","local":"2024-05-01T10:00:00Z","raw":{"a":[1,2]},"none":null}"#,
+            "\n",
+            r#"{"id":"7","n":5,"long":1000,"price":2,"ok":false,"day":"2024-05-02","time":"1970-01-01T00:00:00Z","at":"2024-05-01T00:00:00Z","local":null,"raw":"x","none":null}"#,
+            "\n"
+        )
+    );
+}
+
+#[test]
+fn variables_filters_and_places_are_columns() {
+    let stream = r#"
+    for: { repo: [tokio, hyper] }
+    query: { of: "{{ repo }}" }
+    columns:
+      repo: "{{ repo }}"
+      n: "{{ index }}"
+      day: { from: "{{ run.date }}", type: date }
+      pdf: { jq: '.links[] | select(.type == "pdf") | .href' }
+      all: { jq: '.links[].type' }
+      count: { jq: '.links | length', type: integer }
+      none: { jq: empty }"#;
+    let body =
+        r#"[{"links":[{"type":"pdf","href":"a.pdf"},{"type":"html","href":"b"}]},{"links":[]}]"#;
+    let ran = Ran::good(body, stream, CSV);
+    let text = ran.read("data/items.csv").replace("\r\n", "\n");
+    let day = text
+        .lines()
+        .nth(1)
+        .and_then(|line| line.split(',').nth(2))
+        .expect("a day");
+    assert_eq!(day.len(), 10, "{text}");
+    assert_eq!(
+        text.replace(day, "DAY"),
+        "repo,n,day,pdf,all,count,none\n\
+         tokio,0,DAY,a.pdf,\"[\"\"pdf\"\",\"\"html\"\"]\",2,\n\
+         tokio,1,DAY,,,0,\n\
+         hyper,0,DAY,a.pdf,\"[\"\"pdf\"\",\"\"html\"\"]\",2,\n\
+         hyper,1,DAY,,,0,\n"
+    );
+}
+
+#[test]
+fn a_value_that_does_not_fit_fails_on_the_first_page() {
+    // The API has a second page, which is not asked for.
+    let server = Server::start(|request| {
+        let body = if request.contains("page=2") {
+            "[]"
+        } else {
+            r#"[{"amount":"1.50"},{"amount":"12,50"}]"#
+        };
+        Reply::json(body)
+    });
+    let stream = "    pages: { page: { to: page } }\n    columns: { amount: { type: number } }";
+    let project = Project::new(&pipeline(&server, stream, CSV)).knows(&server);
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(1), "{}", said.shown);
+    project.is_untouched();
+    assert_eq!(server.heard().len(), 1, "{:?}", server.heard());
+    insta::assert_snapshot!("column_misfit", said.shown);
+
+    // Corrected, the run goes on with what it has: columns do not belong to its identity.
+    let stream = stream.replace("number", "text");
+    project.write("pipelines/items.yaml", &pipeline(&server, &stream, CSV));
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+}
+
+#[test]
+fn a_value_that_does_not_fit_later_fails_the_publish_and_what_was_fetched_stays() {
+    let server = Server::start(|request| {
+        Reply::json(match request.contains("page=1") {
+            true => r#"[{"amount":1}]"#,
+            false if request.contains("page=2") => r#"[{"amount":"much"}]"#,
+            false => "[]",
+        })
+    });
+    let stream = "    pages: { page: { to: page } }\n    columns: { amount: { type: integer } }";
+    let project = Project::new(&pipeline(&server, stream, CSV)).knows(&server);
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(1), "{}", said.shown);
+    project.is_untouched();
+    assert!(
+        said.stderr
+            .contains("column `amount`: \"much\" is not a whole number"),
+        "{}",
+        said.shown
+    );
+    assert!(
+        said.stderr.contains("the record is {\"amount\":\"much\"}"),
+        "{}",
+        said.shown
+    );
+    assert!(
+        said.stderr.contains("pipelines/items.yaml:6:16"),
+        "{}",
+        said.shown
+    );
+    let asked = server.heard().len();
+
+    let stream = stream.replace("integer }", "integer, on_bad_value: null }");
+    project.write("pipelines/items.yaml", &pipeline(&server, &stream, CSV));
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    assert_eq!(
+        server.heard().len(),
+        asked,
+        "published again without a request"
+    );
+    let text = std::fs::read_to_string(project.path().join("data/items.csv")).expect("a file");
+    assert_eq!(text, "amount\r\n1\r\n\"\"\r\n");
+    assert!(
+        said.stderr.contains("`amount` is null in 1 record(s)"),
+        "{}",
+        said.shown
+    );
+}
+
+#[test]
+fn rejected_records_are_kept_and_no_success() {
+    let body = r#"[{"id":1,"n":"5"},{"id":2,"n":"x","s":[1.10]},{"id":3,"n":null}]"#;
+    let stream = "    columns: { id: , n: { type: integer, on_bad_value: reject } }";
+    let ran = Ran::of(body, stream, CSV);
+    assert_eq!(ran.said.code, Some(3), "{}", ran.said.shown);
+    assert_eq!(ran.read("data/items.csv"), "id,n\r\n1,5\r\n3,\r\n");
+    assert_eq!(
+        ran.read("data/items.csv.rejects.ndjson"),
+        "{\"column\":\"n\",\"value\":\"x\",\"reason\":\"is not a whole number\",\"record\":{\"id\":2,\"n\":\"x\",\"s\":[1.10]}}\n"
+    );
+    insta::assert_snapshot!("column_rejected", ran.said.shown);
+
+    // Once all fit, the old rejects are gone and the run is a success.
+    let text = pipeline(&ran.server, &stream.replace("integer", "text"), CSV);
+    ran.project.write("pipelines/items.yaml", &text);
+    let said = ran.project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    assert!(!ran.has("data/items.csv.rejects.ndjson"));
+}
+
+#[test]
+fn rejects_of_a_folder_stand_beside_it_and_standard_output_has_none() {
+    let body = r#"[{"n":1},{"n":"x"}]"#;
+    let stream = "    columns: { n: { type: integer, on_bad_value: reject } }";
+    let ran = Ran::of(body, stream, "ndjson: data/all/, mode: append");
+    assert_eq!(ran.said.code, Some(3), "{}", ran.said.shown);
+    let names = |folder: &str| -> Vec<String> {
+        let entries = std::fs::read_dir(ran.project.path().join(folder)).expect("a folder");
+        entries
+            .map(|entry| {
+                entry
+                    .expect("an entry")
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned()
+            })
+            .collect()
+    };
+    let (added, rejects) = (names("data/all"), names("data/all.rejects"));
+    assert_eq!(added.len(), 1, "{added:?}");
+    assert_eq!(rejects, [format!("{}.rejects.ndjson", added[0])]);
+
+    let said = ran.project.run(&["run", "items", "--sink", "ndjson=-"]);
+    assert_eq!(said.code, Some(1), "{}", said.shown);
+    assert!(
+        said.stderr.contains("is not a whole number"),
+        "{}",
+        said.shown
+    );
+}
+
+#[test]
+fn the_typed_value_is_the_key() {
+    let body = r#"[{"id":"1","v":"a"},{"id":1.0,"v":"b"},{"id":"01","v":"c"},{"id":2,"v":"d"}]"#;
+    let typed = "    key: id\n    columns: { id: { type: integer }, v: }";
+    let merge = "csv: data/items.csv, mode: merge";
+    for sink in [CSV, merge] {
+        let ran = Ran::good(body, typed, sink);
+        assert_eq!(
+            ran.read("data/items.csv"),
+            "id,v\r\n1,c\r\n2,d\r\n",
+            "{sink}"
+        );
+    }
+    // Without a type they are four.
+    let ran = Ran::good(body, "    key: id\n    columns: { id: , v: }", CSV);
+    assert_eq!(ran.read("data/items.csv").lines().count(), 5);
+    // What a filter makes is a key too.
+    let ran = Ran::good(
+        body,
+        "    key: id\n    columns: { id: { jq: .id | tonumber | floor }, v: }",
+        merge,
+    );
+    assert_eq!(ran.read("data/items.csv").lines().count(), 3);
+}
+
+#[test]
+fn a_type_that_changes_sorts_the_base_anew() {
+    let server = Server::says(Reply::json(r#"[{"id":"10","v":1},{"id":"9","v":2}]"#));
+    let merge = "csv: data/items.csv, mode: merge";
+    let stream = "    key: id\n    columns: { id: , v: }";
+    let project = Project::new(&pipeline(&server, stream, merge)).knows(&server);
+    let read = || std::fs::read_to_string(project.path().join("data/items.csv")).expect("a file");
+    assert_eq!(project.run(&["run", "items"]).code, Some(0));
+    assert_eq!(read(), "id,v\r\n10,1\r\n9,2\r\n", "as text");
+    let stream = "    key: id\n    columns: { id: { type: integer }, v: }";
+    project.write("pipelines/items.yaml", &pipeline(&server, stream, merge));
+    assert_eq!(project.run(&["run", "items"]).code, Some(0));
+    assert_eq!(read(), "id,v\r\n9,2\r\n10,1\r\n", "as numbers");
+}
+
+#[test]
+fn a_filter_that_fails_names_the_record() {
+    let body = r#"[{"id":1,"tags":["a"]},{"id":2,"tags":7}]"#;
+    let stream = "    columns: { id: , first: { jq: '.tags[0]' } }";
+    let ran = Ran::of(body, stream, CSV);
+    assert_eq!(ran.said.code, Some(1), "{}", ran.said.shown);
+    ran.project.is_untouched();
+    insta::assert_snapshot!("column_filter", ran.said.shown);
+}
