@@ -177,7 +177,7 @@ impl Row {
             files: files.join(", "),
             kinds: list(kinds),
             keys: list(keys),
-            covered: !found.is_empty() && needs.is_empty(),
+            covered: found.iter().any(|pair| pair.play.needs.is_empty()),
             needs: list(needs),
         }
     }

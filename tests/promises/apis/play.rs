@@ -99,6 +99,9 @@ pub(crate) struct Limit {
     pub(crate) per: Option<Expr>,
     /// What a request costs.
     pub(crate) cost: Option<Expr>,
+    /// It is told in answers, and no file can declare it.
+    #[serde(default)]
+    pub(crate) told: bool,
     /// The API keeps a bucket of this size.
     pub(crate) burst: Option<f64>,
 }
@@ -250,6 +253,8 @@ pub(crate) struct Pages {
     /// Whether more may be asked for, and this many come.
     #[serde(default)]
     pub(crate) caps: bool,
+    /// The answer where there are more records than `most`, whatever the page.
+    pub(crate) over: Option<Reply>,
     /// Records beyond this place are refused.
     pub(crate) deep: Option<usize>,
     /// How they are refused.

@@ -175,7 +175,8 @@ impl Show {
     fn manners(&self, play: &Play, own: &[LimitPlan], contact: Option<&str>) -> Result<(), String> {
         let audit = self.api.audit();
         let documented = play.limits.iter().map(|limit| {
-            let simple = limit.per.is_none() && limit.cost.is_none() && limit.burst.is_none();
+            let simple =
+                !limit.told && limit.per.is_none() && limit.cost.is_none() && limit.burst.is_none();
             (
                 stage::plan(limit),
                 limit.under.clone().unwrap_or_default(),
@@ -295,7 +296,7 @@ pub(crate) fn declares(play: &Play, own: &[LimitPlan]) -> Result<(), String> {
     if play.limits.is_empty() == play.unpublished.is_none() {
         return Err("a play has `limits`, or says in `unpublished` why not".to_owned());
     }
-    for limit in &play.limits {
+    for limit in play.limits.iter().filter(|limit| !limit.told) {
         let wanted = stage::plan(limit);
         let in_flight = matches!(wanted.counting, Counting::InFlight);
         let kept = own.iter().any(|one| {

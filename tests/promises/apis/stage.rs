@@ -178,33 +178,53 @@ impl Stage {
                 }
             }
         }
+        if [self.upset.throttled, self.upset.failed].contains(&Some(number)) {
+            self.upset();
+        }
         if self.upset.throttled == Some(number) {
-            self.state().upsets += 1;
             let wait = self.play.throttle.as_ref().and_then(|one| one.wait);
             return self.throttle(request.at, names, wait.map(Duration::from_secs));
         }
         if self.upset.failed == Some(number) {
-            self.state().upsets += 1;
             return reply(&self.play.trouble, names, &[]);
         }
         match self.page(route, names) {
             Ok(page) => {
                 let rows: Vec<Json> = page.rows.iter().map(|row| row.json.clone()).collect();
                 let values: Vec<Value> = page.rows.iter().map(|row| row.value.clone()).collect();
+                let total = page
+                    .told
+                    .get("total")
+                    .and_then(Value::as_usize)
+                    .unwrap_or(0);
                 let told = Value::from(page.told);
                 let full = context! {
                     row => values.first().cloned(), last => values.last().cloned(), count => rows.len(), rows => values,
                     ..context! { ..told, ..names.clone() }
                 };
                 let nothing = rows.is_empty() && route.serves.is_some();
-                match &route.empty {
-                    Some(empty) if nothing => reply(empty, &full, &rows),
+                let cap = route.pages.as_ref();
+                let over = cap.and_then(|pages| pages.over.as_ref().filter(|_| total > pages.most));
+                match (over, &route.empty) {
+                    (Some(over), _) => reply(over, &full, &rows),
+                    (None, Some(empty)) if nothing => reply(empty, &full, &rows),
                     _ => reply(&route.answer, &full, &rows),
                 }
             }
             Err((why, refusal)) => {
                 self.refuse(request, &why);
                 reply(refusal.unwrap_or(usual), names, &[])
+            }
+        }
+    }
+
+    /// A fault is played: it does not tell what a good answer would have told.
+    fn upset(&self) {
+        let mut state = self.state();
+        state.upsets += 1;
+        for (limit, used) in self.play.limits.iter().zip(&mut state.used) {
+            for log in used.values_mut().filter(|_| limit.told) {
+                log.pop_back();
             }
         }
     }
