@@ -121,15 +121,15 @@ impl Lists {
         let mut rest = filter;
         while let Some((_, after)) = rest.split_once('.') {
             rest = after;
-            let (name, behind) = match after.strip_prefix('[').unwrap_or(after).strip_prefix('"') {
-                Some(quoted) => match quoted.split_once('"') {
-                    Some((name, behind)) => (name, behind.strip_prefix(']').unwrap_or(behind)),
-                    None => continue,
-                },
-                None => {
-                    let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-                    after.split_at(end.unwrap_or(after.len()))
-                }
+            let quoted = after.strip_prefix('[').unwrap_or(after).strip_prefix('"');
+            let (name, behind) = if let Some(quoted) = quoted {
+                let Some((name, behind)) = quoted.split_once('"') else {
+                    continue;
+                };
+                (name, behind.strip_prefix(']').unwrap_or(behind))
+            } else {
+                let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+                after.split_at(end.unwrap_or(after.len()))
             };
             let behind = behind.trim_start_matches('?');
             let inside = behind.strip_prefix('[').map(str::trim_start);
