@@ -95,7 +95,8 @@ fn main() {
 
     let lines: Vec<String> = pages
         .iter()
-        .filter_map(|page| Some(selector.select(page.as_bytes()).ok()?.lines))
+        .filter_map(|page| selector.select(page.as_bytes()).ok())
+        .filter_map(|page| String::from_utf8(page.lines.into()).ok())
         .collect();
     let plan = CsvPlan {
         delimiter: b',',

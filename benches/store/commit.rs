@@ -67,8 +67,9 @@ fn store(folder: &Path, page: &[u8]) {
     let floor = Floor::new(Floor::USUAL);
     let mut open = RunFolder::create(&disk, &root, "bench", start, &floor).expect("a run");
     let stream = open.streams.first_mut().expect("a stream");
+    let mut pages = Vec::new();
     for at in 0..PAGES {
-        let new = NewPage {
+        pages.push(NewPage {
             partition: at,
             page: 0,
             request: u64::from(at),
@@ -80,9 +81,10 @@ fn store(folder: &Path, page: &[u8]) {
                 content: Some(format!("{at:016x}")),
                 ..Facts::default()
             },
-        };
-        stream.append(new).expect("room");
+        });
         if (at + 1) % (PAGES / GROUPS) == 0 {
+            let group = std::mem::take(&mut pages);
+            stream.append(group).expect("room");
             let group = stream.group().expect("pages");
             group.commit().expect("a disk");
         }

@@ -138,6 +138,10 @@ pub trait FileSystem: Debug + Send + Sync {
 pub trait FileHandle: Debug + Send + Sync {
     /// Writes all of `bytes` at the end.
     fn append(&self, bytes: &[u8]) -> io::Result<()>;
+    /// Writes all of them at the end, one after the other; with as few calls as the system allows.
+    fn append_all(&self, pieces: &[&[u8]]) -> io::Result<()> {
+        pieces.iter().try_for_each(|piece| self.append(piece))
+    }
     /// Reads at a place, perhaps less than wanted; 0 at the end.
     fn read_at(&self, into: &mut [u8], at: u64) -> io::Result<usize>;
     /// Its length in bytes.
@@ -333,6 +337,13 @@ impl DiskFile {
     /// Writes all of `bytes` at the end.
     pub fn append(&self, bytes: &[u8]) -> Result<(), DiskError> {
         self.file.append(bytes).map_err(|e| self.failed("write", e))
+    }
+
+    /// Writes all of them at the end, one after the other.
+    pub fn append_all(&self, pieces: &[&[u8]]) -> Result<(), DiskError> {
+        self.file
+            .append_all(pieces)
+            .map_err(|e| self.failed("write", e))
     }
 
     /// Fills `into` from the place `at`.

@@ -1,7 +1,7 @@
 //! The machine's own file system.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, IoSlice, Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +21,9 @@ const NETWORK: [(i64, &str); 8] = [
     (0x6b41_4653, "AFS"),
     (0x00c3_6400, "Ceph"),
 ];
+
+/// Most pieces that one call takes (`IOV_MAX` of `limits.h`).
+const MOST_PIECES: usize = 1024;
 
 /// The machine's own file system.
 #[derive(Debug, Clone, Copy)]
@@ -148,6 +151,26 @@ impl FileHandle for SystemFile {
         let mut end = self.end();
         self.file.write_all_at(bytes, *end)?;
         *end += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn append_all(&self, pieces: &[&[u8]]) -> io::Result<()> {
+        let mut end = self.end();
+        for pieces in pieces.chunks(MOST_PIECES) {
+            let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|p| IoSlice::new(p)).collect();
+            let mut left = slices.as_mut_slice();
+            while !left.iter().all(|slice| slice.is_empty()) {
+                match rustix::io::pwritev(&self.file, left, *end) {
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Ok(written) => {
+                        *end += written as u64;
+                        IoSlice::advance_slices(&mut left, written);
+                    }
+                    Err(rustix::io::Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod archive;
 pub mod body;
+pub mod buffers;
 pub mod client;
 pub mod credentials;
 mod encoding;

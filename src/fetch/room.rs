@@ -9,22 +9,27 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::buffers::Buffers;
+
 /// Room for one body. The default is without bounds.
 #[derive(Debug, Default)]
 pub struct Room {
     /// Bytes; beyond these the right is needed.
     set_aside: usize,
     larger: Option<Arc<Semaphore>>,
+    /// Where its memory comes from.
+    pub(super) buffers: Arc<Buffers>,
     /// The right to be larger, given back when dropped.
     alone: Option<OwnedSemaphorePermit>,
 }
 
 impl Room {
     /// Room for so many bytes; `larger` holds one permit for all bodies that share it.
-    pub fn new(set_aside: usize, larger: Arc<Semaphore>) -> Self {
+    pub fn new(set_aside: usize, larger: Arc<Semaphore>, buffers: Arc<Buffers>) -> Self {
         Self {
             set_aside,
             larger: Some(larger),
+            buffers,
             alone: None,
         }
     }
@@ -53,8 +58,8 @@ mod tests {
     #[tokio::test]
     async fn one_body_at_a_time_is_larger() {
         let larger = Arc::new(Semaphore::new(1));
-        let mut first = Room::new(10, Arc::clone(&larger));
-        let mut second = Room::new(10, Arc::clone(&larger));
+        let mut first = Room::new(10, Arc::clone(&larger), Arc::default());
+        let mut second = Room::new(10, Arc::clone(&larger), Arc::default());
         first.hold(10).await;
         second.hold(10).await;
         assert_eq!(larger.available_permits(), 1);

@@ -5,7 +5,7 @@ use http::{HeaderMap, StatusCode};
 use minijinja::Value;
 use url::Url;
 
-use super::attempt::{Answer, Outcome, Sent};
+use super::outcome::{Answer, Good, Outcome, Sent};
 use super::stream::Stream;
 use super::trouble;
 use super::verdict::{self, Trouble, Verdict};
@@ -14,8 +14,8 @@ use crate::failure::{Exit, Failure};
 use crate::plan::json::Numbers;
 use crate::plan::request::BodyPlan;
 use crate::records::format::Read;
+use crate::records::page::Page;
 use crate::records::problem::SelectError;
-use crate::records::select::Page;
 use crate::records::view;
 
 /// What to do where the API refuses somebody who sent no credential.
@@ -31,19 +31,23 @@ const SUSPECT_ATTEMPTS: u32 = 2;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen<'a> {
     /// As it came: `text`.
-    sent: &'a Bytes,
+    sent: &'a [u8],
     /// As JSON: `body`.
-    json: &'a Bytes,
+    json: &'a [u8],
 }
 
 impl<'a> Seen<'a> {
     /// A body, and what it is as JSON where it came as something else.
-    pub(super) fn of(sent: &'a Bytes, json: Option<&'a Bytes>) -> Self {
+    pub(super) fn of(sent: &'a [u8], json: Option<&'a Bytes>) -> Self {
         Self {
             sent,
-            json: json.unwrap_or(sent),
+            json: json.map_or(sent, |json| json),
         }
     }
+}
+
+fn good(answer: Answer, page: Page, last: bool) -> Outcome {
+    Outcome::Page(Box::new(Good { answer, page, last }))
 }
 
 impl Stream {
@@ -86,7 +90,7 @@ impl Stream {
         match by_rules.unwrap_or_else(by_default) {
             Verdict::Accept => self.accept(answer, selected, place, attempt, false),
             Verdict::Last => self.accept(answer, selected, place, attempt, true),
-            Verdict::Skip => Outcome::Page(answer, Box::default(), true),
+            Verdict::Skip => good(answer, Page::default(), true),
             Verdict::Trouble(mut trouble) => {
                 trouble.message = self.quote(&trouble.message, &answer.body);
                 // 429, and 503 with a hint, prove that nothing was done (RFC 6585, section 4).
@@ -157,7 +161,7 @@ impl Stream {
             error => error.is_ours() && attempt >= self.most_attempts(FailureClass::Suspect),
         };
         match selected {
-            Ok(page) => Outcome::Page(answer, Box::new(page), last),
+            Ok(page) => good(answer, page, last),
             Err(error) if !is_final(&error) => {
                 let message = self.run.secrets.scrub(&format!(
                     "{} with a body that is no data: {error}",

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use http::{HeaderMap, StatusCode};
 use minijinja::Value;
 use url::Url;
@@ -13,13 +13,13 @@ use super::budget::Reservation;
 use super::circuit::Came;
 use super::hosts::Pass;
 use super::once::Spot;
-use super::outcome::{Unfetched, timed_out};
+use super::outcome::{Answer, Asked, Good, Outcome, Sent, Unfetched, timed_out};
 use super::run::interrupted;
 use super::stream::Stream;
 use super::trouble;
 use super::turn::Under;
 use super::understand::unread;
-use super::verdict::{self, Trouble};
+use super::verdict;
 use crate::clock::Instant;
 use crate::event::{Fact, FailureClass, Wait};
 use crate::failure::{Exit, Failure};
@@ -30,7 +30,7 @@ use crate::fetch::{agent, body};
 use crate::limits::{self, Needs, Permit};
 use crate::plan::duration::show;
 use crate::plan::request::Rendered;
-use crate::records::select::Page;
+use crate::records::page::Page;
 
 /// A page that was fetched and understood.
 #[derive(Debug)]
@@ -41,8 +41,10 @@ pub(super) struct Fetched {
     pub(super) status: StatusCode,
     /// Headers of the answer.
     pub(super) headers: HeaderMap,
-    /// The body, decompressed.
-    pub(super) body: Bytes,
+    /// The body, decompressed; empty where nobody reads it any more.
+    pub(super) body: BytesMut,
+    /// Bytes of the body.
+    pub(super) size: usize,
     /// Where it came from at last, after redirects; without credentials.
     pub(super) url: Url,
     /// Whether a rule said that no page follows.
@@ -51,42 +53,6 @@ pub(super) struct Fetched {
     pub(super) took: Duration,
     /// Held until the page is on disk.
     pub(super) reservation: Reservation,
-}
-
-/// An answer as it came.
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
-    pub(super) url: Url,
-    pub(super) took: Duration,
-}
-
-/// What one attempt came to.
-pub(super) enum Outcome {
-    Page(Answer, Box<Page>, bool),
-    Trouble(Trouble, Sent),
-    Fail(Box<Failure>),
-    /// The API understood the request and will not answer it, whoever asks.
-    Refused(Box<Failure>),
-}
-
-/// What was asked, for people.
-pub(super) struct Asked {
-    /// Method and address, without credentials.
-    pub(super) request: String,
-    /// Scheme, host and port.
-    pub(super) origin: String,
-}
-
-/// Whether the server may have acted on the request: decides what `once` allows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Sent {
-    /// It surely did not.
-    #[default]
-    No,
-    /// It may have.
-    Perhaps,
 }
 
 impl Stream {
@@ -120,26 +86,29 @@ impl Stream {
             let sent = under.may_have_acted(&outcome);
             self.attempted(spot, sent);
             let trouble = match outcome {
-                Outcome::Page(answer, page, last) => {
+                Outcome::Page(good) => {
+                    let Good { answer, page, last } = *good;
                     // What is unpacked or is no JSON may grow.
-                    let size = answer.body.len().max(page.lines.len());
-                    under.room.hold(size).await;
-                    run.budget.learn(size);
+                    let needed = answer.size.max(page.lines.len());
+                    under.room.hold(needed).await;
+                    run.budget.learn(needed);
                     reservation.keep(std::mem::take(&mut under.room));
-                    reservation.shrink(size);
+                    reservation.shrink(needed);
                     run.hosts.give_back(&request.url, taken);
                     let Answer {
                         status,
                         headers,
                         body,
+                        size,
                         url,
                         took,
                     } = answer;
                     return Ok(Fetched {
-                        page: *page,
+                        page,
                         status,
                         headers,
                         body,
+                        size,
                         url,
                         last,
                         took,
@@ -357,7 +326,7 @@ impl Stream {
                 (read, _) => read,
             };
             let read = match read {
-                Ok(answer) => match self.understand(&answer, place).await {
+                Ok(mut answer) => match self.understand(&mut answer, place).await {
                     Ok(read) => Ok((answer, read)),
                     Err(outcome) => Err(outcome),
                 },
@@ -379,8 +348,8 @@ impl Stream {
                 Came::Throttle if !self.run.plan.source.limits.is_empty() => Came::Answer,
                 came => came,
             });
-            if let (Outcome::Page(answer, ..), Some(known), false) = (&outcome, known, is_known) {
-                self.keep_copy(known, answer).await;
+            if let (Outcome::Page(good), Some(known), false) = (&outcome, known, is_known) {
+                self.keep_copy(known, &good.answer).await;
             }
             return Ok(outcome);
         }
@@ -488,6 +457,7 @@ impl Stream {
             Ok(body) => Ok(Answer {
                 status: response.status,
                 headers: response.headers,
+                size: body.len(),
                 body,
                 url,
                 took,

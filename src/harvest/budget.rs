@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::fetch::buffers::Buffers;
 use crate::fetch::room::Room;
 
 /// Bytes of all pages that are being fetched or written.
@@ -26,6 +27,7 @@ pub(super) struct Budget {
     /// The right to be larger than what was reserved.
     larger: Arc<Semaphore>,
     guess: Arc<AtomicU32>,
+    buffers: Arc<Buffers>,
 }
 
 /// Bytes held for one page; given back when dropped.
@@ -33,6 +35,7 @@ pub(super) struct Budget {
 pub(super) struct Reservation {
     held: OwnedSemaphorePermit,
     larger: Arc<Semaphore>,
+    buffers: Arc<Buffers>,
     /// The right to be larger, if the page needed it.
     outgrown: Room,
 }
@@ -43,6 +46,7 @@ impl Reservation {
         Room::new(
             self.held.num_permits() / COPIES as usize,
             Arc::clone(&self.larger),
+            Arc::clone(&self.buffers),
         )
     }
 
@@ -65,6 +69,7 @@ impl Default for Budget {
             bytes: Arc::new(Semaphore::new(TOTAL as usize)),
             larger: Arc::new(Semaphore::new(1)),
             guess: Arc::new(AtomicU32::new(FIRST_GUESS)),
+            buffers: Arc::default(),
         }
     }
 }
@@ -82,6 +87,7 @@ impl Budget {
         Some(Reservation {
             held,
             larger: Arc::clone(&self.larger),
+            buffers: Arc::clone(&self.buffers),
             outgrown: Room::default(),
         })
     }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -61,7 +62,7 @@ pub(super) enum What {
 #[derive(Debug)]
 pub(super) struct New {
     /// Its records, one a line.
-    pub(super) lines: Vec<u8>,
+    pub(super) lines: Bytes,
     /// Their CRC32C.
     pub(super) crc: u32,
     /// How many.
@@ -349,24 +350,22 @@ impl Writer {
         Ok(())
     }
 
-    async fn write(&mut self, new: Vec<(u32, u32, Box<New>)>) -> Result<(), StoreError> {
+    async fn write(&mut self, mut new: Vec<(u32, u32, Box<New>)>) -> Result<(), StoreError> {
         if new.is_empty() {
             return Ok(());
         }
         let store = Arc::clone(&self.store);
         blocking(move || {
-            let mut store = lock(&store);
-            new.into_iter().try_for_each(|(partition, page, new)| {
-                store.append(NewPage {
-                    partition,
-                    page,
-                    request: new.print,
-                    lines: &new.lines,
-                    crc: new.crc,
-                    records: new.records,
-                    facts: new.facts,
-                })
-            })
+            let pages = new.iter_mut().map(|(partition, page, new)| NewPage {
+                partition: *partition,
+                page: *page,
+                request: new.print,
+                lines: &new.lines,
+                crc: new.crc,
+                records: new.records,
+                facts: std::mem::take(&mut new.facts),
+            });
+            lock(&store).append(pages.collect())
         })
         .await
     }
@@ -459,7 +458,7 @@ mod tests {
             page,
             what: What::New(Box::new(New {
                 crc: crate::crc::of(&lines),
-                lines,
+                lines: lines.into(),
                 records: 1,
                 print: 0,
                 facts: Facts::default(),

@@ -47,7 +47,7 @@ impl Stream {
         let mut wanted = fetched.page.wants.clone();
         let mut digest = Digest {
             count: fetched.page.count() as u64,
-            content: content_hash(fetched.page.lines.as_bytes()),
+            content: content_hash(&fetched.page.lines),
             ended: fetched.last,
             ..Digest::default()
         };

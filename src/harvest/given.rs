@@ -34,8 +34,7 @@ impl Stream {
             .ok_or_else(interrupted)?;
         run.budget.learn(text.len());
         reservation.shrink(text.len());
-        let body = Bytes::from(text);
-        let page = self.selector().select(&body).map_err(|error| {
+        let page = self.selector().select(text.as_bytes()).map_err(|error| {
             let plan = &self.plan().records;
             let from = format!("nothing: it is in `{}`", given.map_or("", |(name, _)| name));
             Unfetched::from(trouble::select(&error, plan, &from, place, |t| {
@@ -46,7 +45,8 @@ impl Stream {
             page,
             status: StatusCode::OK,
             headers: HeaderMap::new(),
-            body,
+            size: text.len(),
+            body: Bytes::from(text).into(),
             url: request.url.clone(),
             last: true,
             took: Duration::ZERO,

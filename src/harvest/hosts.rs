@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use url::Url;
+use url::{Position, Url};
 
 use super::circuit::{Ask, Came, Circuit, Ticket};
 use super::stream::Stream;
@@ -63,7 +63,12 @@ impl Hosts {
     }
 
     fn of(&self, url: &Url) -> Arc<Host> {
-        let name = url.origin().ascii_serialization();
+        // Its origin, where a serialization would format the address anew each time.
+        let name = [
+            &url[..Position::AfterScheme],
+            &url[Position::BeforeHost..Position::AfterPort],
+        ]
+        .concat();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let host = known.entry(name).or_insert_with(|| {
             Arc::new(Host {

@@ -18,8 +18,8 @@ use http::{Method, StatusCode};
 use jiff::SignedDuration;
 use tokio::sync::{mpsc, oneshot};
 
-use super::attempt::{Outcome, Sent as Acted};
 use super::commit::Committer;
+use super::outcome::{Outcome, Sent as Acted};
 use super::pages::Slice;
 use super::partitions::Partition;
 use super::stream::Stream;

@@ -1,9 +1,12 @@
 //! What came of an attempt: what it says about the host that was asked, whether it was asked at all,
 //! and why there is no page.
 
-use http::StatusCode;
+use std::time::Duration;
 
-use super::attempt::{Asked, Outcome, Sent};
+use bytes::BytesMut;
+use http::{HeaderMap, StatusCode};
+use url::Url;
+
 use super::circuit::Came;
 use super::stream::Stream;
 use super::trouble;
@@ -12,6 +15,53 @@ use crate::event::FailureClass;
 use crate::failure::Failure;
 use crate::fetch::body::BodyError;
 use crate::fetch::transport::{SendError, SendErrorKind};
+use crate::records::page::Page;
+
+/// An answer as it came.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: BytesMut,
+    /// Bytes of the body.
+    pub(super) size: usize,
+    pub(super) url: Url,
+    pub(super) took: Duration,
+}
+
+/// What one attempt came to.
+pub(super) enum Outcome {
+    Page(Box<Good>),
+    Trouble(Trouble, Sent),
+    Fail(Box<Failure>),
+    /// The API understood the request and will not answer it, whoever asks.
+    Refused(Box<Failure>),
+}
+
+/// An answer that is a page.
+pub(super) struct Good {
+    pub(super) answer: Answer,
+    pub(super) page: Page,
+    /// Whether a rule said that no page follows.
+    pub(super) last: bool,
+}
+
+/// What was asked, for people.
+pub(super) struct Asked {
+    /// Method and address, without credentials.
+    pub(super) request: String,
+    /// Scheme, host and port.
+    pub(super) origin: String,
+}
+
+/// Whether the server may have acted on the request: decides what `once` allows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// It surely did not.
+    #[default]
+    No,
+    /// It may have.
+    Perhaps,
+}
 
 impl Outcome {
     /// Whether the API refused because it was asked too often.

@@ -434,10 +434,10 @@ impl Stream {
                     partition: u64::from(partition.ordinal),
                     page: u64::from(page),
                     records: digest.count,
-                    bytes: fetched.body.len() as u64,
+                    bytes: fetched.size as u64,
                     took: fetched.took,
                 });
-                let lines = fetched.page.lines.into_bytes();
+                let lines = fetched.page.lines;
                 What::New(Box::new(New {
                     crc: crc_of(digest.content, lines.len()),
                     lines,

@@ -22,7 +22,7 @@ use crate::event::{Fact, Name};
 use crate::failure::{Exit, Failure};
 use crate::plan::language::{Expr, Template};
 use crate::plan::paging::Paging;
-use crate::plan::request::Rendered;
+use crate::plan::request::{BodyPlan, Rendered};
 use crate::plan::{Pause, StreamPlan, Then};
 use crate::records::format::Reader;
 use crate::records::select::Selector;
@@ -47,6 +47,9 @@ pub(super) struct Stream {
     pub(super) told: drift::Told,
     /// Whether a condition looks at `text`: the whole body as text is made only then.
     pub(super) reads_text: bool,
+    /// Whether anyone looks into a good answer's body after its records were taken; else these take
+    /// its place, and it is empty.
+    pub(super) rereads_bodies: bool,
     /// Whether the API has shown that it gives as many records as asked.
     pub(super) size_kept: AtomicBool,
     /// Whether records were tried against the types of their columns.
@@ -110,6 +113,10 @@ impl Stream {
             expect_total,
             told: drift::Told::default(),
             reads_text,
+            rereads_bodies: !plan.responses.is_empty()
+                || plan.stop.is_some()
+                || plan.conditional
+                || matches!(plan.request.body, BodyPlan::Graphql { .. }),
             size_kept: AtomicBool::new(false),
             types_tried: AtomicBool::new(false),
             expected: Expected::default(),

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::attempt::Asked;
+use super::outcome::Asked;
 use super::verdict::Trouble;
 use super::walk::WalkFault;
 use crate::event::FailureClass;

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use http::{HeaderMap, StatusCode};
 use minijinja::Value;
 use tokio::sync::Notify;
 
 use super::answer::Seen;
-use super::attempt::Sent;
+use super::outcome::Sent;
 use super::stream::Stream;
 use super::told::Told;
 use super::trouble;
@@ -163,7 +163,7 @@ impl Stream {
         &self,
         permit: Permit,
         needs: Option<&Needs>,
-        (status, headers, body): (StatusCode, &HeaderMap, Option<&Bytes>),
+        (status, headers, body): (StatusCode, &HeaderMap, Option<&BytesMut>),
         variables: &[(String, Value)],
         attempt: u32,
     ) -> Held {

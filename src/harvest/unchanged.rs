@@ -10,8 +10,8 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::attempt::{Answer, Outcome, Sent};
 use super::outcome::transient;
+use super::outcome::{Answer, Outcome, Sent};
 use super::stream::Stream;
 use crate::plan::request::Rendered;
 use crate::store::copies::{Copies, CopyHead, KeptCopy};
@@ -124,7 +124,8 @@ impl Stream {
             }
         }
         answer.status = StatusCode::OK;
-        answer.body = Bytes::from(body);
+        answer.size = body.len();
+        answer.body = Bytes::from(body).into();
         Ok(answer)
     }
 

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 
-use super::attempt::{Answer, Outcome, Sent};
-use super::outcome::{is_timeout, timed_out, transient};
+use super::outcome::{Answer, Outcome, Sent, is_timeout, timed_out, transient};
 use super::stream::Stream;
 use super::trouble;
 use crate::fetch::archive;
@@ -27,26 +26,46 @@ struct Raw {
 }
 
 impl Stream {
-    /// The records of an answer, and its body as JSON where that is wanted.
-    pub(super) async fn understand(&self, answer: &Answer, place: &str) -> Result<Read, Outcome> {
+    /// The records of an answer, and its body as JSON where that is wanted. The body is gone where
+    /// nobody looks into it any more.
+    pub(super) async fn understand(
+        &self,
+        answer: &mut Answer,
+        place: &str,
+    ) -> Result<Read, Outcome> {
         let content_type = answer.headers.get(CONTENT_TYPE);
-        let raw = Raw {
-            body: answer.body.clone(),
+        let mut raw = Raw {
+            body: Bytes::new(),
             content_type: content_type.and_then(|value| Some(value.to_str().ok()?.to_owned())),
             is_good: answer.status.is_success(),
             member: self.plan().format.member.clone(),
         };
-        let is_light = raw.body.len() <= BLOCKING_FROM
-            || self.reader.is_usual(raw.told()) && !archive::is_packed(&raw.body);
-        let read = if is_light {
+        let is_kept = self.rereads_bodies || !raw.is_good;
+        if self.reader.is_usual(raw.told(), &answer.body) && !archive::is_packed(&answer.body) {
+            let selector = self.reader.selector();
+            let page = if is_kept {
+                selector.select(&answer.body)
+            } else {
+                selector.select_in_place(std::mem::take(&mut answer.body))
+            };
+            return Ok(Read { page, json: None });
+        }
+        raw.body = std::mem::take(&mut answer.body).freeze();
+        let read = if raw.body.len() <= BLOCKING_FROM {
             raw.read(&self.reader)
         } else {
             let reader = Arc::clone(&self.reader);
-            match tokio::task::spawn_blocking(move || raw.read(&reader)).await {
-                Ok(read) => read,
+            let done = tokio::task::spawn_blocking(move || (raw.read(&reader), raw));
+            let (read, back) = match done.await {
+                Ok(done) => done,
                 Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-            }
+            };
+            raw = back;
+            read
         };
+        if is_kept {
+            answer.body = raw.body.into();
+        }
         read.map_err(|error| unread(&error, place))
     }
 }

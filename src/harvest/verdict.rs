@@ -141,7 +141,11 @@ fn said_wait(
 
 /// Judges by status and headers (RFC 9110, section 15).
 pub(super) fn by_status(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Verdict {
-    let told = signals::retry_after(headers, now);
+    let told = if status.is_success() {
+        None
+    } else {
+        signals::retry_after(headers, now)
+    };
     let trouble = |class, told| {
         Verdict::Trouble(Trouble {
             class,

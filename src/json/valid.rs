@@ -18,20 +18,21 @@ pub fn skip(bytes: &[u8], mut at: usize, names: &mut Names) -> Option<usize> {
         match *bytes.get(at)? {
             b'"' => at = string(bytes, at + 1)?,
             open @ (b'{' | b'[') => {
-                at = space(bytes, at + 1);
                 let object = open == b'{';
-                // `}` and `]` are `{` and `[` plus two.
-                if *bytes.get(at)? == open + 2 {
-                    at += 1;
+                let expected = object.then(|| names.expected(bytes, at)).flatten();
+                let first = match expected {
+                    Some(value) => value,
+                    None => opened(bytes, at, open, names)?,
+                };
+                if first == at {
+                    at = names.space(bytes, at + 1) + 1;
                 } else {
                     depth += 1;
                     if depth > u64::BITS {
                         return None;
                     }
                     kinds = kinds << 1 | u64::from(object);
-                    if object {
-                        at = key(bytes, at, names)?;
-                    }
+                    at = first;
                     continue;
                 }
             }
@@ -42,16 +43,21 @@ pub fn skip(bytes: &[u8], mut at: usize, names: &mut Names) -> Option<usize> {
             _ => return None,
         }
         loop {
+            let object = kinds & 1 == 1;
+            if object && let Some(value) = names.expected(bytes, at) {
+                at = value;
+                break;
+            }
             if depth == 0 {
                 return Some(at);
             }
-            at = space(bytes, at);
-            let object = kinds & 1 == 1;
+            let from = at;
+            at = names.space(bytes, at);
             match *bytes.get(at)? {
                 b',' => {
-                    at = space(bytes, at + 1);
+                    at = names.space(bytes, at + 1);
                     if object {
-                        at = key(bytes, at, names)?;
+                        at = unexpected(bytes, from, at, names)?;
                     }
                     break;
                 }
@@ -63,6 +69,20 @@ pub fn skip(bytes: &[u8], mut at: usize, names: &mut Names) -> Option<usize> {
                 _ => return None,
             }
         }
+    }
+}
+
+/// The place of the first value inside of what opens at `at`, or `at` itself if it is empty.
+#[inline]
+fn opened(bytes: &[u8], at: usize, open: u8, names: &mut Names) -> Option<usize> {
+    let first = names.space(bytes, at + 1);
+    // `}` and `]` are `{` and `[` plus two.
+    if *bytes.get(first)? == open + 2 {
+        Some(at)
+    } else if open == b'{' {
+        unexpected(bytes, at, first, names)
+    } else {
+        Some(first)
     }
 }
 
@@ -89,15 +109,25 @@ pub fn deeper_than(text: &str, most: u32) -> Option<usize> {
 /// How the members of the value before were spelled. Records of a page are mostly alike, and a
 /// name that is the expected one needs no search for its end: the place after it is then known
 /// without waiting for what the bytes say.
-///
-/// For values of one text only, read one after the other.
 #[derive(Debug, Default)]
 pub struct Names {
-    /// Where each begins and how long it is with quotes, colon and white space, in the order of
-    /// the members, those of values inside included.
-    spelled: Vec<(usize, usize)>,
+    /// In the order of the members, those of values inside included.
+    spelled: Vec<Name>,
     next: usize,
+    broken: bool,
 }
+
+/// A name with all that stands before and after it, from `{` or `,` to the member's value.
+#[derive(Debug, Clone, Copy)]
+struct Name {
+    text: [u8; LONGEST],
+    /// One bit for each byte of the text that counts.
+    mask: u32,
+    len: u32,
+}
+
+/// Longer names are never expected.
+const LONGEST: usize = 32;
 
 impl Names {
     /// A new value begins.
@@ -106,14 +136,55 @@ impl Names {
         self.next = 0;
     }
 
-    /// The place of the next member's value, if the member at `at` has the expected name.
+    /// Whether any value so far was laid out over several lines.
+    pub fn broken(&self) -> bool {
+        self.broken
+    }
+
+    /// The place after white space.
     #[inline]
-    fn expected(&self, bytes: &[u8], at: usize) -> Option<usize> {
-        let (from, len) = *self.spelled.get(self.next)?;
-        let here = bytes.get(at..)?.first_chunk::<32>()?;
-        let there = bytes.get(from..)?.first_chunk::<32>()?;
-        let same = u8x32::new(*here).simd_eq(u8x32::new(*there)).to_bitmask();
-        (same.trailing_ones() as usize >= len).then_some(at + len)
+    fn space(&mut self, bytes: &[u8], mut at: usize) -> usize {
+        while let Some(byte @ (b' ' | b'\n' | b'\r' | b'\t')) = bytes.get(at) {
+            self.broken |= matches!(byte, b'\n' | b'\r');
+            at += 1;
+        }
+        at
+    }
+
+    /// The place of the next member's value, if the expected name follows at `at`.
+    #[inline]
+    fn expected(&mut self, bytes: &[u8], at: usize) -> Option<usize> {
+        let name = self.spelled.get(self.next)?;
+        let here = bytes.get(at..)?.first_chunk()?;
+        let same = u8x32::new(*here)
+            .simd_eq(u8x32::new(name.text))
+            .to_bitmask();
+        if same & name.mask != name.mask {
+            return None;
+        }
+        self.next += 1;
+        Some(at + name.len as usize)
+    }
+
+    /// Another name than the expected one came.
+    fn spell(&mut self, spelled: &[u8]) {
+        let len = spelled.len().min(LONGEST);
+        let mut text = [0; LONGEST];
+        text[..len].copy_from_slice(&spelled[..len]);
+        if spelled.len() > LONGEST {
+            // Never met: no UTF-8 has this byte.
+            text[0] = 0xff;
+        }
+        let name = Name {
+            text,
+            mask: u32::MAX >> (LONGEST - len),
+            len: u32::try_from(len).unwrap_or(0),
+        };
+        match self.spelled.get_mut(self.next) {
+            Some(known) => *known = name,
+            None => self.spelled.push(name),
+        }
+        self.next += 1;
     }
 }
 
@@ -126,32 +197,18 @@ pub fn space(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// The place of a member's value, given that of its name.
-#[inline]
-fn key(bytes: &[u8], at: usize, names: &mut Names) -> Option<usize> {
-    let end = match names.expected(bytes, at) {
-        Some(end) => end,
-        None => unexpected(bytes, at, names)?,
-    };
-    names.next += 1;
-    Some(end)
-}
-
-fn unexpected(bytes: &[u8], at: usize, names: &mut Names) -> Option<usize> {
+/// The place of a member's value, given that of its name and where what comes before it begins.
+#[cold]
+fn unexpected(bytes: &[u8], from: usize, at: usize, names: &mut Names) -> Option<usize> {
     if *bytes.get(at)? != b'"' {
         return None;
     }
-    let colon = space(bytes, string(bytes, at + 1)?);
+    let colon = names.space(bytes, string(bytes, at + 1)?);
     if *bytes.get(colon)? != b':' {
         return None;
     }
-    let value = space(bytes, colon + 1);
-    let spelled = (at, value - at);
-    if names.next < names.spelled.len() {
-        names.spelled[names.next] = spelled;
-    } else if names.next == names.spelled.len() {
-        names.spelled.push(spelled);
-    }
+    let value = names.space(bytes, colon + 1);
+    names.spell(&bytes[from..value]);
     Some(value)
 }
 
@@ -161,21 +218,30 @@ fn unexpected(bytes: &[u8], at: usize, names: &mut Names) -> Option<usize> {
 /// foreseen and their lengths cost no missed branches.
 #[inline]
 pub fn string(bytes: &[u8], mut at: usize) -> Option<usize> {
-    loop {
-        while let Some((chunk, _)) = bytes.get(at..)?.split_first_chunk::<16>() {
-            let chunk = u8x16::new(*chunk);
-            let last_control = u8x16::splat(0x1f);
-            let found = chunk.simd_eq(u8x16::splat(b'"'))
-                | chunk.simd_eq(u8x16::splat(b'\\'))
-                | chunk.min(last_control).simd_eq(chunk);
-            let found = found.to_bitmask();
-            if found == 0 {
-                at += 16;
-            } else {
-                at += found.trailing_zeros() as usize;
-                break;
-            }
+    while let Some(chunk) = bytes.get(at..)?.first_chunk() {
+        let chunk = u8x16::new(*chunk);
+        let last_control = u8x16::splat(0x1f);
+        let found = chunk.simd_eq(u8x16::splat(b'"'))
+            | chunk.simd_eq(u8x16::splat(b'\\'))
+            | chunk.min(last_control).simd_eq(chunk);
+        let found = found.to_bitmask();
+        if found == 0 {
+            at += 16;
+            continue;
         }
+        at += found.trailing_zeros() as usize;
+        match *bytes.get(at)? {
+            b'"' => return Some(at + 1),
+            b'\\' => at = escape(bytes, at + 1)?,
+            _ => return None,
+        }
+    }
+    tail(bytes, at)
+}
+
+/// The same for the last bytes of all.
+fn tail(bytes: &[u8], mut at: usize) -> Option<usize> {
+    loop {
         match *bytes.get(at)? {
             b'"' => return Some(at + 1),
             b'\\' => at = escape(bytes, at + 1)?,

@@ -1,6 +1,6 @@
 //! The fast walk over a page: the same as that of `select`, for the usual page only.
 
-use super::select::Found;
+use super::page::Found;
 use super::wanted::{Node, Wanted};
 use crate::json::valid::{Names, skip, space, string};
 
@@ -47,7 +47,7 @@ impl<'w> Walk<'w, '_> {
         loop {
             self.names.rewind();
             let end = skip(bytes, at, &mut self.names)?;
-            self.found.push(text.get(at..end)?);
+            self.found.push_from(text, at..end, !self.names.broken());
             at = space(bytes, end);
             match *bytes.get(at)? {
                 b',' => at = space(bytes, at + 1),

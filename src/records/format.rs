@@ -8,8 +8,9 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
+use super::page::{Made, Page};
 use super::problem::{self, SelectError};
-use super::select::{MOST, Page, Selector};
+use super::select::{MOST, Selector};
 use super::{charset, csv, ndjson, xml};
 use crate::json::push_quoted;
 use crate::plan::RecordsPlan;
@@ -72,9 +73,9 @@ impl Reader {
         &self.selector
     }
 
-    /// Whether an answer is plain JSON by all that is known before it is looked at.
-    pub fn is_usual(&self, told: Told<'_>) -> bool {
-        *self.kind(told, &[]) == Kind::Json && self.format.encoding.is_none()
+    /// Whether an answer is plain JSON, which the [selector](Self::selector) reads as it is.
+    pub fn is_usual(&self, told: Told<'_>, body: &[u8]) -> bool {
+        *self.kind(told, &[]) == Kind::Json && !self.is_recoded(body)
     }
 
     /// Reads an answer. `files` are its body, or what an archive held; `many`: files of JSON or XML
@@ -194,9 +195,11 @@ impl Reader {
             "CSV"
         };
         let mut out = Rows {
-            page: self.selector.is_root().then(|| Page {
-                wants: vec![None; self.selector.wants()],
-                ..Page::default()
+            page: self.selector.is_root().then(|| {
+                Made::new(Page {
+                    wants: vec![None; self.selector.wants()],
+                    ..Page::default()
+                })
             }),
             array: None,
         };
@@ -222,7 +225,7 @@ impl Reader {
             Bytes::from(array)
         });
         let page = match (out.page, &json) {
-            (Some(page), _) => Ok(page),
+            (Some(made), _) => Ok(made.page()),
             (None, Some(json)) => self.selector.select(json),
             (None, None) => Ok(Page::default()),
         };
@@ -233,7 +236,7 @@ impl Reader {
 /// Where rows go.
 struct Rows {
     /// As records.
-    page: Option<Page>,
+    page: Option<Made>,
     /// As elements of an array.
     array: Option<String>,
 }

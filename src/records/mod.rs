@@ -5,6 +5,7 @@ mod csv;
 mod fast;
 pub mod format;
 mod ndjson;
+pub mod page;
 pub mod problem;
 pub mod select;
 mod shape;

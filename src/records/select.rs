@@ -6,14 +6,14 @@
 //! digits, members their order. What is odd (a record that is the root, `*`, a wanted value with
 //! wanted values inside) is read a second time by the scanner of `crate::json`.
 
-use bytes::Bytes;
-use memchr::memchr2;
+use bytes::{Buf, BytesMut};
 use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 use serde_json::value::RawValue;
 
 use super::fast;
+use super::page::{Found, Lines, Page};
 use super::problem::{self, SelectError};
 use super::shape;
 use super::wanted::{Node, Wanted};
@@ -36,23 +36,6 @@ pub struct Selector {
     optional: bool,
     shape: Shape,
     wanted: Wanted,
-}
-
-/// What one page held.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Page {
-    /// The records, each on a line of its own.
-    pub lines: String,
-    /// Where each line ends, its newline included.
-    pub ends: Vec<u32>,
-    /// The further values as spelled, in the order asked; a JSON null is `Some("null")`.
-    pub wants: Vec<Option<String>>,
-    /// Elements that were null, so no records.
-    pub nulls: u32,
-    /// Whether the records' path (optional, else this is an error) was missing.
-    pub absent: bool,
-    /// The whole body as JSON, where it came as something else and that is wanted.
-    pub json: Option<Bytes>,
 }
 
 impl Selector {
@@ -87,6 +70,10 @@ impl Selector {
     /// Reads a page.
     pub fn select(&self, body: &[u8]) -> Result<Page, SelectError> {
         let page = self.find(body)?;
+        self.shaped_page(page)
+    }
+
+    fn shaped_page(&self, page: Page) -> Result<Page, SelectError> {
         if self.shape == Shape::Plain {
             return Ok(page);
         }
@@ -94,21 +81,40 @@ impl Selector {
     }
 
     fn find(&self, body: &[u8]) -> Result<Page, SelectError> {
-        // A quarter of the time of the standard library's; that one says where.
-        let text = simdutf8::basic::from_utf8(body)
-            .or_else(|_| std::str::from_utf8(body))
-            .map_err(|e| SelectError::NotUtf8 {
-                at: e.valid_up_to(),
-            })?;
-        // RFC 8259, section 8.1: a byte order mark may be ignored.
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let text = text(body)?;
+        let (mut page, lines) = self.read(text)?;
+        page.lines = match lines {
+            Lines::Own(lines) => lines.into(),
+            Lines::Within(range) => page.parted(BytesMut::from(&text.as_bytes()[range])),
+        };
+        Ok(page)
+    }
+
+    /// The same for a body that nobody else needs: records that stand close together become lines
+    /// where they are.
+    pub fn select_in_place(&self, mut body: BytesMut) -> Result<Page, SelectError> {
+        let text = text(&body)?;
+        let passed = body.len() - text.len();
+        let (mut page, lines) = self.read(text)?;
+        page.lines = match lines {
+            Lines::Own(lines) => lines.into(),
+            Lines::Within(range) => {
+                body.truncate(passed + range.end);
+                body.advance(passed + range.start);
+                page.parted(body)
+            }
+        };
+        self.shaped_page(page)
+    }
+
+    fn read(&self, text: &str) -> Result<(Page, Lines), SelectError> {
         if !self.optional && self.records.steps.is_empty() && text.trim_ascii() == "null" {
             return Err(SelectError::Null);
         }
-        if let Some(page) = self.fast(text) {
-            return Ok(page);
+        if let Some(found) = self.fast(text) {
+            return Ok((found.page, found.lines));
         }
-        let mut found = self.nothing_yet(text);
+        let mut found = self.nothing_yet();
         let mut reader = serde_json::Deserializer::from_str(text);
         let walk = Walk {
             wanted: &self.wanted,
@@ -126,14 +132,14 @@ impl Selector {
             let Ok(whole) = serde_json::from_str::<&RawValue>(text) else {
                 return Err(problem::not_json(text, &error));
             };
-            found = self.nothing_yet(text);
+            found = self.nothing_yet();
             found.take(&self.wanted, self.wanted.root(), whole.get());
         }
         if let Some(at) = valid::deeper_than(text, DEEPEST) {
             return Err(problem::too_deep(text, at, DEEPEST));
         }
         if found.reopen {
-            found.page.lines.clear();
+            found.lines = Lines::default();
             found.page.ends.clear();
             if let Some(value) = json::get(text, &self.records) {
                 found.open(value);
@@ -145,13 +151,13 @@ impl Selector {
             }
             found.page.absent = true;
         }
-        Ok(found.page)
+        Ok((found.page, found.lines))
     }
 
     /// The usual page: records in an array, every other wanted value in plain sight. Anything
     /// else, and anything wrong, is `None`: then `serde_json` reads the page.
-    fn fast(&self, text: &str) -> Option<Page> {
-        let mut found = self.nothing_yet(text);
+    fn fast(&self, text: &str) -> Option<Found> {
+        let mut found = self.nothing_yet();
         let mut walk = fast::Walk {
             wanted: &self.wanted,
             text,
@@ -160,15 +166,12 @@ impl Selector {
         };
         let at = walk.value(self.wanted.root(), valid::space(text.as_bytes(), 0))?;
         let whole = valid::space(text.as_bytes(), at) == text.len();
-        (whole && found.opened).then_some(found.page)
+        (whole && found.opened && !found.mixed).then_some(found)
     }
 
-    fn nothing_yet(&self, text: &str) -> Found {
+    fn nothing_yet(&self) -> Found {
         Found {
-            // A raw line break in valid JSON is white space: inside strings it must be escaped.
-            one_line: memchr2(b'\n', b'\r', text.as_bytes()).is_none(),
             page: Page {
-                lines: String::with_capacity(text.len()),
                 wants: vec![None; self.wanted.wants],
                 ..Page::default()
             },
@@ -177,139 +180,16 @@ impl Selector {
     }
 }
 
-impl Page {
-    /// How many records there are.
-    pub fn count(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// A record, without its newline.
-    pub fn record(&self, index: usize) -> Option<&str> {
-        let end = *self.ends.get(index)? as usize;
-        let start = match index.checked_sub(1) {
-            Some(before) => *self.ends.get(before)? as usize,
-            None => 0,
-        };
-        self.lines.get(start..end.checked_sub(1)?)
-    }
-
-    /// The last record.
-    pub fn last(&self) -> Option<&str> {
-        self.record(self.count().checked_sub(1)?)
-    }
-
-    /// All records in order, without their newlines.
-    pub fn records(&self) -> impl Iterator<Item = &str> {
-        // Validated JSON has no newline inside a line: `push` saw to it.
-        self.lines.lines()
-    }
-
-    /// Adds a record that is not a slice of the page; the error says that it is too much.
-    pub(super) fn add(&mut self, value: &str) -> Result<(), String> {
-        if self.lines.len() + value.len() > MOST {
-            return Err(problem::TOO_MUCH.to_owned());
-        }
-        self.push(value, false);
-        Ok(())
-    }
-
-    /// Adds a record, on one line whatever its layout.
-    #[inline]
-    fn push(&mut self, value: &str, one_line: bool) {
-        match value.as_bytes().first() {
-            Some(b'{') => self.push_line(value, one_line),
-            Some(b'n') => {
-                self.nulls += 1;
-                return;
-            }
-            _ => {
-                self.lines.push_str("{\"value\":");
-                self.push_line(value, one_line);
-                self.lines.push('}');
-            }
-        }
-        self.lines.push('\n');
-        self.ends
-            .push(u32::try_from(self.lines.len()).unwrap_or(u32::MAX));
-    }
-
-    #[inline]
-    fn push_line(&mut self, value: &str, one_line: bool) {
-        if one_line || memchr2(b'\n', b'\r', value.as_bytes()).is_none() {
-            self.lines.push_str(value);
-        } else {
-            self.lines.push_str(&json::minify(value));
-        }
-    }
-}
-
-/// What the walk has found so far.
-#[derive(Debug, Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent facts, not a state"
-)]
-pub(super) struct Found {
-    page: Page,
-    /// Whether the whole page has no line break, so that no record has one.
-    one_line: bool,
-    /// Whether the records' path led somewhere.
-    pub(super) opened: bool,
-    /// Whether what is there turned out to be one record, to be read again as a whole.
-    reopen: bool,
-    /// Whether a member on the way to the records came twice.
-    twice: bool,
-}
-
-impl Found {
-    /// Adds a record.
-    #[inline]
-    pub(super) fn push(&mut self, value: &str) {
-        self.page.push(value, self.one_line);
-    }
-
-    /// Opens the value at the records' path.
-    fn open(&mut self, value: &str) {
-        self.opened = true;
-        match value.as_bytes().first() {
-            Some(b'[') => json::elements(value).for_each(|element| self.push(element)),
-            Some(b'n') | None => {}
-            Some(_) => self.push(value),
-        }
-    }
-
-    /// Takes what is wanted out of a value that is known to be valid.
-    pub(super) fn take(&mut self, wanted: &Wanted, node: &Node, value: &str) {
-        for want in &node.wants {
-            if let Some(slot) = self.page.wants.get_mut(*want) {
-                *slot = Some(value.to_owned());
-            }
-        }
-        if node.records {
-            self.open(value);
-        }
-        if let Some(every) = wanted.every(node) {
-            let mut empty = value.starts_with(['[', '{']);
-            for inner in json::elements(value).chain(json::members(value).map(|(_, v)| v)) {
-                empty = false;
-                self.take(wanted, every, inner);
-            }
-            self.opened |= empty;
-        }
-        if node.keys.is_empty() {
-            return;
-        }
-        for (name, inner) in json::members(value) {
-            if let Some(next) = wanted.member(node, &json::unescape(name)) {
-                self.take(wanted, next, inner);
-            }
-        }
-        for (index, inner) in json::elements(value).enumerate() {
-            if let Some(next) = wanted.element(node, index) {
-                self.take(wanted, next, inner);
-            }
-        }
-    }
+/// A body as text.
+fn text(body: &[u8]) -> Result<&str, SelectError> {
+    // A quarter of the time of the standard library's; that one says where.
+    let text = simdutf8::basic::from_utf8(body)
+        .or_else(|_| std::str::from_utf8(body))
+        .map_err(|e| SelectError::NotUtf8 {
+            at: e.valid_up_to(),
+        })?;
+    // RFC 8259, section 8.1: a byte order mark may be ignored.
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
 /// Reads the value at a node of what is wanted.
@@ -501,11 +381,16 @@ mod tests {
     fn select(records: &str, wants: &[&str], body: &str) -> Result<Page, SelectError> {
         let wants: Vec<Path> = wants.iter().map(|w| path(w)).collect();
         let wants: Vec<&Path> = wants.iter().collect();
-        Selector::new(&path(records), false, &wants).select(body.as_bytes())
+        let selector = Selector::new(&path(records), false, &wants);
+        let page = selector.select(body.as_bytes());
+        // Whoever owns the body gets the same.
+        assert_eq!(selector.select_in_place(body.into()), page);
+        page
     }
 
     fn lines(records: &str, body: &str) -> String {
-        select(records, &[], body).unwrap().lines
+        let lines = select(records, &[], body).unwrap().lines;
+        String::from_utf8(lines.into()).unwrap()
     }
 
     #[test]

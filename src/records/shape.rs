@@ -5,8 +5,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::csv::counted;
+use super::page::{Made, Page};
 use super::problem::{self, SelectError};
-use super::select::Page;
 use crate::json;
 use crate::plan::path::Path;
 use crate::plan::{RowNames, Shape};
@@ -16,13 +16,12 @@ const WRAPPED: &str = "{\"value\":";
 
 /// The records that are made of what was found at the records' path.
 pub(super) fn records(found: &Page, shape: &Shape, path: &Path) -> Result<Page, SelectError> {
-    let mut out = Page {
-        lines: String::with_capacity(found.lines.len() * 2),
+    let mut out = Made::new(Page {
         wants: found.wants.clone(),
         nulls: found.nulls,
         absent: found.absent,
         ..Page::default()
-    };
+    });
     let mut names: Option<Vec<String>> = match shape {
         Shape::Rows(RowNames::Given(names)) => Some(names.iter().map(|n| spelled(n)).collect()),
         _ => None,
@@ -45,7 +44,7 @@ pub(super) fn records(found: &Page, shape: &Shape, path: &Path) -> Result<Page, 
             sample: problem::around(value, 0, problem::SAMPLE),
         })?;
     }
-    Ok(out)
+    Ok(out.page())
 }
 
 /// What the pipeline file calls a shape.
@@ -81,7 +80,7 @@ fn kind(value: &str) -> &'static str {
 }
 
 /// A record for each position of the arrays in an object; what is no array holds for all.
-fn zip(value: &str, out: &mut Page) -> Result<(), String> {
+fn zip(value: &str, out: &mut Made) -> Result<(), String> {
     if !value.starts_with('{') {
         return Err(format!("it is {} and no object of arrays", kind(value)));
     }
@@ -158,7 +157,7 @@ fn unequal(members: &[(&str, &str)]) -> String {
 }
 
 /// A row by position; what it lacks at its end is absent.
-fn row(value: &str, names: &[String], out: &mut Page) -> Result<(), String> {
+fn row(value: &str, names: &[String], out: &mut Made) -> Result<(), String> {
     if !value.starts_with('[') {
         return Err(format!("it is {} and no row of values", kind(value)));
     }
@@ -213,7 +212,7 @@ fn header(value: &str) -> Result<Vec<String>, String> {
 }
 
 /// A record for each member of an object: what it is, with its name.
-fn entries(value: &str, key: &str, out: &mut Page) -> Result<(), String> {
+fn entries(value: &str, key: &str, out: &mut Made) -> Result<(), String> {
     if !value.starts_with('{') {
         return Err(format!("it is {} and no object of entries", kind(value)));
     }
@@ -230,7 +229,7 @@ fn entries(value: &str, key: &str, out: &mut Page) -> Result<(), String> {
     Ok(())
 }
 
-fn entry(quoted: &str, key: &str, name: &str, value: &str, out: &mut Page) -> Result<(), String> {
+fn entry(quoted: &str, key: &str, name: &str, value: &str, out: &mut Made) -> Result<(), String> {
     let mut record = format!("{{{quoted}:\"{name}\"");
     if value.starts_with('{') {
         if json::members(value).any(|(known, _)| json::key_is(known, key)) {

@@ -79,11 +79,11 @@ impl Part {
         })
     }
 
-    /// Appends one whole page and says where it begins.
-    pub fn append(&mut self, page: &[u8]) -> Result<u64, DiskError> {
+    /// Appends whole pages, one after the other, and says where the first begins.
+    pub fn append(&mut self, pages: &[&[u8]]) -> Result<u64, DiskError> {
         let start = self.end;
-        self.file.append(page)?;
-        self.end += page.len() as u64;
+        self.file.append_all(pages)?;
+        self.end += pages.iter().map(|page| page.len() as u64).sum::<u64>();
         Ok(start)
     }
 

@@ -92,35 +92,41 @@ impl SentLog {
 }
 
 impl StreamStore {
-    /// Appends a whole page to the part. It is not committed before its [`Group`] is.
-    pub fn append(&mut self, page: NewPage<'_>) -> Result<(), StoreError> {
-        self.floor
-            .allow(&self.disk, self.part.path(), page.lines.len() as u64)?;
-        let start = self.part.append(page.lines)?;
-        // Bodies are capped far below 4 GiB.
-        let len = u32::try_from(page.lines.len()).unwrap_or(u32::MAX);
-        self.appended.1.push(PageRow {
-            partition: page.partition,
-            page: page.page,
-            start,
-            len,
-            records: page.records,
-            crc: page.crc,
-            row_len: 0,
-            row_at: 0,
-        });
-        self.appended.0.push(Row::Page(Page {
-            stream: Arc::clone(&self.name),
-            partition: page.partition,
-            page: page.page,
-            request: page.request,
-            part: self.ordinal,
-            start,
-            end: start + u64::from(len),
-            crc: page.crc,
-            records: page.records,
-            facts: page.facts,
-        }));
+    /// Appends whole pages to the part, with one write. They are not committed before their
+    /// [`Group`] is.
+    pub fn append(&mut self, pages: Vec<NewPage<'_>>) -> Result<(), StoreError> {
+        let lines: Vec<&[u8]> = pages.iter().map(|page| page.lines).collect();
+        let bytes = lines.iter().map(|lines| lines.len() as u64).sum();
+        self.floor.allow(&self.disk, self.part.path(), bytes)?;
+        let mut start = self.part.append(&lines)?;
+        for page in pages {
+            // Bodies are capped far below 4 GiB.
+            let len = u32::try_from(page.lines.len()).unwrap_or(u32::MAX);
+            let end = start + u64::from(len);
+            self.appended.1.push(PageRow {
+                partition: page.partition,
+                page: page.page,
+                start,
+                len,
+                records: page.records,
+                crc: page.crc,
+                row_len: 0,
+                row_at: 0,
+            });
+            self.appended.0.push(Row::Page(Page {
+                stream: Arc::clone(&self.name),
+                partition: page.partition,
+                page: page.page,
+                request: page.request,
+                part: self.ordinal,
+                start,
+                end,
+                crc: page.crc,
+                records: page.records,
+                facts: page.facts,
+            }));
+            start = end;
+        }
         Ok(())
     }
 
@@ -137,9 +143,7 @@ impl StreamStore {
 
     /// Appends and commits a group in one step.
     pub fn commit(&mut self, pages: Vec<NewPage<'_>>) -> Result<(), StoreError> {
-        for page in pages {
-            self.append(page)?;
-        }
+        self.append(pages)?;
         if let Some(group) = self.group() {
             for row in group.commit()? {
                 self.index.push(row);
