@@ -249,6 +249,11 @@ pub enum Wait {
         /// Class of the failure.
         class: FailureClass,
     },
+    /// The time before asking again for what is not ready; nothing else waits for it.
+    NotReady {
+        /// What the answer said.
+        told: Name,
+    },
 }
 
 impl Wait {

@@ -43,7 +43,7 @@ pub(crate) fn measure(bars: &mut Bars, folder: &Path, url: &str) {
         file.sync_data().expect("a disk");
     });
     let stored = best(&|| store(folder, &page));
-    pipeline(folder, url, "bulk", PAGES as usize);
+    pipeline(folder, url, "bulk", PAGES as usize, "");
     let mut command = Command::new(env!("CARGO_BIN_EXE_gleaner"));
     command.current_dir(folder).args(["run", "-q", "bulk"]);
     let whole = run(command);

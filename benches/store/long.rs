@@ -15,7 +15,7 @@ pub(crate) fn measure(bars: &mut Bars, folder: &Path, url: &str) {
         .ok()
         .and_then(|n| n.parse().ok())
         .unwrap_or(100_000);
-    pipeline(folder, url, "long", partitions);
+    pipeline(folder, url, "long", partitions, "");
     let total = partitions * PER_PAGE;
     killed(folder, partitions - partitions / 20);
     let began = Instant::now();
@@ -25,7 +25,11 @@ pub(crate) fn measure(bars: &mut Bars, folder: &Path, url: &str) {
     assert!(asked, "the run goes on");
     lines(&mut child).for_each(drop);
     assert!(child.wait().expect("an end").success());
-    assert_eq!(written(folder), total, "every record is there, once");
+    assert_eq!(
+        written(folder, "long"),
+        total,
+        "every record is there, once"
+    );
     println!(
         "{total} records in {partitions} partitions, killed near the end: asks again after {soon:.2} s"
     );
@@ -39,10 +43,37 @@ pub(crate) fn measure(bars: &mut Bars, folder: &Path, url: &str) {
     command.current_dir(folder).args(["run", "-q", "long"]);
     let whole = run(command);
     whole.print("the whole run", None);
-    assert_eq!(written(folder), total, "every record is there, once");
+    assert_eq!(
+        written(folder, "long"),
+        total,
+        "every record is there, once"
+    );
     bars.judge(
         "peak memory in MB of 10,000,000 records in 100,000 partitions",
         whole.peak_mb,
+        150.0,
+    );
+
+    // Half of it with a key: more than is sorted in memory.
+    pipeline(
+        folder,
+        url,
+        "keyed",
+        partitions / 2,
+        "    key: [part, id]\n",
+    );
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gleaner"));
+    command.current_dir(folder).args(["run", "-q", "keyed"]);
+    let keyed = run(command);
+    keyed.print("half of it, with a key", None);
+    assert_eq!(
+        written(folder, "keyed"),
+        total / 2,
+        "every record is there, once"
+    );
+    bars.judge(
+        "peak memory in MB of 5,000,000 records with a key",
+        keyed.peak_mb,
         150.0,
     );
 }
@@ -78,8 +109,8 @@ fn lines(child: &mut Child) -> impl Iterator<Item = String> {
     BufReader::new(out).lines().map_while(Result::ok)
 }
 
-fn written(folder: &Path) -> usize {
-    let file = std::fs::File::open(folder.join("out/long.ndjson")).expect("the output");
+fn written(folder: &Path, name: &str) -> usize {
+    let file = std::fs::File::open(folder.join(format!("out/{name}.ndjson"))).expect("the output");
     let mut reader = BufReader::with_capacity(1 << 20, file);
     let mut count = 0;
     loop {

@@ -96,10 +96,10 @@ impl Drop for Api {
 }
 
 /// A pipeline of so many partitions of one page each.
-fn pipeline(folder: &std::path::Path, url: &str, name: &str, partitions: usize) {
+fn pipeline(folder: &std::path::Path, url: &str, name: &str, partitions: usize, more: &str) {
     let text = format!(
         "about: The bench.\nsource:\n  url: {url}\n  limits: none\n  concurrency: 16\nstreams:\n  records:\n    for: {{ part: {{ range: [1, {partitions}] }} }}\n    \
-         get: /items\n    query: {{ part: \"{{{{ part }}}}\" }}\n    pages: none\n    records: data\nsink: {{ ndjson: out/{name}.ndjson }}\n"
+         get: /items\n    query: {{ part: \"{{{{ part }}}}\" }}\n    pages: none\n    records: data\n{more}sink: {{ ndjson: out/{name}.ndjson }}\n"
     );
     std::fs::write(folder.join(format!("pipelines/{name}.yaml")), text).expect("the pipeline file");
 }

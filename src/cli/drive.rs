@@ -76,11 +76,16 @@ impl Drive {
         world: World,
         options: Options,
     ) -> Result<Summary, Failure> {
+        // Its hours pass in a blink: nobody could watch.
+        let is_replay = options.tape.is_replay();
         self.stop.begin(options.leaves_trace());
         let harvest = Harvest::open(plan, world, options).map_err(|failure| *failure)?;
-        let ticker = tokio::spawn(tick(self.clock, Arc::clone(&self.reporter)));
+        let ticker =
+            (!is_replay).then(|| tokio::spawn(tick(self.clock, Arc::clone(&self.reporter))));
         let mut summary = harvest.run().await;
-        ticker.abort();
+        if let Some(ticker) = ticker {
+            ticker.abort();
+        }
         self.reporter.close();
         summary.exit = self.stop.exit(summary.exit);
         Ok(summary)

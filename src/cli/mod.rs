@@ -115,6 +115,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
     let global = &cli.global;
     global.apply()?;
     match &cli.command {
+        Command::Run(args) if args.is_timeless() => timeless()?.block_on(args.execute(global)),
         Command::Run(args) => runtime()?.block_on(args.execute(global)),
         Command::Preview(args) => runtime()?.block_on(args.execute(global)),
         Command::Plan(args) => runtime()?.block_on(args.execute(global)),
@@ -152,6 +153,16 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers.min(MOST_WORKERS))
         .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failed, "cannot start the runtime").caused_by(&error))
+}
+
+/// A runtime whose time stands still while there is work, and leaps to the next wait's end when
+/// there is none.
+fn timeless() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
         .build()
         .map_err(|error| Failure::new(Exit::Failed, "cannot start the runtime").caused_by(&error))
 }

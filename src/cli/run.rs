@@ -1,14 +1,21 @@
 //! `gleaner run`: fetches everything and publishes it.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
+use crate::clock::Clock;
+use crate::disk::Disk;
 use crate::failure::{Exit, Failure};
+use crate::fetch::replay::Cassette;
 use crate::harvest::once::Unknown;
 use crate::harvest::summary::Summary;
+use crate::harvest::tape::Tape;
 use crate::harvest::{Backfill, Options};
-use crate::plan::Plan;
+use crate::plan::sink::SinkMode;
+use crate::plan::{Plan, StreamPlan};
 use crate::report::{self, Manner, Reporter, Verbosity};
 use crate::spec::load::Found;
 
@@ -82,6 +89,14 @@ pub(super) struct RunArgs {
     #[arg(long, conflicts_with = "limit_records")]
     keep_parts: bool,
 
+    /// Write every exchange down, without secrets: a new file, packed if its name ends in .zst
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["limit_records", "replay"])]
+    record: Option<PathBuf>,
+
+    /// Run from what --record wrote: nothing is sent, and no time passes
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["fresh", "keep_parts"])]
+    replay: Option<PathBuf>,
+
     /// Write events as NDJSON to standard output instead of showing progress
     #[arg(long)]
     json: bool,
@@ -109,19 +124,27 @@ impl RunArgs {
             );
         }
         let verbosity = global.verbosity();
-        let drive = Drive::new(Reporter::new(Manner {
+        if plans.len() > 1 && (self.record.is_some() || self.replay.is_some()) {
+            return Err(Failure::usage("a recording is of one pipeline")
+                .hint("run them one by one, each with a file of its own"));
+        }
+        let mut drive = Drive::new(Reporter::new(Manner {
             json: self.json,
             verbosity,
-            terminal: std::io::stderr().is_terminal(),
+            terminal: std::io::stderr().is_terminal() && self.replay.is_none(),
             colour: out::stderr_colour(),
         }));
+        let tape = self.tape(&plans)?;
+        if let Tape::Replay(cassette) = &tape {
+            drive.clock = Clock::simulated(cassette.head.started);
+        }
         let mut exit = Exit::Complete;
         for (found, plan) in plans {
             if drive.stop.is_asked() {
                 exit = exit.worst(drive.stop.exit(Exit::Interrupted));
                 break;
             }
-            let ended = self.one(&drive, found, plan).await;
+            let ended = self.one(&drive, found, plan, tape.clone()).await;
             exit = exit.worst(tell(ended, self.json || verbosity == Verbosity::Quiet));
         }
         Ok(exit)
@@ -154,12 +177,67 @@ impl RunArgs {
         Ok((!mistaken).then_some(plans))
     }
 
-    async fn one(&self, drive: &Drive, found: Found, plan: Plan) -> Result<Summary, Failure> {
+    /// Whether time stands still but for waits: a replay waits for nothing.
+    pub(super) fn is_timeless(&self) -> bool {
+        self.replay.is_some()
+    }
+
+    /// The recording that is made or played.
+    fn tape(&self, plans: &[(Found, Plan)]) -> Result<Tape, Failure> {
+        if let Some(path) = &self.record {
+            return Ok(Tape::Record(path.clone()));
+        }
+        let (Some(path), Some((_, plan))) = (&self.replay, plans.first()) else {
+            return Ok(Tape::Off);
+        };
+        self.refuse_gathered(plan)?;
+        let cassette = Cassette::open(&Disk::system(), path).map_err(|problem| {
+            Failure::usage(problem.to_string()).hint("`gleaner run NAME --record FILE` makes one")
+        })?;
+        if cassette.head.pipeline != plan.name {
+            return Err(Failure::usage(format!(
+                "{} is a recording of `{}`, not of `{}`",
+                path.display(),
+                report::clean(&cassette.head.pipeline),
+                plan.name
+            )));
+        }
+        Ok(Tape::Replay(Arc::new(cassette)))
+    }
+
+    /// A replay writes what one run found: over what many have gathered it would be a loss.
+    fn refuse_gathered(&self, plan: &Plan) -> Result<(), Failure> {
+        let gathers = |stream: &&StreamPlan| {
+            let wanted = self.streams.is_empty() || self.streams.contains(&stream.name);
+            wanted
+                && stream
+                    .sinks
+                    .iter()
+                    .any(|sink| sink.mode != SinkMode::Replace)
+        };
+        match plan.streams.iter().find(gathers) {
+            None => Ok(()),
+            Some(stream) => Err(Failure::usage(format!(
+                "{} adds to what earlier runs have gathered, and a replay leaves that alone",
+                stream.name
+            ))
+            .hint("say where to write: --sink ndjson=PATH")),
+        }
+    }
+
+    async fn one(
+        &self,
+        drive: &Drive,
+        found: Found,
+        plan: Plan,
+        tape: Tape,
+    ) -> Result<Summary, Failure> {
         let world = drive.world(rooms::transport(&plan), found.root);
         let options = Options {
             streams: self.streams.clone(),
             limit_records: self.limit_records,
-            limits: state::limits(),
+            // What is never sent is not entered anywhere.
+            limits: state::limits().filter(|_| !tape.is_replay()),
             backfill: Backfill {
                 full: self.full,
                 from: self.from.clone(),
@@ -174,6 +252,7 @@ impl RunArgs {
                 Some(WithUnknown::Resend) => Unknown::Resend,
                 Some(WithUnknown::Skip) => Unknown::Skip,
             },
+            tape,
             ..Options::default()
         };
         drive.run(plan, world, options).await

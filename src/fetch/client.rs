@@ -393,6 +393,7 @@ mod tests {
             headers: HeaderMap::new(),
             body: None,
             reach: Reach::Anywhere,
+            private: false,
         }
     }
 
@@ -568,6 +569,7 @@ mod tests {
 
     fn guarded(url: &str) -> Request {
         Request {
+            private: false,
             reach: Reach::Public,
             ..get(url)
         }

@@ -216,6 +216,7 @@ mod tests {
             headers: HeaderMap::new(),
             body: None,
             reach: crate::fetch::transport::Reach::default(),
+            private: false,
         }
     }
 

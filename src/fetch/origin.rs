@@ -382,6 +382,7 @@ mod tests {
             headers: http::HeaderMap::new(),
             body: None,
             reach: Reach::Public,
+            private: false,
         };
         policy.judge(&request.url).admit(&mut request).unwrap();
         assert_eq!(request.reach, Reach::Anywhere);

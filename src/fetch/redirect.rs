@@ -127,6 +127,7 @@ mod tests {
             headers,
             body: Some(Bytes::from_static(b"{}")),
             reach: Reach::default(),
+            private: false,
         }
     }
 

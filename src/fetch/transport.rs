@@ -36,6 +36,8 @@ pub struct Request {
     pub body: Option<Bytes>,
     /// How far it may go.
     pub reach: Reach,
+    /// Whether it fetches a credential: nothing of it may be written down.
+    pub private: bool,
 }
 
 /// Neither query nor body, which may hold credentials; header values marked sensitive hide.
@@ -48,6 +50,7 @@ impl fmt::Debug for Request {
             .field("headers", &self.headers)
             .field("body", &self.body.as_ref().map(Bytes::len))
             .field("reach", &self.reach)
+            .field("private", &self.private)
             .finish()
     }
 }
@@ -111,6 +114,8 @@ pub enum SendErrorKind {
     NotPublic,
     /// The headers of the answer go beyond all measure.
     HeadTooLarge,
+    /// A replay: it is not in the recording.
+    Unrecorded,
 }
 
 /// What a client is built with; all other times are watched by who calls it, see `TimeoutPlan`.

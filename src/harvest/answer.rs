@@ -91,6 +91,7 @@ impl Stream {
             Verdict::Accept => self.accept(answer, selected, place, attempt, false),
             Verdict::Last => self.accept(answer, selected, place, attempt, true),
             Verdict::Skip => good(answer, Page::default(), true),
+            Verdict::NotReady(not_ready) => Outcome::NotReady(not_ready),
             Verdict::Trouble(mut trouble) => {
                 trouble.message = self.quote(&trouble.message, &answer.body);
                 // 429, and 503 with a hint, prove that nothing was done (RFC 6585, section 4).

@@ -14,7 +14,6 @@ use super::circuit::Came;
 use super::hosts::Pass;
 use super::once::Spot;
 use super::outcome::{Answer, Asked, Good, Outcome, Sent, Unfetched, timed_out};
-use super::run::interrupted;
 use super::stream::Stream;
 use super::trouble;
 use super::turn::Under;
@@ -67,13 +66,11 @@ impl Stream {
         self.refuse_repeat(spot)?;
         let (run, place) = (&self.run, spot.text);
         let retry = run.plan.source.retry;
-        let mut reservation = run
-            .until_stopped(run.budget.reserve())
-            .await?
-            .ok_or_else(interrupted)?;
+        let mut reservation = self.reserve().await?;
         let started = run.world.clock.now();
         let mut backoff: Option<Backoff> = None;
         let mut attempt = 0;
+        let mut not_ready_since = None;
         // What this attempt has cost its host's budget for retries.
         let mut taken = 0;
         loop {
@@ -116,6 +113,20 @@ impl Stream {
                     });
                 }
                 Outcome::Fail(failure) => return Err(failure.into()),
+                Outcome::NotReady(not_ready) => {
+                    attempt -= 1;
+                    drop(under);
+                    drop(reservation);
+                    let rested = run.world.clock.now();
+                    let shown = self.show(request);
+                    self.rest(&not_ready, &mut not_ready_since, &shown, place)
+                        .await?;
+                    reservation = self.reserve().await?;
+                    if let Some(begun) = &mut backoff {
+                        begun.excuse(run.world.clock.now().saturating_duration_since(rested));
+                    }
+                    continue;
+                }
                 Outcome::Refused(failure) => {
                     return Err(Unfetched {
                         failure,
@@ -201,30 +212,12 @@ impl Stream {
                 run.limits.pause(needs, again, &trouble.message);
             } else {
                 under.give_back();
-                self.wait_until(again, trouble.class).await?;
+                let why = Wait::Backoff {
+                    class: trouble.class,
+                };
+                self.wait_until(again, why).await?;
             }
         }
-    }
-
-    async fn wait_until(&self, at: Instant, class: FailureClass) -> Result<(), Box<Failure>> {
-        let clock = self.run.world.clock;
-        let began = clock.now();
-        let id = self.run.wait_id();
-        let why = Wait::Backoff { class };
-        self.emit(Fact::WaitBegan {
-            stream: self.name.clone(),
-            id,
-            why: why.clone(),
-            until: Some(clock.calendar_at(at)),
-        });
-        let waited = self.run.until_stopped(clock.sleep_until(at)).await;
-        self.emit(Fact::WaitEnded {
-            stream: self.name.clone(),
-            id,
-            why,
-            took: clock.now().saturating_duration_since(began),
-        });
-        waited
     }
 
     /// One attempt, redirects included: each hop takes a permit of its own.
@@ -243,6 +236,7 @@ impl Stream {
             headers: request.headers.clone(),
             body: request.body.clone(),
             reach: Reach::default(),
+            private: false,
         };
         agent::fill(&mut bare.headers, &self.run.agent);
         self.put_key(&mut bare.headers, spot);

@@ -129,7 +129,7 @@ impl Stream {
         self: Arc<Self>,
         committer: Committer,
     ) -> Result<Vec<Option<u32>>, Box<Failure>> {
-        let mut crew = Crew::new(self.width(), self.is_paid());
+        let mut crew = Crew::new(self.width(), self.is_paid(), self.resting.clone());
         let mut news = self.run.family.news();
         let worker = self.clone();
         let mut births = blocking(move || worker.births()).await?;
@@ -152,14 +152,14 @@ impl Stream {
                 break;
             }
             tokio::select! {
-                one = crew.one(), if crew.room() < self.width() => { one?; }
+                one = crew.one(), if !crew.is_idle() => { one?; }
                 _ = news.changed() => {}
             }
         }
         if !self.has_enough() {
             while !crew.is_stopped() && !self.parents_are_whole() {
                 tokio::select! {
-                    one = crew.one(), if crew.room() < self.width() => { one?; }
+                    one = crew.one(), if !crew.is_idle() => { one?; }
                     _ = news.changed() => {}
                 }
                 self.parents_stand()?;

@@ -30,6 +30,8 @@ struct Member {
     parents: Vec<usize>,
     /// Combinations of `for`, by their places in canonical order, that repeat an earlier one.
     repeats: OnceLock<Arc<[u64]>>,
+    /// Whether all went well with it, once it has ended.
+    ended: OnceLock<bool>,
 }
 
 impl Family {
@@ -49,6 +51,7 @@ impl Family {
                 key: record::key(stream),
                 parents: stream.parents().filter_map(at).collect(),
                 repeats: OnceLock::new(),
+                ended: OnceLock::new(),
             })
             .collect();
         // Parents of parents too; `check` has seen to it that there is no loop.
@@ -143,6 +146,30 @@ impl Family {
         if let Some(member) = self.member(name) {
             // A stream is walked once in a run.
             let _ = member.repeats.set(repeats.into());
+        }
+    }
+
+    /// A stream has ended, well or not.
+    pub(super) fn end(&self, name: &str, well: bool) {
+        if let Some(member) = self.member(name) {
+            // A stream ends once.
+            let _ = member.ended.set(well);
+        }
+        self.news.send_replace(());
+    }
+
+    /// Waits until all that run over records of `name` have ended; whether all went well.
+    pub(super) async fn ended_well(&self, name: &str) -> bool {
+        let mut news = self.news();
+        loop {
+            news.borrow_and_update();
+            let below = self.descendants(name).into_iter();
+            let ends = below.map(|child| self.member(child)?.ended.get().copied());
+            match ends.collect::<Option<Vec<bool>>>() {
+                Some(ends) => return ends.into_iter().all(|well| well),
+                // The sender lives as long as the run.
+                None => drop(news.changed().await),
+            }
         }
     }
 

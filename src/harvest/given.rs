@@ -9,7 +9,6 @@ use super::attempt::Fetched;
 use super::once::Spot;
 use super::outcome::Unfetched;
 use super::record;
-use super::run::interrupted;
 use super::stream::Stream;
 use super::trouble;
 use crate::plan::request::Rendered;
@@ -28,10 +27,7 @@ impl Stream {
         let given = partition.of_for().last();
         let text = given.map_or_else(String::new, |(_, value)| record::text(value));
         let run = &self.run;
-        let mut reservation = run
-            .until_stopped(run.budget.reserve())
-            .await?
-            .ok_or_else(interrupted)?;
+        let mut reservation = self.reserve().await?;
         run.budget.learn(text.len());
         reservation.shrink(text.len());
         let page = self.selector().select(text.as_bytes()).map_err(|error| {

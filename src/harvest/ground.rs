@@ -144,6 +144,11 @@ impl Ground {
         })
     }
 
+    /// Whether there is a run to go on with.
+    pub(super) fn continues(&self) -> bool {
+        self.unfinished.is_some()
+    }
+
     /// Refuses to go on where the plan asks for something else than it did.
     pub(super) fn refuse_change(&self, run: &Run) -> Result<(), Box<Failure>> {
         match &self.unfinished {

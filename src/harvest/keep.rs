@@ -18,10 +18,11 @@ use super::{Options, World, newest, standing};
 use crate::disk::Found;
 use crate::event::Fact;
 use crate::failure::{Exit, Failure};
+use crate::fetch::tape::HeadCursor;
 use crate::plan::Plan;
 use crate::plan::cursor::CursorPlan;
 use crate::plan::position::{Position, Seen};
-use crate::plan::sink::SinkMode;
+use crate::plan::sink::{SinkMode, SinkPlan};
 use crate::store::base;
 use crate::store::cursors::{Base, Cursor};
 use crate::store::state::{State, StateError};
@@ -42,6 +43,33 @@ impl Left {
     }
 }
 
+/// Where the cursors of a pipeline stand; in a replay, where they stood.
+pub(super) fn cursors(
+    plan: &Plan,
+    world: &World,
+    options: &Options,
+) -> Result<Vec<HeadCursor>, Box<Failure>> {
+    if let Some(cassette) = options.tape.played() {
+        return Ok(cassette.head.cursors.clone());
+    }
+    let has_cursor = plan.streams.iter().any(|stream| stream.cursor.is_some());
+    let place = world.root.join(".gleaner").join("state.db");
+    let is_there = matches!(world.disk.look(&place), Ok(Found::File(_)));
+    if has_cursor && (is_there || !options.dry) {
+        let state = State::open(&world.disk, &world.root).map_err(StateError::into_failure)?;
+        let kept = state.cursors(&plan.name);
+        let kept = kept.map_err(StateError::into_failure)?.into_iter();
+        let kept = kept.map(|cursor| HeadCursor {
+            stream: cursor.stream,
+            partition: cursor.partition,
+            field: cursor.field,
+            value: cursor.value,
+        });
+        return Ok(kept.collect());
+    }
+    Ok(Vec::new())
+}
+
 /// The windows of all streams that have a cursor, in the order of the plan.
 pub(super) fn windows(
     plan: &Plan,
@@ -49,16 +77,7 @@ pub(super) fn windows(
     options: &Options,
     started: Timestamp,
 ) -> Result<Vec<Option<Windows>>, Box<Failure>> {
-    let has_cursor = plan.streams.iter().any(|stream| stream.cursor.is_some());
-    let place = world.root.join(".gleaner").join("state.db");
-    let is_there = matches!(world.disk.look(&place), Ok(Found::File(_)));
-    let mut kept = Vec::new();
-    if has_cursor && (is_there || !options.dry) {
-        let state = State::open(&world.disk, &world.root).map_err(StateError::into_failure)?;
-        kept = state
-            .cursors(&plan.name)
-            .map_err(StateError::into_failure)?;
-    }
+    let kept = cursors(plan, world, options)?;
     let mut of_streams: HashMap<String, Vec<Kept>> = HashMap::new();
     for cursor in kept {
         of_streams.entry(cursor.stream).or_default().push(Kept {
@@ -147,10 +166,18 @@ impl Stream {
     /// Whether what it publishes is added to what earlier runs published: not a sample, and not a
     /// look at what is new through `--sink`.
     pub(super) fn adds(&self) -> bool {
-        let sinks = &self.plan().sinks;
-        self.run.options.leaves_trace()
-            && !sinks.is_empty()
-            && sinks.iter().all(|sink| sink.mode != SinkMode::Replace)
+        let adds = |sinks: &[SinkPlan]| sinks.iter().all(|sink| sink.mode != SinkMode::Replace);
+        if !self.run.options.leaves_trace() {
+            return false;
+        }
+        if !self.plan().sinks.is_empty() {
+            return adds(&self.plan().sinks);
+        }
+        // It is there for its children alone.
+        let children = self.run.family.descendants(&self.name);
+        let plans = self.run.plan.streams.iter();
+        let mut plans = plans.filter(|plan| children.contains(&plan.name.as_str()));
+        plans.all(|plan| adds(&plan.sinks))
     }
 
     /// Whether one of its outputs holds what all runs gathered.

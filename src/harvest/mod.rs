@@ -6,6 +6,7 @@ pub mod events;
 pub mod once;
 pub mod secrets;
 pub mod summary;
+pub mod tape;
 
 mod answer;
 mod attempt;
@@ -14,6 +15,7 @@ mod children;
 mod circuit;
 mod commit;
 mod computed;
+mod course;
 mod crew;
 mod digest;
 mod drift;
@@ -30,10 +32,12 @@ mod merge;
 mod names;
 mod newest;
 mod outcome;
+mod owed;
 mod pages;
 mod parents;
 mod partitions;
 mod publish;
+mod ready;
 mod record;
 mod rows;
 mod run;
@@ -54,7 +58,6 @@ mod walk;
 mod windows;
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use crate::clock::Clock;
@@ -64,19 +67,19 @@ use crate::failure::{Exit, Failure};
 use crate::fetch::transport::SharedTransport;
 use crate::plan::Plan;
 use crate::plan::limit::LimitPlan;
-use crate::store::StoreError;
-use crate::store::state::State;
 
 use self::events::Events;
 use self::ground::Ground;
 use self::once::Unknown;
-use self::partitions::{PartitionProblem, Source};
+use self::partitions::Source;
 use self::publish::Published;
 use self::run::{Beginning, Run};
 use self::standing::{Kept, Standing};
 use self::stream::Stream;
 use self::summary::{StreamSummary, Summary, Tally};
+use self::tape::Tape;
 use self::targets::Targets;
+use self::trouble::open_failure;
 pub use self::windows::Backfill;
 
 /// Everything of the outside that a run touches.
@@ -128,6 +131,8 @@ pub struct Options {
     /// What becomes of requests that were sent and must not be sent twice, where nobody knows what
     /// came of them.
     pub unknown: Unknown,
+    /// Whether exchanges are written down, or come from a recording.
+    pub tape: Tape,
     /// The run is not written down and cannot be gone on with; as with `limit_records`.
     pub traceless: bool,
 }
@@ -179,10 +184,16 @@ impl Harvest {
         let beginning = ground
             .as_ref()
             .and_then(Ground::unfinished)
+            .or_else(|| options.tape.beginning())
             .unwrap_or_else(|| Beginning::at(now));
+        if ground.as_ref().is_some_and(Ground::continues) {
+            tape::refuse_continued(&options, &beginning.id)?;
+        }
         let run = Arc::new(Run::open(plan, world, options, beginning)?);
-        let (streams, standing) =
-            prepare(&run, ground, now).map_err(|failure| run.secrets.scrub_failure(failure))?;
+        let (streams, standing) = prepare(&run, ground, now).map_err(|failure| {
+            run.drop_recording();
+            run.secrets.scrub_failure(failure)
+        })?;
         Ok(Self {
             run,
             tally,
@@ -267,7 +278,7 @@ impl Harvest {
                 .zip(kept)
                 .map(|((at, targets), kept)| {
                     let state = standing.state();
-                    tokio::spawn(run_stream(run.clone(), at, targets, kept, state))
+                    tokio::spawn(course::run_stream(run.clone(), at, targets, kept, state))
                 })
                 .collect();
             (standing, tasks)
@@ -345,6 +356,10 @@ impl Harvest {
                 }
             }
         }
+        if let Err(failure) = run.end_recording().await {
+            summary.exit = summary.exit.worst(failure.exit);
+            summary.failure.get_or_insert(*failure);
+        }
         run.world.events.emit(Fact::RunFinished {
             complete: summary.exit == Exit::Complete,
             exit: summary.exit as u8,
@@ -394,63 +409,10 @@ fn open_streams(run: &Run) -> Result<Vec<(usize, Targets)>, Box<Failure>> {
     Ok(streams)
 }
 
-async fn run_stream(
-    run: Arc<Run>,
-    at: usize,
-    targets: Targets,
-    kept: Kept,
-    state: Option<Arc<Mutex<State>>>,
-) -> Result<Published, Box<Failure>> {
-    let feed = run.family.feed(&run.plan.streams[at].name).cloned();
-    let published = walk_and_publish(run, at, targets, kept, state).await;
-    if let Some(feed) = feed {
-        let outcome = published.as_ref().map(|_| ());
-        feed.over(outcome.map_err(|failure| failure.exit));
-    }
-    published
-}
-
-async fn walk_and_publish(
-    run: Arc<Run>,
-    at: usize,
-    targets: Targets,
-    mut kept: Kept,
-    state: Option<Arc<Mutex<State>>>,
-) -> Result<Published, Box<Failure>> {
-    let before = |files| Published {
-        files,
-        repeats: 0,
-        rejected: 0,
-        before: true,
-    };
-    if let Some(files) = kept.published.take_if(|_| !kept.is_needed) {
-        return Ok(before(files));
-    }
-    if kept.store.is_published() {
-        // Its children go on: they are told of what is here, and nothing of it is published again.
-        kept.store.reclaim().map_err(StoreError::into_failure)?;
-    }
-    let stream = Stream::new(run.clone(), at)
-        .recalling(kept.store.recall())
-        .keeping_book(&kept.store);
-    let stream = Arc::new(stream);
-    let work = async {
-        let walked = stream.clone().walk(kept.store).await?;
-        if let Some(files) = kept.published {
-            return Ok(before(files));
-        }
-        stream.parents_published().await?;
-        publish::publish(&stream, walked, targets, state).await
-    };
-    let published: Result<Published, Box<Failure>> = work.await;
-    run.unknown.fetch_add(stream.unknown(), Ordering::Relaxed);
-    published.map_err(|failure| told(&run, &stream.name, failure))
-}
-
 impl Options {
     /// Whether the run can be gone on with, and shows among the runs.
     pub fn leaves_trace(&self) -> bool {
-        !self.dry && !self.traceless && self.limit_records.is_none()
+        !self.dry && !self.traceless && self.limit_records.is_none() && !self.tape.is_replay()
     }
 }
 
@@ -466,24 +428,4 @@ fn told(run: &Run, stream: &str, failure: Box<Failure>) -> Box<Failure> {
         failure.message = format!("{stream}: {}", failure.message);
     }
     failure
-}
-
-/// The partitions of a stream cannot be told.
-fn open_failure(stream: &str, problem: &PartitionProblem) -> Box<Failure> {
-    let hint = match problem {
-        PartitionProblem::File { path, .. } if path.is_file() => {
-            "correct the file, or what `for` says of it"
-        }
-        PartitionProblem::Parent { .. } => "`--fresh` discards what was kept and starts anew",
-        PartitionProblem::File { .. } => {
-            "the path is relative to the project root, the folder that holds pipelines/"
-        }
-        _ => "correct `for` in the pipeline file",
-    };
-    Box::new(Failure {
-        exit: Exit::Usage,
-        message: format!("{stream}: {problem}"),
-        causes: Vec::new(),
-        hint: Some(hint.to_owned()),
-    })
 }

@@ -182,7 +182,9 @@ impl Under {
         match outcome {
             // 429 and its like take back what the status says, but not what came before a redirect.
             Outcome::Trouble(_, Acted::No) => self.led,
-            Outcome::Page(..) | Outcome::Trouble(_, Acted::Perhaps) => Acted::Perhaps,
+            Outcome::Page(..) | Outcome::NotReady(_) | Outcome::Trouble(_, Acted::Perhaps) => {
+                Acted::Perhaps
+            }
             Outcome::Fail(_) | Outcome::Refused(_) => self.acted,
         }
     }

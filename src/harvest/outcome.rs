@@ -8,6 +8,7 @@ use http::{HeaderMap, StatusCode};
 use url::Url;
 
 use super::circuit::Came;
+use super::ready::NotReady;
 use super::stream::Stream;
 use super::trouble;
 use super::verdict::Trouble;
@@ -32,6 +33,7 @@ pub(super) struct Answer {
 pub(super) enum Outcome {
     Page(Box<Good>),
     Trouble(Trouble, Sent),
+    NotReady(NotReady),
     Fail(Box<Failure>),
     /// The API understood the request and will not answer it, whoever asks.
     Refused(Box<Failure>),
@@ -73,7 +75,7 @@ impl Outcome {
     pub(super) fn came(&self, status: Option<StatusCode>) -> Came {
         let class = match self {
             Self::Trouble(trouble, _) => Some(trouble.class),
-            Self::Page(..) | Self::Fail(_) | Self::Refused(_) => None,
+            Self::Page(..) | Self::NotReady(_) | Self::Fail(_) | Self::Refused(_) => None,
         };
         match (class, status) {
             (Some(FailureClass::Throttle), _) => Came::Throttle,
@@ -149,6 +151,7 @@ impl Stream {
             SendErrorKind::Certificate
             | SendErrorKind::Request
             | SendErrorKind::NotPublic
+            | SendErrorKind::Unrecorded
             | SendErrorKind::HeadTooLarge => unsendable(),
             // Fatal at first; later the name is known to be right and the resolver has a bad day.
             SendErrorKind::UnknownHost if !self.run.was_reached() => unsendable(),

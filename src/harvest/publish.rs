@@ -22,6 +22,7 @@ use crate::plan::sink::{SinkFormat, SinkMode, SinkPlan};
 use crate::plan::{ColumnFrom, ColumnPlan};
 use crate::sink::{self, Built, Extra, Rejected, Row, SinkError, Target, Written};
 use crate::store::StoreError;
+use crate::store::cursors::Cursor;
 use crate::store::row::PublishIntent;
 use crate::store::stream::StreamStore;
 
@@ -36,6 +37,8 @@ pub(super) struct Published {
     pub(super) rejected: u64,
     /// Whether an earlier attempt did it.
     pub(super) before: bool,
+    /// Cursors that move when its children are published too.
+    pub(super) owed: Vec<Cursor>,
 }
 
 /// An output that is built beside its target.
@@ -115,12 +118,16 @@ pub(super) async fn publish(
             repeats: 0,
             rejected: 0,
             before: false,
+            owed: Vec::new(),
         });
     }
     let worker = stream.clone();
     // Reading, projecting and writing files blocks.
     let work = tokio::task::spawn_blocking(move || {
-        let (published, left) = write_all(&worker, &mut store, &targets, state.as_ref())?;
+        let (mut published, mut left) = write_all(&worker, &mut store, &targets, state.as_ref())?;
+        if worker.owes() {
+            published.owed = std::mem::take(&mut left.cursors);
+        }
         standing::published_now(
             &worker.run,
             state.as_ref(),
@@ -193,6 +200,7 @@ fn write_all(
         repeats: ready.repeats,
         rejected,
         before: false,
+        owed: Vec::new(),
     };
     Ok((published, ready.left))
 }
@@ -373,6 +381,7 @@ fn copy(rows: &Rows<'_>, target: &Target, last: bool) -> Result<Output, PublishE
     })
 }
 
+/// A publish that failed, as it is told.
 pub(super) fn failure(stream: &Stream, error: PublishError) -> Box<Failure> {
     let error = match error {
         PublishError::Failure(failure) => return failure,

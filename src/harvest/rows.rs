@@ -9,9 +9,11 @@ use super::newest::push_rank;
 use super::partitions::{Partition, Source};
 use super::run::Run;
 use crate::crc;
+use crate::disk::DiskError;
 use crate::plan::StreamPlan;
 use crate::store::index::Index;
 use crate::store::part::Part;
+use crate::store::sorter::Sorter;
 
 /// Reads records in canonical order, page by page.
 #[derive(Debug)]
@@ -79,6 +81,33 @@ impl Repeats {
     pub(super) fn is_empty(&self) -> bool {
         self.dropped.is_empty()
     }
+}
+
+/// The ordinals of the records of each key that more than one has, ascending. What was pushed is a
+/// hash of the key, and then the ordinal.
+fn each_repeated(keys: Sorter, visit: &mut dyn FnMut(&[u64])) -> Result<(), DiskError> {
+    let mut sorted = keys.finish()?;
+    let (mut hash, mut same) = ([0; 16], Vec::new());
+    while let Some((key, _)) = sorted.next()? {
+        let Some((now, ordinal)) = key.split_first_chunk::<16>() else {
+            continue;
+        };
+        if *now != hash {
+            if same.len() > 1 {
+                visit(&same);
+            }
+            (hash, same) = (*now, Vec::new());
+        }
+        same.extend(
+            ordinal
+                .first_chunk()
+                .map(|bytes| u64::from_be_bytes(*bytes)),
+        );
+    }
+    if same.len() > 1 {
+        visit(&same);
+    }
+    Ok(())
 }
 
 impl Rows<'_> {
@@ -174,15 +203,19 @@ impl Rows<'_> {
         let Some(mut key) = Key::new(self.plan, &self.run.names) else {
             return Ok(repeats);
         };
-        let mut keys: Vec<(u64, u64, u64)> = Vec::new();
+        // Sorted beside the part: of many records they would not fit into memory.
+        let (disk, root) = (&self.run.world.disk, &self.run.world.root);
+        let folder = self.part.path().parent().unwrap_or(root);
+        let mut keys = Sorter::new(disk, folder, &format!("{}.keys", self.plan.name));
         self.each(&mut |placed, partition| {
             let hash = key.hash(placed.json, partition, placed.in_page);
             if let Some((a, b)) = hash.map_err(io::Error::other)? {
-                keys.push((a, b, placed.ordinal));
+                let pair = [a, b, placed.ordinal].map(u64::to_be_bytes);
+                keys.push(pair.as_flattened(), &[])
+                    .map_err(io::Error::other)?;
             }
             Ok(())
         })?;
-        keys.sort_unstable();
         // The ordinal that each page begins with.
         let begins: Vec<u64> = (self.index.rows().iter())
             .scan(0, |next, row| {
@@ -197,22 +230,19 @@ impl Rows<'_> {
         let cursor = cursor.filter(|cursor| cursor.field.is_some());
         // Ordinal of each that may count → ordinal of the first of its key.
         let mut firsts: HashMap<u64, u64> = HashMap::new();
-        for same in keys
-            .chunk_by(|x, y| (x.0, x.1) == (y.0, y.1))
-            .filter(|same| same.len() > 1)
-        {
+        each_repeated(keys, &mut |same| {
             // Without a cursor to compare only the last can be it.
             let may = if cursor.is_some() { 0 } else { same.len() - 1 };
-            firsts.extend(same[may..].iter().map(|key| (key.2, same[0].2)));
-            repeats.dropped.extend(same[1..].iter().map(|key| key.2));
+            firsts.extend(same[may..].iter().map(|ordinal| (*ordinal, same[0])));
+            repeats.dropped.extend(&same[1..]);
             // Ordinals of one key ascend, and with them the partitions.
             for pair in same.windows(2) {
-                if self.partition_of(&begins, pair[0].2) == self.partition_of(&begins, pair[1].2) {
-                    again.insert(pair[1].2, pair[0].2);
+                if self.partition_of(&begins, pair[0]) == self.partition_of(&begins, pair[1]) {
+                    again.insert(pair[1], pair[0]);
                 }
             }
-        }
-        drop(keys);
+        })
+        .map_err(io::Error::other)?;
         if !firsts.is_empty() {
             let mut shared: Option<Arc<Partition>> = None;
             let before: HashSet<u64> = again.values().copied().collect();
@@ -255,5 +285,38 @@ impl Rows<'_> {
             })?;
         }
         Ok(repeats)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::disk::Disk;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+
+        #[test]
+        fn the_same_are_found_whatever_fits_into_memory(
+            keys in prop::collection::vec(0_u64..40, 0..120),
+            most in prop::sample::select(vec![1_usize, 100, 1000, usize::MAX]),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let mut sorter = Sorter::holding(&Disk::system(), folder.path(), "a.keys", most);
+            let mut wanted: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+            for (ordinal, key) in (0_u64..).zip(&keys) {
+                let pair = [*key, !*key, ordinal].map(u64::to_be_bytes);
+                sorter.push(pair.as_flattened(), &[]).unwrap();
+                wanted.entry(*key).or_default().push(ordinal);
+            }
+            let mut found = Vec::new();
+            each_repeated(sorter, &mut |same| found.push(same.to_vec())).unwrap();
+            wanted.retain(|_, same| same.len() > 1);
+            prop_assert_eq!(found, wanted.into_values().collect::<Vec<_>>());
+        }
     }
 }

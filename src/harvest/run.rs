@@ -16,11 +16,12 @@ use super::hosts::Hosts;
 use super::names::Names;
 use super::secrets::Secrets;
 use super::windows::Windows;
-use super::{Options, World, keep};
+use super::{Options, World, keep, tape};
 use crate::clock::Instant;
 use crate::failure::{Exit, Failure};
 use crate::fetch::credentials::{CredentialProblem, Credentials};
 use crate::fetch::origin::Policy;
+use crate::fetch::record::Recording;
 use crate::limits::{Asker, Book, BookProblem, Disagreement, Limits, Scrub};
 use crate::plan::language::{LanguageProblem, Template};
 use crate::plan::limit::{LimitPlan, LimitWhen};
@@ -70,6 +71,8 @@ pub(super) struct Run {
     pub(super) seed: u64,
     /// The limits that count: those `limits` was made from, in that order.
     pub(super) counted: Vec<LimitPlan>,
+    /// What writes exchanges down, if anything does.
+    pub(super) recording: Option<Arc<Recording>>,
     ignored_signals: AtomicU64,
     waits: AtomicU64,
     reached: AtomicBool,
@@ -89,14 +92,22 @@ pub(super) struct Beginning {
 }
 
 impl Beginning {
+    /// A run that began then, with this seed.
+    pub(super) fn of(started: Timestamp, seed: u64) -> Self {
+        Self {
+            id: format!(
+                "{}-{:04x}",
+                started.strftime("%Y%m%dT%H%M%SZ"),
+                seed & 0xffff
+            ),
+            seed,
+            started,
+        }
+    }
+
     /// A run that begins now.
     pub(super) fn at(now: Timestamp) -> Self {
-        let seed = fastrand::u64(..);
-        Self {
-            id: format!("{}-{:04x}", now.strftime("%Y%m%dT%H%M%SZ"), seed & 0xffff),
-            seed,
-            started: now,
-        }
+        Self::of(now, fastrand::u64(..))
     }
 }
 
@@ -108,7 +119,9 @@ impl Run {
         options: Options,
         beginning: Beginning,
     ) -> Result<Self, Box<Failure>> {
-        let secrets = Arc::new(if options.offline {
+        let secrets = Arc::new(if let Some(cassette) = options.tape.played() {
+            Secrets::of_replay(&cassette.head.secrets, &cassette.head.env)
+        } else if options.offline {
             Secrets::load_or_stand_in(&plan, &world.root)?
         } else {
             Secrets::load(&plan, &world.root)?
@@ -125,14 +138,14 @@ impl Run {
 
     fn render(
         plan: Plan,
-        world: World,
+        mut world: World,
         options: Options,
-        Beginning { id, seed, started }: Beginning,
+        beginning: Beginning,
         secrets: Arc<Secrets>,
     ) -> Result<Self, Box<Failure>> {
-        let windows = keep::windows(&plan, &world, &options, started)?;
-        let names =
-            Names::new(&plan, &secrets, started).map_err(|e| unrendered("source.contact", &e))?;
+        let windows = keep::windows(&plan, &world, &options, beginning.started)?;
+        let names = Names::new(&plan, &secrets, beginning.started)
+            .map_err(|e| unrendered("source.contact", &e))?;
         let base = base_url(&plan.source.url, &names)?;
         let credentials = credentials(&plan.source.auth, &names)?;
         let counted: Vec<LimitPlan> = plan
@@ -195,6 +208,15 @@ impl Run {
             _ => Limits::new(world.clock, &base, &counted, slots),
         };
         let hosts = Hosts::new(world.clock, slots, plan.source.retry.page_deadline);
+        let recording = tape::wind(
+            &plan,
+            &mut world,
+            &options,
+            &beginning,
+            &secrets,
+            &credentials,
+        )?;
+        let Beginning { id, seed, started } = beginning;
         let policy = Policy::new(&base, &plan.source.allow_origins);
         Ok(Self {
             family: Family::new(&plan, &options.streams),
@@ -217,6 +239,7 @@ impl Run {
             seed,
             counted,
             ignored_signals: AtomicU64::new(0),
+            recording,
             waits: AtomicU64::new(0),
             reached: AtomicBool::new(false),
             unknown: AtomicUsize::new(0),

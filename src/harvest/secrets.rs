@@ -77,6 +77,26 @@ impl Secrets {
         Ok(found)
     }
 
+    /// What a replay renders: of a secret its name in brackets, as the recording has it, and the
+    /// environment as it was.
+    pub(super) fn of_replay(secrets: &[String], env: &[(String, String)]) -> Self {
+        let values = secrets
+            .iter()
+            .map(|name| (name.clone(), format!("[{name}]")));
+        let mut found = Self {
+            values: values.collect(),
+            env: env.iter().cloned().collect(),
+            ..Self::default()
+        };
+        found.scrub = scrub_table(&found.values);
+        found
+    }
+
+    /// Names of secrets that have a value.
+    pub(super) fn set(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(String::as_str)
+    }
+
     /// Names of secrets that something else stands for.
     pub(super) fn unset(&self) -> &[String] {
         &self.unset
@@ -164,6 +184,10 @@ impl Secrets {
             Fact::WaitBegan { why, .. } | Fact::WaitEnded { why, .. } => {
                 let (told, scope) = match why {
                     Wait::Pause { told, scope } => (Some(told), scope),
+                    Wait::NotReady { told } => {
+                        *told = self.scrub(told).into();
+                        return Some(event);
+                    }
                     Wait::Limit { scope, .. } => (None, scope),
                     Wait::Concurrency | Wait::Backoff { .. } => return None,
                 };

@@ -15,6 +15,7 @@ use super::drift;
 use super::feed::FedPage;
 use super::once::{Sendings, Spot};
 use super::partitions::{Partition, Source};
+use super::ready::Resting;
 use super::run::Run;
 use super::walk::{self, Walk};
 use super::windows::Windows;
@@ -60,6 +61,8 @@ pub(super) struct Stream {
     recall: Option<Recall>,
     /// Places of its partitions in canonical order, by number, once they are known.
     places: OnceLock<Vec<Option<u32>>>,
+    /// Partitions that wait for what is not ready.
+    pub(super) resting: Resting,
     /// Requests whose answers may have been kept.
     pub(super) asked: Mutex<HashSet<u64>>,
     /// What it has sent, where a repeat would act or cost.
@@ -123,6 +126,7 @@ impl Stream {
             records: AtomicU64::new(0),
             recall: None,
             places: OnceLock::new(),
+            resting: Resting::default(),
             asked: Mutex::default(),
             sendings: None,
             run,
@@ -267,7 +271,7 @@ impl Stream {
     async fn walk_partitions(self: Arc<Self>, committer: Committer) -> Result<(), Box<Failure>> {
         let mut walk = Source::of(&self.run, self.plan()).walk().peekable();
         let is_parent = self.run.family.feed(&self.name).is_some();
-        let mut crew = Crew::new(self.width(), self.is_paid());
+        let mut crew = Crew::new(self.width(), self.is_paid(), self.resting.clone());
         loop {
             while crew.room() > 0 && !self.has_enough() {
                 let Some(partition) = walk.next() else { break };

@@ -209,6 +209,7 @@ impl Tally {
                     Wait::Concurrency => return,
                     Wait::Pause { .. } => "pauses the server asked for".into(),
                     Wait::Backoff { .. } => "backoff before retries".into(),
+                    Wait::NotReady { .. } => "answers that were not ready".into(),
                 };
                 *self.waited.entry(name).or_default() += *took;
             }

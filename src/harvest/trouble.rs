@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::outcome::Asked;
+use super::partitions::PartitionProblem;
 use super::verdict::Trouble;
 use super::walk::WalkFault;
 use crate::event::FailureClass;
@@ -86,6 +87,26 @@ pub(super) fn given_up(
     })
 }
 
+/// The partitions of a stream cannot be told.
+pub(super) fn open_failure(stream: &str, problem: &PartitionProblem) -> Box<Failure> {
+    let hint = match problem {
+        PartitionProblem::File { path, .. } if path.is_file() => {
+            "correct the file, or what `for` says of it"
+        }
+        PartitionProblem::Parent { .. } => "`--fresh` discards what was kept and starts anew",
+        PartitionProblem::File { .. } => {
+            "the path is relative to the project root, the folder that holds pipelines/"
+        }
+        _ => "correct `for` in the pipeline file",
+    };
+    Box::new(Failure {
+        exit: Exit::Usage,
+        message: format!("{stream}: {problem}"),
+        causes: Vec::new(),
+        hint: Some(hint.to_owned()),
+    })
+}
+
 /// The API asks to wait `told`, and nobody waits longer than `most`.
 pub(super) fn asks_too_much(
     message: &str,
@@ -146,6 +167,26 @@ pub(super) fn unpaid(mut failed: Box<Failure>) -> Box<Failure> {
     failed
 }
 
+/// What was asked for again and again was never ready.
+pub(super) fn never_ready(
+    message: &str,
+    request: &str,
+    place: &str,
+    within: Duration,
+) -> Box<Failure> {
+    Box::new(Failure {
+        exit: Exit::Resumable,
+        message: at(
+            place,
+            &format!("not ready within {}: {message}", show(within)),
+        ),
+        causes: vec![format!("asked {request}")],
+        hint: Some(
+            "run again later: what is here is kept; or raise `within` of that rule".to_owned(),
+        ),
+    })
+}
+
 /// A source that gave no sign of life in the whole run: its address may be wrong.
 pub(super) fn never_answered(mut failure: Box<Failure>) -> Box<Failure> {
     failure.hint = Some(
@@ -164,6 +205,7 @@ pub(super) fn unsendable(error: &SendError, asked: &Asked, place: &str) -> Box<F
             "refused to reach {}, which is not on the public internet",
             asked.origin
         ),
+        SendErrorKind::Unrecorded => "there is no recorded answer".to_owned(),
         SendErrorKind::HeadTooLarge => {
             format!("the answer of {} has no end of headers", asked.origin)
         }
@@ -178,6 +220,9 @@ pub(super) fn unsendable(error: &SendError, asked: &Asked, place: &str) -> Box<F
         }
         SendErrorKind::NotPublic => {
             "a server named it and `allow_origins` allows it by a pattern only; if it belongs to the API, name its origin there without a wildcard"
+        }
+        SendErrorKind::Unrecorded => {
+            "a replay needs the pipeline, `--var` and the files of `for` to ask what the recording asked; make a new one with `--record`"
         }
         SendErrorKind::HeadTooLarge => "no API sends so many; look what answers under `source.url`",
         _ => "check the headers and the URL that the templates render",

@@ -9,10 +9,13 @@ use minijinja::Value;
 use tokio::sync::Notify;
 
 use super::answer::Seen;
+use super::budget::Reservation;
 use super::outcome::Sent;
+use super::run::interrupted;
 use super::stream::Stream;
 use super::told::Told;
 use super::trouble;
+use crate::clock::Instant;
 use crate::event::{Fact, Name, Wait};
 use crate::failure::Failure;
 use crate::fetch::room::Room;
@@ -155,6 +158,33 @@ impl Stream {
                 Err(trouble::asks_too_much(&told, Vec::new(), wait, most))
             }
         }
+    }
+
+    /// Room for a page.
+    pub(super) async fn reserve(&self) -> Result<Reservation, Box<Failure>> {
+        let reserved = self.run.until_stopped(self.run.budget.reserve()).await?;
+        reserved.ok_or_else(interrupted)
+    }
+
+    /// Waits, and tells for what.
+    pub(super) async fn wait_until(&self, at: Instant, why: Wait) -> Result<(), Box<Failure>> {
+        let clock = self.run.world.clock;
+        let began = clock.now();
+        let id = self.run.wait_id();
+        self.emit(Fact::WaitBegan {
+            stream: self.name.clone(),
+            id,
+            why: why.clone(),
+            until: Some(clock.calendar_at(at)),
+        });
+        let waited = self.run.until_stopped(clock.sleep_until(at)).await;
+        self.emit(Fact::WaitEnded {
+            stream: self.name.clone(),
+            id,
+            why,
+            took: clock.now().saturating_duration_since(began),
+        });
+        waited
     }
 
     /// What the answer says of limits: what the request cost in fact, by unit (a unit that it does

@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use super::outcome::transient;
 use super::outcome::{Answer, Outcome, Sent};
 use super::stream::Stream;
+use super::tape::Tape;
 use crate::plan::request::Rendered;
 use crate::store::copies::{Copies, CopyHead, KeptCopy};
 use crate::store::hash::stable;
@@ -60,7 +61,9 @@ impl Stream {
     /// What is known of the answer to a request; `None` where nobody asks by it.
     pub(super) async fn known(&self, request: &Rendered) -> Option<Known> {
         let run = &self.run;
-        if !self.plan().conditional || !run.options.leaves_trace() {
+        // A recording has to be whole, and a replay has what is in it.
+        let is_taped = !matches!(run.options.tape, Tape::Off);
+        if !self.plan().conditional || !run.options.leaves_trace() || is_taped {
             return None;
         }
         // What else tells requests apart; a secret tells nobody anything.
@@ -166,7 +169,8 @@ impl Stream {
     /// Removes copies that this run did not ask for; one that went on did not ask for all it has.
     pub(super) fn sweep_copies(&self) {
         let run = &self.run;
-        if !self.plan().conditional || !run.options.leaves_trace() || self.is_continued() {
+        let has_asked = matches!(run.options.tape, Tape::Off) && !self.is_continued();
+        if !self.plan().conditional || !run.options.leaves_trace() || !has_asked {
             return;
         }
         let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);

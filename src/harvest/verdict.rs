@@ -6,6 +6,7 @@ use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use minijinja::Value;
 
+use super::ready::NotReady;
 use super::trouble::shorten;
 use crate::event::FailureClass;
 use crate::fetch::signals;
@@ -23,6 +24,8 @@ pub(super) enum Verdict {
     Last,
     /// Not a page; may be tried again.
     Trouble(Trouble),
+    /// Not a page yet.
+    NotReady(NotReady),
     /// Not a page; the stream fails.
     Fail {
         /// What went wrong.
@@ -104,6 +107,12 @@ pub(super) fn by_rules(
                     slow: false,
                 })
             }
+            Then::Again { every, within } => Verdict::NotReady(NotReady {
+                message: because(),
+                // Who says later is not asked sooner.
+                every: signals::retry_after(headers, now).map_or(*every, |told| told.max(*every)),
+                within: *within,
+            }),
             Then::Fail(text) => Verdict::Fail {
                 message: match text {
                     Some(text) => shorten(&text.text(names)?, MOST_TEXT),

@@ -83,7 +83,9 @@ pub fn compile(written: &Written, overrides: &Overrides) -> Result<Plan, Compile
 
     let mut judge = Judge::new(&written.source, spec.source.contact.is_some());
     let vars = values::vars(&mut judge, spec.vars.as_ref(), &overrides.vars)?;
-    let given_sinks = sink::given(&mut judge, overrides, spec.streams.0.len())?;
+    let helpers = sink::helpers(spec);
+    let outputs = spec.streams.0.len() - helpers.len();
+    let given_sinks = sink::given(&mut judge, overrides, outputs)?;
     let source = source::source(&mut judge, &spec.source);
     let streams = stream::streams(&mut judge, spec, overrides.sinks.is_empty());
     limits::units(&mut judge, spec);
@@ -102,7 +104,10 @@ pub fn compile(written: &Written, overrides: &Overrides) -> Result<Plan, Compile
             let mut streams = streams;
             if let Some(parse) = given_sinks {
                 for stream in &mut streams {
-                    stream.sinks = parse()?;
+                    // One that only serves others goes nowhere, unless it was asked for by name.
+                    if !helpers.contains(&stream.name) || overrides.streams.contains(&stream.name) {
+                        stream.sinks = parse()?;
+                    }
                 }
             }
             Ok(Plan {

@@ -336,6 +336,13 @@ pub enum Then {
     Retry,
     /// A throttle: the whole scope pauses.
     Wait(Pause),
+    /// Not ready: it is asked for again, which is no attempt and holds nobody else.
+    Again {
+        /// How long to wait before.
+        every: Duration,
+        /// How long after the first such answer it is given up.
+        within: Duration,
+    },
     /// A good page, and the last of its partition.
     Stop,
     /// The stream fails, with this text if given.

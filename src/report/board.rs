@@ -307,6 +307,10 @@ fn wait_in(
         }
         (Wait::Backoff { .. }, Some(left)) => format!("retrying in {left}"),
         (Wait::Backoff { .. }, None) => "retrying".to_owned(),
+        (Wait::NotReady { told }, left) => {
+            let left = left.map(|left| format!(" in {left}")).unwrap_or_default();
+            format!("not ready, asking again{left}{until}: {}", clean(told))
+        }
     })
 }
 

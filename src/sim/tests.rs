@@ -67,6 +67,7 @@ async fn memory(
         headers: HeaderMap::new(),
         body: None,
         reach: Reach::default(),
+        private: false,
     };
     for (name, value) in headers {
         request

@@ -290,12 +290,23 @@ pub enum ThenWord {
 /// What an answer means, with detail.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[schemars(extend("x-not-yet" = ["again"]))]
 pub enum ThenSpec {
     /// A throttle; everything waits this long: a duration, or a template of one (or of seconds, or of an instant).
     Wait(At<String>),
+    /// Not ready: asked for again.
+    Again(AgainSpec),
     /// The stream fails with this text.
     Fail(At<String>),
+}
+
+/// How what is not ready is asked for again.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AgainSpec {
+    /// How long to wait before; default 10s.
+    pub every: Option<At<String>>,
+    /// How long after the first such answer it is given up; default 1h.
+    pub within: Option<At<String>>,
 }
 
 /// A column: empty for its own name, a path, a template, or more.

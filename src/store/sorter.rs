@@ -61,7 +61,7 @@ impl Sorter {
     }
 
     /// The same with another bound on the bytes that are held.
-    fn holding(disk: &Disk, folder: &Path, name: &str, most: usize) -> Self {
+    pub fn holding(disk: &Disk, folder: &Path, name: &str, most: usize) -> Self {
         Self {
             disk: disk.clone(),
             folder: folder.to_owned(),

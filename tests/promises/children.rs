@@ -556,6 +556,61 @@ sink: { csv: "out/{{ stream }}.csv", mode: merge }
     assert_eq!(night.lines("out/issues.csv").len(), 3);
 }
 
+/// Issues since a day and the comments of one, as of two nights; by then the first is changed.
+fn night(comments: bool) -> Rules {
+    let answer = move |request: &SimRequest| match request.path.as_str() {
+        "/issues" => {
+            let since = request.param("since").expect("a bound");
+            let known = [(1, "2026-02-01T00:00:00Z"), (2, "2026-02-02T00:00:00Z")];
+            let rows = known.iter().filter(|(_, at)| *at >= since.as_str());
+            let rows: Vec<String> = rows
+                .map(|(id, at)| format!(r#"{{"id":{id},"at":"{at}"}}"#))
+                .collect();
+            SimReply::json(200, format!("[{}]", rows.join(",")))
+        }
+        path if comments => SimReply::json(200, format!(r#"[{{"of":"{path}"}}]"#)),
+        _ => SimReply::error(403, "not tonight"),
+    };
+    Rules {
+        routes: vec![Route::custom("/*", Arc::new(answer))],
+        ..Rules::default()
+    }
+}
+
+#[test]
+fn a_cursor_moves_when_the_children_are_there_too() {
+    for sink in ["none", "{ csv: out/issues.csv, mode: merge }"] {
+        let yaml = format!(
+            r#"
+source: {{ url: https://api.test, limits: none }}
+streams:
+  issues: {{ get: /issues, query: {{ since: "{{{{ cursor.from }}}}" }}, key: id, cursor: {{ field: at, start: 2026-01-01 }}, sink: {sink} }}
+  comments: {{ for: {{ issue: {{ stream: issues }} }}, get: "/comments/{{{{ issue.id }}}}", key: of, sink: {{ csv: out/comments.csv, mode: merge }} }}
+"#
+        );
+        let failed = Scene::new(&yaml, night(false)).run();
+        assert_eq!(failed.summary.exit, Exit::Failed);
+        // The next night is another run.
+        let fresh = Scene::new(&yaml, night(true)).within(failed.root);
+        let ran = fresh.fresh().run().complete();
+        assert_eq!(
+            ran.lines("out/comments.csv"),
+            ["of", "/comments/1", "/comments/2"],
+            "{sink}"
+        );
+        let ran = Scene::new(&yaml, night(true))
+            .within(ran.root)
+            .run()
+            .complete();
+        assert_eq!(
+            ran.targets().len(),
+            2,
+            "only what is new: {:?}",
+            ran.targets()
+        );
+    }
+}
+
 #[test]
 fn a_report_is_ordered_polled_and_fetched() {
     let polls = AtomicUsize::new(0);

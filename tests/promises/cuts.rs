@@ -78,25 +78,29 @@ fn disk() -> SimDisk {
 }
 
 /// What a process did.
-struct Did {
-    exit: Exit,
-    failure: Option<Failure>,
+pub(crate) struct Did {
+    pub(crate) exit: Exit,
+    pub(crate) failure: Option<Failure>,
     /// Paths and queries that were asked.
-    asked: Vec<String>,
+    pub(crate) asked: Vec<String>,
     /// Pages that it said were committed, by stream.
-    committed: Vec<(String, u64)>,
+    pub(crate) committed: Vec<(String, u64)>,
 }
 
-/// One process, from its start to its end.
 fn process(disk: &SimDisk) -> Did {
+    process_of(disk, PIPELINE, rules(), "2026-11-22T02:30:00Z")
+}
+
+/// One process that runs a pipeline of the project `/p`, from its start to its end.
+pub(crate) fn process_of(disk: &SimDisk, pipeline: &str, rules: Rules, now: &str) -> Did {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        let clock = Clock::simulated("2026-11-22T02:30:00Z".parse().expect("an instant"));
-        let api = SimApi::with_clock(rules(), clock);
+        let clock = Clock::simulated(now.parse().expect("an instant"));
+        let api = SimApi::with_clock(rules, clock);
         let (_asks, stop) = tokio::sync::watch::channel(false);
         let committed = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&committed);
@@ -113,7 +117,7 @@ fn process(disk: &SimDisk) -> Did {
             }),
             stop,
         };
-        let (exit, failure) = match Harvest::open(plan(PIPELINE), world, Options::default()) {
+        let (exit, failure) = match Harvest::open(plan(pipeline), world, Options::default()) {
             Err(failure) => (failure.exit, Some(*failure)),
             Ok(harvest) => {
                 let summary = harvest.run().await;
@@ -171,6 +175,11 @@ fn goes_on(disk: &SimDisk, before: &Did, what: &str) {
             "{what}: {committed} pages of {stream} were committed and {again} asked for again"
         );
     }
+    leaves_nothing(disk, what);
+}
+
+/// Nothing of a run stays when all is published.
+pub(crate) fn leaves_nothing(disk: &SimDisk, what: &str) {
     let left = disk.files().into_keys().filter(|path| {
         let hidden = path
             .file_name()

@@ -123,6 +123,12 @@ impl<'a> Scene<'a> {
         self
     }
 
+    /// An unfinished run is given up.
+    pub(crate) fn fresh(mut self) -> Self {
+        self.options.fresh = true;
+        self
+    }
+
     /// Only these streams.
     pub(crate) fn only(mut self, streams: &[&str]) -> Self {
         self.options.streams = streams.iter().map(|&name| name.to_owned()).collect();

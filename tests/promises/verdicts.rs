@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use gleaner::event::{Fact, Wait};
 use gleaner::failure::Exit;
 use gleaner::sim::{Route, Rules, SimReply, SimRequest};
 
-use super::fixture::{Ran, run};
+use super::fixture::{Ran, Scene, run};
 
 /// Streams of one page each, `a` at `/a`, with these rules.
 fn pipeline(responses: &str) -> String {
@@ -168,4 +169,79 @@ fn a_failure_quotes_the_server_once_shortened_and_on_one_line() {
         ),
         "the answer matches `not body.ok`: \"bad_auth\""
     );
+}
+
+/// Seconds after the start at which a path was asked for.
+fn seconds(ran: &Ran, path: &str) -> Vec<u64> {
+    let entries = ran.api.audit().entries();
+    let start = entries[0].at;
+    let of_path = entries.iter().filter(|entry| entry.target == path);
+    of_path.map(|entry| (entry.at - start).as_secs()).collect()
+}
+
+/// `/a/1` is not ready before it was asked for so often.
+fn slow(times: usize) -> Rules {
+    let asked = AtomicUsize::new(0);
+    serve(move |request| {
+        if request.path == "/a/1" && asked.fetch_add(1, Ordering::SeqCst) < times {
+            let reply = SimReply::json(200, r#"{"status":"RUNNING"}"#);
+            return if times == 2 {
+                reply.header("retry-after", "60")
+            } else {
+                reply
+            };
+        }
+        good(request)
+    })
+}
+
+const NOT_READY: &str =
+    "[{ if: body.status == 'RUNNING', then: { again: { every: 10s, within: 25s } } }]";
+
+#[test]
+fn what_is_not_ready_is_asked_for_again_and_holds_nobody_else() {
+    // One side by side, one attempt, one permit a second: none of them is used up by waiting.
+    let yaml = pipeline(&NOT_READY.replace("25s", "2h"));
+    let yaml = yaml.replace(
+        "limits: none",
+        "limits: [1 in flight], concurrency: 1, retry: { attempts: 1 }",
+    );
+    let ran = run(&yaml, slow(4)).complete();
+    assert_eq!(seconds(&ran, "/a/1"), [0, 10, 20, 30, 40]);
+    assert_eq!(seconds(&ran, "/a/2"), [0]);
+    assert_eq!(seconds(&ran, "/a/3"), [0]);
+    assert_eq!(
+        ran.lines("out/a.ndjson"),
+        [r#"{"id":1}"#, r#"{"id":2}"#, r#"{"id":3}"#]
+    );
+    let waits = ran.facts(|fact| {
+        matches!(fact, Fact::WaitBegan { why: Wait::NotReady { told }, .. } if told.contains("RUNNING"))
+    });
+    assert_eq!(waits, 4);
+    assert_eq!(
+        ran.facts(|fact| matches!(fact, Fact::AttemptFailed { .. })),
+        0
+    );
+    // Who asks for more time gets it.
+    let ran = run(&yaml, slow(2)).complete();
+    assert_eq!(seconds(&ran, "/a/1"), [0, 60, 120]);
+}
+
+#[test]
+fn what_is_never_ready_is_given_up_and_the_rest_is_kept() {
+    let ran = run(&pipeline(NOT_READY), slow(100));
+    assert_eq!(ran.summary.exit, Exit::Resumable);
+    assert_eq!(
+        seconds(&ran, "/a/1"),
+        [0, 10, 20, 25],
+        "and once more at the end"
+    );
+    assert_eq!(
+        ran.failure().message,
+        "a, page 1 of n=1: not ready within 25s: the answer matches `body.status == 'RUNNING'`"
+    );
+    let yaml = pipeline(NOT_READY);
+    let again = Scene::new(&yaml, slow(0)).within(ran.root).run().complete();
+    assert_eq!(again.targets(), ["/a/1"]);
+    assert_eq!(again.lines("out/a.ndjson").len(), 3);
 }

@@ -130,6 +130,13 @@ pub(super) fn is_none(spec: &PipelineSpec, stream: &StreamSpec) -> bool {
     sinks.is_some_and(|sinks| matches!(sinks.value, ScalarOr::Short(SinkWord::None)))
 }
 
+/// The streams whose records go nowhere.
+pub(super) fn helpers(spec: &PipelineSpec) -> Vec<String> {
+    let streams = spec.streams.0.iter();
+    let none = streams.filter(|(_, stream)| is_none(spec, &merged(spec.defaults.as_ref(), stream)));
+    none.map(|(name, _)| name.value.clone()).collect()
+}
+
 /// The sinks of a stream, or nothing where a mistake was noted.
 pub(super) fn sinks(
     judge: &mut Judge<'_>,

@@ -1,5 +1,7 @@
 //! `streams`: one kind of record each, with what `defaults` and `source` say merged in.
 
+use std::time::Duration;
+
 use super::names::Judge;
 use super::scope::Scope;
 use super::{columns, cursor, format, limits, pages, parents, partitions, records, request, sink};
@@ -205,6 +207,10 @@ fn expect(judge: &mut Judge<'_>, spec: Option<&ExpectSpec>) -> Option<ExpectPlan
     })
 }
 
+/// How long to wait before asking again for what is not ready, and for how long in all.
+const EVERY: Duration = Duration::from_secs(10);
+const WITHIN: Duration = Duration::from_hours(1);
+
 fn response(judge: &mut Judge<'_>, spec: &ResponseSpec, scope: &Scope) -> Option<ResponseRule> {
     let when = judge.expr(&spec.when, scope);
     let then = match &spec.then.value {
@@ -217,6 +223,10 @@ fn response(judge: &mut Judge<'_>, spec: &ResponseSpec, scope: &Scope) -> Option
             ThenWord::Fail => Then::Fail(None),
         }),
         ScalarOr::Long(ThenSpec::Fail(text)) => fail(judge, text, scope),
+        ScalarOr::Long(ThenSpec::Again(again)) => Some(Then::Again {
+            every: judge.duration(again.every.as_ref(), EVERY),
+            within: judge.duration(again.within.as_ref(), WITHIN),
+        }),
         ScalarOr::Long(ThenSpec::Wait(at)) if at.contains("{{") || at.contains("{%") => {
             let template = judge.answer_template(at, scope);
             template.map(|template| Then::Wait(Pause::Said(template)))

@@ -29,7 +29,7 @@ pub(crate) struct Play {
     pub(crate) env: BTreeMap<String, String>,
     /// Files of the project.
     #[serde(default)]
-    pub(crate) files: BTreeMap<String, String>,
+    pub(crate) files: BTreeMap<String, Shape>,
     /// Scheme and host of all routes that do not say another.
     pub(crate) origin: String,
     /// Milliseconds that an answer takes at most.

@@ -74,7 +74,12 @@ pub(crate) fn perform(cast: Cast, pipeline: Plan, upset: Upset) -> Result<Show, 
         std::fs::write(path, text).expect("written");
     };
     for (path, text) in &play.files {
-        write(path, text);
+        write(
+            path,
+            &text
+                .text(&minijinja::Value::UNDEFINED, &[])
+                .unwrap_or_default(),
+        );
     }
     let mut env = String::new();
     for (name, value) in &play.env {

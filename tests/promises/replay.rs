@@ -1,0 +1,294 @@
+//! Record and replay: a recording holds no secret, and a run from it writes the same bytes, without
+//! network, secrets or time.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::scene::{Project, Reply, Said, Server};
+use super::secrets::{CANARY, clean, encoded};
+
+/// Pages that lead on by a token, one of which is refused at first, and a table beside them. All that
+/// was sent comes back, as careless servers have it.
+fn server() -> Server {
+    let refused = AtomicUsize::new(0);
+    Server::start(move |request| {
+        let target = request.split(' ').nth(1).unwrap_or_default();
+        let echo = serde_json::to_string(request).expect("text");
+        if target.starts_with("/table") {
+            return Reply::json(format!(r#"[{{"n":1.10}},{{"n":"{}"}}]"#, target.len()));
+        }
+        if target.contains("after=2") && refused.fetch_add(1, Ordering::SeqCst) == 0 {
+            return Reply::new(503, format!("busy, {request}")).header("retry-after", "1");
+        }
+        let page = ["after=1", "after=2"]
+            .iter()
+            .position(|after| target.contains(after))
+            .map_or(0, |at| at + 1);
+        let next = if page < 2 {
+            (page + 1).to_string()
+        } else {
+            "null".to_owned()
+        };
+        Reply::json(format!(
+            r#"{{"echo":{echo},"data":[{{"id":1{page}0,"text":"ä\n"}},{{"id":1{page}1}}],"next":{next}}}"#
+        ))
+        .header("set-cookie", format!("session={CANARY}"))
+        .header("x-echo", format!("{CANARY}?key={}", encoded()))
+    })
+}
+
+fn pipeline(url: &str) -> String {
+    format!(
+        "source:
+  url: {url}
+  limits: [\"50/s\"]
+  auth: {{ query: {{ api_key: \"{{{{ secret.CANARY }}}}\" }} }}
+streams:
+  items:
+    post: /items
+    headers: {{ X-Token: \"T {{{{ secret.CANARY }}}}\" }}
+    query: {{ token: \"{{{{ secret.CANARY }}}}\", now: \"{{{{ run.started }}}}\" }}
+    body: {{ json: {{ token: \"{{{{ secret.CANARY }}}}\", where: \"{{{{ env.PLACE }}}}\" }} }}
+    records: data
+    pages: {{ token: {{ from: next, to: after }} }}
+  table:
+    for: {{ of: [a, b, c] }}
+    get: /table/{{{{ of }}}}
+    columns: {{ of: \"{{{{ of }}}}\", n: , day: \"{{{{ run.started }}}}\" }}
+sink: [ {{ csv: \"data/{{{{ stream }}}}.csv\" }}, {{ ndjson: \"data/{{{{ stream }}}}.ndjson\" }} ]
+"
+    )
+}
+
+fn outputs(project: &Project) -> BTreeMap<String, Vec<u8>> {
+    let folder = project.path().join("data");
+    let entries = std::fs::read_dir(folder).expect("outputs");
+    entries
+        .map(|entry| {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().expect("a name").to_string_lossy();
+            (name.into_owned(), std::fs::read(&path).expect("readable"))
+        })
+        .collect()
+}
+
+/// The lines of a recording, unpacked.
+fn lines(project: &Project, name: &str) -> String {
+    let bytes = std::fs::read(project.path().join(name)).expect("a recording");
+    let mut text = String::new();
+    if std::path::Path::new(name)
+        .extension()
+        .is_some_and(|end| end == "zst")
+    {
+        let mut decoder = zstd::stream::read::Decoder::new(&bytes[..]).expect("zstd");
+        decoder.read_to_string(&mut text).expect("text");
+    } else {
+        text = String::from_utf8(bytes).expect("text");
+    }
+    text
+}
+
+fn record(server: &Server, file: &str) -> Project {
+    let project = Project::new(&pipeline(&server.url()));
+    project.write(".env", &format!("CANARY='{CANARY}'\nPLACE=here\n"));
+    let said = project.run(&["run", "items", "--record", file]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    project
+}
+
+/// Another project, with the recording and without secrets.
+fn replay(recorded: &Project, yaml: &str, file: &str) -> (Project, Said) {
+    let project = Project::new(yaml);
+    let bytes = std::fs::read(recorded.path().join(file)).expect("a recording");
+    std::fs::write(project.path().join(file), bytes).expect("a copy");
+    let said = project.run(&["run", "items", "--replay", file]);
+    (project, said)
+}
+
+fn says(said: &Said, wanted: &str) {
+    assert!(said.stderr.contains(wanted), "{wanted:?} in {}", said.shown);
+}
+
+#[test]
+fn a_replay_writes_the_same_bytes_and_sends_nothing() {
+    for file in ["tape.ndjson", "tape.ndjson.zst"] {
+        let server = server();
+        let recorded = record(&server, file);
+        let sent = server.heard().len();
+        assert_eq!(sent, 7, "three pages, one of them twice, and three tables");
+        let (played, said) = replay(&recorded, &pipeline(&server.url()), file);
+        assert_eq!(said.code, Some(0), "{}", said.shown);
+        assert_eq!(server.heard().len(), sent, "nothing is sent");
+        let of_it = outputs(&played);
+        assert_eq!(of_it.len(), 4);
+        assert!(of_it == outputs(&recorded), "{}", said.shown);
+        assert!(
+            !played.path().join(".gleaner/state.db").exists(),
+            "no trace"
+        );
+        // And once more, where the state and the outputs of a real run are.
+        let before = recorded.run(&["runs"]).stdout;
+        let said = recorded.run(&["run", "items", "--replay", file]);
+        assert_eq!(said.code, Some(0), "{}", said.shown);
+        assert!(of_it == outputs(&recorded));
+        assert_eq!(recorded.run(&["runs"]).stdout, before);
+    }
+}
+
+#[test]
+fn no_secret_is_in_a_recording() {
+    for file in ["tape.ndjson", "tape.ndjson.zst"] {
+        let server = server();
+        let recorded = record(&server, file);
+        assert!(
+            server.heard().iter().any(|heard| heard.contains(CANARY)),
+            "it was sent"
+        );
+        let text = lines(&recorded, file);
+        clean("the recording", &text);
+        assert!(text.contains("[CANARY]"), "{text}");
+        for word in ["set-cookie", "api_key", "authorization", "session="] {
+            // What a body repeats of a request is data; its headers and addresses are not there.
+            let in_fields = text.lines().any(|line| {
+                let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+                let asked = format!("{} {}", line["request"], line["answer"]["headers"]);
+                asked.contains(word)
+            });
+            assert!(!in_fields, "{word}: {text}");
+        }
+        assert_eq!(text.lines().count(), 1 + 7, "{text}");
+        let meta = std::fs::metadata(recorded.path().join(file)).expect("a file");
+        assert_eq!(meta.permissions().mode() & 0o777, 0o600);
+    }
+}
+
+#[test]
+fn a_secret_too_short_to_be_found_is_not_recorded() {
+    let server = server();
+    let project = Project::new(&pipeline(&server.url()));
+    project.write(".env", "CANARY=abc\nPLACE=here\n");
+    let said = project.run(&["run", "items", "--record", "tape"]);
+    assert_eq!(said.code, Some(2), "{}", said.shown);
+    says(&said, "cannot be kept out of a recording");
+    assert!(server.heard().is_empty() && !project.path().join("tape").exists());
+}
+
+#[test]
+fn what_was_never_asked_is_named_with_the_nearest() {
+    let server = server();
+    let recorded = record(&server, "tape");
+    let yaml = pipeline(&server.url()).replace("/table/", "/tables/");
+    let (project, said) = replay(&recorded, &yaml, "tape");
+    assert_eq!(said.code, Some(1), "{}", said.shown);
+    says(
+        &said,
+        "it is not in the recording; the nearest there is GET ",
+    );
+    says(&said, "/table/");
+    assert!(!project.path().join("data/table.csv").exists());
+    let yaml = pipeline(&server.url()).replace("where:", "there:");
+    let (_, said) = replay(&recorded, &yaml, "tape");
+    says(&said, ", with another body");
+    // Asked more often than when it was recorded.
+    let text = lines(&recorded, "tape");
+    let fewer = text.lines().filter(|line| !line.contains("\"status\":503"));
+    let again = fewer.map(|line| {
+        if line.contains("after=2") {
+            line.replace("\"status\":200", "\"status\":500")
+        } else {
+            line.to_owned()
+        }
+    });
+    let again: Vec<String> = again.collect();
+    recorded.write("again", &(again.join("\n") + "\n"));
+    let (_, said) = replay(&recorded, &pipeline(&server.url()), "again");
+    assert_eq!(said.code, Some(1), "{}", said.shown);
+    says(
+        &said,
+        "it was asked 1 times when the recording was made, and now once more",
+    );
+}
+
+#[test]
+fn a_recording_that_was_cut_off_is_good_up_to_there() {
+    let server = server();
+    let recorded = record(&server, "tape");
+    let text = lines(&recorded, "tape");
+    recorded.write("cut", &text[..text.len() - 20]);
+    let (_, said) = replay(&recorded, &pipeline(&server.url()), "cut");
+    assert_eq!(said.code, Some(1), "{}", said.shown);
+    says(&said, "there is no recorded answer");
+    let recorded = record(&self::server(), "tape.zst");
+    let bytes = std::fs::read(recorded.path().join("tape.zst")).expect("a recording");
+    std::fs::write(recorded.path().join("cut.zst"), &bytes[..bytes.len() - 40]).expect("a file");
+    let (_, said) = replay(&recorded, &pipeline(&server.url()), "cut.zst");
+    assert_eq!(said.code, Some(1), "{}", said.shown);
+    recorded.write("none", "{}\n");
+    let (_, said) = replay(&recorded, &pipeline(&server.url()), "none");
+    assert_eq!(said.code, Some(2), "{}", said.shown);
+    says(&said, "is no recording: its first line");
+}
+
+#[test]
+fn cursors_are_where_they_were_and_what_was_gathered_stays() {
+    let server = Server::start(|request| {
+        let target = request.split(' ').nth(1).unwrap_or_default();
+        Reply::json(if target.contains("since=3") {
+            r#"[{"id":4}]"#
+        } else {
+            r#"[{"id":2},{"id":3}]"#
+        })
+    });
+    let yaml = format!(
+        "source: {{ url: \"{}\", limits: none }}
+streams:
+  items: {{ get: /items, query: {{ since: \"{{{{ cursor.from }}}}\" }}, key: id, cursor: {{ field: id, format: integer, start: 0 }} }}
+sink: {{ csv: data/items.csv, mode: merge }}
+",
+        server.url()
+    );
+    let project = Project::new(&yaml);
+    project.run(&["run", "items", "-q"]);
+    let said = project.run(&["run", "items", "--record", "tape"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    let said = project.run(&["run", "items", "--replay", "tape"]);
+    assert_eq!(said.code, Some(2), "{}", said.shown);
+    says(&said, "a replay leaves that alone");
+    let merged = outputs(&project);
+    let said = project.run(&["run", "items", "--replay", "tape", "--sink", "csv=new.csv"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    let new = std::fs::read_to_string(project.path().join("new.csv")).expect("an output");
+    assert_eq!(new, "id\r\n4\r\n", "the window of the recorded run");
+    assert!(merged == outputs(&project));
+    let state = project.run(&["state", "show", "items"]);
+    assert!(state.stdout.contains('4'), "{}", state.stdout);
+}
+
+#[test]
+fn a_recording_is_a_new_file_of_a_whole_run() {
+    let server = server();
+    let project = record(&server, "tape");
+    let said = project.run(&["run", "items", "--record", "tape"]);
+    assert_eq!(said.code, Some(73), "{}", said.shown);
+    says(&said, "a recording is a new file");
+    // One page of two is here.
+    let server = Server::start(|request| {
+        if request.contains("after=1") {
+            return Reply::new(403, "no");
+        }
+        Reply::json(r#"{"data":[{"id":1}],"next":1}"#)
+    });
+    let project = Project::new(&format!(
+        "source: {{ url: \"{}\", limits: none }}
+streams: {{ items: {{ get: /items, records: data, pages: {{ token: {{ from: next, to: after }} }} }} }}
+sink: {{ csv: data/items.csv }}
+",
+        server.url()
+    ));
+    project.run(&["run", "items", "-q"]);
+    let said = project.run(&["run", "items", "--record", "tape"]);
+    assert_eq!(said.code, Some(2), "{}", said.shown);
+    says(&said, "a recording cannot begin in the middle");
+}
