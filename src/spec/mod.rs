@@ -16,6 +16,7 @@ pub mod load;
 pub mod near;
 mod parse;
 mod prune;
+pub mod records;
 mod schema;
 mod shape;
 pub mod sink;

@@ -6,7 +6,8 @@ use crate::plan::path::Path;
 use crate::plan::{RecordsPlan, RowNames, Shape};
 use crate::spec::at::At;
 use crate::spec::choice::ScalarOr;
-use crate::spec::stream::{RecordsSpec, StreamSpec};
+use crate::spec::records::RecordsSpec;
+use crate::spec::stream::StreamSpec;
 
 /// Where the records of a stream are, if that has no mistake.
 pub(super) fn records(judge: &mut Judge<'_>, spec: &StreamSpec) -> Option<RecordsPlan> {
