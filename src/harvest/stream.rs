@@ -39,7 +39,8 @@ pub(super) struct Stream {
     pub(super) run: Arc<Run>,
     /// Its name, for events.
     pub(super) name: Name,
-    at: usize,
+    /// Its place in the plan.
+    pub(super) at: usize,
     /// Reads its answers.
     pub(super) reader: Arc<Reader>,
     /// Where `expect.total` stands among the wanted values.

@@ -254,7 +254,9 @@ fn rule(rule: &ResponseRule) -> Option<(&str, &'static str)> {
         Then::Accept => "accept",
         Then::Skip => "skip",
         Then::Stop => "stop",
-        Then::Retry | Then::Wait(_) | Then::Again { .. } | Then::Fail(_) => return None,
+        Then::Retry | Then::Wait(_) | Then::Again { .. } | Then::RefreshAuth | Then::Fail(_) => {
+            return None;
+        }
     };
     Some((rule.when.written(), then))
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::names::Judge;
 use super::scope::Scope;
-use super::{columns, cursor, format, limits, pages, parents, partitions, records, request, sink};
+use super::{
+    auth, columns, cursor, format, limits, pages, parents, partitions, records, request, sink,
+};
 use crate::plan::language::Template;
 use crate::plan::paging::Paging;
 use crate::plan::{ExpectPlan, Pause, ResponseRule, StreamPlan, Then, duration};
@@ -71,6 +73,7 @@ fn stream(
     let stop = merged.stop.as_ref().map(|stop| judge.expr(stop, &answer));
     let own = merged.responses.iter().flatten();
     let rules = own.chain(spec.source.responses.iter().flatten());
+    auth::renewable(judge, &spec.source, &rules.clone().collect::<Vec<_>>());
     let responses: Vec<_> = rules.map(|rule| response(judge, rule, &answer)).collect();
     let records = records::records(judge, &merged);
     let columns = (merged.columns.as_ref())
@@ -220,6 +223,7 @@ fn response(judge: &mut Judge<'_>, spec: &ResponseSpec, scope: &Scope) -> Option
             ThenWord::Retry => Then::Retry,
             ThenWord::Wait => Then::Wait(Pause::AsTold),
             ThenWord::Stop => Then::Stop,
+            ThenWord::RefreshAuth => Then::RefreshAuth,
             ThenWord::Fail => Then::Fail(None),
         }),
         ScalarOr::Long(ThenSpec::Fail(text)) => fail(judge, text, scope),
