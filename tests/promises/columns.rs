@@ -357,6 +357,23 @@ fn paging_goes_by_what_the_api_gave() {
 }
 
 #[test]
+fn pages_side_by_side_are_transformed_too() {
+    let server = Server::start(|request| {
+        Reply::json(match () {
+            () if request.contains("page=1") => r#"{"total":3,"rows":[{"l":[1,2],"id":1}]}"#,
+            () if request.contains("page=2") => r#"{"total":3,"rows":[{"l":[],"id":2}]}"#,
+            () => r#"{"total":3,"rows":[{"l":[3,4],"id":3}]}"#,
+        })
+    });
+    let stream = "    query: { n: 1 }\n    records: rows\n    pages: { page: { to: page, size: n, total: total } }\n    transform: [{ explode: l }]";
+    let project = Project::new(&pipeline(&server, stream, CSV)).knows(&server);
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    let text = std::fs::read_to_string(project.path().join("data/items.csv")).expect("a file");
+    assert_eq!(text, "l,id\r\n1,1\r\n2,1\r\n3,3\r\n4,3\r\n");
+}
+
+#[test]
 fn a_run_goes_on_over_transformed_pages_and_a_changed_step_is_refused() {
     let server = Server::start(|request| {
         let broken = request.contains("page=2");
