@@ -60,6 +60,8 @@ pub struct Plan {
     pub about: String,
     /// Where and how to ask.
     pub source: SourcePlan,
+    /// How long after it began an unfinished run is gone on with.
+    pub resume_within: Duration,
     /// One kind of record each, in the order of the file.
     pub streams: Vec<StreamPlan>,
     /// `vars`, after `--var`, as template values.

@@ -26,7 +26,7 @@
 //! | 20 | body cut, reset inside a body | tried again, no part of a page is kept | [`sockets`] |
 //! | 21 | an idle connection closed at reuse | a repeat nobody notices; not for `once` | [`sockets`] |
 //! | 22 | HTTP/2 GOAWAY, `REFUSED_STREAM`, a stream reset midway | the first two never count as sent | [`tls`] |
-//! | 23 | unknown host at the start; the name server fails midway | fatal; tried again | `errors`, [`wire`] |
+//! | 23 | unknown host at the start; the name server fails midway; another address | fatal; tried again; followed | `errors`, [`wire`]; [`moving`] |
 //! | 24 | certificates: self-signed, expired, another host; a handshake cut off | three fatal with a plain cause; tried again | `errors`, [`tls`] |
 //! | 25 | redirect and next link to another origin | refused, no byte of a secret leaves | `secrets` |
 //! | 26 | redirects: in a circle, fifty hops, to a file, to link-local | stopped at five, refused | `errors`, [`wire`] |
@@ -42,7 +42,7 @@
 //! | 36 | YAML: bomb, duplicate key, typo, missing variable, tab | one error with its place, no request | `diagnostics`, `errors`, [`files`] |
 //! | 37 | signals: the first, the second, a screen that is gone | graceful, at once, not noticed | `errors`, `resume`, [`process`] |
 //! | 38 | clocks that jump | the limits hold | [`time`] |
-//! | 39 | large pages side by side | bytes in flight stay bounded | [`time`]; a writer that waits: `harvest::commit` |
+//! | 39 | large pages side by side; many rows and a slow disk | bytes in flight stay bounded | [`time`]; [`slow`] |
 //! | 40 | the pipeline changed before a run goes on; a ledger of a later version | refused by name; left alone | `resume`; [`disk`] |
 //!
 //! And what a reader sees who opens the outputs during a hundred publishes: [`disk`].
@@ -53,8 +53,10 @@ mod disk;
 mod drift;
 mod files;
 mod ground;
+mod moving;
 mod pages;
 mod process;
+mod slow;
 mod sockets;
 mod time;
 mod tls;
