@@ -30,6 +30,7 @@ mod plan;
 mod powerloss;
 mod real;
 mod real_limits;
+mod real_paging;
 mod replay;
 mod resume;
 mod retries;
