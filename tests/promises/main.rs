@@ -15,6 +15,7 @@ mod errors;
 mod faults;
 mod feedback;
 mod fixture;
+mod formats;
 mod gate;
 mod graphql;
 mod guards;
