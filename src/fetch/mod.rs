@@ -5,11 +5,14 @@
 //! by origin ([`origin::Policy`]) before they are attached ([`credentials::Credentials`]).
 
 pub mod agent;
+pub mod archive;
 pub mod body;
 pub mod buffers;
 pub mod client;
 pub mod credentials;
 mod encoding;
+pub mod grant;
+pub mod jwt;
 pub mod link;
 pub mod origin;
 pub mod reach;

@@ -1,5 +1,6 @@
 //! What an answer means for its stream: a page with records, trouble, or a failure.
 
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use minijinja::Value;
 use url::Url;
@@ -12,6 +13,7 @@ use crate::event::FailureClass;
 use crate::failure::{Exit, Failure};
 use crate::plan::json::Numbers;
 use crate::plan::request::BodyPlan;
+use crate::records::format::Read;
 use crate::records::page::Page;
 use crate::records::problem::SelectError;
 use crate::records::view;
@@ -19,11 +21,33 @@ use crate::records::view;
 /// What to do where the API refuses somebody who sent no credential.
 const ANONYMOUS: &str = "no credential was sent: say which under `source.auth`, or see whether its secret is empty; some APIs also want `contact`";
 
+/// What to do where the API refuses a token that was had a moment ago.
+const STALE: &str = "a new token was refused too: check that `source.auth` has it from the right place, with the `scope` or `audience` that this API asks for, and sends it as the API wants it (`as`)";
+
 /// What to do about errors in an answer that is a success.
 const GRAPHQL_ERRORS: &str = "correct the query or its variables; where such an answer means something else, say so: `responses: [{ if: body.errors.0.type == \"RATE_LIMITED\", then: wait }]`";
 
 /// A success that is not what was declared is tried this often: once may be a hiccup of a proxy.
 const SUSPECT_ATTEMPTS: u32 = 2;
+
+/// A body as conditions see it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen<'a> {
+    /// As it came: `text`.
+    sent: &'a [u8],
+    /// As JSON: `body`.
+    json: &'a [u8],
+}
+
+impl<'a> Seen<'a> {
+    /// A body, and what it is as JSON where it came as something else.
+    pub(super) fn of(sent: &'a [u8], json: Option<&'a Bytes>) -> Self {
+        Self {
+            sent,
+            json: json.map_or(sent, |json| json),
+        }
+    }
+}
 
 fn good(answer: Answer, page: Page, last: bool) -> Outcome {
     Outcome::Page(Box::new(Good { answer, page, last }))
@@ -33,25 +57,22 @@ impl Stream {
     /// What the answer means, and its records if it is a page.
     pub(super) fn judge(
         &self,
-        mut answer: Answer,
+        answer: Answer,
+        read: Read,
         variables: &[(String, Value)],
         place: &str,
         attempt: u32,
     ) -> Outcome {
         let now = self.run.world.clock.calendar();
-        let selected = if answer.status.is_success() && !self.rereads_bodies {
-            self.selector()
-                .select_in_place(std::mem::take(&mut answer.body))
-        } else {
-            self.selector().select(&answer.body)
-        };
+        let selected = read.page;
+        let json = read.json;
         let by_rules = if self.plan().responses.is_empty() {
             None
         } else {
             let names = self.answer_names(
                 answer.status,
                 &answer.headers,
-                &answer.body,
+                Seen::of(&answer.body, json.as_ref()),
                 variables,
                 attempt,
                 selected.as_ref().ok(),
@@ -62,7 +83,7 @@ impl Stream {
             }
         };
         let by_rules = by_rules.or_else(|| self.by_key(answer.status));
-        let by_default = || match verdict::by_status(answer.status, &answer.headers, now) {
+        let by_default = || match self.by_status(&answer, now) {
             Verdict::Accept if self.has_graphql_errors(&answer.body) => Verdict::Fail {
                 message: "the API answers with `errors`".to_owned(),
                 hint: Some(GRAPHQL_ERRORS.to_owned()),
@@ -84,6 +105,11 @@ impl Stream {
                 };
                 Outcome::Trouble(trouble, sent)
             }
+            Verdict::Stale { message } => {
+                let message = self.quote(&message, &answer.body);
+                let hint = Some(STALE.to_owned());
+                Outcome::Stale(self.refuse(Verdict::Fail { message, hint }, &answer.url, place))
+            }
             Verdict::Fail { message, hint } => {
                 let message = self.quote(&message, &answer.body);
                 let anonymous =
@@ -104,6 +130,15 @@ impl Stream {
                 }
             }
         }
+    }
+
+    /// Judges by status; where tokens end, a 401 is about the token (RFC 6750, section 3.1).
+    fn by_status(&self, answer: &Answer, now: jiff::Timestamp) -> Verdict {
+        if answer.status == StatusCode::UNAUTHORIZED && self.run.tokens.is_some() {
+            let message = verdict::show(answer.status);
+            return Verdict::Stale { message };
+        }
+        verdict::by_status(answer.status, &answer.headers, now)
     }
 
     /// How often a page is tried whose attempts end so.
@@ -140,9 +175,8 @@ impl Stream {
     ) -> Outcome {
         // An answer without the records may be a hiccup too; said again, the path is what is wrong.
         let is_final = |error: &SelectError| match error {
-            SelectError::Twice { .. } => true,
-            SelectError::Absent { .. } => attempt >= self.most_attempts(FailureClass::Suspect),
-            _ => false,
+            SelectError::Twice { .. } | SelectError::TooMuch => true,
+            error => error.is_ours() && attempt >= self.most_attempts(FailureClass::Suspect),
         };
         match selected {
             Ok(page) => good(answer, page, last),
@@ -153,7 +187,12 @@ impl Stream {
                 ));
                 Outcome::Trouble(
                     Trouble {
-                        class: FailureClass::Suspect,
+                        // A file that just stops is what a broken connection leaves.
+                        class: if error.is_cut() {
+                            FailureClass::Transient
+                        } else {
+                            FailureClass::Suspect
+                        },
                         message,
                         told: None,
                         slow: false,
@@ -205,7 +244,7 @@ impl Stream {
         &self,
         status: StatusCode,
         headers: &HeaderMap,
-        body: &[u8],
+        body: Seen<'_>,
         variables: &[(String, Value)],
         attempt: u32,
         page: Option<&Page>,
@@ -222,12 +261,12 @@ impl Stream {
         more.push(("attempt".to_owned(), Value::from(attempt)));
         more.push((
             "body".to_owned(),
-            view::of_body(body, Numbers::Numeric).unwrap_or(Value::UNDEFINED),
+            view::of_body(body.json, Numbers::Numeric).unwrap_or(Value::UNDEFINED),
         ));
         if self.reads_text {
             more.push((
                 "text".to_owned(),
-                Value::from(String::from_utf8_lossy(body).into_owned()),
+                Value::from(String::from_utf8_lossy(body.sent).into_owned()),
             ));
         }
         if let Some(page) = page {

@@ -1,6 +1,7 @@
 //! The turn of a request: what it costs at most, the wait for its permit, and what it cost in fact,
 //! as its answer tells.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -8,10 +9,12 @@ use http::{HeaderMap, StatusCode};
 use minijinja::Value;
 use tokio::sync::Notify;
 
+use super::answer::Seen;
 use super::budget::Reservation;
 use super::outcome::Sent;
 use super::run::interrupted;
 use super::stream::Stream;
+use super::tokens::Token;
 use super::told::Told;
 use super::trouble;
 use crate::clock::Instant;
@@ -30,6 +33,8 @@ pub(super) struct Under {
     /// The permit of its last request, answered in full: given back when the answer is judged,
     /// so that nobody takes it between a refusal and the pause that the refusal brings.
     pub(super) held: Option<Held>,
+    /// The token that its last request carried.
+    pub(super) token: Option<Arc<Token>>,
     /// Whether one of its requests may have been acted on, as far as status or error tell.
     pub(super) acted: Sent,
     /// Whether one that led on to another may have been.
@@ -199,9 +204,10 @@ impl Stream {
         let tells = self.plan().cost.iter().filter(|cost| cost.actual.is_some());
         let is_read = tells.clone().next().is_some() || self.reads_signals();
         // Half a body tells nothing.
-        let names = body
-            .filter(|_| is_read)
-            .map(|body| self.answer_names(status, headers, body, variables, attempt, None));
+        let names = body.filter(|_| is_read).map(|body| {
+            let seen = Seen::of(body, None);
+            self.answer_names(status, headers, seen, variables, attempt, None)
+        });
         let spent = names.iter().flat_map(|names| {
             tells.clone().filter_map(move |cost| {
                 let number = cost.actual.as_ref()?.number(names).ok()?;

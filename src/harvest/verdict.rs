@@ -24,6 +24,11 @@ pub(super) enum Verdict {
     Last,
     /// Not a page; may be tried again.
     Trouble(Trouble),
+    /// The token is refused.
+    Stale {
+        /// What the answer says.
+        message: String,
+    },
     /// Not a page yet.
     NotReady(NotReady),
     /// Not a page; the stream fails.
@@ -107,6 +112,7 @@ pub(super) fn by_rules(
                     slow: false,
                 })
             }
+            Then::RefreshAuth => Verdict::Stale { message: because() },
             Then::Again { every, within } => Verdict::NotReady(NotReady {
                 message: because(),
                 // Who says later is not asked sooner.

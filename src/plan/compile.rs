@@ -4,15 +4,18 @@
 //! pipeline language; `names` holds what they share: templates, the names they may use, and
 //! what was found wrong.
 
+mod auth;
 mod columns;
 mod cursor;
 mod dates;
+mod format;
 mod graphql;
 mod limits;
 mod names;
 mod pages;
 mod parents;
 mod partitions;
+mod records;
 mod request;
 mod scope;
 mod signals;

@@ -4,12 +4,14 @@
 //! never their values, so it can be printed and hashed. Nothing in it is optional merely because
 //! a default exists: defaults are applied here, once.
 
+pub mod auth;
 pub mod compile;
 pub mod cursor;
 pub mod dates;
 pub mod duration;
 mod environment;
 mod filters;
+pub mod format;
 mod guard;
 pub mod identity;
 pub mod jq;
@@ -35,7 +37,9 @@ use std::time::Duration;
 
 use globset::GlobMatcher;
 
+use self::auth::AuthPlan;
 use self::cursor::CursorPlan;
+use self::format::FormatPlan;
 use self::jq::Jq;
 use self::language::{Expr, Template};
 use self::limit::LimitPlan;
@@ -99,26 +103,21 @@ pub struct SourcePlan {
     pub timeouts: TimeoutPlan,
     /// Other origins that next links, redirects and templates may reach.
     pub allow_origins: Vec<OriginRule>,
+    /// An authority of one's own, and a certificate to show.
+    pub tls: TlsPlan,
+    /// The proxy that everything goes through, in place of those of the environment.
+    pub proxy: Option<Template>,
+    /// A file with secrets, relative to the project.
+    pub secrets_file: Option<String>,
 }
 
-/// How to authenticate; a credential that renders empty is not sent.
-#[derive(Debug)]
-pub enum AuthPlan {
-    /// No credential.
-    None,
-    /// `Authorization: Bearer …` (RFC 6750).
-    Bearer(Template),
-    /// `Authorization: Basic …` (RFC 7617).
-    Basic {
-        /// User name.
-        user: Template,
-        /// Password; may be empty.
-        password: Template,
-    },
-    /// Headers of the API's own.
-    Header(Vec<(http::HeaderName, Template)>),
-    /// Query parameters; kept out of every message.
-    Query(Vec<(String, Template)>),
+/// Files of TLS, relative to the project.
+#[derive(Debug, Default)]
+pub struct TlsPlan {
+    /// Authorities that are trusted beside those of the system.
+    pub ca: Option<Template>,
+    /// The certificate that is shown, and its key.
+    pub shown: Option<(Template, Template)>,
 }
 
 /// How failures are tried again.
@@ -177,6 +176,8 @@ pub struct StreamPlan {
     pub stop: Option<Expr>,
     /// What answers mean where the built-in verdicts do not fit; first match wins.
     pub responses: Vec<ResponseRule>,
+    /// What answers are written in.
+    pub format: FormatPlan,
     /// Where the records are in a page.
     pub records: RecordsPlan,
     /// Columns, or none for every field.
@@ -215,12 +216,40 @@ pub struct CostPlan {
 }
 
 /// Where the records are in a page.
-#[derive(Debug)]
+#[derive(Debug, Clone, Default)]
 pub struct RecordsPlan {
     /// An array is opened; an object is one record; null is none; a scalar becomes `value`.
     pub path: Path,
     /// Whether a missing path means no records instead of an error.
     pub optional: bool,
+    /// What is made of what is there.
+    pub shape: Shape,
+}
+
+/// What is made of the values at the records' path.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Shape {
+    /// They are the records.
+    #[default]
+    Plain,
+    /// Objects of parallel arrays: a record for each position.
+    Zip,
+    /// Arrays of values by position.
+    Rows(RowNames),
+    /// Objects whose members are records; their names become this field.
+    Entries {
+        /// The field.
+        key: String,
+    },
+}
+
+/// What the values of a positional row are called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RowNames {
+    /// So.
+    Given(Vec<String>),
+    /// As the first row says.
+    First,
 }
 
 /// One output column.
@@ -313,6 +342,8 @@ pub enum Then {
     },
     /// A good page, and the last of its partition.
     Stop,
+    /// The token is refused: a new one is had, once, and the request sent again.
+    RefreshAuth,
     /// The stream fails, with this text if given.
     Fail(Option<Template>),
 }

@@ -6,15 +6,18 @@
 
 mod allowed;
 pub mod at;
+pub mod auth;
 pub mod choice;
 pub mod cursor;
 mod decode;
 pub mod diagnostic;
 mod draw;
+pub mod format;
 pub mod load;
 pub mod near;
 mod parse;
 mod prune;
+pub mod records;
 mod schema;
 mod shape;
 pub mod sink;

@@ -2,6 +2,8 @@
 
 mod apis;
 mod arrows;
+mod auth;
+mod auth_shared;
 mod book;
 mod children;
 mod cli;
@@ -13,6 +15,7 @@ mod errors;
 mod faults;
 mod feedback;
 mod fixture;
+mod formats;
 mod gate;
 mod graphql;
 mod guards;
@@ -28,6 +31,7 @@ mod plan;
 mod powerloss;
 mod real;
 mod real_limits;
+mod real_paging;
 mod replay;
 mod resume;
 mod retries;

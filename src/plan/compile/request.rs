@@ -107,6 +107,7 @@ pub(super) fn silent(judge: &mut Judge<'_>, written: &StreamSpec) {
         ("headers", headers.map(|(name, _)| name.span.clone())),
         ("body", written.body.as_ref().map(|at| at.span.clone())),
         ("cost", cost.map(|(name, _)| name.span.clone())),
+        ("format", written.format.as_ref().map(|at| at.span.clone())),
         ("pages", written.pages.as_ref().map(|at| at.span.clone())),
         ("stop", written.stop.as_ref().map(|at| at.span.clone())),
         ("responses", response.map(|rule| rule.when.span.clone())),
@@ -201,7 +202,8 @@ fn once(
     judge.header(key).map(Once::Keyed)
 }
 
-fn body(judge: &mut Judge<'_>, spec: &BodySpec, scope: &Scope) -> Option<BodyPlan> {
+/// What a request carries.
+pub(super) fn body(judge: &mut Judge<'_>, spec: &BodySpec, scope: &Scope) -> Option<BodyPlan> {
     Some(match spec {
         BodySpec::Json(tree) => BodyPlan::Json(values::tree(judge, tree, scope)?),
         BodySpec::Form(table) => BodyPlan::Form(values::map(judge, &table.0, scope)?),
