@@ -37,6 +37,8 @@ pub(super) enum Outcome {
     Fail(Box<Failure>),
     /// The API understood the request and will not answer it, whoever asks.
     Refused(Box<Failure>),
+    /// The window of time holds too much for the API.
+    TooLarge(Box<Failure>),
 }
 
 /// An answer that is a page.
@@ -75,7 +77,11 @@ impl Outcome {
     pub(super) fn came(&self, status: Option<StatusCode>) -> Came {
         let class = match self {
             Self::Trouble(trouble, _) => Some(trouble.class),
-            Self::Page(..) | Self::NotReady(_) | Self::Fail(_) | Self::Refused(_) => None,
+            Self::Page(..)
+            | Self::NotReady(_)
+            | Self::Fail(_)
+            | Self::Refused(_)
+            | Self::TooLarge(_) => None,
         };
         match (class, status) {
             (Some(FailureClass::Throttle), _) => Came::Throttle,
@@ -95,6 +101,8 @@ pub(super) struct Unfetched {
     pub(super) failure: Box<Failure>,
     /// The API will not answer just this request; it may answer others.
     pub(super) is_refused: bool,
+    /// The window of time that it asks for holds too much.
+    pub(super) is_too_large: bool,
 }
 
 impl From<Box<Failure>> for Unfetched {
@@ -102,6 +110,7 @@ impl From<Box<Failure>> for Unfetched {
         Self {
             failure,
             is_refused: false,
+            is_too_large: false,
         }
     }
 }

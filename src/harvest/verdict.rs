@@ -24,6 +24,8 @@ pub(super) enum Verdict {
     Last,
     /// Not a page; may be tried again.
     Trouble(Trouble),
+    /// Not a page: the window of time holds too much.
+    TooLarge(String),
     /// Not a page yet.
     NotReady(NotReady),
     /// Not a page; the stream fails.
@@ -107,6 +109,7 @@ pub(super) fn by_rules(
                     slow: false,
                 })
             }
+            Then::Split => Verdict::TooLarge(because()),
             Then::Again { every, within } => Verdict::NotReady(NotReady {
                 message: because(),
                 // Who says later is not asked sooner.

@@ -234,6 +234,7 @@ fn rule(rule: &ResponseRule) -> Option<(&str, &'static str)> {
         Then::Accept => "accept",
         Then::Skip => "skip",
         Then::Stop => "stop",
+        Then::Split => "split",
         Then::Retry | Then::Wait(_) | Then::Again { .. } | Then::Fail(_) => return None,
     };
     Some((rule.when.written(), then))

@@ -250,7 +250,7 @@ pub struct ResponseSpec {
 /// What an answer means, in one word.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[schemars(extend("x-not-yet" = ["split", "refresh_auth"]))]
+#[schemars(extend("x-not-yet" = ["refresh_auth"]))]
 pub enum ThenWord {
     /// A good page, whatever its status.
     Accept,
@@ -262,6 +262,8 @@ pub enum ThenWord {
     Wait,
     /// A good page, and the last.
     Stop,
+    /// The window of time holds too much: its halves are asked for.
+    Split,
     /// The stream fails.
     Fail,
 }
