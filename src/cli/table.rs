@@ -66,9 +66,14 @@ pub(super) fn ruled(header: &[Vec<String>], rows: &[Vec<String>], width: usize) 
     out
 }
 
-/// Rows without lines; the last column is cut to the terminal.
+/// Least room for the last column, whatever the terminal.
+const LEAST: usize = 20;
+
+/// Rows without lines; the last column is cut to the terminal, and columns that find no room are
+/// named below.
 pub(super) fn plain(header: &[&str], rows: &[Vec<String>], width: usize) -> String {
-    let columns = header.len();
+    let columns = roomy(header, rows, width);
+    let (header, left) = header.split_at(columns);
     let mut widest = vec![0; columns.saturating_sub(1)];
     for (c, most) in widest.iter_mut().enumerate() {
         let cells = rows.iter().map(|row| row[c].chars().count());
@@ -76,12 +81,12 @@ pub(super) fn plain(header: &[&str], rows: &[Vec<String>], width: usize) -> Stri
     }
     let room = width
         .saturating_sub(widest.iter().map(|w| w + 2).sum::<usize>() + 1)
-        .max(20);
+        .max(LEAST);
     let mut table = Table::new();
     table.force_no_tty().load_style(NOTHING);
     table.set_header(header.iter().map(ToString::to_string).collect::<Vec<_>>());
     table.add_rows(rows.iter().map(|row| {
-        let cells = row.iter().enumerate();
+        let cells = row.iter().take(columns).enumerate();
         cells
             .map(|(c, cell)| cut(cell, if c + 1 == columns { room } else { CELL }))
             .collect::<Vec<_>>()
@@ -91,7 +96,28 @@ pub(super) fn plain(header: &[&str], rows: &[Vec<String>], width: usize) -> Stri
     }
     let mut out = table.trim_fmt();
     out.push('\n');
+    if !left.is_empty() {
+        let _ = writeln!(out, "and {} more: {}", left.len(), left.join(", "));
+    }
     out
+}
+
+/// How many of the first columns of a plain table fit; at least one.
+fn roomy(header: &[&str], rows: &[Vec<String>], width: usize) -> usize {
+    let mut used = 0;
+    for (column, name) in header.iter().enumerate() {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        let cells = cells.map(|cell| clean(cell).chars().count().min(CELL));
+        let widest = cells.chain([name.len()]).max().unwrap_or(0);
+        // The last is cut where it must be.
+        let is_last = column + 1 == header.len();
+        let least = if is_last { widest.min(LEAST) } else { widest };
+        if used + least > width && column > 0 {
+            return column;
+        }
+        used += widest + 2;
+    }
+    header.len()
 }
 
 /// Rows without lines, of cells with one or more lines; what is too wide goes on below.
@@ -187,5 +213,23 @@ mod tests {
         NAME  STREAMS  ABOUT
         demo  2        A sentence about the de…
         ");
+    }
+
+    #[test]
+    fn a_plain_table_leaves_out_what_finds_no_room() {
+        let header = ["ID", "PIPELINE", "STATUS", "STARTED", "PAGES"];
+        let rows = [row(&[
+            "20261122T195448Z-4579",
+            "items",
+            "complete",
+            "2026-11-22 19:54:48",
+            "200",
+        ])];
+        insta::assert_snapshot!(plain(&header, &rows, 44), @r"
+        ID                     PIPELINE  STATUS
+        20261122T195448Z-4579  items     complete
+        and 2 more: STARTED, PAGES
+        ");
+        assert!(plain(&header, &rows, 80).contains("200"));
     }
 }

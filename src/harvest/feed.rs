@@ -233,3 +233,38 @@ impl Feed {
         self.state().outcome
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_whose_children_wait_is_small() {
+        assert_eq!(size_of::<FedPage>(), 16);
+    }
+
+    #[test]
+    fn pages_of_a_partition_that_began_again_are_void() {
+        let feed = Feed::new(Arc::new(watch::Sender::new(())));
+        let row = |partition, start| PageRow {
+            partition,
+            page: 0,
+            start,
+            len: 1,
+            records: 1,
+            crc: 0,
+            row_len: 0,
+            row_at: 0,
+        };
+        feed.push([row(0, 0), row(1, 1)].iter());
+        feed.supersede(0);
+        feed.push([row(0, 2)].iter());
+        let void: Vec<bool> = (0..3)
+            .filter_map(|at| match feed.at(at, true) {
+                Fed::Page(page) => Some(feed.is_void(at, &page)),
+                Fed::Wait | Fed::Over => None,
+            })
+            .collect();
+        assert_eq!(void, [true, false, false]);
+    }
+}
