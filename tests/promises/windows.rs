@@ -280,7 +280,9 @@ fn capped(most: usize, first_page_tells: bool) -> Rules {
                 format!(r#"{{"id":"{day}-{i}"}}"#)
             })
             .collect();
-        let at: usize = request.param("o").map_or(0, |at| at.parse().expect("a number"));
+        let at: usize = request
+            .param("o")
+            .map_or(0, |at| at.parse().expect("a number"));
         if ids.len() > most && (first_page_tells || at + 4 > most) {
             return SimReply::json(400, r#"{"message":"exceeds the search limit"}"#);
         }
@@ -310,9 +312,15 @@ sink: { csv: out/a.csv }
 fn a_window_that_holds_too_much_is_halved_until_it_fits() {
     for first_page_tells in [true, false] {
         let whole = Scene::new(SPLITS, capped(1000, true)).run().complete();
-        let split = Scene::new(SPLITS, capped(20, first_page_tells)).run().complete();
+        let split = Scene::new(SPLITS, capped(20, first_page_tells))
+            .run()
+            .complete();
         assert_eq!(whole.lines("out/a.csv").len(), 1 + 2 * 93);
-        assert_eq!(split.text("out/a.csv"), whole.text("out/a.csv"), "{first_page_tells}");
+        assert_eq!(
+            split.text("out/a.csv"),
+            whole.text("out/a.csv"),
+            "{first_page_tells}"
+        );
         // Killed anywhere, it goes on to the same bytes.
         for stop in [15, 45, 95, 145] {
             let stop = Duration::from_millis(stop);
@@ -320,9 +328,16 @@ fn a_window_that_holds_too_much_is_halved_until_it_fits() {
             let stopped = Scene::new(SPLITS, rules.clone()).stop_after(stop).run();
             assert_eq!(stopped.summary.exit, Exit::Interrupted);
             let before = stopped.requests();
-            let ran = Scene::new(SPLITS, rules).within(stopped.root).run().complete();
+            let ran = Scene::new(SPLITS, rules)
+                .within(stopped.root)
+                .run()
+                .complete();
             assert_eq!(ran.text("out/a.csv"), whole.text("out/a.csv"));
-            assert!(ran.requests() < split.requests(), "{before} and {}", ran.requests());
+            assert!(
+                ran.requests() < split.requests(),
+                "{before} and {}",
+                ran.requests()
+            );
         }
     }
     let ran = Scene::new(SPLITS, capped(2, true)).run();
