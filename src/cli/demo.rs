@@ -76,7 +76,7 @@ impl DemoArgs {
             }
         };
         let root = project::here()?;
-        let world = drive.world(rooms::transport(&plan), root.clone());
+        let world = drive.world(rooms::transport(&plan, &root)?, root.clone());
         let options = Options {
             traceless: true,
             ..Options::default()

@@ -63,8 +63,16 @@ impl PlanArgs {
             return Ok(Exit::Invalid);
         };
         let drive = Drive::of_few_requests(global);
-        let world = drive.world(rooms::transport(&plan), found.root);
-        let options = Options::estimate(self.streams.clone(), self.probe, state::limits());
+        let transport = if self.probe {
+            rooms::transport(&plan, &found.root)?
+        } else {
+            rooms::no_transport(&plan)
+        };
+        let world = drive.world(transport, found.root);
+        let options = Options {
+            state: state::folder(),
+            ..Options::estimate(self.streams.clone(), self.probe, state::limits())
+        };
         let harvest = Harvest::open(plan, world, options).map_err(|failure| *failure)?;
         let estimate = harvest.estimate(self.probe).await.map_err(|f| *f)?;
         let mut exit = Exit::Complete;

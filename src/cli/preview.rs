@@ -53,11 +53,13 @@ impl PreviewArgs {
             return Ok(Exit::Invalid);
         };
         let drive = Drive::of_few_requests(global);
-        let world = drive.world(rooms::transport(&plan), found.root);
+        let transport = rooms::transport(&plan, &found.root)?;
+        let world = drive.world(transport, found.root);
         let options = Options {
             streams: self.streams.clone(),
             dry: true,
             limits: state::limits(),
+            state: state::folder(),
             ..Options::default()
         };
         let mut exit = Exit::Complete;

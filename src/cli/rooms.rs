@@ -4,9 +4,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::clock::Clock;
 use crate::failure::{Exit, Failure};
 use crate::fetch::client::HttpClient;
 use crate::fetch::transport::{ClientSettings, SharedTransport};
+use crate::harvest::network;
 use crate::plan::Plan;
 use crate::plan::compile::{CompileProblem, compile};
 use crate::spec::diagnostic::{Diagnostics, SourceText};
@@ -79,9 +81,19 @@ pub(super) fn schema() -> String {
     format!("{:#}\n", spec::schema())
 }
 
-/// The network, as the plan's time-outs want it.
-pub(super) fn transport(plan: &Plan) -> SharedTransport {
-    Arc::new(HttpClient::new(ClientSettings {
-        connect: plan.source.timeouts.connect,
-    }))
+/// The network, as the plan wants it.
+pub(super) fn transport(plan: &Plan, root: &Path) -> Result<SharedTransport, Failure> {
+    let settings = network::settings(plan, root, Clock::system()).map_err(|failure| *failure)?;
+    let client = HttpClient::new(settings);
+    client.check().map_err(|problem| {
+        Failure::usage(problem.to_string())
+            .hint("correct the files under `source.tls`, or `source.proxy`")
+    })?;
+    Ok(Arc::new(client))
+}
+
+/// The network for who sends nothing.
+pub(super) fn no_transport(plan: &Plan) -> SharedTransport {
+    let connect = plan.source.timeouts.connect;
+    Arc::new(HttpClient::new(ClientSettings::new(connect)))
 }

@@ -232,7 +232,12 @@ impl RunArgs {
         plan: Plan,
         tape: Tape,
     ) -> Result<Summary, Failure> {
-        let world = drive.world(rooms::transport(&plan), found.root);
+        let transport = if tape.is_replay() {
+            rooms::no_transport(&plan)
+        } else {
+            rooms::transport(&plan, &found.root)?
+        };
+        let world = drive.world(transport, found.root);
         let options = Options {
             streams: self.streams.clone(),
             limit_records: self.limit_records,

@@ -90,6 +90,8 @@ impl HttpClient {
             .connect_timeout(self.settings.connect)
             .pool_idle_timeout(IDLE_CONNECTION);
         let (made, builder) = match (is_loopback(url), url.scheme()) {
+            // Whoever names a proxy means it for all requests of the source.
+            _ if self.settings.proxy.is_some() => (&self.client, builder),
             // A proxy looks names up by itself; where it may go is its own rule.
             _ if guarded && !self.has_proxy(url) => {
                 let guard = Arc::new(self.guard.clone());
@@ -100,7 +102,7 @@ impl HttpClient {
             // A proxy may itself be reached over TLS.
             (false, _) => (&self.client, builder),
         };
-        made.get_or_init(|| builder.build().map_err(|e| build_error(&e)))
+        made.get_or_init(|| self.made(builder))
             .as_ref()
             .map_err(|error| SendError {
                 kind: match error {
@@ -109,6 +111,44 @@ impl HttpClient {
                 },
                 message: error.to_string(),
             })
+    }
+
+    /// A client with what the settings add: authorities, a certificate to show, a proxy.
+    fn made(&self, mut builder: reqwest::ClientBuilder) -> Result<reqwest::Client, ClientError> {
+        let of = |what: &str, error: &reqwest::Error| {
+            ClientError::Other(format!("{what}: {}", said(error)))
+        };
+        if let Some(pem) = &self.settings.authorities {
+            let all = reqwest::Certificate::from_pem_bundle(pem);
+            let all = all.map_err(|error| of("`tls.ca`", &error))?;
+            if all.is_empty() {
+                let message = "`tls.ca` holds no certificate in PEM form";
+                return Err(ClientError::Other(message.to_owned()));
+            }
+            builder = builder.tls_certs_merge(all);
+        }
+        if let Some(pem) = &self.settings.identity {
+            let identity = reqwest::Identity::from_pem(pem);
+            builder = builder.identity(identity.map_err(|e| of("`tls.cert` and `tls.key`", &e))?);
+        }
+        if let Some(url) = &self.settings.proxy {
+            let proxy = reqwest::Proxy::all(url.as_str());
+            builder = builder.proxy(proxy.map_err(|error| of("`proxy`", &error))?);
+        }
+        builder.build().map_err(|e| build_error(&e))
+    }
+
+    /// Whether what the settings add can be used: before the first request.
+    ///
+    /// # Errors
+    /// It cannot; the text names the key, and never shows what is in it.
+    pub fn check(&self) -> Result<(), ClientError> {
+        let plain = self.settings.authorities.is_none() && self.settings.identity.is_none();
+        if plain && self.settings.proxy.is_none() {
+            return Ok(());
+        }
+        self.made(reqwest::Client::builder().tls_certs_only([]))
+            .map(drop)
     }
 
     /// Whether the environment names a proxy for it.
@@ -381,9 +421,7 @@ mod tests {
     use super::*;
 
     fn client() -> HttpClient {
-        HttpClient::new(ClientSettings {
-            connect: Duration::from_secs(10),
-        })
+        HttpClient::new(ClientSettings::new(Duration::from_secs(10)))
     }
 
     fn get(url: &str) -> Request {

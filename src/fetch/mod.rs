@@ -10,6 +10,8 @@ pub mod buffers;
 pub mod client;
 pub mod credentials;
 mod encoding;
+pub mod grant;
+pub mod jwt;
 pub mod link;
 pub mod origin;
 pub mod reach;

@@ -119,8 +119,38 @@ pub enum SendErrorKind {
 }
 
 /// What a client is built with; all other times are watched by who calls it, see `TimeoutPlan`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 pub struct ClientSettings {
     /// Connecting, TLS included.
     pub connect: Duration,
+    /// Authorities that are trusted beside those of the system, as PEM.
+    pub authorities: Option<Vec<u8>>,
+    /// A certificate to show and its key, as PEM.
+    pub identity: Option<Vec<u8>>,
+    /// The proxy that everything goes through, in place of those of the environment.
+    pub proxy: Option<Url>,
+}
+
+impl ClientSettings {
+    /// Only the time to connect; everything else as the system has it.
+    pub fn new(connect: Duration) -> Self {
+        Self {
+            connect,
+            authorities: None,
+            identity: None,
+            proxy: None,
+        }
+    }
+}
+
+/// Neither keys nor the proxy, which may hold a password.
+impl fmt::Debug for ClientSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientSettings")
+            .field("connect", &self.connect)
+            .field("authorities", &self.authorities.is_some())
+            .field("identity", &self.identity.is_some())
+            .field("proxy", &self.proxy.is_some())
+            .finish()
+    }
 }

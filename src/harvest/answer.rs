@@ -19,6 +19,9 @@ use crate::records::view;
 /// What to do where the API refuses somebody who sent no credential.
 const ANONYMOUS: &str = "no credential was sent: say which under `source.auth`, or see whether its secret is empty; some APIs also want `contact`";
 
+/// What to do where the API refuses a token that was had a moment ago.
+const STALE: &str = "a new token was refused too: check that `source.auth` has it from the right place, with the `scope` or `audience` that this API asks for, and sends it as the API wants it (`as`)";
+
 /// What to do about errors in an answer that is a success.
 const GRAPHQL_ERRORS: &str = "correct the query or its variables; where such an answer means something else, say so: `responses: [{ if: body.errors.0.type == \"RATE_LIMITED\", then: wait }]`";
 
@@ -62,7 +65,7 @@ impl Stream {
             }
         };
         let by_rules = by_rules.or_else(|| self.by_key(answer.status));
-        let by_default = || match verdict::by_status(answer.status, &answer.headers, now) {
+        let by_default = || match self.by_status(&answer, now) {
             Verdict::Accept if self.has_graphql_errors(&answer.body) => Verdict::Fail {
                 message: "the API answers with `errors`".to_owned(),
                 hint: Some(GRAPHQL_ERRORS.to_owned()),
@@ -92,6 +95,11 @@ impl Stream {
                 };
                 Outcome::Trouble(trouble, sent)
             }
+            Verdict::Stale { message } => {
+                let message = self.quote(&message, &answer.body);
+                let hint = Some(STALE.to_owned());
+                Outcome::Stale(self.refuse(Verdict::Fail { message, hint }, &answer.url, place))
+            }
             Verdict::Fail { message, hint } => {
                 let message = self.quote(&message, &answer.body);
                 let anonymous =
@@ -112,6 +120,15 @@ impl Stream {
                 }
             }
         }
+    }
+
+    /// Judges by status; where tokens end, a 401 is about the token (RFC 6750, section 3.1).
+    fn by_status(&self, answer: &Answer, now: jiff::Timestamp) -> Verdict {
+        if answer.status == StatusCode::UNAUTHORIZED && self.run.tokens.is_some() {
+            let message = verdict::show(answer.status);
+            return Verdict::Stale { message };
+        }
+        verdict::by_status(answer.status, &answer.headers, now)
     }
 
     /// How often a page is tried whose attempts end so.

@@ -11,11 +11,9 @@ use url::Url;
 use super::backoff::Backoff;
 use super::budget::Reservation;
 use super::circuit::Came;
-use super::hosts::Pass;
+use super::exchange::Errand;
 use super::once::Spot;
-use super::outcome::{
-    Answer, Asked, Good, Outcome, Sent, Unfetched, is_timeout, timed_out, transient,
-};
+use super::outcome::{Answer, Good, Outcome, Sent, Unfetched, is_timeout, timed_out, transient};
 use super::stream::Stream;
 use super::trouble;
 use super::turn::Under;
@@ -23,14 +21,15 @@ use super::verdict;
 use crate::clock::Instant;
 use crate::event::{Fact, FailureClass, Wait};
 use crate::failure::{Exit, Failure};
-use crate::fetch::origin::Refusal;
 use crate::fetch::redirect::{self, Hop};
 use crate::fetch::transport::{Reach, Request, Response};
 use crate::fetch::{agent, body};
-use crate::limits::{self, Needs, Permit};
-use crate::plan::duration::show;
+use crate::limits::{self, Permit};
 use crate::plan::request::Rendered;
 use crate::records::page::Page;
+
+/// So many tokens are tried for one page, where other processes have them made.
+const MOST_TOKENS: u32 = 4;
 
 /// A page that was fetched and understood.
 #[derive(Debug)]
@@ -74,6 +73,8 @@ impl Stream {
         let mut not_ready_since = None;
         // What this attempt has cost its host's budget for retries.
         let mut taken = 0;
+        // So many tokens were refused, one after the other.
+        let mut refused = 0;
         loop {
             attempt += 1;
             let mut under = Under::default();
@@ -137,7 +138,24 @@ impl Stream {
                         ..failure.into()
                     });
                 }
+                Outcome::Stale(failure) => {
+                    let (Some(carried), Some(tokens)) = (under.token.take(), &run.tokens) else {
+                        return Err(failure.into());
+                    };
+                    // One that another process had may have been taken back long ago.
+                    let is_enough = refused >= MOST_TOKENS || (refused > 0 && carried.is_new);
+                    let has_acted = self.plan().request.once.is_strict() && sent == Sent::Perhaps;
+                    if is_enough || has_acted {
+                        return Err(failure.into());
+                    }
+                    tokens.refuse(&carried);
+                    refused += 1;
+                    // It was the token's fault, not the page's.
+                    attempt -= 1;
+                    continue;
+                }
                 Outcome::Trouble(mut trouble, _) => {
+                    refused = 0;
                     trouble.message = run.secrets.scrub(&trouble.message);
                     trouble
                 }
@@ -274,7 +292,11 @@ impl Stream {
                 Ok(needs) => under.needs.insert(needs).clone(),
                 Err(why) => return Ok(Outcome::Fail(trouble::no_turn(&why, place))),
             };
-            let exchanged = self.exchange(wire, spot, &needs, under);
+            let errand = Errand::Page {
+                spot,
+                trusted: credential,
+            };
+            let exchanged = self.exchange(wire, &errand, &needs, under);
             let (response, sent_at, permit, pass) = match exchanged.await? {
                 Ok(exchanged) => exchanged,
                 Err(outcome) => return Ok(outcome),
@@ -346,75 +368,8 @@ impl Stream {
         }
     }
 
-    /// What goes on the wire for a request: with credentials where its origin may see them, and
-    /// otherwise without anything that may hold a secret. `Err` says why nothing goes.
-    fn admit(&self, bare: &mut Request) -> Result<(Request, bool), Refusal> {
-        let judgement = self.run.policy.judge(&bare.url);
-        judgement.admit(bare)?;
-        if !judgement.credentials() && self.run.secrets.is_in(bare.url.as_str()) {
-            return Err(Refusal::Secret {
-                origin: bare.url.origin().ascii_serialization(),
-            });
-        }
-        let mut wire = bare.clone();
-        self.run.credentials.apply(&judgement, &mut wire);
-        let credential = judgement.credentials() && !self.run.credentials.is_empty();
-        Ok((wire, credential))
-    }
-
-    /// Sends one request under a permit; the permit stays out until the answer is read.
-    async fn exchange(
-        &self,
-        wire: Request,
-        spot: &Spot<'_>,
-        needs: &Needs,
-        under: &mut Under,
-    ) -> Result<Result<(Response, Instant, Permit, Pass), Outcome>, Box<Failure>> {
-        let (method, url) = (wire.method.clone(), wire.url.clone());
-        let (run, place) = (&self.run, spot.text);
-        let clock = run.world.clock;
-        let timeouts = run.plan.source.timeouts;
-        let (pass, mut permit) = self
-            .turn(&wire.url, place, needs, &mut under.in_line)
-            .await?;
-        if let Err(failure) = self.announce(spot).await {
-            permit.unsent();
-            return Err(failure);
-        }
-        self.emit(Fact::RequestSent {
-            stream: self.name.clone(),
-        });
-        let sent_at = clock.now();
-        let patience = timeouts.headers.min(timeouts.attempt);
-        let head = run
-            .in_flight(
-                clock.timeout_at(sent_at + patience, run.world.transport.send(wire)),
-                self.is_paid(),
-            )
-            .await?;
-        let outcome = match head {
-            Ok(Ok(response)) => {
-                permit.received();
-                under.heard(&method, response.status);
-                run.mark_reached();
-                return Ok(Ok((response, sent_at, permit, pass)));
-            }
-            Ok(Err(error)) => {
-                let asked = Asked {
-                    request: format!("{method} {}", self.run.show_url(&url)),
-                    origin: url.origin().ascii_serialization(),
-                };
-                under.unheard(&error);
-                self.send_trouble(&error, &asked, place)
-            }
-            Err(_) => timed_out(format!("no answer within {}", show(patience))),
-        };
-        pass.came(outcome.came(None));
-        Ok(Err(outcome))
-    }
-
     /// Reads the answer whole; the permit is held until the answer is judged.
-    async fn read(
+    pub(super) async fn read(
         &self,
         mut response: Response,
         sent_at: Instant,

@@ -8,7 +8,6 @@ use super::run::Run;
 use super::standing::{Kept, SharedState};
 use super::stream::Stream;
 use super::targets::Targets;
-use super::told;
 use crate::failure::Failure;
 use crate::store::StoreError;
 
@@ -71,5 +70,5 @@ async fn walk_and_publish(
     };
     let published: Result<Published, Box<Failure>> = work.await;
     run.unknown.fetch_add(stream.unknown(), Ordering::Relaxed);
-    published.map_err(|failure| told(&run, &stream.name, failure))
+    published.map_err(|failure| run.told(&stream.name, failure))
 }

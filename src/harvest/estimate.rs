@@ -11,7 +11,7 @@ use super::partitions::{Partition, Source};
 use super::run::no_book;
 use super::stream::Stream;
 use super::walk::{Next, Walk};
-use super::{Harvest, Options, told, trouble};
+use super::{Harvest, Options, trouble};
 use crate::failure::Failure;
 use crate::limits::{Asked, Demand, Forecast, Shelf, Used};
 use crate::plan::limit::{Counting, LimitPlan, Per};
@@ -171,7 +171,7 @@ impl Harvest {
                         if let Some(feed) = self.run.family.feed(&stream.name) {
                             feed.over(Err(problem.exit));
                         }
-                        failure = Some(*told(&self.run, &stream.name, problem));
+                        failure = Some(*self.run.told(&stream.name, problem));
                     }
                 }
             }
@@ -180,7 +180,7 @@ impl Harvest {
                 stream.sample().await;
             }
             let partitions = stream.demand(pages.number, &mut demand);
-            let mut partitions = partitions.map_err(|e| told(&self.run, &stream.name, e))?;
+            let mut partitions = partitions.map_err(|e| self.run.told(&stream.name, e))?;
             let parents: Vec<String> = stream.plan().parents().map(str::to_owned).collect();
             if !parents.is_empty() {
                 partitions.known = Known::AtLeast;

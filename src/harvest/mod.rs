@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod estimate;
 pub mod events;
+pub mod network;
 pub mod once;
 pub mod secrets;
 pub mod summary;
@@ -10,6 +11,7 @@ pub mod tape;
 
 mod answer;
 mod attempt;
+mod auth;
 mod budget;
 mod children;
 mod circuit;
@@ -19,15 +21,18 @@ mod course;
 mod crew;
 mod digest;
 mod drift;
+mod exchange;
 mod family;
 mod feed;
 mod files;
 mod fitting;
 mod given;
+mod granted;
 mod ground;
 mod hosts;
 mod keep;
 mod key;
+mod logins;
 mod merge;
 mod names;
 mod newest;
@@ -36,9 +41,12 @@ mod owed;
 mod pages;
 mod parents;
 mod partitions;
+mod private;
 mod publish;
 mod ready;
 mod record;
+mod refresh;
+mod renew;
 mod rows;
 mod run;
 mod same;
@@ -49,6 +57,7 @@ mod spread;
 mod standing;
 mod stream;
 mod targets;
+mod tokens;
 mod told;
 mod trouble;
 mod turn;
@@ -225,7 +234,7 @@ impl Harvest {
                     if let Some(feed) = feed {
                         feed.over(Err(failure.exit));
                     }
-                    (Vec::new(), Some(*told(&self.run, &stream.name, failure)))
+                    (Vec::new(), Some(*self.run.told(&stream.name, failure)))
                 }
             };
             // Of a parent that nobody asked for, only its trouble matters.
@@ -293,6 +302,9 @@ impl Harvest {
                 Ok(outcome) => outcome,
                 Err(panic) => std::panic::resume_unwind(panic.into_panic()),
             });
+        }
+        if let Some(tokens) = &run.tokens {
+            tokens.close().await;
         }
         let mut exit = Exit::Complete;
         let mut summaries = Vec::new();
@@ -415,18 +427,4 @@ impl Options {
     pub fn leaves_trace(&self) -> bool {
         !self.dry && !self.traceless && self.limit_records.is_none() && !self.tape.is_replay()
     }
-}
-
-/// A failure as it leaves the run: it names its stream, and whatever it was put together from, no
-/// secret is in it.
-fn told(run: &Run, stream: &str, failure: Box<Failure>) -> Box<Failure> {
-    let mut failure = run.secrets.scrub_failure(failure);
-    let named = failure
-        .message
-        .strip_prefix(stream)
-        .is_some_and(|rest| rest.starts_with([',', ':']));
-    if !named {
-        failure.message = format!("{stream}: {}", failure.message);
-    }
-    failure
 }

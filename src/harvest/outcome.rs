@@ -33,6 +33,8 @@ pub(super) struct Answer {
 pub(super) enum Outcome {
     Page(Box<Good>),
     Trouble(Trouble, Sent),
+    /// The token is refused; the failure if a new one is refused too.
+    Stale(Box<Failure>),
     NotReady(NotReady),
     Fail(Box<Failure>),
     /// The API understood the request and will not answer it, whoever asks.
@@ -79,6 +81,7 @@ impl Outcome {
             Self::Trouble(trouble, _) => Some(trouble.class),
             Self::Page(..)
             | Self::NotReady(_)
+            | Self::Stale(_)
             | Self::Fail(_)
             | Self::Refused(_)
             | Self::TooLarge(_) => None,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use url::Url;
 
+use super::auth::{self, Setting};
 use super::budget::Budget;
 use super::events::Events;
 use super::family::Family;
@@ -15,17 +16,18 @@ use super::files::Files;
 use super::hosts::Hosts;
 use super::names::Names;
 use super::secrets::Secrets;
+use super::tokens::Tokens;
 use super::windows::Windows;
 use super::{Options, World, keep, tape};
 use crate::clock::Instant;
 use crate::failure::{Exit, Failure};
-use crate::fetch::credentials::{CredentialProblem, Credentials};
+use crate::fetch::credentials::Credentials;
 use crate::fetch::origin::Policy;
 use crate::fetch::record::Recording;
 use crate::limits::{Asker, Book, BookProblem, Disagreement, Limits, Scrub};
+use crate::plan::Plan;
 use crate::plan::language::{LanguageProblem, Template};
 use crate::plan::limit::{LimitPlan, LimitWhen};
-use crate::plan::{AuthPlan, Plan};
 
 /// How long answers in flight are waited for when somebody asks to stop.
 const GRACE: Duration = Duration::from_secs(8);
@@ -49,8 +51,10 @@ pub(super) struct Run {
     pub(super) names: Names,
     /// For scrubbing.
     pub(super) secrets: Arc<Secrets>,
-    /// Attached to requests of allowed origins only.
+    /// Attached to requests of allowed origins only. Where tokens are sent it only shows where they go.
     pub(super) credentials: Credentials,
+    /// Where the credential does not last.
+    pub(super) tokens: Option<Tokens>,
     /// Which origins are allowed.
     pub(super) policy: Policy,
     /// The source's URL, rendered.
@@ -147,7 +151,18 @@ impl Run {
         let names = Names::new(&plan, &secrets, beginning.started)
             .map_err(|e| unrendered("source.contact", &e))?;
         let base = base_url(&plan.source.url, &names)?;
-        let credentials = credentials(&plan.source.auth, &names)?;
+        let (credentials, tokens) = auth::open(
+            &plan.source.auth,
+            &Setting {
+                names: &names,
+                base: &base,
+                root: &world.root,
+                disk: &world.disk,
+                state: options.state.as_deref(),
+                secrets: &secrets,
+                offline: options.offline || options.tape.is_replay(),
+            },
+        )?;
         let counted: Vec<LimitPlan> = plan
             .source
             .limits
@@ -229,6 +244,7 @@ impl Run {
             names,
             secrets,
             credentials,
+            tokens,
             policy,
             base,
             limits,
@@ -313,6 +329,20 @@ impl Run {
     /// Whether it ever answered.
     pub(super) fn was_reached(&self) -> bool {
         self.reached.load(Ordering::Relaxed)
+    }
+
+    /// A failure as it leaves the run: it names its stream, and whatever it was put together from,
+    /// no secret is in it.
+    pub(super) fn told(&self, stream: &str, failure: Box<Failure>) -> Box<Failure> {
+        let mut failure = self.secrets.scrub_failure(failure);
+        let named = failure
+            .message
+            .strip_prefix(stream)
+            .is_some_and(|rest| rest.starts_with([',', ':']));
+        if !named {
+            failure.message = format!("{stream}: {}", failure.message);
+        }
+        failure
     }
 
     /// A URL for people: without credentials, scrubbed.
@@ -400,38 +430,4 @@ fn base_url(template: &Template, names: &Names) -> Result<Url, Box<Failure>> {
         ));
     }
     Ok(url)
-}
-
-fn credentials(auth: &AuthPlan, names: &Names) -> Result<Credentials, Box<Failure>> {
-    let names = names.request(&[]);
-    let text = |template: &Template| {
-        template
-            .text(&names)
-            .map_err(|e| unrendered("source.auth", &e))
-    };
-    let wrong = |e: CredentialProblem| {
-        Box::new(Failure {
-            exit: Exit::Usage,
-            message: format!("`source.auth`: {e}"),
-            causes: Vec::new(),
-            hint: None,
-        })
-    };
-    match auth {
-        AuthPlan::None => Ok(Credentials::none()),
-        AuthPlan::Bearer(token) => Credentials::bearer(&text(token)?).map_err(wrong),
-        AuthPlan::Basic { user, password } => {
-            Credentials::basic(&text(user)?, &text(password)?).map_err(wrong)
-        }
-        AuthPlan::Header(headers) => headers
-            .iter()
-            .try_fold(Credentials::none(), |all, (name, value)| {
-                all.header(name.clone(), &text(value)?).map_err(wrong)
-            }),
-        AuthPlan::Query(pairs) => pairs
-            .iter()
-            .try_fold(Credentials::none(), |all, (name, value)| {
-                all.query(name, &text(value)?).map_err(wrong)
-            }),
-    }
 }

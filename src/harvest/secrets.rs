@@ -1,20 +1,26 @@
 //! Secrets: looked up when a run opens, scrubbed from everything written.
 //!
-//! Values come from the environment, else from a `.env` file in the project root. Scrubbing is by
+//! Values come from the environment, else from the file that `source.secrets` names, else from a `.env`
+//! file in the project root. Tokens that a run is given are learned on the way. Scrubbing is by
 //! value, longest first, and knows the forms in which a secret travels: as it is, percent-encoded
 //! once and twice, in both alphabets of base64 (HTTP Basic, tokens), escaped in JSON and in HTML.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::private;
 use crate::event::{Event, Fact, Wait};
 use crate::failure::{Exit, Failure};
 use crate::plan::{Need, Plan};
 
 /// Secrets shorter than this are not looked for: they would scrub ordinary words.
 const SHORTEST_SCRUBBED: usize = 4;
+
+/// So many tokens of a run are looked for: those before have ended long ago.
+const REMEMBERED: usize = 24;
 
 /// Percent-encoded as RFC 3986 (section 2.3) wants it of values.
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
@@ -40,14 +46,23 @@ const PATH: &AsciiSet = &QUERY
     .add(b'}');
 
 /// What a run may render: values of `secret.*` and `env.*`.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Secrets {
     values: BTreeMap<String, String>,
     env: BTreeMap<String, String>,
     /// What to replace by what, longest first.
     scrub: Vec<(String, String)>,
+    /// The same for what a run was given on its way: tokens.
+    learned: RwLock<Learned>,
     /// Secrets that something else stands for.
     unset: Vec<String>,
+}
+
+/// Tokens of a run, the latest last.
+#[derive(Default)]
+struct Learned {
+    known: VecDeque<(&'static str, String)>,
+    scrub: Vec<(String, String)>,
 }
 
 impl std::fmt::Debug for Secrets {
@@ -60,21 +75,32 @@ impl Secrets {
     /// As [`Secrets::load`], but something stands for secrets that have no value: enough to count
     /// requests that are never sent.
     pub(super) fn load_or_stand_in(plan: &Plan, root: &Path) -> Result<Self, Box<Failure>> {
-        let file = read_env_file(&root.join(".env"))?;
-        let mut found = Self::default();
-        let mut missing = Vec::new();
-        find(&plan.secrets, &file, &mut found.values, &mut found.unset);
-        find(&plan.env, &file, &mut found.env, &mut missing);
-        if !missing.is_empty() {
-            return Err(unset(plan, &missing));
+        let (mut found, missing, missing_env) = Self::look(plan, root)?;
+        if !missing_env.is_empty() {
+            return Err(unset(plan, &missing_env));
         }
-        found.scrub = scrub_table(&found.values);
-        let stand_ins = found
-            .unset
+        let stand_ins = missing
             .iter()
             .map(|name| (name.clone(), "unset".to_owned()));
         found.values.extend(stand_ins);
+        found.unset = missing;
         Ok(found)
+    }
+
+    /// What has a value, and the names of secrets and of variables that have none.
+    fn look(plan: &Plan, root: &Path) -> Result<(Self, Vec<String>, Vec<String>), Box<Failure>> {
+        let mut file = read_env_file(&root.join(".env"))?;
+        if let Some(named) = &plan.source.secrets_file {
+            let path = root.join(named);
+            private::check(&path, "the file of secrets")?;
+            file.extend(read_env_file(&path)?);
+        }
+        let mut found = Self::default();
+        let (mut missing, mut missing_env) = (Vec::new(), Vec::new());
+        find(&plan.secrets, &file, &mut found.values, &mut missing);
+        find(&plan.env, &file, &mut found.env, &mut missing_env);
+        found.scrub = scrub_table(&found.values);
+        Ok((found, missing, missing_env))
     }
 
     /// What a replay renders: of a secret its name in brackets, as the recording has it, and the
@@ -104,16 +130,37 @@ impl Secrets {
 
     /// Looks up every name the plan uses; names without a value are all reported at once.
     pub fn load(plan: &Plan, root: &Path) -> Result<Self, Box<Failure>> {
-        let file = read_env_file(&root.join(".env"))?;
-        let mut found = Self::default();
-        let mut missing = Vec::new();
-        find(&plan.secrets, &file, &mut found.values, &mut missing);
-        find(&plan.env, &file, &mut found.env, &mut missing);
+        let (found, mut missing, missing_env) = Self::look(plan, root)?;
+        missing.extend(missing_env);
         if !missing.is_empty() {
             return Err(unset(plan, &missing));
         }
-        found.scrub = scrub_table(&found.values);
         Ok(found)
+    }
+
+    /// From now on `value` is hidden too, as `[name]`.
+    pub(super) fn learn(&self, name: &'static str, value: &str) {
+        // One that has a name in the file keeps it.
+        if self.values.values().any(|known| known == value) {
+            return;
+        }
+        let mut learned = self.learned.write().unwrap_or_else(PoisonError::into_inner);
+        if learned.known.iter().any(|(_, known)| known == value) {
+            return;
+        }
+        if learned.known.len() == REMEMBERED {
+            learned.known.pop_front();
+        }
+        learned.known.push_back((name, value.to_owned()));
+        let mut table = Vec::new();
+        for (name, value) in &learned.known {
+            push_forms(&mut table, name, value);
+        }
+        learned.scrub = in_order(table);
+    }
+
+    fn learned(&self) -> RwLockReadGuard<'_, Learned> {
+        self.learned.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Values of `secret.*`, for rendering requests.
@@ -134,15 +181,16 @@ impl Secrets {
 
     /// Whether `text` holds a secret in any of its forms.
     pub fn is_in(&self, text: &str) -> bool {
-        self.scrub
-            .iter()
-            .any(|(form, _)| text.contains(form.as_str()))
+        let learned = self.learned();
+        let mut all = self.scrub.iter().chain(&learned.scrub);
+        all.any(|(form, _)| text.contains(form.as_str()))
     }
 
     /// `text` with every secret value replaced by its name in brackets.
     pub fn scrub(&self, text: &str) -> String {
         let mut text = text.to_owned();
-        for (form, name) in &self.scrub {
+        // What came later may hold what came first: a token may name its owner.
+        for (form, name) in self.learned().scrub.iter().chain(&self.scrub) {
             if text.contains(form.as_str()) {
                 text = text.replace(form.as_str(), name);
             }
@@ -160,7 +208,7 @@ impl Secrets {
     /// An event without secrets, where it has words that did not come from the file; `None` where
     /// it has none.
     pub(super) fn scrub_event(&self, event: &Event) -> Option<Event> {
-        if self.scrub.is_empty() {
+        if self.scrub.is_empty() && self.learned().scrub.is_empty() {
             return None;
         }
         let mut event = event.clone();
@@ -238,11 +286,11 @@ impl Secrets {
                 lengths(form).find(|len| text[after..].starts_with(&form[form.len() - len..]))
             });
             if let Some((len, name)) = ended {
-                text.replace_range(after..after + len, name);
+                text.replace_range(after..after + len, &name);
             }
             from = match begun {
                 Some((len, name)) => {
-                    text.replace_range(at - len..at, name);
+                    text.replace_range(at - len..at, &name);
                     after - len + name.len()
                 }
                 None => after,
@@ -252,10 +300,10 @@ impl Secrets {
     }
 
     /// The longest of the lengths that `found` gives for a form, with the form's name.
-    fn longest(&self, found: impl Fn(&str) -> Option<usize>) -> Option<(usize, &str)> {
-        self.scrub
-            .iter()
-            .filter_map(|(form, name)| Some((found(form)?, name.as_str())))
+    fn longest(&self, found: impl Fn(&str) -> Option<usize>) -> Option<(usize, String)> {
+        let learned = self.learned();
+        let all = self.scrub.iter().chain(&learned.scrub);
+        all.filter_map(|(form, name)| Some((found(form)?, name.clone())))
             .max_by_key(|(len, _)| *len)
     }
 }
@@ -337,39 +385,48 @@ fn env_file_failure(path: &Path, error: &dotenvy::Error) -> Box<Failure> {
 fn scrub_table(secrets: &BTreeMap<String, String>) -> Vec<(String, String)> {
     let mut table = Vec::new();
     for (name, value) in secrets {
-        if value.len() < SHORTEST_SCRUBBED {
-            continue;
-        }
-        let shown = format!("[{name}]");
-        let escaped = serde_json::to_string(value).unwrap_or_default();
-        let mut forms: Vec<String> = [NON_ALPHANUMERIC, COMPONENT, PATH, QUERY]
-            .into_iter()
-            .map(|set| utf8_percent_encode(value, set).to_string())
-            .collect();
-        forms.push(url::form_urlencoded::byte_serialize(value.as_bytes()).collect());
-        let lower: Vec<String> = forms.iter().map(|form| lower_hex(form)).collect();
-        forms.extend(lower);
-        // An address inside a parameter of another, as in `login?return=`.
-        let twice: Vec<String> = forms.iter().map(|form| form.replace('%', "%25")).collect();
-        forms.extend(twice);
-        forms.push(in_markup(value));
-        // PHP escapes slashes.
-        forms.push(escaped[1..escaped.len().saturating_sub(1)].replace('/', "\\/"));
-        forms.push(escaped[1..escaped.len().saturating_sub(1)].to_owned());
-        forms.push(value.clone());
-        table.extend(forms.into_iter().map(|form| (form, shown.clone())));
-        // In base64 a secret can start at any of three offsets; the outer characters depend on
-        // the neighbours and are left out.
-        for core in (0..3).filter_map(|offset| base64_core(value.as_bytes(), offset)) {
-            // RFC 4648 section 5.
-            table.push((core.replace('+', "-").replace('/', "_"), shown.clone()));
-            table.push((core, shown.clone()));
-        }
+        push_forms(&mut table, name, value);
     }
+    in_order(table)
+}
+
+fn in_order(mut table: Vec<(String, String)>) -> Vec<(String, String)> {
     table.retain(|(form, _)| form.len() >= SHORTEST_SCRUBBED);
     table.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.cmp(b)));
     table.dedup();
     table
+}
+
+/// The forms in which a secret travels.
+fn push_forms(table: &mut Vec<(String, String)>, name: &str, value: &str) {
+    if value.len() < SHORTEST_SCRUBBED {
+        return;
+    }
+    let shown = format!("[{name}]");
+    let escaped = serde_json::to_string(value).unwrap_or_default();
+    let mut forms: Vec<String> = [NON_ALPHANUMERIC, COMPONENT, PATH, QUERY]
+        .into_iter()
+        .map(|set| utf8_percent_encode(value, set).to_string())
+        .collect();
+    forms.push(url::form_urlencoded::byte_serialize(value.as_bytes()).collect());
+    let lower: Vec<String> = forms.iter().map(|form| lower_hex(form)).collect();
+    forms.extend(lower);
+    // An address inside a parameter of another, as in `login?return=`.
+    let twice: Vec<String> = forms.iter().map(|form| form.replace('%', "%25")).collect();
+    forms.extend(twice);
+    forms.push(in_markup(value));
+    // PHP escapes slashes.
+    forms.push(escaped[1..escaped.len().saturating_sub(1)].replace('/', "\\/"));
+    forms.push(escaped[1..escaped.len().saturating_sub(1)].to_owned());
+    forms.push(value.to_owned());
+    table.extend(forms.into_iter().map(|form| (form, shown.clone())));
+    // In base64 a secret can start at any of three offsets; the outer characters depend on
+    // the neighbours and are left out.
+    for core in (0..3).filter_map(|offset| base64_core(value.as_bytes(), offset)) {
+        // RFC 4648 section 5.
+        table.push((core.replace('+', "-").replace('/', "_"), shown.clone()));
+        table.push((core, shown.clone()));
+    }
 }
 
 /// As HTML and XML spell it.

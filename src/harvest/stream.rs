@@ -38,7 +38,8 @@ pub(super) struct Stream {
     pub(super) run: Arc<Run>,
     /// Its name, for events.
     pub(super) name: Name,
-    at: usize,
+    /// Its place in the plan.
+    pub(super) at: usize,
     selector: Selector,
     /// Where `expect.total` stands among the wanted values.
     pub(super) expect_total: Option<usize>,

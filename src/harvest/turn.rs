@@ -1,6 +1,7 @@
 //! The turn of a request: what it costs at most, the wait for its permit, and what it cost in fact,
 //! as its answer tells.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -12,6 +13,7 @@ use super::budget::Reservation;
 use super::outcome::Sent;
 use super::run::interrupted;
 use super::stream::Stream;
+use super::tokens::Token;
 use super::told::Told;
 use super::trouble;
 use crate::clock::Instant;
@@ -30,6 +32,8 @@ pub(super) struct Under {
     /// The permit of its last request, answered in full: given back when the answer is judged,
     /// so that nobody takes it between a refusal and the pause that the refusal brings.
     pub(super) held: Option<Held>,
+    /// The token that its last request carried.
+    pub(super) token: Option<Arc<Token>>,
     /// Whether one of its requests may have been acted on, as far as status or error tell.
     pub(super) acted: Sent,
     /// Whether one that led on to another may have been.

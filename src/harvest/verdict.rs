@@ -26,6 +26,11 @@ pub(super) enum Verdict {
     Trouble(Trouble),
     /// Not a page: the window of time holds too much.
     TooLarge(String),
+    /// The token is refused.
+    Stale {
+        /// What the answer says.
+        message: String,
+    },
     /// Not a page yet.
     NotReady(NotReady),
     /// Not a page; the stream fails.
@@ -110,6 +115,7 @@ pub(super) fn by_rules(
                 })
             }
             Then::Split => Verdict::TooLarge(because()),
+            Then::RefreshAuth => Verdict::Stale { message: because() },
             Then::Again { every, within } => Verdict::NotReady(NotReady {
                 message: because(),
                 // Who says later is not asked sooner.

@@ -4,6 +4,7 @@
 //! pipeline language; `names` holds what they share: templates, the names they may use, and
 //! what was found wrong.
 
+mod auth;
 mod columns;
 mod cursor;
 mod dates;

@@ -235,7 +235,9 @@ fn rule(rule: &ResponseRule) -> Option<(&str, &'static str)> {
         Then::Skip => "skip",
         Then::Stop => "stop",
         Then::Split => "split",
-        Then::Retry | Then::Wait(_) | Then::Again { .. } | Then::Fail(_) => return None,
+        Then::Retry | Then::Wait(_) | Then::Again { .. } | Then::RefreshAuth | Then::Fail(_) => {
+            return None;
+        }
     };
     Some((rule.when.written(), then))
 }

@@ -4,6 +4,7 @@
 //! never their values, so it can be printed and hashed. Nothing in it is optional merely because
 //! a default exists: defaults are applied here, once.
 
+pub mod auth;
 pub mod compile;
 pub mod cursor;
 pub mod dates;
@@ -35,6 +36,7 @@ use std::time::Duration;
 
 use globset::GlobMatcher;
 
+use self::auth::AuthPlan;
 use self::cursor::CursorPlan;
 use self::jq::Jq;
 use self::language::{Expr, Template};
@@ -99,26 +101,21 @@ pub struct SourcePlan {
     pub timeouts: TimeoutPlan,
     /// Other origins that next links, redirects and templates may reach.
     pub allow_origins: Vec<OriginRule>,
+    /// An authority of one's own, and a certificate to show.
+    pub tls: TlsPlan,
+    /// The proxy that everything goes through, in place of those of the environment.
+    pub proxy: Option<Template>,
+    /// A file with secrets, relative to the project.
+    pub secrets_file: Option<String>,
 }
 
-/// How to authenticate; a credential that renders empty is not sent.
-#[derive(Debug)]
-pub enum AuthPlan {
-    /// No credential.
-    None,
-    /// `Authorization: Bearer …` (RFC 6750).
-    Bearer(Template),
-    /// `Authorization: Basic …` (RFC 7617).
-    Basic {
-        /// User name.
-        user: Template,
-        /// Password; may be empty.
-        password: Template,
-    },
-    /// Headers of the API's own.
-    Header(Vec<(http::HeaderName, Template)>),
-    /// Query parameters; kept out of every message.
-    Query(Vec<(String, Template)>),
+/// Files of TLS, relative to the project.
+#[derive(Debug, Default)]
+pub struct TlsPlan {
+    /// Authorities that are trusted beside those of the system.
+    pub ca: Option<Template>,
+    /// The certificate that is shown, and its key.
+    pub shown: Option<(Template, Template)>,
 }
 
 /// How failures are tried again.
@@ -315,6 +312,8 @@ pub enum Then {
     },
     /// A good page, and the last of its partition.
     Stop,
+    /// The token is refused: a new one is had, once, and the request sent again.
+    RefreshAuth,
     /// The stream fails, with this text if given.
     Fail(Option<Template>),
 }

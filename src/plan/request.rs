@@ -146,7 +146,12 @@ impl RequestPlan {
         if text.chars().any(char::is_control) {
             return Err(RenderProblem::new(key, "the URL holds a control character"));
         }
-        let mut url = if self.target.begins_with_expression() {
+        // Streams have no written origin of their own; a login may.
+        let is_absolute = self.target.begins_with_expression()
+            || ["http://", "https://"]
+                .iter()
+                .any(|scheme| self.target.written().starts_with(scheme));
+        let mut url = if is_absolute {
             absolute(&text).map_err(|problem| RenderProblem::new(key, problem))?
         } else {
             joined(base, &text)
@@ -279,6 +284,34 @@ impl TreeTemplate {
                 .flat_map(|(_, tree)| tree.templates())
                 .collect(),
         }
+    }
+
+    /// Members of a form, `key` naming their place in the file.
+    pub fn form(
+        members: &[(String, Self)],
+        key: &str,
+        names: &Value,
+    ) -> Result<Vec<(String, String)>, RenderProblem> {
+        let mut pairs = Vec::new();
+        for (name, tree) in members {
+            tree.pairs(&format!("{key}.{name}"), name, names, &mut pairs)?;
+        }
+        Ok(pairs)
+    }
+
+    /// Members of a JSON object, each as text; what renders empty is left out.
+    pub fn object(
+        members: &[(String, Self)],
+        key: &str,
+        names: &Value,
+    ) -> Result<Vec<(String, String)>, RenderProblem> {
+        let mut found = Vec::new();
+        for (name, tree) in members {
+            if let Some(json) = tree.json(&format!("{key}.{name}"), names)? {
+                found.push((name.clone(), json.to_string()));
+            }
+        }
+        Ok(found)
     }
 
     /// As parameters of a URL or a form: what is empty is dropped, a list repeats the name.

@@ -6,6 +6,7 @@
 
 mod allowed;
 pub mod at;
+pub mod auth;
 pub mod choice;
 pub mod cursor;
 mod decode;

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::at::At;
+use super::auth::AuthSpec;
 use super::choice::{ScalarOr, Table};
 use super::stream::ResponseSpec;
 use super::tree::Tree;
@@ -11,7 +12,6 @@ use super::tree::Tree;
 /// Where and how to ask.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-not-yet" = ["tls", "proxy", "secrets"]))]
 pub struct SourceSpec {
     /// Base URL, http or https; the path of `get` is appended. May use `vars` and `env`.
     pub url: At<String>,
@@ -37,6 +37,12 @@ pub struct SourceSpec {
     pub allow_origins: Option<Vec<OriginSpec>>,
     /// What answers mean, for all streams; tried after those of the stream.
     pub responses: Option<Vec<ResponseSpec>>,
+    /// An authority of one's own, and a certificate to show.
+    pub tls: Option<TlsSpec>,
+    /// The proxy that everything goes through: `http://…`, `https://…`, `socks5://…`.
+    pub proxy: Option<At<String>>,
+    /// A file of `NAME=value` lines with secrets, relative to the project; only its owner may read it.
+    pub secrets: Option<At<String>>,
 }
 
 /// A word in the place of limits.
@@ -48,33 +54,6 @@ pub enum LimitsWord {
     None,
     /// Nothing is known: found by asking a little more until the API refuses.
     Auto,
-}
-
-/// How to authenticate.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(extend("x-not-yet" = ["oauth2", "jwt", "login"]))]
-pub enum AuthSpec {
-    /// No credential.
-    None,
-    /// `Authorization: Bearer …`.
-    Bearer(At<String>),
-    /// `Authorization: Basic …`.
-    Basic(BasicSpec),
-    /// Headers of the API's own.
-    Header(Table<At<String>>),
-    /// Query parameters; kept out of every message.
-    Query(Table<At<String>>),
-}
-
-/// User and password.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct BasicSpec {
-    /// User name.
-    pub user: At<String>,
-    /// Password; empty if left out.
-    pub password: Option<At<String>>,
 }
 
 /// One limit: `5000/h`, or with conditions.
@@ -163,6 +142,18 @@ pub struct TimeoutSpec {
     pub idle: Option<At<String>>,
     /// One attempt as a whole; default 300s.
     pub attempt: Option<At<String>>,
+}
+
+/// Files of TLS, as PEM, relative to the project.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSpec {
+    /// Authorities that are trusted beside those of the system.
+    pub ca: Option<At<String>>,
+    /// The certificate that is shown to the server, with those above it.
+    pub cert: Option<At<String>>,
+    /// Its private key; only its owner may read the file.
+    pub key: Option<At<String>>,
 }
 
 /// Another origin: `https://*.example.com`, or with a word on credentials.

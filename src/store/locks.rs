@@ -129,6 +129,11 @@ pub fn target(disk: &Disk, state: &Path, target: &Path, now: Timestamp) -> Resul
     take(disk, &folder.join(name), &target.display().to_string(), now)
 }
 
+/// Locks a token that changes with each use; the folder of `place` must exist.
+pub(super) fn token(disk: &Disk, place: &Path, now: Timestamp) -> Result<Lock, LockError> {
+    take(disk, place, "the refresh token", now)
+}
+
 /// One name for a file, whatever the links on the way to it.
 fn canonical(disk: &Disk, target: &Path) -> Result<PathBuf, DiskError> {
     if disk.look(target)? != Found::Nothing {

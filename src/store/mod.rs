@@ -31,5 +31,6 @@ pub mod space;
 pub mod state;
 pub mod stream;
 pub mod sweep;
+pub mod tokens;
 
 pub use self::error::StoreError;

@@ -50,6 +50,7 @@ pub(crate) struct Scene<'a> {
     rules: Rules,
     options: Options,
     files: Vec<(&'a str, &'a str)>,
+    modes: Vec<(&'a str, u32)>,
     stop_after: Option<Duration>,
     way: Option<Way>,
     over: Option<Over>,
@@ -81,6 +82,7 @@ impl<'a> Scene<'a> {
             rules,
             options: Options::default(),
             files: Vec::new(),
+            modes: Vec::new(),
             stop_after: None,
             way: None,
             over: None,
@@ -141,6 +143,12 @@ impl<'a> Scene<'a> {
         self
     }
 
+    /// With these permissions, of a file that is there before the run.
+    pub(crate) fn chmod(mut self, path: &'a str, mode: u32) -> Self {
+        self.modes.push((path, mode));
+        self
+    }
+
     /// Somebody asks for a graceful stop this long after the start.
     pub(crate) fn stop_after(mut self, wait: Duration) -> Self {
         self.stop_after = Some(wait);
@@ -165,6 +173,10 @@ impl<'a> Scene<'a> {
             let path = root.path().join(path);
             fs::create_dir_all(path.parent().expect("a folder")).expect("made");
             fs::write(path, text).expect("written");
+        }
+        for (path, mode) in &self.modes {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(*mode);
+            fs::set_permissions(root.path().join(path), mode).expect("changed");
         }
         let plan = plan(self.yaml);
         let events = Arc::new(Mutex::new(Vec::new()));

@@ -2,6 +2,8 @@
 
 mod apis;
 mod arrows;
+mod auth;
+mod auth_shared;
 mod book;
 mod children;
 mod cli;
@@ -28,6 +30,7 @@ mod plan;
 mod powerloss;
 mod real;
 mod real_limits;
+mod real_paging;
 mod replay;
 mod resume;
 mod retries;

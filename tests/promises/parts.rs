@@ -54,7 +54,7 @@ impl Server {
 
     fn is_ready(&mut self) -> bool {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        let until = Instant::now() + Duration::from_secs(30);
+        let until = Instant::now() + Duration::from_secs(90);
         while Instant::now() < until {
             if TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok() {
                 return true;

@@ -99,10 +99,12 @@ pub(crate) fn clean(what: &str, text: &str) {
     }
 }
 
-/// No file of the project but `.env` holds a trace.
+/// No file of the project but `.env`, and the tokens that are kept by design, holds a trace.
 #[track_caller]
 pub(crate) fn clean_files(root: &std::path::Path, files: &[PathBuf]) {
-    for file in files.iter().filter(|file| !file.ends_with(".env")) {
+    let is_meant =
+        |file: &&PathBuf| file.ends_with(".env") || file.extension().is_some_and(|e| e == "token");
+    for file in files.iter().filter(|file| !is_meant(file)) {
         clean(&file.display().to_string(), &file.display().to_string());
         // A file may be gone by now: the run tidies up.
         let bytes = std::fs::read(file).unwrap_or_default();

@@ -9,11 +9,12 @@ use super::names::Judge;
 use super::scope::Scope;
 use super::signals;
 use super::stream::merged;
+use crate::plan::auth::AuthPlan;
 use crate::plan::limit::{
     CalendarUnit, Counting, LimitPlan, LimitWhen, Per, Route, SignalsPlan, Spacing,
 };
 use crate::plan::measure::Measure;
-use crate::plan::{AuthPlan, CostPlan, SourcePlan};
+use crate::plan::{CostPlan, SourcePlan};
 use crate::spec::PipelineSpec;
 use crate::spec::at::At;
 use crate::spec::choice::ScalarOr;

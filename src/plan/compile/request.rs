@@ -201,7 +201,8 @@ fn once(
     judge.header(key).map(Once::Keyed)
 }
 
-fn body(judge: &mut Judge<'_>, spec: &BodySpec, scope: &Scope) -> Option<BodyPlan> {
+/// What a request carries.
+pub(super) fn body(judge: &mut Judge<'_>, spec: &BodySpec, scope: &Scope) -> Option<BodyPlan> {
     Some(match spec {
         BodySpec::Json(tree) => BodyPlan::Json(values::tree(judge, tree, scope)?),
         BodySpec::Form(table) => BodyPlan::Form(values::map(judge, &table.0, scope)?),

@@ -31,6 +31,10 @@ impl Scope {
     pub(super) fn auth() -> Self {
         Self::new("`auth`", &["vars", "env", "secret", "contact", "run"])
     }
+    /// How a token is sent.
+    pub(super) fn token() -> Self {
+        Self::auth().and(["token"])
+    }
     /// Requests.
     pub(super) fn request() -> Self {
         Self::new(

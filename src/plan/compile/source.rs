@@ -7,15 +7,19 @@ use std::time::Duration;
 use globset::GlobBuilder;
 use url::Url;
 
-use super::limits;
 use super::names::Judge;
 use super::scope::Scope;
+use super::{auth, limits};
+use crate::plan::auth::AuthPlan;
 use crate::plan::language::Template;
 use crate::plan::limit::LimitPlan;
-use crate::plan::{AuthPlan, OriginRule, RetryPlan, SourcePlan, TimeoutPlan};
+use crate::plan::{OriginRule, RetryPlan, SourcePlan, TimeoutPlan, TlsPlan};
 use crate::spec::at::At;
 use crate::spec::choice::ScalarOr;
-use crate::spec::source::{AuthSpec, LimitsWord, OriginSpec, RetrySpec, SourceSpec, TimeoutSpec};
+use crate::spec::source::{LimitsWord, OriginSpec, RetrySpec, SourceSpec, TimeoutSpec, TlsSpec};
+
+/// Proxies that can be spoken to.
+const PROXIES: [&str; 4] = ["http", "https", "socks5", "socks5h"];
 
 /// The source, or nothing where a mistake was noted.
 pub(super) fn source(judge: &mut Judge<'_>, spec: &SourceSpec) -> Option<SourcePlan> {
@@ -24,7 +28,7 @@ pub(super) fn source(judge: &mut Judge<'_>, spec: &SourceSpec) -> Option<SourceP
     let contact = contact.and_then(|contact| judge.template(contact, &Scope::source()));
     let auth = match &spec.auth {
         None => Some(AuthPlan::None),
-        Some(auth) => self::auth(judge, auth),
+        Some(auth) => auth::auth(judge, auth),
     };
     let limits: Vec<LimitPlan> = match spec.limits.as_deref() {
         Some(ScalarOr::Long(all)) => {
@@ -69,6 +73,8 @@ pub(super) fn source(judge: &mut Judge<'_>, spec: &SourceSpec) -> Option<SourceP
     let timeouts = timeouts(judge, &spec.timeouts.clone().unwrap_or_default());
     let origins = spec.allow_origins.iter().flatten();
     let allow_origins = origins.filter_map(|one| origin(judge, one)).collect();
+    let tls = spec.tls.as_ref().map(|tls| self::tls(judge, tls));
+    let proxy = spec.proxy.as_ref().map(|proxy| self::proxy(judge, proxy));
     Some(SourcePlan {
         url: url?,
         contact,
@@ -78,6 +84,15 @@ pub(super) fn source(judge: &mut Judge<'_>, spec: &SourceSpec) -> Option<SourceP
         retry,
         timeouts,
         allow_origins,
+        tls: match tls {
+            None => TlsPlan::default(),
+            Some(tls) => tls?,
+        },
+        proxy: match proxy {
+            None => None,
+            Some(proxy) => Some(proxy?),
+        },
+        secrets_file: spec.secrets.as_ref().map(|file| file.value.clone()),
     })
 }
 
@@ -126,32 +141,6 @@ fn url(judge: &mut Judge<'_>, at: &At<String>) -> Option<Template> {
     None
 }
 
-fn auth(judge: &mut Judge<'_>, spec: &AuthSpec) -> Option<AuthPlan> {
-    let scope = Scope::auth();
-    Some(match spec {
-        AuthSpec::None => AuthPlan::None,
-        AuthSpec::Bearer(token) => AuthPlan::Bearer(judge.template(token, &scope)?),
-        AuthSpec::Basic(basic) => {
-            let user = judge.template(&basic.user, &scope);
-            let empty = basic.user.with(String::new());
-            let password = judge.template(basic.password.as_ref().unwrap_or(&empty), &scope);
-            AuthPlan::Basic {
-                user: user?,
-                password: password?,
-            }
-        }
-        AuthSpec::Header(table) => AuthPlan::Header(headers(judge, &table.0, &scope)?),
-        AuthSpec::Query(table) => {
-            let all: Vec<_> = table
-                .0
-                .iter()
-                .map(|(name, value)| Some((name.value.clone(), judge.template(value, &scope)?)))
-                .collect();
-            AuthPlan::Query(all.into_iter().collect::<Option<_>>()?)
-        }
-    })
-}
-
 /// Headers with templates; every mistake in them is noted.
 pub(super) fn headers(
     judge: &mut Judge<'_>,
@@ -196,6 +185,41 @@ fn timeouts(judge: &mut Judge<'_>, spec: &TimeoutSpec) -> TimeoutPlan {
         idle: judge.duration(spec.idle.as_ref(), Duration::from_secs(30)),
         attempt: judge.duration(spec.attempt.as_ref(), Duration::from_mins(5)),
     }
+}
+
+fn tls(judge: &mut Judge<'_>, spec: &TlsSpec) -> Option<TlsPlan> {
+    if let (Some(one), None) | (None, Some(one)) = (&spec.cert, &spec.key) {
+        let message = "`cert` and `key` of `tls` go together";
+        let hint = "both may name the same file";
+        judge.wrong("bad-tls", &one.span, message, hint);
+    }
+    let mut file = |at: Option<&At<String>>| match at {
+        None => Some(None),
+        Some(at) => judge.template(at, &Scope::source()).map(Some),
+    };
+    let (ca, cert, key) = (
+        file(spec.ca.as_ref()),
+        file(spec.cert.as_ref()),
+        file(spec.key.as_ref()),
+    );
+    let shown = cert?.zip(key?);
+    Some(TlsPlan { ca: ca?, shown })
+}
+
+fn proxy(judge: &mut Judge<'_>, at: &At<String>) -> Option<Template> {
+    let template = judge.template(at, &Scope::auth())?;
+    let scheme = at.split_once("://").map(|(scheme, _)| scheme);
+    let is_known = scheme.is_some_and(|scheme| PROXIES.contains(&scheme));
+    if is_known || template.begins_with_expression() {
+        return Some(template);
+    }
+    let hint = "as in `http://proxy.example.org:8080`, with user and password where it wants them";
+    let message = format!(
+        "a proxy begins with one of {}",
+        PROXIES.join("://, ") + "://"
+    );
+    judge.wrong("bad-proxy", &at.span, message, hint);
+    None
 }
 
 fn origin(judge: &mut Judge<'_>, spec: &OriginSpec) -> Option<OriginRule> {

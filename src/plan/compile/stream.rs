@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::names::Judge;
 use super::scope::Scope;
-use super::{columns, cursor, limits, pages, parents, partitions, request, sink};
+use super::{auth, columns, cursor, dates, limits, pages, parents, partitions, request, sink};
 use crate::plan::language::Template;
 use crate::plan::paging::Paging;
 use crate::plan::path::Path;
@@ -72,6 +72,8 @@ fn stream(
     let stop = merged.stop.as_ref().map(|stop| judge.expr(stop, &answer));
     let own = merged.responses.iter().flatten();
     let rules = own.chain(spec.source.responses.iter().flatten());
+    auth::renewable(judge, &spec.source, &rules.clone().collect::<Vec<_>>());
+    dates::divisible(judge, spec, name, written);
     let responses: Vec<_> = rules.map(|rule| response(judge, rule, &answer)).collect();
     let records = records(judge, &merged);
     let columns = (merged.columns.as_ref())
@@ -233,6 +235,7 @@ fn response(judge: &mut Judge<'_>, spec: &ResponseSpec, scope: &Scope) -> Option
             ThenWord::Wait => Then::Wait(Pause::AsTold),
             ThenWord::Stop => Then::Stop,
             ThenWord::Split => Then::Split,
+            ThenWord::RefreshAuth => Then::RefreshAuth,
             ThenWord::Fail => Then::Fail(None),
         }),
         ScalarOr::Long(ThenSpec::Fail(text)) => fail(judge, text, scope),

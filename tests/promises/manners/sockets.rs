@@ -71,7 +71,7 @@ fn run(server: &Server, limits: &str, count: usize, tells: Tells) -> (Exit, Call
         .expect("a runtime");
     runtime.block_on(async {
         let clock = Clock::system();
-        let client = HttpClient::new(ClientSettings { connect: 10 * SEC });
+        let client = HttpClient::new(ClientSettings::new(10 * SEC));
         // Delays of its own: loopback has none.
         let far = Far::new(Arc::new(client), clock, Way::of(90 * MS, 5).tells(tells));
         let calls = far.calls();
