@@ -345,3 +345,29 @@ fn a_window_that_holds_too_much_is_halved_until_it_fits() {
     let message = &ran.failure().message;
     assert!(message.contains("cannot be halved any more"), "{message}");
 }
+
+#[test]
+fn children_of_a_window_that_was_halved_come_once() {
+    let child = "  b: { for: { one: { stream: a } }, get: '/b/{{ one.id }}', records: data }\nsink: { csv: 'out/{{ stream }}.csv' }\n";
+    let yaml = SPLITS.replace("sink: { csv: out/a.csv }\n", child);
+    assert_ne!(yaml, SPLITS);
+    let with_children = |most: usize, first_page_tells: bool| {
+        let mut rules = capped(most, first_page_tells);
+        let answer = |request: &SimRequest| {
+            let id = request.path.rsplit('/').next().unwrap_or_default();
+            SimReply::json(200, format!(r#"{{"data":[{{"of":"{id}"}}]}}"#))
+        };
+        rules.routes.push(Route::custom("/b/*", Arc::new(answer)));
+        rules
+    };
+    let whole = Scene::new(&yaml, with_children(1000, true))
+        .run()
+        .complete();
+    for first_page_tells in [true, false] {
+        let rules = with_children(20, first_page_tells);
+        let split = Scene::new(&yaml, rules).run().complete();
+        for out in ["out/a.csv", "out/b.csv"] {
+            assert_eq!(split.text(out), whole.text(out), "{out} {first_page_tells}");
+        }
+    }
+}
