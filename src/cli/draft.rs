@@ -298,7 +298,10 @@ impl Draft {
             Some(path) => {
                 let _ = writeln!(out, "    records: {}", scalar(path));
             }
-            None => out.push_str("    # records: data  # where the list is, if not at the top\n"),
+            None => out.push_str(
+                "    # records: data  # where the list is, if not at the top\n    \
+                 # format: csv    # where answers are no JSON: ndjson, csv, xml, text\n",
+            ),
         }
         out.push_str(
             "    # key: id         # what identifies a record; repeats are dropped\n    \

@@ -13,7 +13,7 @@ use http::header::CONTENT_ENCODING;
 use super::body::{BodyError, truncated};
 
 /// RFC 1952 section 2.3.1.
-const GZIP_MAGIC: &[u8] = b"\x1f\x8b";
+pub(super) const GZIP_MAGIC: &[u8] = b"\x1f\x8b";
 
 /// Largest zstd window, as RFC 9659 section 3 sets it for content encodings: 8 MiB.
 const ZSTD_WINDOW_LOG: u32 = 23;

@@ -5,6 +5,7 @@
 //! by origin ([`origin::Policy`]) before they are attached ([`credentials::Credentials`]).
 
 pub mod agent;
+pub mod archive;
 pub mod body;
 pub mod buffers;
 pub mod client;

@@ -35,7 +35,7 @@ impl Room {
     }
 
     /// Waits until there is room for a body of so many bytes.
-    pub(super) async fn hold(&mut self, bytes: usize) {
+    pub async fn hold(&mut self, bytes: usize) {
         if let Some(larger) = &self.larger
             && bytes > self.set_aside
             && self.alone.is_none()

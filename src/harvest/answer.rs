@@ -1,5 +1,6 @@
 //! What an answer means for its stream: a page with records, trouble, or a failure.
 
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use minijinja::Value;
 use url::Url;
@@ -12,6 +13,7 @@ use crate::event::FailureClass;
 use crate::failure::{Exit, Failure};
 use crate::plan::json::Numbers;
 use crate::plan::request::BodyPlan;
+use crate::records::format::Read;
 use crate::records::page::Page;
 use crate::records::problem::SelectError;
 use crate::records::view;
@@ -28,6 +30,25 @@ const GRAPHQL_ERRORS: &str = "correct the query or its variables; where such an 
 /// A success that is not what was declared is tried this often: once may be a hiccup of a proxy.
 const SUSPECT_ATTEMPTS: u32 = 2;
 
+/// A body as conditions see it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen<'a> {
+    /// As it came: `text`.
+    sent: &'a [u8],
+    /// As JSON: `body`.
+    json: &'a [u8],
+}
+
+impl<'a> Seen<'a> {
+    /// A body, and what it is as JSON where it came as something else.
+    pub(super) fn of(sent: &'a [u8], json: Option<&'a Bytes>) -> Self {
+        Self {
+            sent,
+            json: json.map_or(sent, |json| json),
+        }
+    }
+}
+
 fn good(answer: Answer, page: Page, last: bool) -> Outcome {
     Outcome::Page(Box::new(Good { answer, page, last }))
 }
@@ -36,25 +57,22 @@ impl Stream {
     /// What the answer means, and its records if it is a page.
     pub(super) fn judge(
         &self,
-        mut answer: Answer,
+        answer: Answer,
+        read: Read,
         variables: &[(String, Value)],
         place: &str,
         attempt: u32,
     ) -> Outcome {
         let now = self.run.world.clock.calendar();
-        let selected = if answer.status.is_success() && !self.rereads_bodies {
-            self.selector()
-                .select_in_place(std::mem::take(&mut answer.body))
-        } else {
-            self.selector().select(&answer.body)
-        };
+        let selected = read.page;
+        let json = read.json;
         let by_rules = if self.plan().responses.is_empty() {
             None
         } else {
             let names = self.answer_names(
                 answer.status,
                 &answer.headers,
-                &answer.body,
+                Seen::of(&answer.body, json.as_ref()),
                 variables,
                 attempt,
                 selected.as_ref().ok(),
@@ -165,9 +183,8 @@ impl Stream {
     ) -> Outcome {
         // An answer without the records may be a hiccup too; said again, the path is what is wrong.
         let is_final = |error: &SelectError| match error {
-            SelectError::Twice { .. } => true,
-            SelectError::Absent { .. } => attempt >= self.most_attempts(FailureClass::Suspect),
-            _ => false,
+            SelectError::Twice { .. } | SelectError::TooMuch => true,
+            error => error.is_ours() && attempt >= self.most_attempts(FailureClass::Suspect),
         };
         match selected {
             Ok(page) => good(answer, page, last),
@@ -178,7 +195,12 @@ impl Stream {
                 ));
                 Outcome::Trouble(
                     Trouble {
-                        class: FailureClass::Suspect,
+                        // A file that just stops is what a broken connection leaves.
+                        class: if error.is_cut() {
+                            FailureClass::Transient
+                        } else {
+                            FailureClass::Suspect
+                        },
                         message,
                         told: None,
                         slow: false,
@@ -230,7 +252,7 @@ impl Stream {
         &self,
         status: StatusCode,
         headers: &HeaderMap,
-        body: &[u8],
+        body: Seen<'_>,
         variables: &[(String, Value)],
         attempt: u32,
         page: Option<&Page>,
@@ -247,12 +269,12 @@ impl Stream {
         more.push(("attempt".to_owned(), Value::from(attempt)));
         more.push((
             "body".to_owned(),
-            view::of_body(body, Numbers::Numeric).unwrap_or(Value::UNDEFINED),
+            view::of_body(body.json, Numbers::Numeric).unwrap_or(Value::UNDEFINED),
         ));
         if self.reads_text {
             more.push((
                 "text".to_owned(),
-                Value::from(String::from_utf8_lossy(body).into_owned()),
+                Value::from(String::from_utf8_lossy(body.sent).into_owned()),
             ));
         }
         if let Some(page) = page {

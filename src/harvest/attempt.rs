@@ -13,10 +13,11 @@ use super::budget::Reservation;
 use super::circuit::Came;
 use super::exchange::Errand;
 use super::once::Spot;
-use super::outcome::{Answer, Good, Outcome, Sent, Unfetched, is_timeout, timed_out, transient};
+use super::outcome::{Answer, Good, Outcome, Sent, Unfetched};
 use super::stream::Stream;
 use super::trouble;
 use super::turn::Under;
+use super::understand::unread;
 use super::verdict;
 use crate::clock::Instant;
 use crate::event::{Fact, FailureClass, Wait};
@@ -87,9 +88,12 @@ impl Stream {
             let trouble = match outcome {
                 Outcome::Page(good) => {
                     let Good { answer, page, last } = *good;
-                    run.budget.learn(answer.size);
+                    // What is unpacked or is no JSON may grow.
+                    let needed = answer.size.max(page.lines.len());
+                    under.room.hold(needed).await;
+                    run.budget.learn(needed);
                     reservation.keep(std::mem::take(&mut under.room));
-                    reservation.shrink(answer.size);
+                    reservation.shrink(needed);
                     run.hosts.give_back(&request.url, taken);
                     let Answer {
                         status,
@@ -345,8 +349,15 @@ impl Stream {
                 (Ok(answer), Some(known)) if is_known => self.again(known, answer).await,
                 (read, _) => read,
             };
+            let read = match read {
+                Ok(mut answer) => match self.understand(&mut answer, place).await {
+                    Ok(read) => Ok((answer, read)),
+                    Err(outcome) => Err(outcome),
+                },
+                Err(outcome) => Err(outcome),
+            };
             let outcome = match read {
-                Ok(answer) => self.judge(answer, variables, place, attempt),
+                Ok((answer, read)) => self.judge(answer, read, variables, place, attempt),
                 Err(outcome) => {
                     pass.came(outcome.came(None));
                     return Ok(outcome);
@@ -408,11 +419,7 @@ impl Stream {
                 url,
                 took,
             }),
-            Err(error) => Err(match trouble::body(&error, place) {
-                Ok(failure) => Outcome::Fail(failure),
-                Err(message) if is_timeout(&error) => timed_out(message),
-                Err(message) => transient(message, Sent::Perhaps),
-            }),
+            Err(error) => Err(unread(&error, place)),
         })
     }
 }

@@ -62,6 +62,7 @@ mod told;
 mod trouble;
 mod turn;
 mod unchanged;
+mod understand;
 mod verdict;
 mod versions;
 mod walk;

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::answer::Seen;
 use super::attempt::Fetched;
 use super::commit::{Committer, New, Staged, What};
 use super::digest::{Digest, crc_of};
@@ -331,7 +332,7 @@ impl Stream {
             let names = self.answer_names(
                 fetched.status,
                 &fetched.headers,
-                &fetched.body,
+                Seen::of(&fetched.body, fetched.page.json.as_ref()),
                 &partition.variables,
                 1,
                 Some(&fetched.page),

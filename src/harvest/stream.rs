@@ -25,6 +25,7 @@ use crate::plan::language::{Expr, Template};
 use crate::plan::paging::Paging;
 use crate::plan::request::{BodyPlan, Rendered};
 use crate::plan::{Pause, StreamPlan, Then};
+use crate::records::format::Reader;
 use crate::records::select::Selector;
 use crate::store::StoreError;
 use crate::store::index::PageRow;
@@ -40,7 +41,8 @@ pub(super) struct Stream {
     pub(super) name: Name,
     /// Its place in the plan.
     pub(super) at: usize,
-    selector: Selector,
+    /// Reads its answers.
+    pub(super) reader: Arc<Reader>,
     /// Where `expect.total` stands among the wanted values.
     pub(super) expect_total: Option<usize>,
     /// What partitions told of, until repeats are known.
@@ -84,7 +86,6 @@ impl Stream {
     pub(super) fn new(run: Arc<Run>, at: usize) -> Self {
         let plan = &run.plan.streams[at];
         let wants = walk::wants(&plan.paging, plan.expect.total.as_ref());
-        let selector = Selector::new(&plan.records.path, plan.records.optional, &wants);
         let expect_total = plan.expect.total.as_ref().map(|_| wants.len() - 1);
         let name = plan.name.as_str().into();
         let conditions = plan.responses.iter().map(|rule| &rule.when);
@@ -100,14 +101,19 @@ impl Stream {
             Then::Wait(Pause::Said(text)) => Some(text),
             _ => None,
         });
-        let reads_text = conditions
+        let names = conditions
             .flat_map(Expr::names)
-            .chain(words.flat_map(Template::names))
-            .any(|name| name.path.first().is_some_and(|root| root == "text"));
+            .chain(words.flat_map(Template::names));
+        let roots: HashSet<String> = names
+            .filter_map(|name| name.path.into_iter().next())
+            .collect();
+        let reads_text = roots.contains("text");
+        let reads_body = roots.contains("body");
+        let reader = Reader::new(&plan.records, &plan.format, &wants, reads_body);
         Self {
             at,
             name,
-            selector,
+            reader: Arc::new(reader),
             expect_total,
             told: drift::Told::default(),
             reads_text,
@@ -180,9 +186,9 @@ impl Stream {
         self.run.windows.get(self.at)?.as_ref()
     }
 
-    /// Finds records and wanted values in its pages.
+    /// Finds records in what is JSON already.
     pub(super) fn selector(&self) -> &Selector {
-        &self.selector
+        self.reader.selector()
     }
 
     /// Says that something happened.

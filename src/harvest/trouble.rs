@@ -312,6 +312,12 @@ pub(super) fn select(
             "correct `records` after an answer of the API; if `{0}` may be missing, write `records: {{ optional: {0} }}`",
             records.path
         )),
+        SelectError::Shape { key, .. } => Some(format!(
+            "compare `{key}` with an answer of the API; `gleaner preview` shows what comes of it"
+        )),
+        error if error.is_ours() => Some(
+            "compare `format` with an answer of the API: delimiter, header, quote, encoding, member".to_owned(),
+        ),
         _ => None,
     };
     Box::new(Failure {

@@ -9,6 +9,7 @@ use http::{HeaderMap, StatusCode};
 use minijinja::Value;
 use tokio::sync::Notify;
 
+use super::answer::Seen;
 use super::budget::Reservation;
 use super::outcome::Sent;
 use super::run::interrupted;
@@ -203,9 +204,10 @@ impl Stream {
         let tells = self.plan().cost.iter().filter(|cost| cost.actual.is_some());
         let is_read = tells.clone().next().is_some() || self.reads_signals();
         // Half a body tells nothing.
-        let names = body
-            .filter(|_| is_read)
-            .map(|body| self.answer_names(status, headers, body, variables, attempt, None));
+        let names = body.filter(|_| is_read).map(|body| {
+            let seen = Seen::of(body, None);
+            self.answer_names(status, headers, seen, variables, attempt, None)
+        });
         let spent = names.iter().flat_map(|names| {
             tells.clone().filter_map(move |cost| {
                 let number = cost.actual.as_ref()?.number(names).ok()?;

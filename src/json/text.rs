@@ -88,6 +88,12 @@ pub fn quoted(text: &str) -> String {
 /// Appends `text` as a JSON string with its quotes.
 pub fn push_quoted(out: &mut String, text: &str) {
     out.push('"');
+    // Most texts have nothing to escape.
+    if !text.bytes().any(|b| b < 0x20 || b == b'"' || b == b'\\') {
+        out.push_str(text);
+        out.push('"');
+        return;
+    }
     for character in text.chars() {
         match character {
             '"' => out.push_str("\\\""),

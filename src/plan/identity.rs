@@ -14,7 +14,7 @@ use super::language::{Expr, Template};
 use super::paging::{Paging, TokenFrom};
 use super::partition::{Generator, ListItem};
 use super::request::{BodyPlan, RequestPlan, Slot, TreeTemplate};
-use super::{Plan, ResponseRule, StreamPlan, Then};
+use super::{Plan, ResponseRule, RowNames, Shape, StreamPlan, Then};
 
 /// A field's name, as in `streams.issues.pages`, and what it says.
 pub type Field = (String, String);
@@ -76,7 +76,17 @@ impl StreamPlan {
         }
         add("pages", paging(&self.paging));
         let optional = if self.records.optional { "?" } else { "" };
-        add("records", format!("{}{optional}", self.records.path));
+        add(
+            "records",
+            format!(
+                "{}{optional}{}",
+                self.records.path,
+                shape(&self.records.shape)
+            ),
+        );
+        if self.format.kind.is_some() {
+            add("format", self.format.to_string());
+        }
         if let Some(stop) = &self.stop {
             add("stop", stop.written().to_owned());
         }
@@ -217,6 +227,16 @@ fn paging(paging: &Paging) -> String {
             size,
         } => format!("keyset {field} {} {add:?} {}", slot(to), place(size)),
         Paging::Merge(at) => format!("merge {at}"),
+    }
+}
+
+fn shape(shape: &Shape) -> String {
+    match shape {
+        Shape::Plain => String::new(),
+        Shape::Zip => " zip".to_owned(),
+        Shape::Rows(RowNames::Given(names)) => format!(" rows {names:?}"),
+        Shape::Rows(RowNames::First) => " rows first".to_owned(),
+        Shape::Entries { key } => format!(" entries {key:?}"),
     }
 }
 

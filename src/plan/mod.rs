@@ -11,6 +11,7 @@ pub mod dates;
 pub mod duration;
 mod environment;
 mod filters;
+pub mod format;
 mod guard;
 pub mod identity;
 pub mod jq;
@@ -38,6 +39,7 @@ use globset::GlobMatcher;
 
 use self::auth::AuthPlan;
 use self::cursor::CursorPlan;
+use self::format::FormatPlan;
 use self::jq::Jq;
 use self::language::{Expr, Template};
 use self::limit::LimitPlan;
@@ -174,6 +176,8 @@ pub struct StreamPlan {
     pub stop: Option<Expr>,
     /// What answers mean where the built-in verdicts do not fit; first match wins.
     pub responses: Vec<ResponseRule>,
+    /// What answers are written in.
+    pub format: FormatPlan,
     /// Where the records are in a page.
     pub records: RecordsPlan,
     /// Columns, or none for every field.
@@ -212,12 +216,40 @@ pub struct CostPlan {
 }
 
 /// Where the records are in a page.
-#[derive(Debug)]
+#[derive(Debug, Clone, Default)]
 pub struct RecordsPlan {
     /// An array is opened; an object is one record; null is none; a scalar becomes `value`.
     pub path: Path,
     /// Whether a missing path means no records instead of an error.
     pub optional: bool,
+    /// What is made of what is there.
+    pub shape: Shape,
+}
+
+/// What is made of the values at the records' path.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Shape {
+    /// They are the records.
+    #[default]
+    Plain,
+    /// Objects of parallel arrays: a record for each position.
+    Zip,
+    /// Arrays of values by position.
+    Rows(RowNames),
+    /// Objects whose members are records; their names become this field.
+    Entries {
+        /// The field.
+        key: String,
+    },
+}
+
+/// What the values of a positional row are called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RowNames {
+    /// So.
+    Given(Vec<String>),
+    /// As the first row says.
+    First,
 }
 
 /// One output column.

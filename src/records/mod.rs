@@ -1,8 +1,14 @@
 //! Bytes to rows: what a page holds, as lines and as template values — pure functions, no I/O.
 
+mod charset;
+mod csv;
 mod fast;
+pub mod format;
+mod ndjson;
 pub mod page;
 pub mod problem;
 pub mod select;
+mod shape;
 pub mod view;
 mod wanted;
+mod xml;

@@ -5,6 +5,8 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 use memchr::memchr2;
 
+use super::problem::TOO_MUCH;
+use super::select::MOST;
 use super::wanted::{Node, Wanted};
 use crate::json;
 
@@ -21,6 +23,41 @@ pub struct Page {
     pub nulls: u32,
     /// Whether the records' path (optional, else this is an error) was missing.
     pub absent: bool,
+    /// The whole body as JSON, where it came as something else and that is wanted.
+    pub json: Option<Bytes>,
+}
+
+/// A page of records that are made, not found.
+#[derive(Debug, Default)]
+pub(super) struct Made(Found);
+
+impl Made {
+    /// Nothing yet but what `page` says beside its records.
+    pub(super) fn new(page: Page) -> Self {
+        Self(Found {
+            page,
+            ..Found::default()
+        })
+    }
+
+    /// Adds a record; the error says that it is too much.
+    pub(super) fn add(&mut self, value: &str) -> Result<(), String> {
+        let so_far = self.0.page.ends.last().map_or(0, |end| *end as usize);
+        if so_far + value.len() > MOST {
+            return Err(TOO_MUCH.to_owned());
+        }
+        self.0.push(value);
+        Ok(())
+    }
+
+    /// The page.
+    pub(super) fn page(self) -> Page {
+        let mut page = self.0.page;
+        if let Lines::Own(lines) = self.0.lines {
+            page.lines = lines.into();
+        }
+        page
+    }
 }
 
 /// Where the lines of a page are while it is read.

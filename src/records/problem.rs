@@ -7,16 +7,21 @@ use crate::plan::path::{Path, Step};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SelectError {
     /// The body is empty.
-    #[error("the body is empty where JSON was expected")]
-    Empty,
+    #[error("the body is empty where {wanted} was expected")]
+    Empty {
+        /// The format.
+        wanted: &'static str,
+    },
     /// The body as a whole is `null`: at a path that is an empty list, here it is no answer.
     #[error("the body is `null` where records were expected")]
     Null,
     /// The body is a page for people, such as a login form.
-    #[error("the body is {kind} instead of JSON; it begins {sample:?}", kind = if *.html { "an HTML page" } else { "XML" })]
+    #[error("the body is {kind} instead of {wanted}; it begins {sample:?}", kind = if *.html { "an HTML page" } else { "XML" })]
     Markup {
         /// HTML, or else XML.
         html: bool,
+        /// What was expected.
+        wanted: &'static str,
         /// Its beginning.
         sample: String,
     },
@@ -36,12 +41,73 @@ pub enum SelectError {
         /// What stands around the place.
         sample: String,
     },
-    /// The body is not UTF-8, which JSON must be (RFC 8259, section 8.1).
-    #[error("the body is not UTF-8 at byte {at}")]
+    /// The body is not UTF-8, which JSON must be (RFC 8259, section 8.1), and all else if nothing says
+    /// otherwise.
+    #[error("the body is not UTF-8 at byte {at}; another encoding is said under `format`")]
     NotUtf8 {
         /// Byte offset.
         at: usize,
     },
+    /// The body is not in the encoding that was declared, or that the answer says.
+    #[error("the body is not the {encoding} that it should be in")]
+    NotInEncoding {
+        /// Its name.
+        encoding: &'static str,
+    },
+    /// The body is JSON where something else was declared: probably a message.
+    #[error("the body is JSON instead of {wanted}; it begins {sample:?}")]
+    OtherFormat {
+        /// What was expected.
+        wanted: &'static str,
+        /// Its beginning.
+        sample: String,
+    },
+    /// There is no header line, so not even an empty file.
+    #[error("the body is empty where a header line was expected")]
+    NoHeader,
+    /// A line does not fit.
+    #[error("line {line}: {what}; it begins {sample:?}")]
+    Line {
+        /// Counted from 1.
+        line: u64,
+        /// What is wrong.
+        what: String,
+        /// Whether the file just stops, as a cut connection leaves it.
+        cut: bool,
+        /// The beginning of the line, or what stands around the place.
+        sample: String,
+    },
+    /// An archive has not the one file that one document needs.
+    #[error("the archive has {} where one document was expected; say which with `member`, or `member: \"*\"` for a list of all", if .names.is_empty() { "no file".to_owned() } else { format!("{} files ({})", .names.len(), shown(.names)) })]
+    Files {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// Something in a file of an archive.
+    #[error("in {name:?} of the archive: {error}")]
+    Member {
+        /// The file's name.
+        name: String,
+        /// What is wrong with it.
+        error: Box<Self>,
+    },
+    /// What was found cannot be made into records.
+    #[error("`{key}: {path}`{}: {what}; it begins {sample:?}", .number.map(|n| format!(", no. {n}")).unwrap_or_default())]
+    Shape {
+        /// The key of the pipeline file.
+        key: &'static str,
+        /// The path.
+        path: Path,
+        /// Which of several values, counted from 1.
+        number: Option<usize>,
+        /// What is wrong.
+        what: String,
+        /// Its beginning.
+        sample: String,
+    },
+    /// More text than a page may become.
+    #[error("{TOO_MUCH}; ask for smaller pages")]
+    TooMuch,
     /// It is JSON, but nests deeper than what reads the files would take.
     #[error("the body nests deeper than {most} levels at line {line}, column {column}")]
     TooDeep {
@@ -72,6 +138,34 @@ pub enum SelectError {
     },
 }
 
+/// More than [`super::select::MOST`].
+pub(super) const TOO_MUCH: &str = "the records of one answer are larger than 256 MiB";
+
+impl SelectError {
+    /// Whether the pipeline file may be what is wrong, where the API says the same again.
+    pub fn is_ours(&self) -> bool {
+        match self {
+            Self::Absent { .. }
+            | Self::Shape { .. }
+            | Self::NoHeader
+            | Self::NotInEncoding { .. }
+            | Self::Files { .. } => true,
+            Self::Line { cut, .. } => !cut,
+            Self::Member { error, .. } => error.is_ours(),
+            _ => false,
+        }
+    }
+
+    /// Whether the body just stops in the middle, as a cut connection leaves it.
+    pub fn is_cut(&self) -> bool {
+        match self {
+            Self::Line { cut, .. } => *cut,
+            Self::Member { error, .. } => error.is_cut(),
+            _ => false,
+        }
+    }
+}
+
 /// What stands where a path ends too early.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum There {
@@ -95,26 +189,32 @@ impl std::fmt::Display for There {
     }
 }
 
+/// The first few names.
+fn shown(names: &[String]) -> String {
+    let shown: Vec<&str> = names.iter().take(5).map(String::as_str).collect();
+    let more = if names.len() > shown.len() {
+        ", …"
+    } else {
+        ""
+    };
+    shown.join(", ") + more
+}
+
 /// Most members that are named.
 const NAMED: usize = 30;
 /// Most bytes of a sample on each side.
-const AROUND: usize = 40;
+pub(super) const AROUND: usize = 40;
+/// Most bytes of a beginning.
+pub(super) const SAMPLE: usize = 2 * AROUND;
 
 /// Explains a body that `serde_json` refused.
 pub(super) fn not_json(text: &str, error: &serde_json::Error) -> SelectError {
     let start = text.trim_ascii_start();
     if start.is_empty() {
-        return SelectError::Empty;
+        return SelectError::Empty { wanted: "JSON" };
     }
     if start.starts_with('<') {
-        let sample = around(start, 0, 2 * AROUND);
-        let small = start
-            .get(..start.len().min(1_000))
-            .map(str::to_ascii_lowercase);
-        let html = small.is_none_or(|s| {
-            s.contains("<html") || s.contains("<!doctype html") || !s.starts_with("<?xml")
-        });
-        return SelectError::Markup { html, sample };
+        return markup(text, "JSON");
     }
     let at = text
         .split_inclusive('\n')
@@ -122,18 +222,42 @@ pub(super) fn not_json(text: &str, error: &serde_json::Error) -> SelectError {
         .map(str::len)
         .sum::<usize>()
         + error.column().saturating_sub(1);
-    let mut what = error.to_string();
-    if let Some(end) = what.find(" at line ") {
-        what.truncate(end);
-    }
     SelectError::NotJson {
-        what,
+        what: what(error),
         line: error.line(),
         column: error.column(),
         at,
         cut_short: error.is_eof(),
         sample: around(text, at, AROUND),
     }
+}
+
+/// What `serde_json` says, without the place.
+pub(super) fn what(error: &serde_json::Error) -> String {
+    let mut what = error.to_string();
+    if let Some(end) = what.find(" at line ") {
+        what.truncate(end);
+    }
+    what
+}
+
+/// A page for people, or markup that was not expected.
+pub(super) fn markup(text: &str, wanted: &'static str) -> SelectError {
+    let start = text.trim_ascii_start();
+    SelectError::Markup {
+        html: is_html(text) || !start.starts_with("<?xml"),
+        wanted,
+        sample: around(start, 0, SAMPLE),
+    }
+}
+
+/// Whether a text is a page for people.
+pub(super) fn is_html(text: &str) -> bool {
+    let start = text.trim_ascii_start();
+    let end = start.floor_char_boundary(1_000);
+    let small = start.get(..end).map(str::to_ascii_lowercase);
+    start.starts_with('<')
+        && small.is_none_or(|s| s.contains("<html") || s.contains("<!doctype html"))
 }
 
 /// Places valid JSON that nests too deep at byte `at`.
@@ -190,7 +314,7 @@ pub(super) fn absent(text: &str, path: &Path) -> SelectError {
 
 /// The text around a byte offset; `…` stands where it is cut, which also tells those who scrub
 /// secrets that one may be cut there.
-fn around(text: &str, at: usize, reach: usize) -> String {
+pub(super) fn around(text: &str, at: usize, reach: usize) -> String {
     let start = text.floor_char_boundary(at.saturating_sub(reach));
     let end = text.ceil_char_boundary(at.saturating_add(reach).min(text.len()));
     format!(
@@ -233,9 +357,10 @@ mod tests {
 
     #[test]
     fn bodies_that_are_not_json_say_what_they_are() {
-        assert_eq!(error(&[], " \n"), SelectError::Empty);
-        let SelectError::Markup { html: true, sample } =
-            error(&[], "<!DOCTYPE html><html><title>Log in</title>")
+        assert_eq!(error(&[], " \n"), SelectError::Empty { wanted: "JSON" });
+        let SelectError::Markup {
+            html: true, sample, ..
+        } = error(&[], "<!DOCTYPE html><html><title>Log in</title>")
         else {
             panic!("not seen as HTML")
         };

@@ -15,19 +15,26 @@ use serde_json::value::RawValue;
 use super::fast;
 use super::page::{Found, Lines, Page};
 use super::problem::{self, SelectError};
+use super::shape;
 use super::wanted::{Node, Wanted};
 use crate::json::{self, valid};
 use crate::plan::path::Path;
+use crate::plan::{RecordsPlan, Shape};
 
 /// Most levels that a page may nest (RFC 8259 section 9 lets a reader set a limit; this is
 /// `serde_json`'s): who reads the files may well go one call deeper a level.
-const DEEPEST: u32 = 128;
+pub(super) const DEEPEST: u32 = 128;
+
+/// Most bytes that the records of one page may become, in bytes: what is not JSON, or is shaped, can
+/// grow.
+pub(super) const MOST: usize = 256 << 20;
 
 /// What to take out of every page of a stream; made once.
 #[derive(Debug)]
 pub struct Selector {
     records: Path,
     optional: bool,
+    shape: Shape,
     wanted: Wanted,
 }
 
@@ -37,12 +44,43 @@ impl Selector {
         Self {
             records: records.clone(),
             optional,
+            shape: Shape::Plain,
             wanted: Wanted::new(records, wants),
         }
     }
 
+    /// The same, and what a plan makes of them.
+    pub fn shaped(plan: &RecordsPlan, wants: &[&Path]) -> Self {
+        Self {
+            shape: plan.shape.clone(),
+            ..Self::new(&plan.path, plan.optional, wants)
+        }
+    }
+
+    /// Whether the records are the root itself, as they are.
+    pub(super) fn is_root(&self) -> bool {
+        self.records.steps.is_empty() && self.shape == Shape::Plain
+    }
+
+    /// How many values are wanted beside the records.
+    pub(super) fn wants(&self) -> usize {
+        self.wanted.wants
+    }
+
     /// Reads a page.
     pub fn select(&self, body: &[u8]) -> Result<Page, SelectError> {
+        let page = self.find(body)?;
+        self.shaped_page(page)
+    }
+
+    fn shaped_page(&self, page: Page) -> Result<Page, SelectError> {
+        if self.shape == Shape::Plain {
+            return Ok(page);
+        }
+        shape::records(&page, &self.shape, &self.records)
+    }
+
+    fn find(&self, body: &[u8]) -> Result<Page, SelectError> {
         let text = text(body)?;
         let (mut page, lines) = self.read(text)?;
         page.lines = match lines {
@@ -66,7 +104,7 @@ impl Selector {
                 page.parted(body)
             }
         };
-        Ok(page)
+        self.shaped_page(page)
     }
 
     fn read(&self, text: &str) -> Result<(Page, Lines), SelectError> {

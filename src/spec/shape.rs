@@ -125,7 +125,8 @@ impl<'a> Walk<'a> {
             let hint = Some(format!("write `{}: {{ {text}: … }}`", place.name));
             return self.push("wrong-type", message, tree.span.clone(), hint);
         }
-        let known = allowed.words.iter().chain(&variants).copied();
+        let longer = variants.iter().filter(|name| !allowed.words.contains(name));
+        let known = allowed.words.iter().chain(longer).copied();
         let is_slip = near::near(text, known.clone()).is_some();
         if allowed.words.is_empty() || !(allowed.items.is_empty() || is_slip) {
             return self.wrong_type(tree, allowed, place);

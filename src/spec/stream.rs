@@ -11,13 +11,15 @@ use serde::{Deserialize, Deserializer};
 use super::at::At;
 use super::choice::{ScalarOr, Table};
 use super::cursor::CursorSpec;
+use super::format::{FormatSpec, FormatWord};
+use super::records::RecordsSpec;
 use super::sink::SinksSpec;
 use super::tree::Tree;
 
 /// One kind of record.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-not-yet" = ["format", "transform"]))]
+#[schemars(extend("x-not-yet" = ["transform"]))]
 pub struct StreamSpec {
     /// Variables and what they run over; several make a product.
     #[serde(rename = "for")]
@@ -36,7 +38,9 @@ pub struct StreamSpec {
     pub once: Option<At<OnceSpec>>,
     /// What a request costs in the units of limits: `{weight: 2}`, `{tokens: {at_most: …, actual: …}}`.
     pub cost: Option<Table<At<ScalarOr<String, CostSpec>>>>,
-    /// Where the records are: a path, or `{optional: PATH}`; default the root.
+    /// What answers are written in; default: as their content type says, else JSON.
+    pub format: Option<At<ScalarOr<FormatWord, FormatSpec>>>,
+    /// Where the records are, a path, and what is made of them; default the root.
     pub records: Option<At<ScalarOr<String, RecordsSpec>>>,
     /// How the next page is found.
     pub pages: Option<At<PagesSpec>>,
@@ -147,15 +151,6 @@ pub struct CostSpec {
     pub at_most: At<String>,
     /// What the answer tells; the difference comes back or is charged.
     pub actual: Option<At<String>>,
-}
-
-/// Records that may be missing.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(extend("x-not-yet" = ["zip", "rows", "names", "entries", "key", "jq"]))]
-pub struct RecordsSpec {
-    /// A path; missing means no records.
-    pub optional: At<String>,
 }
 
 /// How the next page is found.

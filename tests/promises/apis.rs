@@ -23,6 +23,7 @@ use gleaner::failure::Exit;
 use self::play::{Pair, Proof};
 use self::show::{Cast, declares, perform, plan, without};
 use self::stage::Upset;
+pub(crate) use self::words::claims;
 
 /// What can be read; `every_play_can_be_read` tells of the rest.
 static PAIRS: LazyLock<Vec<Pair>> =

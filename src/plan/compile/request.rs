@@ -107,6 +107,7 @@ pub(super) fn silent(judge: &mut Judge<'_>, written: &StreamSpec) {
         ("headers", headers.map(|(name, _)| name.span.clone())),
         ("body", written.body.as_ref().map(|at| at.span.clone())),
         ("cost", cost.map(|(name, _)| name.span.clone())),
+        ("format", written.format.as_ref().map(|at| at.span.clone())),
         ("pages", written.pages.as_ref().map(|at| at.span.clone())),
         ("stop", written.stop.as_ref().map(|at| at.span.clone())),
         ("responses", response.map(|rule| rule.when.span.clone())),

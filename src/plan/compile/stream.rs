@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use super::names::Judge;
 use super::scope::Scope;
-use super::{auth, columns, cursor, dates, limits, pages, parents, partitions, request, sink};
+use super::{
+    auth, columns, cursor, dates, format, limits, pages, parents, partitions, records, request, sink,
+};
 use crate::plan::language::Template;
 use crate::plan::paging::Paging;
-use crate::plan::path::Path;
-use crate::plan::{ExpectPlan, Pause, RecordsPlan, ResponseRule, StreamPlan, Then, duration};
+use crate::plan::{ExpectPlan, Pause, ResponseRule, StreamPlan, Then, duration};
 use crate::spec::PipelineSpec;
 use crate::spec::at::At;
 use crate::spec::choice::{ScalarOr, Table};
@@ -75,9 +76,11 @@ fn stream(
     auth::renewable(judge, &spec.source, &rules.clone().collect::<Vec<_>>());
     dates::divisible(judge, spec, name, written);
     let responses: Vec<_> = rules.map(|rule| response(judge, rule, &answer)).collect();
-    let records = records(judge, &merged);
+    let records = records::records(judge, &merged);
     let columns = (merged.columns.as_ref())
         .map(|table| columns::columns(judge, table, &see(Scope::column())));
+    let shown = columns.as_ref().and_then(|columns| columns.as_deref());
+    let format = format::format(judge, &merged, records.as_ref(), shown);
     let key = columns::key(judge, &merged);
     let expect = expect(judge, merged.expect.as_ref());
     cursor::used(judge, &merged);
@@ -100,6 +103,7 @@ fn stream(
             Some(stop) => Some(stop?),
         },
         responses: responses.into_iter().collect::<Option<_>>()?,
+        format: format?,
         records: records?,
         columns: match columns {
             None => None,
@@ -130,6 +134,7 @@ pub(super) fn merged(defaults: Option<&StreamSpec>, stream: &StreamSpec) -> Stre
         body: stream.body.clone().or_else(|| base.body.clone()),
         once: stream.once.clone().or_else(|| base.once.clone()),
         cost: tables(base.cost.as_ref(), stream.cost.as_ref()),
+        format: stream.format.clone().or_else(|| base.format.clone()),
         records: stream.records.clone().or_else(|| base.records.clone()),
         pages: stream.pages.clone().or_else(|| base.pages.clone()),
         stop: stream.stop.clone().or_else(|| base.stop.clone()),
@@ -172,21 +177,6 @@ pub(super) fn tables<T: Clone>(
         }
     }
     Some(Table(all))
-}
-
-fn records(judge: &mut Judge<'_>, spec: &StreamSpec) -> Option<RecordsPlan> {
-    let Some(at) = &spec.records else {
-        return Some(RecordsPlan {
-            path: Path::default(),
-            optional: false,
-        });
-    };
-    let (path, optional) = match &at.value {
-        ScalarOr::Short(path) => (&at.with(path.clone()), false),
-        ScalarOr::Long(long) => (&long.optional, true),
-    };
-    let path = judge.path(path)?;
-    Some(RecordsPlan { path, optional })
 }
 
 /// Only a `get` can be asked for on a condition (RFC 9110, section 13.1.2).
