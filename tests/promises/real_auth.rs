@@ -57,7 +57,9 @@ fn private(project: &Project, name: &str, text: &str) {
 
 fn harvests(project: &Project, yaml: &str, by: &str) {
     project.run(yaml);
-    let expected: Vec<Value> = (1..=RECORDS).map(|id| json!({ "id": id, "by": by })).collect();
+    let expected: Vec<Value> = (1..=RECORDS)
+        .map(|id| json!({ "id": id, "by": by }))
+        .collect();
     assert_rows(&project.ndjson("out/items.ndjson"), &expected);
 }
 
@@ -76,7 +78,8 @@ fn a_real_server_gives_tokens_for_id_and_secret() {
     let project = Project::new();
     let server = provider(&project);
     private(&project, "secrets.env", "SECRET=not-the-secret\n");
-    let auth = "oauth2: { client_credentials: { url: 'URL', id: poster, secret: '{{ secret.SECRET }}' } }";
+    let auth =
+        "oauth2: { client_credentials: { url: 'URL', id: poster, secret: '{{ secret.SECRET }}' } }";
     let output = project.try_run(&pipeline(&server, auth));
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
@@ -123,7 +126,10 @@ fn a_real_library_accepts_our_signatures() {
     let auth = "jwt: { url: 'URL', key_file: account.json, form: { client_id: signer } }";
     harvests(&project, &pipeline(&server, auth), "signer");
     // For somebody else.
-    let auth = auth.replace("account.json,", "account.json, aud: 'https://elsewhere.example',");
+    let auth = auth.replace(
+        "account.json,",
+        "account.json, aud: 'https://elsewhere.example',",
+    );
     let output = project.try_run(&pipeline(&server, &auth));
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
