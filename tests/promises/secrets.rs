@@ -497,7 +497,7 @@ fn an_answer_that_echoes_a_key_is_not_kept_to_be_asked_by() {
     let server = Server::start(|request| {
         let line = request.lines().next().unwrap();
         let body = serde_json::json!({ "items": [{ "id": 1 }], "asked": line });
-        Reply::json(&body.to_string()).header("etag", "\"1\"")
+        Reply::json(body.to_string()).header("etag", "\"1\"")
     });
     let text = pipeline(&server.url(), PLACES[3]).replace(
         "    get: /items",
