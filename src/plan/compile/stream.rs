@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::names::Judge;
 use super::scope::Scope;
 use super::{
-    auth, columns, cursor, dates, format, limits, pages, parents, partitions, records, request, sink,
+    auth, columns, cursor, dates, format, limits, pages, parents, partitions, records, request,
+    sink,
 };
 use crate::plan::language::Template;
 use crate::plan::paging::Paging;
