@@ -14,6 +14,9 @@ use crate::store::{self, row::Facts};
 /// The name under which the beginning of a record is written down that has no keyset field.
 const WITHOUT: &str = "without";
 
+/// The name under which it is written down that a window was halved.
+const SPLIT: &str = "split";
+
 /// What the walk asks of a page. Captured texts are raw JSON.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Digest {
@@ -23,6 +26,8 @@ pub(super) struct Digest {
     pub(super) content: u64,
     /// Whether a rule of the pipeline made it the last of its partition.
     pub(super) ended: bool,
+    /// Whether it stands for a window of time that was halved: it is no page.
+    pub(super) is_split: bool,
     /// Values at [`super::walk::wants`], in that order.
     pub(super) wanted: Vec<Option<String>>,
     /// Where `Link: …; rel="next"` leads, or the next token, where a header holds it.
@@ -135,6 +140,9 @@ impl Stream {
             content: Some(format!("{:016x}", digest.content)),
             ended: digest.ended,
             more: match &digest.last {
+                _ if digest.is_split => {
+                    serde_json::Map::from_iter([(SPLIT.to_owned(), true.into())])
+                }
                 Some(Last::Without(record)) => {
                     serde_json::Map::from_iter([(WITHOUT.to_owned(), record.as_str().into())])
                 }
@@ -153,6 +161,7 @@ impl Digest {
             count: u64::from(page.records),
             content: u64::from_str_radix(facts.content.as_ref()?, 16).ok()?,
             ended: facts.ended,
+            is_split: facts.more.contains_key(SPLIT),
             wanted: facts.wanted.clone(),
             next: facts.next.clone(),
             last: match (&facts.last, facts.more.get(WITHOUT)) {

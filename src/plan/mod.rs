@@ -335,6 +335,8 @@ pub enum Then {
     Retry,
     /// A throttle: the whole scope pauses.
     Wait(Pause),
+    /// The window of time holds too much: its halves are asked for in its place.
+    Split,
     /// Not ready: it is asked for again, which is no attempt and holds nobody else.
     Again {
         /// How long to wait before.
