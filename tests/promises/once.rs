@@ -135,11 +135,11 @@ fn round(seed: u64) -> (u32, usize) {
             status.code().is_none_or(|code| code <= 1),
             "seed {seed}: {status}"
         );
-        if status.code().is_some() {
+        if status.code() == Some(1) {
             break;
         }
-        kills += 1;
-        // Killed when all was done: what comes next is another run.
+        kills += u32::from(status.code().is_none());
+        // Killed when all was done, or done before: what comes next is another run.
         if rows(&project).len() == PROMPTS {
             assert!(counts(&server).values().all(|count| *count == 1));
             return (kills, 0);
@@ -191,7 +191,7 @@ fn no_prompt_is_paid_twice_however_often_the_run_is_killed() {
         named += left;
     }
     // Else nothing was tried.
-    assert!(u64::from(kills) > rounds, "{kills} kills");
+    assert!(kills > 0, "no kill");
     assert!(named > 0, "no kill came between a request and its answer");
 }
 
