@@ -128,7 +128,9 @@ fn round(seed: u64) -> (u32, usize) {
             .command(&["run", "items", "-q"])
             .spawn()
             .expect("the program starts");
-        pass(Duration::from_millis(dice.u64(1..=250)));
+        // A run takes a tenth of a second on a quiet machine, and some times that on a busy one.
+        let most = if dice.bool() { 60 } else { 250 };
+        pass(Duration::from_millis(dice.u64(1..=most)));
         child.kill().expect("a kill");
         let status = child.wait().expect("an end");
         assert!(
@@ -191,7 +193,7 @@ fn no_prompt_is_paid_twice_however_often_the_run_is_killed() {
         named += left;
     }
     // Else nothing was tried.
-    assert!(kills > 0, "no kill");
+    assert!(u64::from(kills) > rounds, "{kills} kills");
     assert!(named > 0, "no kill came between a request and its answer");
 }
 
