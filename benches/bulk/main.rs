@@ -16,19 +16,17 @@ mod bare;
 #[path = "../gauge/mod.rs"]
 mod gauge;
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use gleaner::sim::SimApi;
 use gleaner::sim::data::{Shape, records};
 use gleaner::sim::paging::Paging;
 use gleaner::sim::rules::{Latency, Listing, Route, Rules};
-use gleaner::sim::serve::Server;
 
 use self::gauge::Bars;
 use self::gauge::measure::{Cost, least, run};
+use self::gauge::server::{self, ServerProcess};
 
 /// Requests in flight, for all three.
 const IN_FLIGHT: usize = 16;
@@ -66,40 +64,7 @@ fn serve(arguments: &[String]) {
         counters_only: true,
         ..Rules::default()
     };
-    let server = Server::start_on_own_thread(SimApi::new(rules)).expect("a server");
-    println!("{}", server.url());
-    let _ = std::io::stdin().lock().lines().count();
-}
-
-struct ServerProcess {
-    child: Child,
-    url: String,
-}
-
-impl ServerProcess {
-    fn start(records: usize, latency_ms: u64) -> Self {
-        let mut child = Command::new(std::env::current_exe().expect("this program"))
-            .args(["serve", &records.to_string(), &latency_ms.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
-        let mut url = String::new();
-        BufReader::new(child.stdout.take().expect("its output"))
-            .read_line(&mut url)
-            .expect("its address");
-        Self {
-            child,
-            url: url.trim().to_owned(),
-        }
-    }
-}
-
-impl Drop for ServerProcess {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
-    }
+    server::serve(rules);
 }
 
 fn compare() {
@@ -113,7 +78,7 @@ fn compare() {
     println!(
         "bulk: {total} records of about 300 bytes, {IN_FLIGHT} in flight, loopback; CPU is user + system of the client\n"
     );
-    let server = ServerProcess::start(total, 0);
+    let server = ServerProcess::start(&[total.to_string(), "0".to_owned()]);
     let mut bars = Bars::default();
     for size in [100, 1000] {
         let pages = total / size;
@@ -168,7 +133,7 @@ fn compare() {
         println!();
     }
     drop(server);
-    let server = ServerProcess::start(20_000, 100);
+    let server = ServerProcess::start(&["20000", "100"].map(str::to_owned));
     let slow = gleaner(&folder, &server.url, 10, "ndjson", "latency", 20_000);
     let ideal = 2_000.0 * 0.1 / 32.0;
     println!(

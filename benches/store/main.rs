@@ -18,16 +18,12 @@ mod commit;
 mod gauge;
 mod long;
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
-
-use gleaner::sim::SimApi;
 use gleaner::sim::data::{Shape, records};
 use gleaner::sim::paging::Paging;
 use gleaner::sim::rules::{Listing, Route, Rules};
-use gleaner::sim::serve::Server;
 
 use self::gauge::Bars;
+use self::gauge::server::{self, ServerProcess};
 
 /// Records of a page.
 const PER_PAGE: usize = 100;
@@ -39,7 +35,7 @@ fn main() {
     let folder = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("store");
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(folder.join("pipelines")).expect("a folder");
-    let server = Api::start();
+    let server = ServerProcess::start(&[]);
     let mut bars = Bars::default();
     commit::measure(&mut bars, &folder, &server.url);
     long::measure(&mut bars, &folder, &server.url);
@@ -58,41 +54,7 @@ fn serve() {
         counters_only: true,
         ..Rules::default()
     };
-    let server = Server::start_on_own_thread(SimApi::new(rules)).expect("a server");
-    println!("{}", server.url());
-    let _ = std::io::stdin().lock().lines().count();
-}
-
-/// The server, in a process of its own.
-struct Api {
-    child: Child,
-    url: String,
-}
-
-impl Api {
-    fn start() -> Self {
-        let mut child = Command::new(std::env::current_exe().expect("this program"))
-            .arg("serve")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
-        let mut url = String::new();
-        BufReader::new(child.stdout.take().expect("its output"))
-            .read_line(&mut url)
-            .expect("its address");
-        Self {
-            child,
-            url: url.trim().to_owned(),
-        }
-    }
-}
-
-impl Drop for Api {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
-    }
+    server::serve(rules);
 }
 
 /// A pipeline of so many partitions of one page each.

@@ -93,25 +93,25 @@ async fn gather(
     let mut body = room.buffers.take(expected.unwrap_or(0));
     let needed = |length: usize| length.max(expected.unwrap_or(0));
     loop {
-        if !room.has(needed(body.len())) {
+        if !room.has(needed(body.bytes.len())) {
             // The server is kept waiting by us, which is no fault of its.
             let began = watch.clock.now();
-            room.hold(needed(body.len())).await;
+            room.hold(needed(body.bytes.len())).await;
             watch.deadline += watch.clock.now().saturating_duration_since(began);
         }
         let Some(piece) = next_piece(source, &watch).await? else {
             break;
         };
-        if body.len() + piece.len() > watch.cap {
+        if body.bytes.len() + piece.len() > watch.cap {
             return Err(too_large);
         }
-        body.extend_from_slice(&piece);
+        body.bytes.extend_from_slice(&piece);
     }
     match expected {
         // RFC 9112 section 8: a body of another length is incomplete, never a short page.
-        Some(expected) if expected != body.len() => Err(truncated(format!(
+        Some(expected) if expected != body.bytes.len() => Err(truncated(format!(
             "the body has {} bytes where Content-Length says {expected}",
-            body.len()
+            body.bytes.len()
         ))),
         _ => Ok(room.buffers.fill(body)),
     }

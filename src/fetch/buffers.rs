@@ -22,26 +22,44 @@ struct Kept {
     bytes: usize,
 }
 
+/// Memory for one body.
+#[derive(Debug, Default)]
+pub(super) struct Buffer {
+    pub(super) bytes: BytesMut,
+    /// All that is occupied, of which the body may use a part.
+    size: usize,
+}
+
 impl Buffers {
-    /// An empty buffer with room for so many bytes at least.
-    pub(super) fn take(&self, bytes: usize) -> BytesMut {
+    /// An empty buffer with room for so many bytes at least; a new one where that is not known.
+    pub(super) fn take(&self, bytes: usize) -> Buffer {
+        if bytes == 0 {
+            return Buffer::default();
+        }
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let free = kept
             .buffers
             .iter_mut()
             .position(|(size, buffer)| *size >= bytes && buffer.try_reclaim(bytes));
-        if let Some((size, buffer)) = free.and_then(|at| kept.buffers.remove(at)) {
+        if let Some((size, bytes)) = free.and_then(|at| kept.buffers.remove(at)) {
             kept.bytes -= size;
-            return buffer;
+            return Buffer { bytes, size };
         }
         drop(kept);
-        BytesMut::with_capacity(bytes)
+        Buffer {
+            bytes: BytesMut::with_capacity(bytes),
+            size: 0,
+        }
     }
 
     /// The body in a buffer. What it occupies can be taken again once the body is dropped.
-    pub(super) fn fill(&self, mut buffer: BytesMut) -> BytesMut {
-        let size = buffer.capacity();
-        let body = buffer.split();
+    pub(super) fn fill(&self, buffer: Buffer) -> BytesMut {
+        let Buffer { mut bytes, size } = buffer;
+        let size = size.max(bytes.capacity());
+        let body = bytes.split();
+        if body.is_empty() {
+            return body;
+        }
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         while kept.bytes + size > MOST
             && let Some((size, _)) = kept.buffers.pop_front()
@@ -50,7 +68,7 @@ impl Buffers {
         }
         if size <= MOST {
             kept.bytes += size;
-            kept.buffers.push_back((size, buffer));
+            kept.buffers.push_back((size, bytes));
         }
         body
     }
@@ -62,7 +80,7 @@ mod tests {
 
     fn filled(buffers: &Buffers, bytes: usize) -> BytesMut {
         let mut buffer = buffers.take(bytes);
-        buffer.resize(bytes, 7);
+        buffer.bytes.resize(bytes, 7);
         buffers.fill(buffer)
     }
 
@@ -81,6 +99,18 @@ mod tests {
     }
 
     #[test]
+    fn empty_bodies_hold_nothing_and_small_ones_count_in_full() {
+        let buffers = Buffers::default();
+        let large = filled(&buffers, 1 << 20);
+        assert!((0..100).all(|_| filled(&buffers, 0).is_empty()));
+        drop(large);
+        let small: Vec<_> = (0..100).map(|_| filled(&buffers, 10)).collect();
+        let kept = buffers.0.lock().unwrap();
+        assert_eq!((kept.bytes, kept.buffers.len()), (1 << 20, 1));
+        drop(small);
+    }
+
+    #[test]
     fn no_more_is_kept_than_a_little() {
         let buffers = Buffers::default();
         for _ in 0..5 {
@@ -89,6 +119,7 @@ mod tests {
         drop(filled(&buffers, MOST + 1));
         let bodies: Vec<_> = (0..9).map(|_| filled(&buffers, MOST / 4)).collect();
         let kept = buffers.0.lock().unwrap();
+        assert!(kept.buffers.iter().all(|(size, _)| *size >= MOST / 4));
         let sum: usize = kept.buffers.iter().map(|(size, _)| size).sum();
         assert_eq!(kept.bytes, sum);
         assert!(sum <= MOST && bodies.len() > kept.buffers.len());

@@ -94,6 +94,14 @@ impl Stream {
             Verdict::Accept => self.accept(answer, selected, place, attempt, false),
             Verdict::Last => self.accept(answer, selected, place, attempt, true),
             Verdict::Skip => good(answer, Page::default(), true),
+            Verdict::TooLarge(message) => {
+                let message = self.quote(&message, &answer.body);
+                let verdict = Verdict::Fail {
+                    message,
+                    hint: None,
+                };
+                Outcome::TooLarge(self.refuse(verdict, &answer.url, place))
+            }
             Verdict::NotReady(not_ready) => Outcome::NotReady(not_ready),
             Verdict::Trouble(mut trouble) => {
                 trouble.message = self.quote(&trouble.message, &answer.body);

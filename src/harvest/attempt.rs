@@ -135,8 +135,14 @@ impl Stream {
                 }
                 Outcome::Refused(failure) => {
                     return Err(Unfetched {
-                        failure,
                         is_refused: true,
+                        ..failure.into()
+                    });
+                }
+                Outcome::TooLarge(failure) => {
+                    return Err(Unfetched {
+                        is_too_large: true,
+                        ..failure.into()
                     });
                 }
                 Outcome::Stale(failure) => {
@@ -227,7 +233,7 @@ impl Stream {
                     is_refused: trouble.class == FailureClass::Suspect
                         && failure.exit == Exit::Failed
                         && !refused_repeat,
-                    failure,
+                    ..failure.into()
                 });
             };
             if let (FailureClass::Throttle, Some(needs)) = (trouble.class, &under.needs) {

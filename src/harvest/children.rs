@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use super::commit::Committer;
 use super::crew::Crew;
-use super::pages::Slice;
 use super::partitions::{Partition, PartitionProblem, Place, Source, Step};
 use super::run::interrupted;
+use super::slice::Slice;
 use super::stream::Stream;
 use super::{open_failure, publish, record};
 use crate::failure::{Exit, Failure};

@@ -56,6 +56,8 @@ pub(super) enum What {
     Kept(PageRow),
     /// Its partition is walked again from the start: its pages so far are void.
     Again,
+    /// Its page and all after it are void: others take their places.
+    Void,
 }
 
 /// A page that the API gave.
@@ -79,7 +81,7 @@ impl Staged {
     fn bytes(&self) -> usize {
         match &self.what {
             What::New(page) => page.lines.len(),
-            What::Kept(_) | What::Again => 0,
+            What::Kept(_) | What::Again | What::Void => 0,
         }
     }
 }
@@ -302,6 +304,14 @@ impl Writer {
                     }
                     self.index.push(row);
                 }
+                What::Void => {
+                    self.write(std::mem::take(&mut new)).await?;
+                    self.synced().await?;
+                    self.commit();
+                    self.synced().await?;
+                    self.tell_kept(std::mem::take(&mut kept));
+                    self.void(page.partition, page.page);
+                }
                 What::Again => {
                     self.write(std::mem::take(&mut new)).await?;
                     self.synced().await?;
@@ -333,7 +343,13 @@ impl Writer {
     async fn supersede(&mut self, partition: u32) -> Result<(), StoreError> {
         let store = Arc::clone(&self.store);
         blocking(move || lock(&store).supersede(partition)).await?;
-        let of_it = |row: &&PageRow| row.partition == partition;
+        self.void(partition, 0);
+        Ok(())
+    }
+
+    /// Takes the pages of a partition out of the index from one on, and tells of them.
+    fn void(&mut self, partition: u32, from: u32) {
+        let of_it = |row: &&PageRow| row.partition == partition && row.page >= from;
         let (mut pages, mut kept, mut records) = (0, 0, 0);
         for row in self.index.rows().iter().filter(of_it) {
             pages += 1;
@@ -346,8 +362,7 @@ impl Writer {
             kept,
             records,
         });
-        self.index.supersede(partition);
-        Ok(())
+        self.index.supersede(partition, from);
     }
 
     async fn write(&mut self, mut new: Vec<(u32, u32, Box<New>)>) -> Result<(), StoreError> {

@@ -17,6 +17,8 @@ use crate::store::{self, row::Facts};
 const WITHOUT: &str = "without";
 /// The name under which it is written down how many records the API gave, where others are kept.
 const GIVEN: &str = "given";
+/// The name under which it is written down that a window was halved.
+const SPLIT: &str = "split";
 
 /// What the walk asks of a page. Captured texts are raw JSON.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub(super) struct Digest {
     pub(super) content: u64,
     /// Whether a rule of the pipeline made it the last of its partition.
     pub(super) ended: bool,
+    /// Whether it stands for a window of time that was halved: it is no page.
+    pub(super) is_split: bool,
     /// Values at [`super::walk::wants`], in that order.
     pub(super) wanted: Vec<Option<String>>,
     /// Where `Link: …; rel="next"` leads, or the next token, where a header holds it.
@@ -147,10 +151,12 @@ impl Stream {
 impl Stream {
     fn more(&self, digest: &Digest) -> serde_json::Map<String, serde_json::Value> {
         let mut more = serde_json::Map::new();
-        if let Some(Last::Without(record)) = &digest.last {
+        if digest.is_split {
+            more.insert(SPLIT.to_owned(), true.into());
+        } else if let Some(Last::Without(record)) = &digest.last {
             more.insert(WITHOUT.to_owned(), record.as_str().into());
         }
-        if !self.plan().transform.is_empty() {
+        if !digest.is_split && !self.plan().transform.is_empty() {
             more.insert(GIVEN.to_owned(), digest.count.into());
         }
         more
@@ -193,6 +199,7 @@ impl Digest {
                 .unwrap_or(u64::from(page.records)),
             content: u64::from_str_radix(facts.content.as_ref()?, 16).ok()?,
             ended: facts.ended,
+            is_split: facts.more.contains_key(SPLIT),
             wanted: facts.wanted.clone(),
             next: facts.next.clone(),
             last: match (&facts.last, facts.more.get(WITHOUT)) {
@@ -213,7 +220,7 @@ fn content_hash(lines: &[u8]) -> u64 {
 
 /// The CRC32C of records of this length, given their hash: their bytes are summed up once.
 #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
-fn crc_of(content: u64, len: usize) -> u32 {
+pub(super) fn crc_of(content: u64, len: usize) -> u32 {
     let (left, right) = ((content >> 32) as u32, content as u32);
     crc::combine(left, right, (len - len / 2) as u64)
 }

@@ -1,7 +1,6 @@
 //! The ground that a run finds: its pipeline's lock, the state, and a run to go on with.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -20,10 +19,6 @@ use crate::store::space::Floor;
 use crate::store::state::{State, StateError};
 use crate::store::stream::StreamStore;
 use crate::store::sweep;
-
-/// An unfinished run is gone on with for so long after it began. Below a day, so that a nightly
-/// run never goes on with that of the night before, whose answers are a day old.
-const RESUME_WITHIN: Duration = Duration::from_hours(20);
 
 /// What was found before a run began.
 #[derive(Debug)]
@@ -79,8 +74,8 @@ impl Ground {
         let age = now.duration_since(record.started);
         // What was paid for is no worse for being old.
         let is_paid = plan.streams.iter().any(|plan| plan.request.once.acts());
-        if !is_paid && age > SignedDuration::try_from(RESUME_WITHIN).unwrap_or(SignedDuration::MAX)
-        {
+        let within = SignedDuration::try_from(plan.resume_within).unwrap_or(SignedDuration::MAX);
+        if !is_paid && age > within {
             self.notes.push(format!(
                 "run {} was not finished and is too old to go on with; `gleaner runs discard {}` removes what it keeps",
                 record.id, record.id

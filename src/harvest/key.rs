@@ -37,7 +37,19 @@ enum Part<'a> {
     Filtered(&'a Jq),
     /// Which of the computed values.
     Computed(usize),
-    Variable(&'a str),
+    /// What a table without declared columns has under this name: the record's own field, else the
+    /// variable, inherited or own.
+    Found(Path, &'a str, Variable),
+}
+
+/// Which value of a `for` variable can be part of a key.
+#[derive(Debug, Clone, Copy)]
+enum Variable {
+    Any,
+    /// Inherited: a record or a window of an ancestor is no value of a record's own.
+    Scalar,
+    /// A window is no column.
+    None,
 }
 
 impl<'a> Key<'a> {
@@ -60,14 +72,15 @@ impl<'a> Key<'a> {
                     }
                     Some(ColumnFrom::Jq(jq)) => Part::Filtered(jq),
                     None if plan.columns.is_some() => Part::Record(member()),
-                    None if plan.partitions.iter().any(|(variable, generator)| {
-                        // A window is no column.
-                        variable == name && !matches!(generator, Generator::Dates(_))
-                    }) =>
-                    {
-                        Part::Variable(name)
-                    }
-                    None => Part::Record(Path::parse(name).unwrap_or_else(|_| member())),
+                    None => Part::Found(
+                        Path::parse(name).unwrap_or_else(|_| member()),
+                        name,
+                        match plan.partitions.iter().find(|(known, _)| known == name) {
+                            Some((_, Generator::Dates(_))) => Variable::None,
+                            Some(_) => Variable::Any,
+                            None => Variable::Scalar,
+                        },
+                    ),
                 };
                 (part, column)
             })
@@ -113,6 +126,7 @@ impl<'a> Key<'a> {
         let (mut in_record, mut found) = (false, false);
         for (part, column) in &self.parts {
             let made;
+            let mut own = matches!(part, Part::Record(_) | Part::Filtered(_));
             let value = match part {
                 Part::Record(path) => json::get(record, path),
                 Part::Filtered(jq) => {
@@ -120,14 +134,21 @@ impl<'a> Key<'a> {
                     made.as_deref()
                 }
                 Part::Computed(at) => computed.get(*at).map(String::as_str),
-                Part::Variable(name) => {
-                    made = partition.variable(name);
-                    made.as_deref()
-                }
+                Part::Found(path, name, variable) => match json::get(record, path) {
+                    Some(raw) if !is_taken_apart(raw) => {
+                        own = true;
+                        Some(raw)
+                    }
+                    raw => {
+                        made = variable.of(partition, name);
+                        own = made.is_none();
+                        made.as_deref().or(raw)
+                    }
+                },
             };
             let value = value.filter(|raw| *raw != "null");
             let value = value.and_then(|raw| fitted(raw, *column));
-            if matches!(part, Part::Record(_) | Part::Filtered(_)) {
+            if own {
                 in_record = true;
                 found |= value.is_some();
             }
@@ -154,6 +175,21 @@ impl<'a> Key<'a> {
         self.spare = bytes;
         Ok(has_one.then(|| (a.finish(), b.finish())))
     }
+}
+
+impl Variable {
+    fn of(self, partition: &Partition, name: &str) -> Option<String> {
+        match self {
+            Self::Any => partition.variable(name),
+            Self::Scalar => (partition.variable(name)).filter(|json| !json.starts_with(['{', '['])),
+            Self::None => None,
+        }
+    }
+}
+
+/// Whether a table without declared columns has no column for this value, only for what is in it.
+fn is_taken_apart(raw: &str) -> bool {
+    raw.starts_with('{') && !json::is_empty_object(raw)
 }
 
 /// What a filter makes of a record, where the column wants to know.

@@ -20,8 +20,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::commit::Committer;
 use super::outcome::{Outcome, Sent as Acted};
-use super::pages::Slice;
 use super::partitions::Partition;
+use super::slice::Slice;
 use super::stream::Stream;
 use super::turn::Under;
 use super::verdict::{self, Trouble, Verdict};
@@ -185,7 +185,9 @@ impl Under {
             Outcome::Page(..) | Outcome::NotReady(_) | Outcome::Trouble(_, Acted::Perhaps) => {
                 Acted::Perhaps
             }
-            Outcome::Stale(_) | Outcome::Fail(_) | Outcome::Refused(_) => self.acted,
+            Outcome::Stale(_) | Outcome::Fail(_) | Outcome::Refused(_) | Outcome::TooLarge(_) => {
+                self.acted
+            }
         }
     }
 }

@@ -39,6 +39,8 @@ pub(super) enum Outcome {
     Fail(Box<Failure>),
     /// The API understood the request and will not answer it, whoever asks.
     Refused(Box<Failure>),
+    /// The window of time holds too much for the API.
+    TooLarge(Box<Failure>),
 }
 
 /// An answer that is a page.
@@ -81,7 +83,8 @@ impl Outcome {
             | Self::NotReady(_)
             | Self::Stale(_)
             | Self::Fail(_)
-            | Self::Refused(_) => None,
+            | Self::Refused(_)
+            | Self::TooLarge(_) => None,
         };
         match (class, status) {
             (Some(FailureClass::Throttle), _) => Came::Throttle,
@@ -101,6 +104,8 @@ pub(super) struct Unfetched {
     pub(super) failure: Box<Failure>,
     /// The API will not answer just this request; it may answer others.
     pub(super) is_refused: bool,
+    /// The window of time that it asks for holds too much.
+    pub(super) is_too_large: bool,
 }
 
 impl From<Box<Failure>> for Unfetched {
@@ -108,6 +113,7 @@ impl From<Box<Failure>> for Unfetched {
         Self {
             failure,
             is_refused: false,
+            is_too_large: false,
         }
     }
 }

@@ -14,9 +14,8 @@ use super::commit::{Committer, Staged, What};
 use super::digest::Digest;
 use super::drift::Totals;
 use super::key::Novelty;
-use super::once::Spot;
 use super::partitions::Partition;
-use super::record;
+use super::slice::Slice;
 use super::spread::Spread;
 use super::stream::Stream;
 use super::trouble;
@@ -25,58 +24,25 @@ use crate::event::Fact;
 use crate::failure::Failure;
 use crate::plan::Then;
 use crate::plan::paging::Paging;
-use crate::plan::request::{Rendered, Slot, Turn};
-use crate::store::hash::stable;
+use crate::plan::request::{Rendered, Turn};
 use crate::store::index::PageRow;
-
-/// A partition with its request.
-pub(super) struct Slice {
-    pub(super) partition: Partition,
-    /// The request before paging.
-    pub(super) base: Rendered,
-    /// Tells its values from those of other partitions.
-    print: u64,
-    /// What tells the one page of a partition that asks for nothing.
-    pub(super) first: Option<u64>,
-}
-
-impl Slice {
-    /// Where one of its pages stands.
-    pub(super) fn spot<'a>(&'a self, page: u32, print: u64, text: &'a str) -> Spot<'a> {
-        Spot {
-            partition: &self.partition,
-            page,
-            print,
-            text,
-        }
-    }
-
-    /// What tells a request of this partition from every other one of the stream: a value may
-    /// travel in a header, which a request's own fingerprint leaves out.
-    pub(super) fn print(&self, paging: &Paging, request: &Rendered) -> u64 {
-        if let Some(print) = self.first {
-            return print;
-        }
-        let in_header = match paging {
-            Paging::Page { to, .. }
-            | Paging::Offset { to, .. }
-            | Paging::Token { to, .. }
-            | Paging::Keyset { to, .. }
-                if matches!(to, Slot::Header(_)) =>
-            {
-                request.get(to)
-            }
-            _ => None,
-        };
-        let prints = format!("{:x} {:x}", self.print, request.fingerprint());
-        stable(&[&prints, in_header.as_deref().unwrap_or_default()])
-    }
-}
 
 /// A page, from the API or from the run's folder.
 pub(super) enum Got {
     Fetched(Box<Fetched>),
     Kept(PageRow),
+}
+
+/// What the walk of a part came to.
+pub(super) enum Ended {
+    /// It has no more pages.
+    Whole,
+    /// The partition has to be walked again from its beginning.
+    Again,
+    /// An earlier attempt has found its window too large.
+    Split,
+    /// Its window is too large; this is the failure if it cannot be halved.
+    TooLarge(Box<Failure>),
 }
 
 /// How a walk of a partition stands.
@@ -91,58 +57,15 @@ struct Progress<'a> {
 }
 
 impl Stream {
-    /// A partition with its request.
-    pub(super) fn slice(&self, partition: Partition) -> Result<Slice, Box<Failure>> {
-        let is_child = self.plan().parents().next().is_some();
-        let print = if is_child {
-            // Another record may lead to the same request.
-            self.headers_print(&partition)
-        } else {
-            partition.print()
-        };
-        Ok(Slice {
-            base: self.render(&partition)?,
-            print,
-            first: None,
-            partition,
-        })
-    }
-
-    /// A hash of the variables that headers name, which the fingerprint of a request leaves out.
-    fn headers_print(&self, partition: &Partition) -> u64 {
-        let headers = self.plan().request.headers.iter();
-        let names: HashSet<String> = headers
-            .flat_map(|(_, template)| template.names())
-            .filter_map(|name| name.path.into_iter().next())
-            .collect();
-        let variables = partition.variables.iter();
-        let sent = variables.filter(|(name, _)| names.contains(name));
-        let texts: Vec<String> = sent
-            .map(|(name, value)| format!("{name} {}", record::text(value)))
-            .collect();
-        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        stable(&texts)
-    }
-
-    /// What tells the first page of a partition from those of others.
-    pub(super) fn first_print(&self, slice: &Slice) -> Result<u64, Box<Failure>> {
-        let paging = &self.plan().paging;
-        let walk = Walk::new(paging, None, true);
-        let turn = walk.first(self.start_token(&slice.partition)?);
-        match slice.base.page(&turn) {
-            Ok(request) => Ok(slice.print(paging, &request)),
-            Err(e) => Err(self.unrendered(&e.message)),
-        }
-    }
-
-    /// Walks a partition to its end.
-    pub(super) async fn walk_slice(
+    /// Walks a partition, or the part of it that a half of its window is, from a page of its own.
+    pub(super) async fn walk_part(
         self: Arc<Self>,
-        slice: Slice,
-        committer: Committer,
-    ) -> Result<(), Box<Failure>> {
-        let slice = Arc::new(slice);
-        let partition = &slice.partition;
+        slice: &Arc<Slice>,
+        committer: &Committer,
+        page: &mut u32,
+        replay: bool,
+    ) -> Result<Ended, Box<Failure>> {
+        let (partition, begins) = (&slice.partition, *page);
         let size = asked_size(&self.plan().paging, &slice.base);
         let first = self.start_token(partition)?;
         let start = || {
@@ -151,7 +74,7 @@ impl Stream {
             let progress = Progress {
                 walk,
                 seen: HashSet::new(),
-                page: 0,
+                page: begins,
                 records: 0,
                 totals: Totals::default(),
                 kept: false,
@@ -163,7 +86,7 @@ impl Stream {
         };
         let mut novelty = Novelty::new(self.plan(), &self.run.names);
         let (mut at, mut request) = start()?;
-        let (mut known_ahead, mut short, mut replay) = (false, None, true);
+        let (mut known_ahead, mut short) = (begins > 0, None);
         loop {
             let place = self.place(partition, at.page);
             let print = slice.print(&self.plan().paging, &request);
@@ -195,14 +118,22 @@ impl Stream {
                             && !self.is_paid() =>
                     {
                         self.tell_start_again(&place);
-                        (at, request) = start()?;
-                        replay = false;
-                        continue;
+                        return Ok(Ended::Again);
+                    }
+                    Err(unfetched) if unfetched.is_too_large => {
+                        *page = at.page;
+                        return Ok(Ended::TooLarge(unfetched.failure));
                     }
                     Err(unfetched) => return Err(unfetched.failure),
                 },
             };
             at.kept = matches!(got, Got::Kept(_));
+            if digest.is_split {
+                self.hand_on(got, &digest, print, partition, committer, at.page)
+                    .await?;
+                *page = at.page + 1;
+                return Ok(Ended::Split);
+            }
             let url = match &got {
                 Got::Fetched(fetched) => {
                     self.judge_types(fetched.kept().records(), partition, &place)?;
@@ -223,7 +154,7 @@ impl Stream {
                 .map_err(|fault| fault.into_failure(&place, &self.show(&request)))?;
             // Rendered before the page is kept: one that leads nowhere is asked for again by the
             // next attempt.
-            let mut following = self.following(&slice, &next, &url, &place)?;
+            let mut following = self.following(slice, &next, &url, &place)?;
             if !replay && at.page == 0 {
                 // Not before the API has given the new beginning.
                 let again = Staged {
@@ -233,7 +164,7 @@ impl Stream {
                 };
                 committer.commit(again).await?;
             }
-            self.hand_on(got, &digest, print, partition, &committer, at.page)
+            self.hand_on(got, &digest, print, partition, committer, at.page)
                 .await?;
             at.records += digest.count;
             at.totals.add(self.told_total(&digest));
@@ -247,11 +178,13 @@ impl Stream {
             {
                 // Known before they are asked for, so none of them has to be.
                 if let Some(most) = self.plan().expect.max_pages
-                    && u64::from(at.page).saturating_add(count) > most
+                    && u64::from(at.page - begins).saturating_add(count) > most
                 {
                     return Err(self.too_many_pages(&place, most));
                 }
-                self.expect_pages(u64::from(at.page).saturating_add(count));
+                if !known_ahead {
+                    self.expect_pages(u64::from(at.page).saturating_add(count));
+                }
                 known_ahead = true;
                 let spread = Spread {
                     to,
@@ -262,8 +195,15 @@ impl Stream {
                 };
                 let last = self
                     .clone()
-                    .walk_spread(&spread, &slice, &committer, &digest)
-                    .await?;
+                    .walk_spread(&spread, slice, committer, &digest)
+                    .await;
+                let last = match last {
+                    Err(unfetched) if unfetched.is_too_large => {
+                        *page = at.page;
+                        return Ok(Ended::TooLarge(unfetched.failure));
+                    }
+                    last => last?,
+                };
                 at.page += u32::try_from(count).unwrap_or(u32::MAX);
                 at.records += last.records;
                 at.totals.add(self.told_total(&last.digest));
@@ -277,10 +217,10 @@ impl Stream {
                         .after(&last.digest, true)
                         .map_err(|fault| trouble::walk(&fault, &place, &self.show(&request)))?
                 };
-                following = self.following(&slice, &next, &url, &place)?;
+                following = self.following(slice, &next, &url, &place)?;
             }
             if let Some(most) = self.plan().expect.max_pages
-                && u64::from(at.page) >= most
+                && u64::from(at.page - begins) >= most
                 && next != Next::End
                 && !self.has_enough()
             {
@@ -300,11 +240,8 @@ impl Stream {
         if !known_ahead {
             self.expect_pages(u64::from(at.page));
         }
-        self.emit(Fact::PartitionFinished {
-            stream: self.name.clone(),
-            partition: u64::from(partition.ordinal),
-        });
-        Ok(())
+        *page = at.page;
+        Ok(Ended::Whole)
     }
 
     /// The pages that an earlier attempt kept of a partition no longer lead on.

@@ -342,9 +342,10 @@ fn back(lifetime: Duration) -> Duration {
 fn said(outcome: Outcome) -> Said {
     match outcome {
         Outcome::Trouble(trouble, _) => Said::Again(trouble),
-        Outcome::Fail(failure) | Outcome::Stale(failure) | Outcome::Refused(failure) => {
-            Said::Fail(failure)
-        }
+        Outcome::Fail(failure)
+        | Outcome::Stale(failure)
+        | Outcome::Refused(failure)
+        | Outcome::TooLarge(failure) => Said::Fail(failure),
         Outcome::Page(..) | Outcome::NotReady(_) => {
             Said::Again(transient("an answer without meaning".to_owned()))
         }

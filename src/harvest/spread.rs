@@ -7,8 +7,10 @@ use tokio::task::JoinSet;
 
 use super::commit::Committer;
 use super::digest::Digest;
-use super::pages::{Got, Slice};
+use super::outcome::Unfetched;
+use super::pages::Got;
 use super::partitions::Partition;
+use super::slice::Slice;
 use super::stream::Stream;
 use super::trouble;
 use super::walk::WalkFault;
@@ -58,9 +60,9 @@ impl Stream {
         slice: &Arc<Slice>,
         committer: &Committer,
         first: &Digest,
-    ) -> Result<SpreadEnd, Box<Failure>> {
+    ) -> Result<SpreadEnd, Unfetched> {
         let width = self.run.plan.source.concurrency.get();
-        let mut tasks: JoinSet<Result<(u64, Digest, Rendered), Box<Failure>>> = JoinSet::new();
+        let mut tasks: JoinSet<Result<(u64, Digest, Rendered), Unfetched>> = JoinSet::new();
         let (mut started, mut records, mut end) = (0, 0, None);
         let mut short: Option<ShortPage> = None;
         let by_offset = matches!(self.plan().paging, Paging::Offset { .. });
@@ -85,11 +87,15 @@ impl Stream {
             let (at, digest, request) = match done {
                 Ok(Ok(done)) => done,
                 // The others are in flight, or end by themselves as this one did.
-                Ok(Err(failure)) if failure.exit == Exit::Interrupted || self.is_paid() => {
-                    stopped.get_or_insert(failure);
+                Ok(Err(one)) if one.failure.exit == Exit::Interrupted || self.is_paid() => {
+                    stopped.get_or_insert(one);
                     continue;
                 }
-                Ok(Err(failure)) => return Err(failure),
+                Ok(Err(unfetched)) => {
+                    // Nothing of this window may be handed on after it was found too large.
+                    tasks.shutdown().await;
+                    return Err(unfetched);
+                }
                 Err(panic) => std::panic::resume_unwind(panic.into_panic()),
             };
             let page = spread.page + u32::try_from(at).unwrap_or(u32::MAX);
@@ -103,7 +109,8 @@ impl Stream {
                     &fault,
                     &self.place(&slice.partition, page),
                     &self.show(&request),
-                ));
+                )
+                .into());
             }
             records += digest.count;
             if at + 1 == spread.count {
@@ -141,7 +148,7 @@ impl Stream {
         committer: Committer,
         page: u32,
         at: u64,
-    ) -> Result<(u64, Digest, Rendered), Box<Failure>> {
+    ) -> Result<(u64, Digest, Rendered), Unfetched> {
         let partition = &slice.partition;
         let request = slice
             .base

@@ -152,9 +152,9 @@ impl Stream {
             })
             .collect();
         // What echoes a secret is not written down.
-        if headers
-            .iter()
-            .any(|(_, value)| self.run.secrets.is_in(value))
+        let secrets = &self.run.secrets;
+        if headers.iter().any(|(_, value)| secrets.is_in(value))
+            || secrets.is_in(&String::from_utf8_lossy(&answer.body))
         {
             return;
         }

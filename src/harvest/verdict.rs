@@ -24,6 +24,8 @@ pub(super) enum Verdict {
     Last,
     /// Not a page; may be tried again.
     Trouble(Trouble),
+    /// Not a page: the window of time holds too much.
+    TooLarge(String),
     /// The token is refused.
     Stale {
         /// What the answer says.
@@ -112,6 +114,7 @@ pub(super) fn by_rules(
                     slow: false,
                 })
             }
+            Then::Split => Verdict::TooLarge(because()),
             Then::RefreshAuth => Verdict::Stale { message: because() },
             Then::Again { every, within } => Verdict::NotReady(NotReady {
                 message: because(),

@@ -44,7 +44,11 @@ pub fn skip(bytes: &[u8], mut at: usize, names: &mut Names) -> Option<usize> {
         }
         loop {
             let object = kinds & 1 == 1;
-            if object && let Some(value) = names.expected(bytes, at) {
+            // A name that was met behind a `{` has no comma before it.
+            if object
+                && bytes.get(at) != Some(&b'{')
+                && let Some(value) = names.expected(bytes, at)
+            {
                 at = value;
                 break;
             }
@@ -440,6 +444,9 @@ mod tests {
             (r#"{"a":1}|{"a\x":1}"#, [true, false]),
             (r#"{"a":1,"b":2}|{"b":2}"#, [true, true]),
             (r#"{"a":1}|{"a":}"#, [true, false]),
+            (r#"{"a":{"b":2}}|{"a":1{"b":2}"#, [true, false]),
+            (r#"{"a":1,"b":2}|{"a":1{"b":2}"#, [true, false]),
+            (r#"{"a":1,"b":2}|,"b":2}"#, [true, false]),
         ] {
             let text = text.replace('|', "\n") + "\n" + &pad;
             assert_eq!(in_turn(&text)[..2], good, "{text}");

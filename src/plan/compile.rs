@@ -25,6 +25,8 @@ mod stream;
 mod transform;
 mod values;
 
+use std::time::Duration;
+
 use crate::spec::diagnostic::Diagnostics;
 use crate::spec::{Written, near};
 
@@ -41,6 +43,10 @@ pub struct Overrides {
     /// `--stream NAME`: only these; empty means all.
     pub streams: Vec<String>,
 }
+
+/// Below a day, so that a nightly run never goes on with that of the night before, whose answers are
+/// a day old.
+const RESUME_WITHIN: Duration = Duration::from_hours(20);
 
 /// Why there is no plan.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +95,7 @@ pub fn compile(written: &Written, overrides: &Overrides) -> Result<Plan, Compile
     let outputs = spec.streams.0.len() - helpers.len();
     let given_sinks = sink::given(&mut judge, overrides, outputs)?;
     let source = source::source(&mut judge, &spec.source);
+    let resume_within = judge.duration(spec.resume_within.as_ref(), RESUME_WITHIN);
     let streams = stream::streams(&mut judge, spec, overrides.sinks.is_empty());
     limits::units(&mut judge, spec);
     limits::names(&mut judge, spec);
@@ -120,6 +127,7 @@ pub fn compile(written: &Written, overrides: &Overrides) -> Result<Plan, Compile
                     .map(|about| about.value.clone())
                     .unwrap_or_default(),
                 source,
+                resume_within,
                 streams,
                 vars,
                 secrets,

@@ -260,6 +260,7 @@ fn rule(rule: &ResponseRule) -> Option<(&str, &'static str)> {
         Then::Accept => "accept",
         Then::Skip => "skip",
         Then::Stop => "stop",
+        Then::Split => "split",
         Then::Retry | Then::Wait(_) | Then::Again { .. } | Then::RefreshAuth | Then::Fail(_) => {
             return None;
         }

@@ -3,7 +3,7 @@
 //! A filter sees one JSON value and nothing else: no files, no environment, no clock, no other
 //! input, so that what comes out depends on the value alone. Numbers that it passes on keep their
 //! spelling (`1.10`, 25 digits); those it reckons with are integers of any length or 64-bit floats.
-//! jaq itself runs a filter for as long as it likes; [`bounds`] sees to it that it ends.
+//! jaq itself runs a filter for as long as it likes; `bounds` sees to it that it ends.
 
 mod bounds;
 

@@ -64,6 +64,8 @@ pub struct Plan {
     pub about: String,
     /// Where and how to ask.
     pub source: SourcePlan,
+    /// How long after it began an unfinished run is gone on with.
+    pub resume_within: Duration,
     /// One kind of record each, in the order of the file.
     pub streams: Vec<StreamPlan>,
     /// `vars`, after `--var`, as template values.
@@ -337,6 +339,8 @@ pub enum Then {
     Retry,
     /// A throttle: the whole scope pauses.
     Wait(Pause),
+    /// The window of time holds too much: its halves are asked for in its place.
+    Split,
     /// Not ready: it is asked for again, which is no attempt and holds nobody else.
     Again {
         /// How long to wait before.

@@ -163,6 +163,17 @@ impl Audit {
         most(&self.arrivals(), window)
     }
 
+    /// The same for the requests to one origin whose path begins with `prefix`.
+    pub fn max_in_window_at(&self, origin: &str, prefix: &str, window: Duration) -> usize {
+        let arrivals: Vec<Instant> = self
+            .entries()
+            .iter()
+            .filter(|entry| entry.origin == origin && entry.target.starts_with(prefix))
+            .map(|entry| entry.at)
+            .collect();
+        most(&arrivals, window)
+    }
+
     /// The same for the requests whose path begins with `prefix`.
     pub fn max_in_window_under(&self, prefix: &str, window: Duration) -> usize {
         let arrivals: Vec<Instant> = self

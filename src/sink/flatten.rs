@@ -35,8 +35,8 @@ pub struct Layout {
     pub names: Vec<String>,
     /// For each header the column's number in order of appearance.
     pub order: Vec<usize>,
-    /// How many columns of others stand before these.
-    pub before: usize,
+    /// The headers of what stands before these.
+    pub others: Vec<String>,
 }
 
 impl Default for Flattener {
@@ -138,20 +138,31 @@ impl Flattener {
         path
     }
 
-    /// The columns as they would be written now, after those whose headers are `taken`.
-    pub fn layout(&self, taken: &[String]) -> Layout {
+    /// The columns as they would be written now, after those of `others`; of these the ones that
+    /// have the name of a record's own field are left out.
+    pub fn layout(&self, others: &[String]) -> Layout {
         let parents: HashSet<&[String]> = self
             .columns
             .iter()
             .flat_map(|c| (1..c.path.len()).filter_map(|n| c.path.get(..n)))
             .collect();
-        let mut used: HashSet<String> = taken.iter().cloned().collect();
+        let is_parent = |column: &Found| column.hollow && parents.contains(column.path.as_slice());
+        let own: HashSet<&String> = (self.columns.iter().filter(|c| !is_parent(c)))
+            .filter_map(|column| match column.path.as_slice() {
+                [name] => Some(name),
+                _ => None,
+            })
+            .collect();
+        let others: Vec<String> = (others.iter().filter(|name| !own.contains(name)))
+            .cloned()
+            .collect();
+        let mut used: HashSet<String> = others.iter().cloned().collect();
         let mut layout = Layout {
-            before: taken.len(),
+            others,
             ..Layout::default()
         };
         for (number, column) in self.columns.iter().enumerate() {
-            if column.hollow && parents.contains(column.path.as_slice()) {
+            if is_parent(column) {
                 continue;
             }
             let name = header(&column.path, &used);
@@ -238,8 +249,9 @@ mod tests {
         assert_eq!(rows[0], ["1", "2", "3"]);
         let mut flattener = Flattener::new();
         flattener.cells(r#"{"repo":1,"x":2}"#, &mut Vec::new());
-        let layout = flattener.layout(&["repo".to_owned()]);
-        assert_eq!(layout.names, ["\"repo\"", "x"]);
+        let layout = flattener.layout(&["repo".to_owned(), "n".to_owned()]);
+        assert_eq!((layout.others[0].as_str(), layout.others.len()), ("n", 1));
+        assert_eq!(layout.names, ["repo", "x"]);
     }
 
     #[test]

@@ -108,22 +108,22 @@ fn found<S: Sink<Out = Out>, E: From<SinkError>>(
     if let FirstPass::Holding(held) = first {
         first = FirstPass::begin(&mut table, &held, target, &make)?;
     }
-    let (extras, layout) = table.layout();
+    let layout = table.layout();
     if let FirstPass::Writing(file, guessed) = first {
         if guessed == layout {
-            return Ok(file.finish(count, names(&extras, &layout))?);
+            return Ok(file.finish(count, names(&layout))?);
         }
         // Gone before the next one takes its place.
         drop(file);
     }
     let mut file = Writing::open(target, &make)?;
-    file.failing(|sink| sink.header(&names(&extras, &layout)))?;
+    file.failing(|sink| sink.header(&names(&layout)))?;
     rows(&mut |row| Ok(table.write(row, &layout, &mut file)?))?;
-    Ok(file.finish(count, names(&extras, &layout))?)
+    Ok(file.finish(count, names(&layout))?)
 }
 
-fn names(extras: &[String], layout: &Layout) -> Vec<String> {
-    extras.iter().chain(&layout.names).cloned().collect()
+fn names(layout: &Layout) -> Vec<String> {
+    layout.others.iter().chain(&layout.names).cloned().collect()
 }
 
 /// How far the first pass over rows of unknown columns is.
@@ -165,7 +165,7 @@ impl<S: Sink<Out = Out>> FirstPass<S> {
             Self::Writing(file, guessed) => {
                 let before = table.width();
                 table.write(row, guessed, file)?;
-                if table.width() != before && table.layout().1 != *guessed {
+                if table.width() != before && table.layout() != *guessed {
                     *self = Self::Finding;
                 }
                 Ok(())
@@ -180,9 +180,9 @@ impl<S: Sink<Out = Out>> FirstPass<S> {
         target: &Target,
         make: &impl Fn(Out) -> S,
     ) -> Result<Self, SinkError> {
-        let (extras, layout) = table.layout();
+        let layout = table.layout();
         let mut file = Writing::open(target, make)?;
-        file.failing(|sink| sink.header(&names(&extras, &layout)))?;
+        file.failing(|sink| sink.header(&names(&layout)))?;
         for (json, extras) in &held.rows {
             let row = Row {
                 json,
@@ -209,12 +209,12 @@ impl Table {
         self.extras.len() + self.flattener.width()
     }
 
-    fn layout(&self) -> (Vec<String>, Layout) {
-        (self.extras.clone(), self.flattener.layout(&self.extras))
+    fn layout(&self) -> Layout {
+        self.flattener.layout(&self.extras)
     }
 
     fn learn(&mut self, row: Row<'_>) -> Result<(), SinkError> {
-        self.cells(row, |_, _| Ok(()))
+        self.cells(row, |_| Ok(()))
     }
 
     fn write<S: Sink<Out = Out>>(
@@ -223,9 +223,9 @@ impl Table {
         layout: &Layout,
         file: &mut Writing<S>,
     ) -> Result<(), SinkError> {
-        self.cells(row, |extras, cells| {
+        self.cells(row, |cells| {
             file.failing(|sink| {
-                for name in extras.iter().take(layout.before) {
+                for name in &layout.others {
                     let extra = row.extras.iter().find(|extra| extra.name == *name);
                     let value = extra.map_or("", |extra| extra.json.as_str());
                     sink.cell(if value == "null" { "" } else { value })?;
@@ -241,7 +241,7 @@ impl Table {
     fn cells(
         &mut self,
         row: Row<'_>,
-        then: impl FnOnce(&[String], &[Cow<'_, str>]) -> Result<(), SinkError>,
+        then: impl FnOnce(&[Cow<'_, str>]) -> Result<(), SinkError>,
     ) -> Result<(), SinkError> {
         for extra in row.extras {
             if !self.extras.contains(&extra.name) {
@@ -253,7 +253,7 @@ impl Table {
         if self.width() > MOST_COLUMNS {
             return Err(SinkError::TooManyColumns { most: MOST_COLUMNS });
         }
-        then(&self.extras, &cells)?;
+        then(&cells)?;
         self.spare = recycled(cells);
         Ok(())
     }
@@ -381,16 +381,45 @@ mod tests {
         let case = run(
             &csv(),
             None,
-            &records(&[r#"{"a":1,"u":null}"#, r#"{"u":{"x":2},"repo":3}"#]),
+            &records(&[
+                r#"{"a":1,"u":null,"repo":null}"#,
+                r#"{"u":{"x":2},"repo":{"id":3}}"#,
+            ]),
             &extras,
         );
         assert_eq!(
             case.text,
-            "repo,a,u.x,\"\"\"repo\"\"\"\r\ntokio,1,,\r\ntokio,,2,3\r\n"
+            "repo,a,u.x,repo.id\r\ntokio,1,,\r\ntokio,,2,3\r\n"
         );
         assert_eq!(case.passes, 1);
         assert_eq!(case.rows, 2);
         assert_eq!(usize::try_from(case.bytes), Ok(case.text.len()));
+    }
+
+    #[test]
+    fn a_field_of_the_record_wins_over_a_variable_of_its_name() {
+        let extra = |name: &str, json: &str| Extra {
+            name: name.to_owned(),
+            json: json.to_owned(),
+        };
+        let extras = [extra("id", "7"), extra("story", "9")];
+        let case = run(
+            &csv(),
+            None,
+            &records(&[r#"{"by":"a"}"#, r#"{"by":"b","id":1}"#, r#"{"id":null}"#]),
+            &extras,
+        );
+        assert_eq!(case.text, "story,by,id\r\n9,a,\r\n9,b,1\r\n9,,\r\n");
+        assert_eq!(case.columns, ["story", "by", "id"]);
+        // The field may come when rows stand under the variable already.
+        let mut many: Vec<String> = (0..1_500).map(|n| format!("{{\"n\":{n}}}")).collect();
+        let case = run(&csv(), None, &many, &extras);
+        assert!(case.text.starts_with("id,story,n\r\n7,9,0\r\n"));
+        many.push(r#"{"n":1500,"id":1}"#.to_owned());
+        let case = run(&csv(), None, &many, &extras);
+        assert_eq!(case.passes, 2);
+        assert!(case.text.starts_with("story,n,id\r\n9,0,\r\n"));
+        assert!(case.text.ends_with("\r\n9,1499,\r\n9,1500,1\r\n"));
     }
 
     #[test]

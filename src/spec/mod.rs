@@ -65,6 +65,8 @@ pub struct PipelineSpec {
     pub vars: Option<Table<Tree>>,
     /// Where and how to ask.
     pub source: At<SourceSpec>,
+    /// How long after it began an unfinished run is gone on with; default 20h.
+    pub resume_within: Option<At<String>>,
     /// Anything a stream may say, said once for all.
     pub defaults: Option<StreamSpec>,
     /// The kinds of record, in order.

@@ -88,7 +88,15 @@ mod tests {
                 .as_str()
                 .is_some_and(|s| s.contains("2020-12"))
         );
-        for key in ["about", "vars", "source", "defaults", "streams", "sink"] {
+        for key in [
+            "about",
+            "vars",
+            "source",
+            "resume_within",
+            "defaults",
+            "streams",
+            "sink",
+        ] {
             let property = &schema["properties"][key];
             assert!(property["description"].is_string(), "{key}: {property}");
         }

@@ -247,7 +247,6 @@ pub struct ResponseSpec {
 /// What an answer means, in one word.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[schemars(extend("x-not-yet" = ["split"]))]
 pub enum ThenWord {
     /// A good page, whatever its status.
     Accept,
@@ -259,6 +258,8 @@ pub enum ThenWord {
     Wait,
     /// A good page, and the last.
     Stop,
+    /// The window of time holds too much: its halves are asked for.
+    Split,
     /// The token is refused: a new one is had, once, and the request sent again.
     RefreshAuth,
     /// The stream fails.

@@ -65,9 +65,10 @@ impl Index {
         self.rows.push(row);
     }
 
-    /// Takes all pages of a partition out: it is walked from its beginning again.
-    pub fn supersede(&mut self, partition: u32) {
-        self.rows.retain(|row| row.partition != partition);
+    /// Takes the pages of a partition out from one on: others take their places.
+    pub fn supersede(&mut self, partition: u32, from: u32) {
+        self.rows
+            .retain(|row| row.partition != partition || row.page < from);
     }
 
     /// Takes pages out that came before their partition began again: of each partition here, those

@@ -229,7 +229,7 @@ impl StreamStore {
             stream: Arc::clone(&self.name),
             partition,
         })])?;
-        self.index.supersede(partition);
+        self.index.supersede(partition, 0);
         Ok(())
     }
 

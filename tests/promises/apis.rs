@@ -23,6 +23,7 @@ use gleaner::failure::Exit;
 use self::play::{Pair, Proof};
 use self::show::{Cast, declares, perform, plan, without};
 use self::stage::Upset;
+pub(crate) use self::words::claims;
 
 /// What can be read; `every_play_can_be_read` tells of the rest.
 static PAIRS: LazyLock<Vec<Pair>> =
@@ -147,6 +148,20 @@ fn tells(cast: Cast, yaml: &str) -> Result<(), String> {
 fn every_play_can_be_read() {
     let wrong: Vec<String> = play::pairs().into_iter().filter_map(Result::err).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn what_waits_for_a_key_does_not_pass_check() {
+    each(|cast| {
+        let needs = &cast.pair.play.needs;
+        if needs.is_empty() || plan(&cast.pair.name, &cast.pair.pipeline).is_err() {
+            return Ok(());
+        }
+        Err(format!(
+            "`needs` says {}, and the pipeline checks: take what is there out of `needs`",
+            needs.join(", ")
+        ))
+    });
 }
 
 #[test]

@@ -11,6 +11,7 @@ use gleaner::failure::Exit;
 use gleaner::sim::{Auth, Dataset, Latency, Listing, Paging, Route, Rules, SimReply, SimRequest};
 use http::Method;
 
+use super::apis::claims;
 use super::fixture::{Ran, Scene};
 
 const SEC: Duration = Duration::from_secs(1);
@@ -646,29 +647,6 @@ fn a_login_that_brings_no_token_says_where_it_was_looked_for() {
         assert!(said.contains(&wanted), "{said}");
         assert!(!said.contains("client-secret"), "{said}");
     }
-}
-
-/// The claims of a statement.
-fn claims(jwt: &str) -> serde_json::Value {
-    let part = jwt.split('.').nth(1).expect("three parts");
-    let mut bits = 0_u32;
-    let (mut have, mut bytes) = (0, Vec::new());
-    for c in part.bytes() {
-        let digit = match c {
-            b'A'..=b'Z' => c - b'A',
-            b'a'..=b'z' => c - b'a' + 26,
-            b'0'..=b'9' => c - b'0' + 52,
-            b'-' => 62,
-            _ => 63,
-        };
-        bits = bits << 6 | u32::from(digit);
-        have += 6;
-        if have >= 8 {
-            have -= 8;
-            bytes.push(u8::try_from(bits >> have & 0xff).expect("a byte"));
-        }
-    }
-    serde_json::from_slice(&bytes).expect("claims")
 }
 
 #[test]

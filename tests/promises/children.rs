@@ -473,6 +473,68 @@ sink: { csv: "out/{{ stream }}.csv" }
 }
 
 #[test]
+fn a_field_of_the_record_wins_over_a_variable_of_its_name() {
+    let rules = || {
+        serves(&[
+            ("/top", "[3,1,2]"),
+            ("/item/3", r#"{"id":3,"kids":["a","b"]}"#),
+            ("/item/1", r#"{"id":1,"kids":[],"by":"x"}"#),
+            ("/item/2", r#"{"id":2,"kids":["a"]}"#),
+            ("/item/a", r#"[{"id":10,"text":"x"},{"id":11}]"#),
+            ("/item/b", r#"[{"id":10,"text":"y"},{"id":12}]"#),
+            ("/by/3", r#"[{"n":1},{"n":1}]"#),
+            ("/by/1", r#"[{"n":1}]"#),
+            ("/by/2", "[]"),
+        ])
+    };
+    let yaml = |sink: &str| {
+        format!(
+            r#"
+source: {{ url: https://api.test, limits: none }}
+streams:
+  top: {{ get: /top, sink: none }}
+  stories: {{ for: {{ id: {{ stream: top }} }}, get: "/item/{{{{ id }}}}", key: id }}
+  comments:
+    for: {{ story: {{ stream: stories }}, kid: "{{{{ story.kids | default([]) }}}}" }}
+    get: /item/{{{{ kid }}}}
+    key: id
+  counts: {{ for: {{ story: {{ stream: stories }} }}, get: "/by/{{{{ story.id }}}}", key: [id, n] }}
+sink: {sink}
+"#
+        )
+    };
+    for sink in [
+        r#"{ csv: "out/{{ stream }}.csv" }"#,
+        r#"{ csv: "out/{{ stream }}.csv", mode: merge }"#,
+    ] {
+        let ran = run(&yaml(sink), rules()).complete();
+        let rows = |name: &str| {
+            let mut lines = ran.lines(&format!("out/{name}.csv"));
+            lines[1..].sort();
+            lines
+        };
+        assert_eq!(
+            rows("stories"),
+            [
+                "id,kids,by",
+                "1,[],x",
+                "2,\"[\"\"a\"\"]\",",
+                "3,\"[\"\"a\"\",\"\"b\"\"]\","
+            ],
+            "{sink}"
+        );
+        // The inherited `id` is the story's, the key that of the comment: `b` brings 10 again.
+        assert_eq!(
+            rows("comments"),
+            ["kid,id,text", "a,11,", "b,10,y", "b,12,"],
+            "{sink}"
+        );
+        // These have no field of that name: the inherited variable is a column and a key.
+        assert_eq!(rows("counts"), ["id,n", "1,1", "3,1"], "{sink}");
+    }
+}
+
+#[test]
 fn a_stream_without_a_request_takes_records_apart() {
     let rules = serves(&[(
         "/companies",

@@ -30,6 +30,7 @@ mod parts;
 mod plan;
 mod powerloss;
 mod real;
+mod real_auth;
 mod real_limits;
 mod real_paging;
 mod replay;

@@ -5,6 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use gleaner::sim::{Route, Rules, SimReply, SimRequest};
+
+use super::fixture::Scene;
 use super::gate::{Gate, ask_to_stop, ends};
 use super::scene::{Project, Reply, Server};
 
@@ -527,4 +530,57 @@ fn a_published_stream_that_is_wanted_elsewhere_is_fetched_anew() {
     assert_eq!(now, changed);
     let there = std::fs::read_to_string(project.path().join("new/other.ndjson"));
     assert_eq!(there.expect("published"), "{\"id\":10}\n{\"id\":11}\n");
+}
+
+/// What a run asked for that found one that had begun `hours` earlier and come two pages far.
+fn asked_after(hours: i64, key: &str) -> usize {
+    let yaml = format!(
+        "
+source: {{ url: https://api.test, limits: none, retry: {{ attempts: 1 }} }}
+{key}
+streams:
+  a:
+    get: /a
+    records: data
+    pages: {{ page: {{ to: page }} }}
+sink: {{ ndjson: out/a.ndjson }}
+"
+    );
+    let rules = |breaks: bool| Rules {
+        routes: vec![Route::custom(
+            "/a",
+            Arc::new(
+                move |request: &SimRequest| match request.param("page").as_deref() {
+                    Some("3") if breaks => SimReply::error(403, "not now"),
+                    Some(page @ ("1" | "2" | "3")) => {
+                        SimReply::json(200, format!(r#"{{"data":[{{"id":{page}}}]}}"#))
+                    }
+                    _ => SimReply::json(200, r#"{"data":[]}"#),
+                },
+            ),
+        )],
+        ..Rules::default()
+    };
+    let cut = Scene::new(&yaml, rules(true)).run();
+    assert_eq!(cut.requests(), 3);
+    let later: jiff::Timestamp = "2026-11-22T02:30:00Z".parse().expect("an instant");
+    let later = (later + jiff::SignedDuration::from_hours(hours)).to_string();
+    let scene = Scene::new(&yaml, rules(false)).within(cut.root);
+    let ran = scene.at(&later).run().complete();
+    assert_eq!(ran.lines("out/a.ndjson").len(), 3);
+    ran.requests()
+}
+
+#[test]
+fn a_run_that_is_too_old_is_not_gone_on_with() {
+    for (key, hours, asked) in [
+        ("", 19, 2),
+        ("", 21, 4),
+        ("resume_within: 7d", 21, 2),
+        ("resume_within: 7d", 169, 4),
+        ("resume_within: 2h", 1, 2),
+        ("resume_within: 2h", 3, 4),
+    ] {
+        assert_eq!(asked_after(hours, key), asked, "`{key}` after {hours} h");
+    }
 }

@@ -491,3 +491,27 @@ fn a_file_of_secrets_that_cannot_be_read_shows_nothing() {
     clean("standard error", &said.stderr);
     insta::assert_snapshot!("bad_env_file", said.shown);
 }
+
+#[test]
+fn an_answer_that_echoes_a_key_is_not_kept_to_be_asked_by() {
+    let server = Server::start(|request| {
+        let line = request.lines().next().unwrap();
+        let body = serde_json::json!({ "items": [{ "id": 1 }], "asked": line });
+        Reply::json(body.to_string()).header("etag", "\"1\"")
+    });
+    let text = pipeline(&server.url(), PLACES[3]).replace(
+        "    get: /items",
+        "    get: /items\n    records: items\n    pages: none\n    conditional: true",
+    );
+    let project = Project::new(&text);
+    for _ in 0..2 {
+        let said = runs_clean(&project, &["run", "items"]);
+        assert_eq!(said.code, Some(0), "{}", said.shown);
+    }
+    assert!(
+        server
+            .heard()
+            .iter()
+            .all(|asked| !asked.contains("if-none-match"))
+    );
+}

@@ -262,3 +262,112 @@ fn a_run_that_is_stopped_goes_on_with_the_windows_it_began_with() {
         assert_eq!(before + ran.requests(), 10, "no window twice");
     }
 }
+
+// ---- windows that hold too much ---------------------------------------------------------------
+
+/// Three records a day, at most so many an answer, of the days that are asked for; pages of four.
+fn capped(most: usize, first_page_tells: bool) -> Rules {
+    let answer = move |request: &SimRequest| {
+        let day = |name: &str| -> jiff::civil::Date {
+            request.param(name).expect("a day").parse().expect("a date")
+        };
+        let (from, last) = (day("from"), day("last"));
+        let days = (last - from).get_days() + 1;
+        let ids: Vec<String> = (0..days)
+            .flat_map(|n| (0..3).map(move |i| (n, i)))
+            .map(|(n, i)| {
+                let day = from + jiff::ToSpan::days(n);
+                format!(r#"{{"id":"{day}-{i}"}}"#)
+            })
+            .collect();
+        let at: usize = request
+            .param("o")
+            .map_or(0, |at| at.parse().expect("a number"));
+        if ids.len() > most && (first_page_tells || at + 4 > most) {
+            return SimReply::json(400, r#"{"message":"exceeds the search limit"}"#);
+        }
+        let page: Vec<String> = ids.into_iter().skip(at).take(4).collect();
+        SimReply::json(200, format!(r#"{{"data":[{}]}}"#, page.join(",")))
+    };
+    Rules {
+        routes: vec![Route::custom("/a", Arc::new(answer))],
+        latency: Latency::Fixed(Duration::from_millis(10)),
+        ..Rules::default()
+    }
+}
+
+const SPLITS: &str = "source: { url: https://api.test, limits: none, concurrency: 2 }
+streams:
+  a:
+    for: { city: [x, y], span: { dates: 1mo, from: 2026-10-01, to: 2026-11-01 } }
+    get: /a
+    query: { city: '{{ city }}', from: '{{ span.from | date }}', last: '{{ span.last }}', limit: 4 }
+    pages: { offset: { to: o, size: limit } }
+    responses: [{ if: status == 400 and 'search limit' in text, then: split }]
+    records: data
+sink: { csv: out/a.csv }
+";
+
+#[test]
+fn a_window_that_holds_too_much_is_halved_until_it_fits() {
+    for first_page_tells in [true, false] {
+        let whole = Scene::new(SPLITS, capped(1000, true)).run().complete();
+        let split = Scene::new(SPLITS, capped(20, first_page_tells))
+            .run()
+            .complete();
+        assert_eq!(whole.lines("out/a.csv").len(), 1 + 2 * 93);
+        assert_eq!(
+            split.text("out/a.csv"),
+            whole.text("out/a.csv"),
+            "{first_page_tells}"
+        );
+        // Killed anywhere, it goes on to the same bytes.
+        for stop in [15, 45, 95, 145] {
+            let stop = Duration::from_millis(stop);
+            let rules = capped(20, first_page_tells);
+            let stopped = Scene::new(SPLITS, rules.clone()).stop_after(stop).run();
+            assert_eq!(stopped.summary.exit, Exit::Interrupted);
+            let before = stopped.requests();
+            let ran = Scene::new(SPLITS, rules)
+                .within(stopped.root)
+                .run()
+                .complete();
+            assert_eq!(ran.text("out/a.csv"), whole.text("out/a.csv"));
+            assert!(
+                ran.requests() < split.requests(),
+                "{before} and {}",
+                ran.requests()
+            );
+        }
+    }
+    let ran = Scene::new(SPLITS, capped(2, true)).run();
+    assert_eq!(ran.summary.exit, Exit::Failed);
+    let message = &ran.failure().message;
+    assert!(message.contains("cannot be halved any more"), "{message}");
+}
+
+#[test]
+fn children_of_a_window_that_was_halved_come_once() {
+    let child = "  b: { for: { one: { stream: a } }, get: '/b/{{ one.id }}', records: data }\nsink: { csv: 'out/{{ stream }}.csv' }\n";
+    let yaml = SPLITS.replace("sink: { csv: out/a.csv }\n", child);
+    assert_ne!(yaml, SPLITS);
+    let with_children = |most: usize, first_page_tells: bool| {
+        let mut rules = capped(most, first_page_tells);
+        let answer = |request: &SimRequest| {
+            let id = request.path.rsplit('/').next().unwrap_or_default();
+            SimReply::json(200, format!(r#"{{"data":[{{"of":"{id}"}}]}}"#))
+        };
+        rules.routes.push(Route::custom("/b/*", Arc::new(answer)));
+        rules
+    };
+    let whole = Scene::new(&yaml, with_children(1000, true))
+        .run()
+        .complete();
+    for first_page_tells in [true, false] {
+        let rules = with_children(20, first_page_tells);
+        let split = Scene::new(&yaml, rules).run().complete();
+        for out in ["out/a.csv", "out/b.csv"] {
+            assert_eq!(split.text(out), whole.text(out), "{out} {first_page_tells}");
+        }
+    }
+}

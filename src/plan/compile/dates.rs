@@ -1,16 +1,19 @@
-//! `for: { day: { dates: 1d } }`: the grid, and whether somebody says where it begins.
+//! `for: { day: { dates: 1d } }`: the grid, whether somebody says where it begins, and `split`, which
+//! needs such windows.
 
 use jiff::tz::TimeZone;
 
 use super::names::{CursorSight, Judge};
+use super::parents;
 use super::scope::Scope;
 use crate::plan::cursor::Bound;
 use crate::plan::dates::{DatesPlan, Edge, Grid};
 use crate::plan::partition::Generator;
 use crate::plan::position::Format;
+use crate::spec::PipelineSpec;
 use crate::spec::at::At;
-use crate::spec::choice::Table;
-use crate::spec::stream::{ForSpec, GeneratorSpec, StreamSpec};
+use crate::spec::choice::{ScalarOr, Table};
+use crate::spec::stream::{ForSpec, GeneratorSpec, ResponseSpec, StreamSpec, ThenWord};
 
 /// The windows of a variable, or nothing where a mistake was noted.
 pub(super) fn generator(
@@ -78,6 +81,28 @@ pub(super) fn generator(
         from: from?,
         to: to?,
     })))
+}
+
+/// `split` where there is no window to halve. A rule of `defaults` or `source` may be meant for the
+/// other streams of the file, so it needs windows in one of them.
+pub(super) fn divisible(judge: &mut Judge<'_>, spec: &PipelineSpec, name: &str, own: &StreamSpec) {
+    let is_wrong =
+        |rule: &&ResponseSpec| matches!(rule.then.value, ScalarOr::Short(ThenWord::Split));
+    let mut wrong = Vec::new();
+    if !parents::has_windows(spec, name) {
+        wrong.extend(own.responses.iter().flatten().filter(is_wrong));
+    }
+    let mut streams = spec.streams.0.iter();
+    if !streams.any(|(name, _)| parents::has_windows(spec, name)) {
+        let defaults = spec.defaults.iter().flat_map(|all| &all.responses);
+        let shared = defaults.chain(&spec.source.responses).flatten();
+        wrong.extend(shared.filter(is_wrong));
+    }
+    for rule in wrong {
+        let message = "there is no window of time to halve: `for` has no `dates`";
+        let hint = "add one and send it, as in `for: { day: { dates: 1d } }`; else write `fail`";
+        judge.wrong("nothing-to-split", &rule.then.span, message, hint);
+    }
 }
 
 fn zone(judge: &mut Judge<'_>, at: &At<String>) -> Option<TimeZone> {

@@ -51,6 +51,27 @@ fn collect(
     }
 }
 
+/// Whether a stream runs over windows of time, its own or those of a stream above it. A variable
+/// that says nothing of what it runs over, a mistake of its own, may have been meant as one.
+pub(super) fn has_windows(spec: &PipelineSpec, name: &str) -> bool {
+    runs_over_windows(spec, name, &mut Vec::new())
+}
+
+fn runs_over_windows(spec: &PipelineSpec, name: &str, seen: &mut Vec<String>) -> bool {
+    if seen.iter().any(|known| known == name) {
+        return false;
+    }
+    seen.push(name.to_owned());
+    let table = of(spec, name).unwrap_or_default();
+    table.0.iter().any(|(_, one)| match &one.value {
+        ForSpec::Generated(long) => match &long.stream {
+            Some(parent) => runs_over_windows(spec, parent, seen),
+            None => long.dates.is_some() || (long.range.is_none() && long.file.is_none()),
+        },
+        ForSpec::List(_) | ForSpec::Text(_) => false,
+    })
+}
+
 fn parent(one: &ForSpec) -> Option<&At<String>> {
     match one {
         ForSpec::Generated(long) => long.stream.as_ref(),

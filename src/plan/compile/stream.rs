@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::names::Judge;
 use super::scope::Scope;
 use super::{
-    auth, columns, cursor, format, limits, pages, parents, partitions, records, request, sink,
-    transform,
+    auth, columns, cursor, dates, format, limits, pages, parents, partitions, records, request,
+    sink, transform,
 };
 use crate::plan::language::Template;
 use crate::plan::paging::Paging;
@@ -75,6 +75,7 @@ fn stream(
     let own = merged.responses.iter().flatten();
     let rules = own.chain(spec.source.responses.iter().flatten());
     auth::renewable(judge, &spec.source, &rules.clone().collect::<Vec<_>>());
+    dates::divisible(judge, spec, name, written);
     let responses: Vec<_> = rules.map(|rule| response(judge, rule, &answer)).collect();
     let records = records::records(judge, &merged);
     let sight = see(Scope::transform());
@@ -228,6 +229,7 @@ fn response(judge: &mut Judge<'_>, spec: &ResponseSpec, scope: &Scope) -> Option
             ThenWord::Retry => Then::Retry,
             ThenWord::Wait => Then::Wait(Pause::AsTold),
             ThenWord::Stop => Then::Stop,
+            ThenWord::Split => Then::Split,
             ThenWord::RefreshAuth => Then::RefreshAuth,
             ThenWord::Fail => Then::Fail(None),
         }),

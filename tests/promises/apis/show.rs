@@ -1,7 +1,8 @@
 //! One harvest of a play, in stopped time, and whether it kept what it should.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,12 @@ use super::deal::Sets;
 use super::play::{Expect, Pair, Play};
 use super::stage::{self, Stage, Upset};
 use super::words::spelt;
+
+/// What the files of a play know as `private_key`.
+const PRIVATE_KEY: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/certs/server.key"
+));
 
 /// A pair with its records made.
 #[derive(Clone, Copy)]
@@ -74,12 +81,11 @@ pub(crate) fn perform(cast: Cast, pipeline: Plan, upset: Upset) -> Result<Show, 
         std::fs::write(path, text).expect("written");
     };
     for (path, text) in &play.files {
-        write(
-            path,
-            &text
-                .text(&minijinja::Value::UNDEFINED, &[])
-                .unwrap_or_default(),
-        );
+        let names = minijinja::context! { private_key => PRIVATE_KEY };
+        write(path, &text.text(&names, &[]).unwrap_or_default());
+        // Files with keys in them must be the user's alone.
+        let mine = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(root.path().join(path), mine).expect("its own");
     }
     let mut env = String::new();
     for (name, value) in &play.env {
@@ -179,6 +185,8 @@ impl Show {
     /// The audit by all limits that are counted in calls: those the API documents and the file's own.
     fn manners(&self, play: &Play, own: &[LimitPlan], contact: Option<&str>) -> Result<(), String> {
         let audit = self.api.audit();
+        let entries = audit.entries();
+        let origins: BTreeSet<&str> = entries.iter().map(|entry| &*entry.origin).collect();
         let documented = play.limits.iter().map(|limit| {
             let simple =
                 !limit.told && limit.per.is_none() && limit.cost.is_none() && limit.burst.is_none();
@@ -202,7 +210,12 @@ impl Show {
             }
             let seen = match limit.counting {
                 Counting::InFlight => audit.in_flight_max(),
-                _ => audit.max_in_window_under(&under, limit.window),
+                // Each origin has a budget of its own, as it has unless `per` says otherwise.
+                _ => origins
+                    .iter()
+                    .map(|origin| audit.max_in_window_at(origin, &under, limit.window))
+                    .max()
+                    .unwrap_or_default(),
             };
             if seen > limit.calls.get() as usize {
                 return Err(format!(

@@ -146,7 +146,9 @@ impl Stage {
             }
         };
         *names = context! { left, ..names.clone() };
-        if let (true, Some(mistake)) = (self.upset.mistaken, &self.play.mistake) {
+        // Errors of the API are not those of the server that gives tokens for it.
+        let mistaken = self.upset.mistaken && !route.is_some_and(|route| route.open);
+        if let (true, Some(mistake)) = (mistaken, &self.play.mistake) {
             return reply(&mistake.answer, names, &[]);
         }
         let Some(route) = route else {

@@ -16,6 +16,7 @@ static ENV: LazyLock<Environment<'static>> = LazyLock::new(|| {
     env.add_filter("epoch", epoch);
     env.add_filter("iso", iso);
     env.add_filter("base64", base64);
+    env.add_filter("claims", |jwt: &str| value(&claims(jwt)));
     env
 });
 
@@ -72,6 +73,29 @@ fn base64(text: &str) -> String {
         }
     }
     out
+}
+
+/// The claims of a signed statement (RFC 7519, section 3); the signature is not looked at.
+pub(crate) fn claims(jwt: &str) -> serde_json::Value {
+    let part = jwt.split('.').nth(1).expect("three parts");
+    let mut bits = 0_u32;
+    let (mut have, mut bytes) = (0, Vec::new());
+    for c in part.bytes() {
+        let digit = match c {
+            b'A'..=b'Z' => c - b'A',
+            b'a'..=b'z' => c - b'a' + 26,
+            b'0'..=b'9' => c - b'0' + 52,
+            b'-' => 62,
+            _ => 63,
+        };
+        bits = bits << 6 | u32::from(digit);
+        have += 6;
+        if have >= 8 {
+            have -= 8;
+            bytes.push(u8::try_from(bits >> have & 0xff).expect("a byte"));
+        }
+    }
+    serde_json::from_slice(&bytes).expect("claims")
 }
 
 /// An expression.

@@ -26,7 +26,7 @@
 //! | 20 | body cut, reset inside a body | tried again, no part of a page is kept | [`sockets`] |
 //! | 21 | an idle connection closed at reuse | a repeat nobody notices; not for `once` | [`sockets`] |
 //! | 22 | HTTP/2 GOAWAY, `REFUSED_STREAM`, a stream reset midway | the first two never count as sent | [`tls`] |
-//! | 23 | unknown host at the start; the name server fails midway | fatal; tried again | `errors`, [`wire`] |
+//! | 23 | unknown host at the start; the name server fails midway; another address | fatal; tried again; followed | `errors`, [`wire`]; [`moving`] |
 //! | 24 | certificates: self-signed, expired, another host; a handshake cut off | three fatal with a plain cause; tried again | `errors`, [`tls`] |
 //! | 25 | redirect and next link to another origin | refused, no byte of a secret leaves | `secrets` |
 //! | 26 | redirects: in a circle, fifty hops, to a file, to link-local | stopped at five, refused | `errors`, [`wire`] |
@@ -34,7 +34,7 @@
 //! | 28 | success without data | tried twice, failed with a sample, never an empty file | [`pages`] |
 //! | 29 | records missing on page 5 of 9 | failed, not an early end | [`pages`] |
 //! | 30 | JSON at its edges | the page's error, or the text exactly | [`pages`] |
-//! | 31 | 401 midway | fatal at once, with what to do | [`wire`] |
+//! | 31 | 401 midway; tokens that end or are taken back; a token endpoint with a bad day | fatal at once, with what to do; renewed once for all, refused again is fatal; waited for | [`wire`]; `auth` |
 //! | 32 | new columns, changed types, 5000 columns | in the file, in the same order whatever the concurrency | [`files`] |
 //! | 33 | cells with everything in them | read back the same | [`files`] |
 //! | 34 | names that climb, hide or are too long | refused or encoded, nothing outside | [`files`] |
@@ -42,7 +42,7 @@
 //! | 36 | YAML: bomb, duplicate key, typo, missing variable, tab | one error with its place, no request | `diagnostics`, `errors`, [`files`] |
 //! | 37 | signals: the first, the second, a screen that is gone | graceful, at once, not noticed | `errors`, `resume`, [`process`] |
 //! | 38 | clocks that jump | the limits hold | [`time`] |
-//! | 39 | large pages side by side | bytes in flight stay bounded | [`time`]; a writer that waits: `harvest::commit` |
+//! | 39 | large pages side by side; many rows and a slow disk | bytes in flight stay bounded | [`time`]; [`slow`] |
 //! | 40 | the pipeline changed before a run goes on; a ledger of a later version | refused by name; left alone | `resume`; [`disk`] |
 //!
 //! And what a reader sees who opens the outputs during a hundred publishes: [`disk`].
@@ -53,8 +53,10 @@ mod disk;
 mod drift;
 mod files;
 mod ground;
+mod moving;
 mod pages;
 mod process;
+mod slow;
 mod sockets;
 mod time;
 mod tls;
