@@ -74,10 +74,14 @@ pub(super) struct New {
     /// What the walk needs to go on after it.
     pub(super) facts: Facts,
     /// Given back when the page is written.
-    pub(super) _reservation: Reservation,
+    pub(super) _reservation: Option<Reservation>,
 }
 
 impl Staged {
+    fn is_raw(&self) -> bool {
+        matches!(&self.what, What::New(page) if page.facts.raw)
+    }
+
     fn bytes(&self) -> usize {
         match &self.what {
             What::New(page) => page.lines.len(),
@@ -420,6 +424,12 @@ impl Order {
     /// Lets a page through, with those that waited for it, or holds it back; gives the bytes let
     /// through.
     fn take(&mut self, page: Staged, group: &mut Vec<Staged>) -> usize {
+        if page.is_raw() {
+            // It stands in nobody's place.
+            let through = page.bytes();
+            group.push(page);
+            return through;
+        }
         let place = (page.partition, page.page);
         if place.0 == self.next.0 && place.1 > self.next.1 {
             self.bytes += page.bytes();
@@ -477,7 +487,7 @@ mod tests {
                 records: 1,
                 print: 0,
                 facts: Facts::default(),
-                _reservation: reservation,
+                _reservation: Some(reservation),
             })),
         }
     }

@@ -1,5 +1,5 @@
 //! A page of a partition, from the API or given: of one that asks for nothing the last value of `for`
-//! stands for the answer. Either way its records go through `transform`.
+//! stands for the answer.
 
 use std::time::Duration;
 
@@ -12,9 +12,7 @@ use super::outcome::Unfetched;
 use super::record;
 use super::stream::Stream;
 use super::trouble;
-use crate::failure::Failure;
 use crate::plan::request::Rendered;
-use crate::records::transform::transform;
 
 impl Stream {
     /// A page of a partition: from the API, or, where nothing is asked, the last value of `for`.
@@ -23,14 +21,20 @@ impl Stream {
         request: &Rendered,
         spot: &Spot<'_>,
     ) -> Result<Fetched, Unfetched> {
-        let fetched = if self.plan().asks {
-            (self.fetch(request, &spot.partition.variables, spot)).await?
+        if self.plan().asks {
+            self.fetch(request, &spot.partition.variables, spot).await
         } else {
-            self.give(request, spot).await?
-        };
-        if self.plan().transform.is_empty() {
-            return Ok(fetched);
+            self.give(request, spot).await
         }
+    }
+
+    /// The same for those who only look: what `transform` makes of it.
+    pub(super) async fn look_at(
+        &self,
+        request: &Rendered,
+        spot: &Spot<'_>,
+    ) -> Result<Fetched, Unfetched> {
+        let fetched = self.ask(request, spot).await?;
         Ok(self.transform(fetched, spot).await?)
     }
 
@@ -61,30 +65,5 @@ impl Stream {
             took: Duration::ZERO,
             reservation,
         })
-    }
-
-    /// Takes the records of a page through the stream's steps.
-    async fn transform(
-        &self,
-        mut fetched: Fetched,
-        spot: &Spot<'_>,
-    ) -> Result<Fetched, Box<Failure>> {
-        let (run, at) = (self.run.clone(), self.at);
-        let names = run.names.answer(&spot.partition.variables);
-        // A filter may take its time.
-        let work = tokio::task::spawn_blocking(move || {
-            let steps = &run.plan.streams[at].transform;
-            let done = transform(steps, fetched.page.records(), &names);
-            done.map(|page| {
-                fetched.transformed = Some(page);
-                fetched
-            })
-        });
-        match work.await {
-            Ok(done) => done.map_err(|error| {
-                trouble::transform(&error, spot.text, |text| self.run.secrets.scrub(text))
-            }),
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        }
     }
 }

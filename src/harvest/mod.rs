@@ -21,6 +21,7 @@ mod course;
 mod crew;
 mod digest;
 mod drift;
+mod edit;
 mod exchange;
 mod family;
 mod feed;

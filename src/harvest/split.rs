@@ -131,7 +131,7 @@ impl Stream {
                 records: 0,
                 print: self.first_print(part)?,
                 facts: self.written(&digest),
-                _reservation: reservation,
+                _reservation: Some(reservation),
             })),
         };
         Ok(committer.commit(split).await?)

@@ -12,6 +12,7 @@ use super::commit::{Committer, GROUP_TIME};
 use super::crew::Crew;
 use super::digest::Digest;
 use super::drift;
+use super::edit::Found;
 use super::feed::FedPage;
 use super::once::{Sendings, Spot};
 use super::partitions::{Partition, Source};
@@ -28,7 +29,6 @@ use crate::plan::{Pause, StreamPlan, Then};
 use crate::records::format::Reader;
 use crate::records::select::Selector;
 use crate::store::StoreError;
-use crate::store::index::PageRow;
 use crate::store::recall::Recall;
 use crate::store::stream::StreamStore;
 
@@ -152,28 +152,40 @@ impl Stream {
     /// would go on over a disk that loses what is committed.
     pub(super) fn kept(
         &self,
-        partition: u32,
-        page: u32,
-        print: u64,
+        spot: &Spot<'_>,
         size: Option<u64>,
-    ) -> Result<Option<(PageRow, Digest)>, Box<Failure>> {
-        let found = self
-            .recall
-            .as_ref()
-            .and_then(|recall| Some((recall, recall.find(partition, page)?)));
-        let Some((recall, row)) = found else {
+    ) -> Result<Option<(Found, Digest)>, Box<Failure>> {
+        let Some(recall) = &self.recall else {
             return Ok(None);
         };
-        let written = recall.page(&row).map_err(StoreError::into_failure)?;
-        if written.request != print || written.facts.is_empty() {
-            return Ok(None);
+        let (Spot { page, print, .. }, steps) = (*spot, self.steps());
+        let mut is_there = false;
+        for row in recall.find(spot.partition.ordinal, page) {
+            let written = recall.page(&row).map_err(StoreError::into_failure)?;
+            if written.request != print || written.facts.is_empty() {
+                return Ok(None);
+            }
+            let Some(digest) = Digest::of(&written) else {
+                let error = recall.unread(&row, "a page without what leads on from it");
+                return Err(error.into_failure());
+            };
+            let facts = written.facts;
+            let is_done = facts.steps == steps && (steps.is_none() || !facts.raw);
+            let found = if is_done || digest.is_split {
+                Found::Page(row)
+            } else if facts.steps.is_none() {
+                Found::AsItCame(recall.records(&row))
+            } else {
+                is_there = true;
+                continue;
+            };
+            self.learn(&digest, size);
+            return Ok(Some((found, digest)));
         }
-        let Some(digest) = Digest::of(&written) else {
-            let error = recall.unread(&row, "a page without what leads on from it");
-            return Err(error.into_failure());
-        };
-        self.learn(&digest, size);
-        Ok(Some((row, digest)))
+        if is_there {
+            return Err(self.came_otherwise(spot.text));
+        }
+        Ok(None)
     }
 
     /// Its plan.
@@ -369,7 +381,7 @@ impl Stream {
         let turn = Walk::new(&self.plan().paging, None, true).first(self.start_token(&partition)?);
         let request = base.page(&turn).map_err(|e| self.unrendered(&e.message))?;
         let place = self.place(&partition, 0);
-        let fetched = self.ask(&request, &Spot::first(&partition, &place)).await?;
+        let fetched = self.look_at(&request, &Spot::first(&partition, &place)).await?;
         let records = fetched.kept().records().map(str::to_owned).collect();
         Ok((records, partition.of_for().cloned().collect()))
     }

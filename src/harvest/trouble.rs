@@ -333,8 +333,14 @@ pub(super) fn select(
 pub(super) fn transform(
     error: &TransformError,
     place: &str,
+    is_kept: bool,
     scrub: impl Fn(&str) -> String,
 ) -> Box<Failure> {
+    let then = if is_kept {
+        " and run again: the answer is kept as it came, and is not asked for again"
+    } else {
+        ""
+    };
     let record =
         (!error.record.is_empty()).then(|| scrub(&format!("the record is {}", error.record)));
     Box::new(Failure {
@@ -342,7 +348,7 @@ pub(super) fn transform(
         message: scrub(&at(place, &error.to_string())),
         causes: record.into_iter().collect(),
         hint: Some(format!(
-            "correct the step in the pipeline file\n{}",
+            "correct the step in the pipeline file{then}\n{}",
             error.place
         )),
     })

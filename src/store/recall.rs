@@ -1,17 +1,48 @@
 //! Pages that earlier processes committed, to be found again while a run goes on.
 
+use std::sync::Arc;
+
 use super::StoreError;
 use super::index::{Index, PageRow};
 use super::ledger;
 use super::row::{Page, Row};
+use crate::crc;
 use crate::disk::DiskFile;
 
 /// What was committed of a stream before this process; what a page said is read from the ledger.
 #[derive(Debug)]
 pub struct Recall {
     ledger: DiskFile,
+    part: DiskFile,
+    stream: Arc<str>,
     /// By partition and page; of several for one page the last counts.
     rows: Vec<PageRow>,
+}
+
+/// The records of a page, to be read back.
+#[derive(Debug)]
+pub struct Records {
+    part: DiskFile,
+    stream: Arc<str>,
+    row: PageRow,
+}
+
+impl Records {
+    /// Reads them, one a line, and compares them with their checksum.
+    pub fn read(&self) -> Result<Vec<u8>, StoreError> {
+        let mut lines = vec![0; self.row.len as usize];
+        self.part.read_exact_at(&mut lines, self.row.start)?;
+        if crc::of(&lines) == self.row.crc {
+            return Ok(lines);
+        }
+        Err(StoreError::Damaged {
+            path: self.part.path().to_owned(),
+            stream: (*self.stream).to_owned(),
+            partition: self.row.partition,
+            page: self.row.page,
+            start: self.row.start,
+        })
+    }
 }
 
 /// What is kept, in numbers.
@@ -23,7 +54,27 @@ pub struct Sums {
     pub records: u64,
 }
 
+fn sorted(index: &Index) -> Vec<PageRow> {
+    let mut rows = index.rows().to_vec();
+    rows.sort_by_key(|row| (row.partition, row.page, row.row_at));
+    rows
+}
+
 impl Sums {
+    pub(super) fn of(index: &Index) -> Self {
+        Self::of_sorted(&sorted(index))
+    }
+
+    fn of_sorted(rows: &[PageRow]) -> Self {
+        let same = |a: &PageRow, b: &PageRow| (a.partition, a.page) == (b.partition, b.page);
+        let mut sums = Self::default();
+        for page in rows.chunk_by(same) {
+            sums.pages += 1;
+            sums.records += page.last().map_or(0, |row| u64::from(row.records));
+        }
+        sums
+    }
+
     /// Together with others.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
@@ -35,19 +86,30 @@ impl Sums {
 }
 
 impl Recall {
-    pub(super) fn new(ledger: DiskFile, index: &Index) -> Self {
-        let mut rows = index.rows().to_vec();
-        rows.sort_by_key(|row| (row.partition, row.page, row.row_at));
-        Self { ledger, rows }
+    pub(super) fn new(ledger: DiskFile, part: DiskFile, stream: &Arc<str>, index: &Index) -> Self {
+        Self {
+            ledger,
+            part,
+            stream: Arc::clone(stream),
+            rows: sorted(index),
+        }
     }
 
-    /// The latest row of a page.
-    pub fn find(&self, partition: u32, page: u32) -> Option<PageRow> {
-        let after = self
-            .rows
-            .partition_point(|row| (row.partition, row.page) <= (partition, page));
-        let row = self.rows.get(after.checked_sub(1)?)?;
-        ((row.partition, row.page) == (partition, page)).then_some(*row)
+    /// All rows of a page, the latest first.
+    pub fn find(&self, partition: u32, page: u32) -> impl Iterator<Item = PageRow> {
+        let place = (partition, page);
+        let after = (self.rows).partition_point(|row| (row.partition, row.page) <= place);
+        let rows = self.rows.iter().take(after).rev().copied();
+        rows.take_while(move |row| (row.partition, row.page) == place)
+    }
+
+    /// The records of a page.
+    pub fn records(&self, row: &PageRow) -> Records {
+        Records {
+            part: self.part.clone(),
+            stream: Arc::clone(&self.stream),
+            row: *row,
+        }
     }
 
     /// Reads back what a page said.
@@ -81,13 +143,7 @@ impl Recall {
 
     /// How many pages there are, and records in them.
     pub fn sums(&self) -> Sums {
-        let same = |a: &PageRow, b: &PageRow| (a.partition, a.page) == (b.partition, b.page);
-        let mut sums = Sums::default();
-        for page in self.rows.chunk_by(same) {
-            sums.pages += 1;
-            sums.records += page.last().map_or(0, |row| u64::from(row.records));
-        }
-        sums
+        Sums::of_sorted(&self.rows)
     }
 
     /// Whether nothing was committed.
