@@ -343,9 +343,11 @@ impl Stream {
             in_turn,
         );
         let turn = walk.first(self.start_token(&partition)?);
-        let request = base.page(&turn).map_err(|e| self.unrendered(&e.message))?;
+        let request = base.page(&turn).map_err(|e| self.unrendered(&e))?;
         let place = self.place(&partition, 0);
-        let fetched = self.look_at(&request, &Spot::first(&partition, &place)).await?;
+        let fetched = self
+            .look_at(&request, &Spot::first(&partition, &place))
+            .await?;
         let took = fetched.took;
         let digest = self.digest(&fetched, None);
         if let Some(feed) = run.family.feed(&self.name) {

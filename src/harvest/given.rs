@@ -1,6 +1,7 @@
 //! A page of a partition, from the API or given: of one that asks for nothing the last value of `for`
 //! stands for the answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -46,7 +47,18 @@ impl Stream {
         let mut reservation = self.reserve().await?;
         run.budget.learn(text.len());
         reservation.shrink(text.len());
-        let page = self.selector().select(text.as_bytes()).map_err(|error| {
+        let body = Bytes::from(text);
+        let (reader, whole) = (Arc::clone(&self.reader), body.clone());
+        let select = move || reader.selector().select(&whole);
+        let page = if self.selector().takes_time() {
+            match tokio::task::spawn_blocking(select).await {
+                Ok(page) => page,
+                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            }
+        } else {
+            select()
+        };
+        let page = page.map_err(|error| {
             let plan = &self.plan().records;
             let from = format!("nothing: it is in `{}`", given.map_or("", |(name, _)| name));
             Unfetched::from(trouble::select(&error, plan, &from, place, |t| {
@@ -58,8 +70,8 @@ impl Stream {
             transformed: None,
             status: StatusCode::OK,
             headers: HeaderMap::new(),
-            size: text.len(),
-            body: Bytes::from(text).into(),
+            size: body.len(),
+            body: body.into(),
             url: request.url.clone(),
             last: true,
             took: Duration::ZERO,

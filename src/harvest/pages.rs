@@ -23,6 +23,7 @@ use super::walk::{self, Next, Walk, WalkFault};
 use crate::event::Fact;
 use crate::failure::Failure;
 use crate::plan::Then;
+use crate::plan::language::LanguageProblem;
 use crate::plan::paging::Paging;
 use crate::plan::request::{Rendered, Turn};
 use crate::store::index::PageRow;
@@ -93,7 +94,7 @@ impl Stream {
             };
             match request {
                 Ok(request) => Ok((progress, request)),
-                Err(e) => Err(self.unrendered(&e.message)),
+                Err(e) => Err(self.unrendered(&e)),
             }
         };
         let mut novelty = Novelty::new(self.plan(), &self.run.names);
@@ -163,7 +164,7 @@ impl Stream {
                 if let Some(novelty) = &mut novelty
                     && !novelty
                         .judge(records(), partition)
-                        .map_err(|e| self.unrendered(&e.message))?
+                        .map_err(|e| self.unrendered(&e))?
                 {
                     let fault = WalkFault::Loop("three pages brought no new key".to_owned());
                     return Err(trouble::walk(&fault, &place, &self.show(&request)));
@@ -303,7 +304,7 @@ impl Stream {
                 };
             }
         };
-        turn.map(Some).map_err(|e| self.unrendered(&e.message))
+        turn.map(Some).map_err(|e| self.unrendered(&e))
     }
 
     /// Whether pages must be asked for one after the other.
@@ -364,7 +365,11 @@ impl Stream {
                 Some(&fetched.page),
             );
             let holds = stop.holds(&names);
-            if holds.map_err(|e| StepFault::Failure(trouble::rule("stop", &e, place)))? {
+            let failed = |e: LanguageProblem| {
+                let sample = self.beginning(&fetched.body);
+                StepFault::Failure(trouble::rule("stop", &e, place, sample))
+            };
+            if holds.map_err(failed)? {
                 digest.ended = true;
                 next = Next::End;
             }

@@ -43,7 +43,7 @@ impl Stream {
                 Ended::Split => {
                     let halves = self.halves(&part)?.ok_or_else(|| {
                         let place = self.place(&part.partition, begins);
-                        self.unrendered(&format!("{place}: its window cannot be halved any more"))
+                        self.unrendered(format!("{place}: its window cannot be halved any more"))
                     })?;
                     parts.extend(halves);
                 }

@@ -150,10 +150,7 @@ impl Stream {
         at: u64,
     ) -> Result<(u64, Digest, Rendered), Unfetched> {
         let partition = &slice.partition;
-        let request = slice
-            .base
-            .page(&turn)
-            .map_err(|e| self.unrendered(&e.message))?;
+        let request = slice.base.page(&turn).map_err(|e| self.unrendered(&e))?;
         let print = slice.print(&self.plan().paging, &request);
         let place = self.place(partition, page);
         let spot = slice.spot(page, print, &place);

@@ -18,13 +18,14 @@ use super::once::{Sendings, Spot};
 use super::partitions::{Partition, Source};
 use super::ready::Resting;
 use super::run::Run;
+use super::trouble::Unrendered;
 use super::walk::{self, Walk};
 use super::windows::Windows;
 use crate::event::{Fact, Name};
 use crate::failure::{Exit, Failure};
 use crate::plan::language::{Expr, Template};
 use crate::plan::paging::Paging;
-use crate::plan::request::{BodyPlan, Rendered};
+use crate::plan::request::{BodyPlan, RenderProblem, Rendered};
 use crate::plan::{Pause, StreamPlan, Then};
 use crate::records::format::Reader;
 use crate::records::select::Selector;
@@ -351,21 +352,18 @@ impl Stream {
             .request
             .render(&self.run.base, &names)
             .map_err(|e| match partition.label() {
-                label if label.is_empty() => self.unrendered(&e.message),
-                label => self.unrendered(&format!("{} ({label})", e.message)),
+                label if label.is_empty() => self.unrendered(&e),
+                label => self.unrendered(RenderProblem {
+                    message: format!("{} ({label})", e.message),
+                    ..e
+                }),
             })
     }
 
-    pub(super) fn unrendered(&self, message: &str) -> Box<Failure> {
-        Box::new(Failure {
-            exit: Exit::Failed,
-            message: self.run.secrets.scrub(&format!("{}: {message}", self.name)),
-            causes: Vec::new(),
-            hint: Some(
-                "correct the template in the pipeline file, or the values that `for` gives it"
-                    .to_owned(),
-            ),
-        })
+    pub(super) fn unrendered(&self, problem: impl Into<Unrendered>) -> Box<Failure> {
+        let mut failure = problem.into().of(&self.name);
+        failure.message = self.run.secrets.scrub(&failure.message);
+        failure
     }
 
     /// The first page of the first partition, for `preview`, and the variables of that.
@@ -379,9 +377,11 @@ impl Stream {
         let partition = self.windowed(partition);
         let base = self.render(&partition)?;
         let turn = Walk::new(&self.plan().paging, None, true).first(self.start_token(&partition)?);
-        let request = base.page(&turn).map_err(|e| self.unrendered(&e.message))?;
+        let request = base.page(&turn).map_err(|e| self.unrendered(&e))?;
         let place = self.place(&partition, 0);
-        let fetched = self.look_at(&request, &Spot::first(&partition, &place)).await?;
+        let fetched = self
+            .look_at(&request, &Spot::first(&partition, &place))
+            .await?;
         let records = fetched.kept().records().map(str::to_owned).collect();
         Ok((records, partition.of_for().cloned().collect()))
     }
@@ -395,10 +395,10 @@ impl Stream {
                 start: Some(start), ..
             } => {
                 let names = self.run.names.request(&partition.variables);
-                start
-                    .text(&names)
-                    .map(Some)
-                    .map_err(|e| self.unrendered(&format!("`pages.token.start`: {e}")))
+                start.text(&names).map(Some).map_err(|mut e| {
+                    e.message = format!("`pages.token.start`: {}", e.message);
+                    self.unrendered(&e)
+                })
             }
             _ => Ok(None),
         }

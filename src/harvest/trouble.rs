@@ -3,6 +3,7 @@
 //! Server text in a message is shortened and without control characters; secrets are scrubbed by
 //! the callers, who know them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::outcome::Asked;
@@ -17,6 +18,8 @@ use crate::limits::NoTurn;
 use crate::plan::RecordsPlan;
 use crate::plan::duration::show;
 use crate::plan::language::LanguageProblem;
+use crate::plan::place::Place;
+use crate::plan::request::RenderProblem;
 use crate::records::problem::{SelectError, There};
 use crate::records::transform::TransformError;
 
@@ -104,7 +107,10 @@ pub(super) fn open_failure(stream: &str, problem: &PartitionProblem) -> Box<Fail
         exit: Exit::Usage,
         message: format!("{stream}: {problem}"),
         causes: Vec::new(),
-        hint: Some(hint.to_owned()),
+        hint: Some(match problem {
+            PartitionProblem::Template { problem, .. } => in_file(hint, problem.place.as_deref()),
+            _ => hint.to_owned(),
+        }),
     })
 }
 
@@ -259,13 +265,73 @@ pub(super) fn body(error: &BodyError, place: &str) -> Result<Box<Failure>, Strin
     }
 }
 
-/// An expression that failed on an answer.
-pub(super) fn rule(key: &str, problem: &LanguageProblem, place: &str) -> Box<Failure> {
+/// An expression that failed on an answer; `sample` is how that begins.
+pub(super) fn rule(
+    key: &str,
+    problem: &LanguageProblem,
+    place: &str,
+    sample: Option<String>,
+) -> Box<Failure> {
+    let hint = "correct the expression in the pipeline file";
     failed(
         at(place, &format!("`{key}` cannot be judged: {problem}")),
-        Vec::new(),
-        Some("correct the expression in the pipeline file"),
+        sample.into_iter().collect(),
+        Some(&in_file(hint, problem.place.as_deref())),
     )
+}
+
+/// What to do, and where in the file.
+fn in_file(hint: &str, place: Option<&Place>) -> String {
+    match place {
+        Some(place) => format!("{hint}\n{place}"),
+        None => hint.to_owned(),
+    }
+}
+
+/// What could not be rendered, and where it stands in the pipeline file, if that is known.
+pub(super) struct Unrendered {
+    message: String,
+    place: Option<Arc<Place>>,
+}
+
+impl From<String> for Unrendered {
+    fn from(message: String) -> Self {
+        let place = None;
+        Self { message, place }
+    }
+}
+
+impl From<RenderProblem> for Unrendered {
+    fn from(RenderProblem { message, place }: RenderProblem) -> Self {
+        Self { message, place }
+    }
+}
+
+impl From<&RenderProblem> for Unrendered {
+    fn from(problem: &RenderProblem) -> Self {
+        problem.clone().into()
+    }
+}
+
+impl From<&LanguageProblem> for Unrendered {
+    fn from(problem: &LanguageProblem) -> Self {
+        Self {
+            message: problem.message.clone(),
+            place: problem.place.clone(),
+        }
+    }
+}
+
+impl Unrendered {
+    /// As what failed a stream.
+    pub(super) fn of(self, stream: &str) -> Box<Failure> {
+        let hint = "correct the template in the pipeline file, or the values that `for` gives it";
+        failed(
+            format!("{stream}: {}", self.message),
+            Vec::new(),
+            Some(&in_file(hint, self.place.as_deref())),
+        )
+    }
 }
 
 /// The walk cannot go on.
@@ -313,6 +379,10 @@ pub(super) fn select(
             "correct `records` after an answer of the API; if `{0}` may be missing, write `records: {{ optional: {0} }}`",
             records.path
         )),
+        SelectError::Filter { .. } => Some(
+            "correct the filter after an answer of the API; where records may be missing, write `records: { optional: { jq: … } }`"
+                .to_owned(),
+        ),
         SelectError::Shape { key, .. } => Some(format!(
             "compare `{key}` with an answer of the API; `gleaner preview` shows what comes of it"
         )),
@@ -321,11 +391,16 @@ pub(super) fn select(
         ),
         _ => None,
     };
+    let is_here = matches!(
+        error,
+        SelectError::Absent { .. } | SelectError::Shape { .. } | SelectError::Filter { .. }
+    );
+    let shown = records.place.as_ref().filter(|_| is_here);
     Box::new(Failure {
         exit: Exit::Failed,
         message: scrub(&at(place, &error.to_string())),
         causes: vec![format!("asked {url}")],
-        hint,
+        hint: hint.map(|hint| in_file(&hint, shown)),
     })
 }
 

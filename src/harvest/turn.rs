@@ -86,6 +86,7 @@ impl Stream {
                     &format!("cost.{}", cost.unit),
                     &problem,
                     place,
+                    None,
                 )),
             })
             .collect()

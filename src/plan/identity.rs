@@ -249,6 +249,7 @@ fn shape(shape: &Shape) -> String {
         Shape::Rows(RowNames::Given(names)) => format!(" rows {names:?}"),
         Shape::Rows(RowNames::First) => " rows first".to_owned(),
         Shape::Entries { key } => format!(" entries {key:?}"),
+        Shape::Filtered(jq) => format!(" jq {}", jq.written()),
     }
 }
 

@@ -230,6 +230,8 @@ pub struct RecordsPlan {
     pub optional: bool,
     /// What is made of what is there.
     pub shape: Shape,
+    /// Where it stands in the pipeline file.
+    pub place: Option<Place>,
 }
 
 /// What is made of the values at the records' path.
@@ -247,6 +249,8 @@ pub enum Shape {
         /// The field.
         key: String,
     },
+    /// What a filter gives of the whole answer.
+    Filtered(Jq),
 }
 
 /// What the values of a positional row are called.

@@ -333,8 +333,9 @@ fn an_answer_that_a_step_fails_on_is_kept_and_other_steps_publish_it() {
 #[test]
 fn steps_may_be_taken_away_and_added_over_what_was_paid_for() {
     let (server, now) = troubled(401);
-    let project = project(&server, "true", "limits: none, concurrency: 1", 5);
-    let text = pipeline(&server, "true", "limits: none").replace("concurrency: 8", "concurrency: 1");
+    let project = project(&server, "true", "limits: none", 5);
+    let text =
+        pipeline(&server, "true", "limits: none").replace("concurrency: 8", "concurrency: 1");
     let step = ".choices[0].message.content += \"!\"";
     for text in [text.clone(), with_step(&text, step), text.clone()] {
         project.write("pipelines/items.yaml", &text);
@@ -346,7 +347,10 @@ fn steps_may_be_taken_away_and_added_over_what_was_paid_for() {
     let said = project.run(&["run", "items"]);
     assert_eq!(said.code, Some(0), "{}", said.shown);
     let answers = rows(&project);
-    assert!(answers.values().all(|text| text.ends_with("!,")), "{answers:?}");
+    assert!(
+        answers.values().all(|text| text.ends_with("!,")),
+        "{answers:?}"
+    );
     let mut counts = counts(&server);
     // 401 is a refusal: nothing was done.
     assert_eq!(counts.remove(&3), Some(4));

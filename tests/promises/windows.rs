@@ -1,6 +1,6 @@
 //! Windows of time: the same grid in every run, from where the cursor stands, whatever the zone.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gleaner::failure::Exit;
@@ -370,4 +370,73 @@ fn children_of_a_window_that_was_halved_come_once() {
             assert_eq!(split.text(out), whole.text(out), "{out} {first_page_tells}");
         }
     }
+}
+
+#[test]
+fn records_that_were_taken_back_lead_to_no_request_that_acts() {
+    let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+    let log = Arc::clone(&heard);
+    let order = move |request: &SimRequest| {
+        let id = request.path.rsplit('/').next().unwrap_or_default();
+        log.lock().expect("the log").push(id.to_owned());
+        SimReply::json(200, format!(r#"{{"of":"{id}"}}"#))
+    };
+    // The whole window fails on its second page; its halves do not know what its first one held.
+    let window = |request: &SimRequest| {
+        let (from, at) = (request.param("from").expect("a day"), request.param("o"));
+        let is_whole =
+            from == "2026-01-01" && request.param("last").as_deref() == Some("2026-01-04");
+        SimReply::json(
+            200,
+            match (is_whole, at.as_deref().unwrap_or("0")) {
+                (true, "0") => r#"{"data":[{"id":"gone-1"},{"id":"gone-2"}]}"#.to_owned(),
+                (true, _) => return SimReply::json(400, r#"{"message":"search limit"}"#),
+                (false, "0") => format!(r#"{{"data":[{{"id":"{from}"}}]}}"#),
+                (false, _) => r#"{"data":[]}"#.to_owned(),
+            },
+        )
+    };
+    // Fifty pages, one after the other: the children begin when the windows are done.
+    let gate = |request: &SimRequest| {
+        let page: u32 = request
+            .param("page")
+            .map_or(1, |at| at.parse().expect("a number"));
+        let body = if page > 50 {
+            String::new()
+        } else {
+            format!(r#"{{"id":{page}}}"#)
+        };
+        SimReply::json(200, format!(r#"{{"data":[{body}]}}"#))
+    };
+    let rules = Rules {
+        routes: vec![
+            Route::custom("/a", Arc::new(window)),
+            Route::custom("/b/*", Arc::new(order)),
+            Route::custom("/gate", Arc::new(gate)),
+        ],
+        latency: Latency::Fixed(Duration::from_millis(50)),
+        ..Rules::default()
+    };
+    let yaml = "source: { url: https://api.test, limits: none, concurrency: 4 }
+streams:
+  gate: { get: /gate, records: data, pages: { page: { to: page } }, sink: none }
+  a:
+    for: { span: { dates: 4d, from: 2026-01-01, to: 2026-01-05 } }
+    get: /a
+    query: { from: '{{ span.from | date }}', last: '{{ span.last }}', limit: 2 }
+    pages: { offset: { to: o, size: limit } }
+    responses: [{ if: status == 400, then: split }]
+    records: data
+    sink: none
+  b:
+    for: { gate: { stream: gate, where: gate.id == 50 }, one: { stream: a } }
+    get: '/b/{{ one.id }}'
+    once: true
+sink: { csv: out/b.csv }
+";
+    let ran = Scene::new(yaml, rules).run().complete();
+    assert_eq!(ran.lines("out/b.csv").len(), 3);
+    let mut heard = heard.lock().expect("the log").clone();
+    heard.sort_unstable();
+    assert_eq!(heard, ["2026-01-01", "2026-01-03"]);
 }
