@@ -381,45 +381,30 @@ fn records_that_were_taken_back_lead_to_no_request_that_acts() {
         log.lock().expect("the log").push(id.to_owned());
         SimReply::json(200, format!(r#"{{"of":"{id}"}}"#))
     };
-    // The whole window fails on its second page; its halves do not know what its first one held.
+    // The whole window fails on its second page, before the first is told of; its halves do not know
+    // what that one held.
     let window = |request: &SimRequest| {
-        let (from, at) = (request.param("from").expect("a day"), request.param("o"));
-        let is_whole =
-            from == "2026-01-01" && request.param("last").as_deref() == Some("2026-01-04");
-        SimReply::json(
-            200,
-            match (is_whole, at.as_deref().unwrap_or("0")) {
-                (true, "0") => r#"{"data":[{"id":"gone-1"},{"id":"gone-2"}]}"#.to_owned(),
-                (true, _) => return SimReply::json(400, r#"{"message":"search limit"}"#),
-                (false, "0") => format!(r#"{{"data":[{{"id":"{from}"}}]}}"#),
-                (false, _) => r#"{"data":[]}"#.to_owned(),
-            },
-        )
-    };
-    // Fifty pages, one after the other: the children begin when the windows are done.
-    let gate = |request: &SimRequest| {
-        let page: u32 = request
-            .param("page")
-            .map_or(1, |at| at.parse().expect("a number"));
-        let body = if page > 50 {
-            String::new()
-        } else {
-            format!(r#"{{"id":{page}}}"#)
+        let (from, last) = (request.param("from"), request.param("last"));
+        let from = from.expect("a day");
+        let is_whole = from == "2026-01-01" && last.as_deref() == Some("2026-01-04");
+        let data = match (is_whole, request.param("o").as_deref().unwrap_or("0")) {
+            (true, "0") => r#"{"id":"gone-1"},{"id":"gone-2"}"#.to_owned(),
+            (true, _) => return SimReply::json(400, r#"{"message":"search limit"}"#),
+            (false, "0") => format!(r#"{{"id":"{from}"}}"#),
+            (false, _) => String::new(),
         };
-        SimReply::json(200, format!(r#"{{"data":[{body}]}}"#))
+        SimReply::json(200, format!(r#"{{"data":[{data}]}}"#))
     };
     let rules = Rules {
         routes: vec![
             Route::custom("/a", Arc::new(window)),
             Route::custom("/b/*", Arc::new(order)),
-            Route::custom("/gate", Arc::new(gate)),
         ],
         latency: Latency::Fixed(Duration::from_millis(50)),
         ..Rules::default()
     };
     let yaml = "source: { url: https://api.test, limits: none, concurrency: 4 }
 streams:
-  gate: { get: /gate, records: data, pages: { page: { to: page } }, sink: none }
   a:
     for: { span: { dates: 4d, from: 2026-01-01, to: 2026-01-05 } }
     get: /a
@@ -428,10 +413,7 @@ streams:
     responses: [{ if: status == 400, then: split }]
     records: data
     sink: none
-  b:
-    for: { gate: { stream: gate, where: gate.id == 50 }, one: { stream: a } }
-    get: '/b/{{ one.id }}'
-    once: true
+  b: { for: { one: { stream: a } }, get: '/b/{{ one.id }}', once: true }
 sink: { csv: out/b.csv }
 ";
     let ran = Scene::new(yaml, rules).run().complete();
