@@ -6,6 +6,7 @@
 
 pub mod auth;
 pub mod compile;
+pub mod cron;
 pub mod cursor;
 pub mod dates;
 pub mod duration;
@@ -28,6 +29,7 @@ pub mod place;
 pub mod position;
 mod rendered;
 pub mod request;
+pub mod schedule;
 pub mod sink;
 pub mod typed;
 pub mod window;
@@ -49,6 +51,7 @@ use self::partition::Generator;
 use self::path::Path;
 use self::place::Place;
 use self::request::RequestPlan;
+use self::schedule::SchedulePlan;
 use self::sink::SinkPlan;
 use self::typed::{OnBad, Typed};
 
@@ -66,6 +69,8 @@ pub struct Plan {
     pub resume_within: Duration,
     /// One kind of record each, in the order of the file.
     pub streams: Vec<StreamPlan>,
+    /// When it runs by itself, if it does.
+    pub schedule: Option<SchedulePlan>,
     /// `vars`, after `--var`, as template values.
     pub vars: minijinja::Value,
     /// Secrets its templates name, looked up when a run opens.
