@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use gleaner::plan::cron::Cron;
+use jiff::Timestamp;
 use jiff::civil::{Date, date};
 use jiff::tz::{TimeZone, db};
-use jiff::Timestamp;
 
 const FIRST: Date = date(2026, 1, 1);
 const LAST: Date = date(2035, 12, 31);
