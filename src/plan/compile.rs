@@ -23,6 +23,7 @@ mod signals;
 mod sink;
 mod source;
 mod stream;
+mod transform;
 mod values;
 
 use std::time::Duration;

@@ -31,6 +31,7 @@ mod rendered;
 pub mod request;
 pub mod schedule;
 pub mod sink;
+pub mod transform;
 pub mod typed;
 pub mod window;
 
@@ -53,6 +54,7 @@ use self::place::Place;
 use self::request::RequestPlan;
 use self::schedule::SchedulePlan;
 use self::sink::SinkPlan;
+use self::transform::StepPlan;
 use self::typed::{OnBad, Typed};
 
 /// One pipeline, checked and ready to run.
@@ -187,6 +189,8 @@ pub struct StreamPlan {
     pub format: FormatPlan,
     /// Where the records are in a page.
     pub records: RecordsPlan,
+    /// What is done to records before they are kept.
+    pub transform: Vec<StepPlan>,
     /// Columns, or none for every field.
     pub columns: Option<Vec<ColumnPlan>>,
     /// Names of output columns that together identify a record.

@@ -24,6 +24,7 @@ mod shape;
 pub mod sink;
 pub mod source;
 pub mod stream;
+pub mod transform;
 pub mod tree;
 
 use std::collections::BTreeSet;
