@@ -26,6 +26,7 @@ mod family;
 mod feed;
 mod files;
 mod fitting;
+mod formatted;
 mod given;
 mod granted;
 mod ground;
