@@ -12,7 +12,6 @@ mod draft;
 mod drive;
 mod global;
 mod history;
-mod infer;
 mod init;
 mod limits;
 mod list;
