@@ -101,7 +101,7 @@ impl Project {
                 here(latest.started),
                 took(latest),
                 thousands(self.rows(latest)),
-                self.curve(&runs),
+                rows_of(&runs),
             ]);
             self.push_note(latest, &mut notes);
         }
@@ -117,7 +117,7 @@ impl Project {
         let Some(latest) = runs.first() else {
             return Ok(None);
         };
-        let mut text = format!("{}  {}\n", clean(name), self.curve(&runs));
+        let mut text = format!("{}  {}\n", clean(name), rows_of(&runs));
         let rows: Vec<Vec<String>> = (runs.iter())
             .map(|run| {
                 vec![
@@ -196,14 +196,6 @@ impl Project {
     /// Records of a run; of one that was killed, those that it keeps.
     fn rows(&self, run: &RunRecord) -> u64 {
         self.sums(run).map_or(run.counts.rows, |sums| sums.records)
-    }
-
-    /// The rows of runs as a curve, the latest at its end.
-    fn curve(&self, runs: &[RunRecord]) -> String {
-        let points: Vec<Option<u64>> = (runs.iter().rev())
-            .map(|run| (run.status == Status::Complete).then_some(run.counts.rows))
-            .collect();
-        curve(&points)
     }
 
     fn show_past(&self, id: &str, as_json: bool) -> Result<Exit, Failure> {
@@ -393,6 +385,14 @@ fn listed(what: &str, values: &Value) -> String {
         })
     });
     told.collect::<Vec<_>>().join(", ")
+}
+
+/// The rows of runs as a curve, the latest at its end.
+fn rows_of(runs: &[RunRecord]) -> String {
+    let points: Vec<Option<u64>> = (runs.iter().rev())
+        .map(|run| (run.status == Status::Complete).then_some(run.counts.rows))
+        .collect();
+    curve(&points)
 }
 
 /// Numbers as bars of an eighth to a whole, from nothing to the greatest; what is none is a cross.

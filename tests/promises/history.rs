@@ -1,6 +1,8 @@
 //! Every run is a row that tells what it was and what to do next: complete, failed before its first
 //! request, killed in the middle and gone on with.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 use super::gate::{Gate, ends};
@@ -45,7 +47,7 @@ pub(crate) fn tamed(project: &Project, args: &[&str]) -> String {
             text.push_str(part);
         }
     }
-    text.push_str(&format!("--- exit code {}\n", said.code.unwrap_or(-1)));
+    let _ = writeln!(text, "--- exit code {}", said.code.unwrap_or(-1));
     let patterns = [
         (r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}", "[run]"),
         (r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{5,8}", "[moment]"),
@@ -140,9 +142,12 @@ fn every_run_is_a_row_whatever_became_of_it() {
 
 #[test]
 fn a_look_back_tells_what_was_and_what_to_do() {
-    let server = Server::start(|request| match request.contains("/gone") {
-        true => Reply::new(404, "nothing here"),
-        false => paged(request, 12),
+    let server = Server::start(|request| {
+        if request.contains("/gone") {
+            Reply::new(404, "nothing here")
+        } else {
+            paged(request, 12)
+        }
     });
     let project = Project::new(&pipeline(&server, "")).knows(&server);
     let other = pipeline(&server, "").replace("/items,", "/gone,");
