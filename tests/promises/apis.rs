@@ -6,6 +6,7 @@
 
 mod coverage;
 mod deal;
+mod examples;
 mod leaf;
 mod play;
 mod show;
@@ -155,6 +156,20 @@ fn tells(cast: Cast, yaml: &str) -> Result<(), String> {
 fn every_play_can_be_read() {
     let wrong: Vec<String> = play::pairs().into_iter().filter_map(Result::err).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn what_waits_for_a_key_does_not_pass_check() {
+    each(|cast| {
+        let needs = &cast.pair.play.needs;
+        if needs.is_empty() || plan(&cast.pair.name, &cast.pair.pipeline).is_err() {
+            return Ok(());
+        }
+        Err(format!(
+            "`needs` says {}, and the pipeline checks: take what is there out of `needs`",
+            needs.join(", ")
+        ))
+    });
 }
 
 #[test]
