@@ -46,7 +46,7 @@ impl Stream {
         let run = &self.run;
         let mut reservation = self.reserve().await?;
         run.budget.learn(text.len());
-        reservation.shrink(text.len());
+        reservation.shrink(2 * text.len()); // as text and as lines
         let body = Bytes::from(text);
         let (reader, whole) = (Arc::clone(&self.reader), body.clone());
         let select = move || reader.selector().select(&whole);
