@@ -5,6 +5,7 @@ use http::{HeaderMap, StatusCode};
 use minijinja::Value;
 use url::Url;
 
+use super::mistakes;
 use super::outcome::{Answer, Good, Outcome, Sent};
 use super::stream::Stream;
 use super::trouble;
@@ -84,7 +85,7 @@ impl Stream {
                 Ok(verdict) => verdict,
                 Err(problem) => {
                     let sample = self.beginning(&answer.body);
-                    let failure = trouble::rule("responses", &problem, place, sample);
+                    let failure = mistakes::rule("responses", &problem, place, sample);
                     return Outcome::Fail(failure);
                 }
             }

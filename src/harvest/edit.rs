@@ -13,10 +13,10 @@ use http::{HeaderMap, StatusCode};
 use super::attempt::Fetched;
 use super::commit::{Committer, New, Staged, What};
 use super::digest::Digest;
+use super::mistakes;
 use super::once::Spot;
 use super::pages::Got;
 use super::stream::Stream;
-use super::trouble;
 use crate::crc;
 use crate::failure::{Exit, Failure};
 use crate::plan::request::Rendered;
@@ -138,7 +138,7 @@ impl Stream {
             Ok(done) => done.map_err(|error| {
                 let is_kept = self.sendings.is_some() && self.keeps_what_came();
                 let scrub = |text: &str| self.run.secrets.scrub(text);
-                trouble::transform(&error, spot.text, is_kept, scrub)
+                mistakes::transform(&error, spot.text, is_kept, scrub)
             }),
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         }

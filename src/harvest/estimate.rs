@@ -249,9 +249,10 @@ impl Stream {
     /// Shows its children what it makes of its parents' first records.
     async fn sample(&self) {
         if let Some(feed) = self.run.family.feed(&self.name)
-            && let Ok((records, variables)) = self.first_page().await
+            && let Ok((records, partition)) = self.first_page().await
         {
-            feed.sample(&records, variables);
+            let variables = partition.iter().flat_map(Partition::of_for);
+            feed.sample(&records, variables.cloned().collect());
         }
     }
 

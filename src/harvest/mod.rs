@@ -37,6 +37,7 @@ mod keep;
 mod key;
 mod logins;
 mod merge;
+mod mistakes;
 mod names;
 mod newest;
 mod outcome;
@@ -53,6 +54,7 @@ mod renew;
 mod rows;
 mod run;
 mod same;
+mod sample;
 mod slice;
 mod spans;
 mod split;
@@ -86,9 +88,10 @@ use self::chronicle::Unopened;
 use self::events::Events;
 use self::ground::Ground;
 use self::once::Unknown;
-use self::partitions::Source;
+use self::partitions::{Partition, Source};
 use self::publish::Published;
 use self::run::{Beginning, Run};
+pub use self::sample::{Sample, SampledColumns};
 use self::standing::{Kept, Standing};
 use self::stream::Stream;
 use self::summary::{StreamSummary, Summary, Tally};
@@ -169,17 +172,6 @@ pub struct Harvest {
     standing: Option<(Standing, Vec<Kept>)>,
 }
 
-/// The first records of a stream, for `preview`.
-#[derive(Debug)]
-pub struct Sample {
-    /// The stream.
-    pub stream: String,
-    /// Its first page's records as JSON text.
-    pub records: Vec<String>,
-    /// Why there are none.
-    pub failure: Option<Failure>,
-}
-
 impl Harvest {
     /// Touches the world early, so that what must fail fails before the first request: secrets,
     /// output folders, `for` lists.
@@ -249,12 +241,24 @@ impl Harvest {
                 Err(failure) => Err(failure),
             };
             let feed = self.run.family.feed(&stream.name);
+            let mut columns = None;
             let (records, failure) = match first {
-                Ok((records, variables)) => {
+                Ok((records, partition)) => {
                     if let Some(feed) = feed {
-                        feed.sample(&records, variables);
+                        let variables = partition.iter().flat_map(Partition::of_for);
+                        feed.sample(&records, variables.cloned().collect());
                     }
-                    (records, None)
+                    let made = partition.map(|partition| stream.in_columns(&records, &partition));
+                    match made.transpose() {
+                        Ok(made) => {
+                            columns = made.flatten();
+                            (records, None)
+                        }
+                        Err(failure) => {
+                            let told = self.run.told(&stream.name, failure);
+                            (Vec::new(), Some(*told))
+                        }
+                    }
                 }
                 Err(failure) => {
                     if let Some(feed) = feed {
@@ -268,6 +272,7 @@ impl Harvest {
                 let sample = Sample {
                     stream: stream.name.to_string(),
                     records,
+                    columns,
                     failure,
                 };
                 samples.push((at, sample));

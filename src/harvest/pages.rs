@@ -14,6 +14,7 @@ use super::commit::{Committer, Staged, What};
 use super::digest::Digest;
 use super::drift::Totals;
 use super::key::Novelty;
+use super::mistakes;
 use super::partitions::Partition;
 use super::slice::Slice;
 use super::spread::Spread;
@@ -367,7 +368,7 @@ impl Stream {
             let holds = stop.holds(&names);
             let failed = |e: LanguageProblem| {
                 let sample = self.beginning(&fetched.body);
-                StepFault::Failure(trouble::rule("stop", &e, place, sample))
+                StepFault::Failure(mistakes::rule("stop", &e, place, sample))
             };
             if holds.map_err(failed)? {
                 digest.ended = true;

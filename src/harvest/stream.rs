@@ -6,19 +6,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use minijinja::Value;
-
 use super::commit::{Committer, GROUP_TIME};
 use super::crew::Crew;
 use super::digest::Digest;
 use super::drift;
 use super::edit::Found;
 use super::feed::FedPage;
+use super::mistakes::Unrendered;
 use super::once::{Sendings, Spot};
 use super::partitions::{Partition, Source};
 use super::ready::Resting;
 use super::run::Run;
-use super::trouble::Unrendered;
 use super::walk::{self, Walk};
 use super::windows::Windows;
 use crate::event::{Fact, Name};
@@ -366,12 +364,12 @@ impl Stream {
         failure
     }
 
-    /// The first page of the first partition, for `preview`, and the variables of that.
+    /// The first page of the first partition, for `preview`, and that partition, if there is one.
     pub(super) async fn first_page(
         &self,
-    ) -> Result<(Vec<String>, Vec<(String, Value)>), Box<Failure>> {
+    ) -> Result<(Vec<String>, Option<Partition>), Box<Failure>> {
         let Some(partition) = Source::of(&self.run, self.plan()).walk().next() else {
-            return Ok((Vec::new(), Vec::new()));
+            return Ok((Vec::new(), None));
         };
         let partition = partition.map_err(|e| super::open_failure(&self.name, &e))?;
         let partition = self.windowed(partition);
@@ -383,7 +381,7 @@ impl Stream {
             .look_at(&request, &Spot::first(&partition, &place))
             .await?;
         let records = fetched.kept().records().map(str::to_owned).collect();
-        Ok((records, partition.of_for().cloned().collect()))
+        Ok((records, Some(partition)))
     }
 
     pub(super) fn start_token(

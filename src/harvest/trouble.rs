@@ -3,9 +3,9 @@
 //! Server text in a message is shortened and without control characters; secrets are scrubbed by
 //! the callers, who know them.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use super::mistakes::in_file;
 use super::outcome::Asked;
 use super::partitions::PartitionProblem;
 use super::verdict::Trouble;
@@ -17,11 +17,7 @@ use crate::fetch::transport::{SendError, SendErrorKind};
 use crate::limits::NoTurn;
 use crate::plan::RecordsPlan;
 use crate::plan::duration::show;
-use crate::plan::language::LanguageProblem;
-use crate::plan::place::Place;
-use crate::plan::request::RenderProblem;
 use crate::records::problem::{SelectError, There};
-use crate::records::transform::TransformError;
 
 /// Most characters of a server's words in a message.
 const MOST_WORDS: usize = 200;
@@ -265,75 +261,6 @@ pub(super) fn body(error: &BodyError, place: &str) -> Result<Box<Failure>, Strin
     }
 }
 
-/// An expression that failed on an answer; `sample` is how that begins.
-pub(super) fn rule(
-    key: &str,
-    problem: &LanguageProblem,
-    place: &str,
-    sample: Option<String>,
-) -> Box<Failure> {
-    let hint = "correct the expression in the pipeline file";
-    failed(
-        at(place, &format!("`{key}` cannot be judged: {problem}")),
-        sample.into_iter().collect(),
-        Some(&in_file(hint, problem.place.as_deref())),
-    )
-}
-
-/// What to do, and where in the file.
-fn in_file(hint: &str, place: Option<&Place>) -> String {
-    match place {
-        Some(place) => format!("{hint}\n{place}"),
-        None => hint.to_owned(),
-    }
-}
-
-/// What could not be rendered, and where it stands in the pipeline file, if that is known.
-pub(super) struct Unrendered {
-    message: String,
-    place: Option<Arc<Place>>,
-}
-
-impl From<String> for Unrendered {
-    fn from(message: String) -> Self {
-        let place = None;
-        Self { message, place }
-    }
-}
-
-impl From<RenderProblem> for Unrendered {
-    fn from(RenderProblem { message, place }: RenderProblem) -> Self {
-        Self { message, place }
-    }
-}
-
-impl From<&RenderProblem> for Unrendered {
-    fn from(problem: &RenderProblem) -> Self {
-        problem.clone().into()
-    }
-}
-
-impl From<&LanguageProblem> for Unrendered {
-    fn from(problem: &LanguageProblem) -> Self {
-        Self {
-            message: problem.message.clone(),
-            place: problem.place.clone(),
-        }
-    }
-}
-
-impl Unrendered {
-    /// As what failed a stream.
-    pub(super) fn of(self, stream: &str) -> Box<Failure> {
-        let hint = "correct the template in the pipeline file, or the values that `for` gives it";
-        failed(
-            format!("{stream}: {}", self.message),
-            Vec::new(),
-            Some(&in_file(hint, self.place.as_deref())),
-        )
-    }
-}
-
 /// The walk cannot go on.
 pub(super) fn walk(fault: &WalkFault, place: &str, request: &str) -> Box<Failure> {
     let (message, hint) = match fault {
@@ -401,31 +328,6 @@ pub(super) fn select(
         message: scrub(&at(place, &error.to_string())),
         causes: vec![format!("asked {url}")],
         hint: hint.map(|hint| in_file(&hint, shown)),
-    })
-}
-
-/// A step of `transform` that cannot be done to a record.
-pub(super) fn transform(
-    error: &TransformError,
-    place: &str,
-    is_kept: bool,
-    scrub: impl Fn(&str) -> String,
-) -> Box<Failure> {
-    let then = if is_kept {
-        " and run again: the answer is kept as it came, and is not asked for again"
-    } else {
-        ""
-    };
-    let record =
-        (!error.record.is_empty()).then(|| scrub(&format!("the record is {}", error.record)));
-    Box::new(Failure {
-        exit: Exit::Failed,
-        message: scrub(&at(place, &error.to_string())),
-        causes: record.into_iter().collect(),
-        hint: Some(format!(
-            "correct the step in the pipeline file{then}\n{}",
-            error.place
-        )),
     })
 }
 

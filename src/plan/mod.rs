@@ -270,7 +270,7 @@ pub enum RowNames {
 }
 
 /// One output column.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ColumnPlan {
     /// Its header.
     pub name: String,
@@ -298,7 +298,7 @@ impl ColumnPlan {
 }
 
 /// Where a column's value comes from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum ColumnFrom {
     /// A place in the record.
     Path(Path),

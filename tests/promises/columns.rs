@@ -542,3 +542,28 @@ sink: {{ csv: none.csv }}
         "{\"value\":\"ann\"}\n{\"value\":\"bob\"}\n"
     );
 }
+
+// ---- preview ----------------------------------------------------------------------------------
+
+#[test]
+fn a_preview_shows_declared_columns_and_what_does_not_fit() {
+    let body = r#"[{"id":"7","price":"1.10","user":{"login":"ann"},"at":"2024-05-01T12:00:00+02:00"},
+        {"id":"8","price":"12,50","user":{"login":"bob"},"at":"2024-05-02T12:00:00+02:00"}]"#;
+    let server = Server::says(Reply::json(body));
+    let stream = r#"
+    for: { repo: [tokio] }
+    query: { repo: "{{ repo }}" }
+    columns:
+      repo: "{{ repo }}"
+      id: { type: integer }
+      price: { type: number }
+      author: user.login
+      at: { type: timestamp }
+      first: { jq: '.user.login[:1]' }"#;
+    let project = Project::new(&pipeline(&server, stream, CSV)).knows(&server);
+    let said = project.run(&["preview", "items"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    insta::assert_snapshot!("preview_columns", said.shown);
+    let said = project.run(&["preview", "items", "--columns"]);
+    insta::assert_snapshot!("preview_drafts_columns", said.shown);
+}
