@@ -45,6 +45,7 @@ mod security_gates;
 mod security_shown;
 mod shipped;
 mod signals;
+mod tls;
 mod verdicts;
 mod way;
 mod windows;
