@@ -47,6 +47,7 @@ mod security_gates;
 mod security_shown;
 mod shipped;
 mod signals;
+mod tls;
 mod types;
 mod verdicts;
 mod way;
