@@ -12,6 +12,7 @@ mod cuts;
 mod cuts_gathered;
 mod diagnostics;
 mod errors;
+mod expect;
 mod faults;
 mod feedback;
 mod fixture;
