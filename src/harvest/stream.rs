@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use super::checks::Checks;
 use super::commit::{Committer, GROUP_TIME};
 use super::crew::Crew;
 use super::digest::Digest;
@@ -44,6 +45,8 @@ pub(super) struct Stream {
     pub(super) reader: Arc<Reader>,
     /// Where `expect.total` stands among the wanted values.
     pub(super) expect_total: Option<usize>,
+    /// What of `expect` does not hold.
+    pub(super) checks: Checks,
     /// What partitions told of, until repeats are known.
     pub(super) told: drift::Told,
     /// Whether a condition looks at `text`: the whole body as text is made only then.
@@ -114,6 +117,7 @@ impl Stream {
             name,
             reader: Arc::new(reader),
             expect_total,
+            checks: Checks::default(),
             told: drift::Told::default(),
             reads_text,
             rereads_bodies: !plan.responses.is_empty()
