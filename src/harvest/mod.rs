@@ -70,6 +70,7 @@ mod windows;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::disk::Disk;
@@ -144,6 +145,10 @@ pub struct Options {
     pub unknown: Unknown,
     /// Whether exchanges are written down, or come from a recording.
     pub tape: Tape,
+    /// How long the run may take before it is ended, to be gone on with another time.
+    pub deadline: Option<Duration>,
+    /// The planned time that it runs for, where the schedule asked for it.
+    pub planned: Option<jiff::Timestamp>,
     /// The run is not written down and cannot be gone on with; as with `limit_records`.
     pub traceless: bool,
 }
@@ -319,6 +324,7 @@ impl Harvest {
                     summary.published_before = published.before;
                 }
                 Err(failure) => {
+                    let failure = run.if_overdue(&name, failure);
                     run.world.events.emit(Fact::StreamFailed {
                         stream: name,
                         message: failure.message.clone(),

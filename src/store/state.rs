@@ -21,7 +21,8 @@ use crate::failure::{Exit, Failure};
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Each step of the schema, from one version to the next; never changed, only added to.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
     CREATE TABLE runs (
         id TEXT PRIMARY KEY,
         pipeline TEXT NOT NULL,
@@ -73,7 +74,27 @@ const STEPS: [&str; 1] = ["
         PRIMARY KEY (run, stream, target)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX published_target ON published (target, at);
-"];
+",
+    "
+    CREATE TABLE marks (
+        pipeline TEXT PRIMARY KEY,
+        schedule TEXT NOT NULL,
+        until TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE firings (
+        pipeline TEXT NOT NULL,
+        at TEXT NOT NULL,
+        times INTEGER NOT NULL,
+        status TEXT NOT NULL,
+        begun TEXT,
+        ended TEXT,
+        run TEXT,
+        exit INTEGER,
+        why TEXT,
+        PRIMARY KEY (pipeline, at)
+    ) STRICT, WITHOUT ROWID;
+",
+];
 
 /// The version of the schema that this program writes.
 #[expect(clippy::cast_possible_truncation, reason = "there are a few")]
