@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use jiff::SignedDuration;
@@ -28,6 +29,9 @@ use crate::schedule::{Content, Hands, Order, Read};
 use crate::store::hash::stable;
 use crate::store::locks;
 use crate::store::state::StateError;
+
+/// Pipeline files are looked at this often.
+const READ_EVERY: Duration = Duration::from_secs(2);
 
 /// Run pipelines at the times that their `schedule` says
 ///
@@ -119,6 +123,7 @@ impl ScheduleArgs {
             clock,
             hands: Arc::new(hands),
             parallel: self.parallel,
+            read_every: READ_EVERY,
             once: self.once,
             stop: drive.stop.asked.clone(),
             manager: Manager::find(&Asked::of_environment()),

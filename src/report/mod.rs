@@ -122,8 +122,10 @@ impl Reporter {
             Way::Lines(lines) => {
                 for line in lock(lines).hear(event) {
                     match &self.name {
-                        Some(name) => write_stderr(&format!("{name}: {line}")),
-                        None => write_stderr(&line),
+                        Some(name) if !line.starts_with(&format!("{name}: ")) => {
+                            write_stderr(&format!("{name}: {line}"));
+                        }
+                        _ => write_stderr(&line),
                     }
                 }
             }

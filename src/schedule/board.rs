@@ -46,6 +46,8 @@ struct Post {
     plan: SchedulePlan,
     jitter: SignedDuration,
     mark: Mark,
+    /// When the first time behind the mark is due.
+    due: Option<Timestamp>,
     waiting: VecDeque<Firing>,
     running: Option<Firing>,
     inherited: bool,
@@ -61,9 +63,15 @@ impl Post {
         }
     }
 
-    /// When something of it is due.
-    fn next(&self) -> Option<Timestamp> {
-        agenda::next(&self.plan, self.jitter, self.mark.until)
+    /// Puts the mark, and with it the time that is due next.
+    fn mark(&mut self, mark: Mark) {
+        self.due = agenda::next(&self.plan, self.jitter, mark.until);
+        self.mark = mark;
+    }
+
+    /// Whether times are settled that are far ahead.
+    fn is_ahead(&self, now: Timestamp) -> bool {
+        self.mark.until.duration_since(now) > LATE
     }
 }
 
@@ -164,19 +172,22 @@ impl Board {
         let known = match self.posts.get(name) {
             Some(post) if post.text == text && post.path == path => return Ok(None),
             Some(post) => Some(post.mark.clone()),
-            None => self.marks.remove(name),
+            None => self.marks.get(name).cloned(),
         };
         let again = self.posts.contains_key(name);
         let mark = match known {
             Some(mark) if mark.schedule == schedule => mark,
             // Times of a schedule that was not there yet are not missed.
-            _ => Mark {
-                pipeline: name.to_owned(),
-                schedule,
-                until: now.checked_sub(self.reach).unwrap_or(now),
-            },
+            _ => {
+                let mark = Mark {
+                    pipeline: name.to_owned(),
+                    schedule,
+                    until: now.checked_sub(self.reach).unwrap_or(now),
+                };
+                self.state.settle(&mark, &[])?;
+                mark
+            }
         };
-        self.state.settle(&mark, &[])?;
         let waiting = self.inherited.extract_if(.., |f| f.pipeline == name);
         let waiting: VecDeque<Firing> = waiting.collect();
         let post = self.posts.entry(name.to_owned()).or_insert_with(|| Post {
@@ -185,6 +196,7 @@ impl Board {
             plan: plan.clone(),
             jitter,
             mark: mark.clone(),
+            due: None,
             inherited: !waiting.is_empty(),
             waiting,
             running: None,
@@ -193,13 +205,13 @@ impl Board {
         post.path = path;
         post.text = text;
         post.jitter = jitter;
-        post.mark = mark;
         post.plan = plan;
+        post.mark(mark);
         Ok(Some(Fact::Scheduled {
             pipeline: name.into(),
             cron: post.plan.cron.written().to_owned(),
             zone: post.plan.zone_name().to_owned(),
-            next: post.next(),
+            next: post.due,
             again,
         }))
     }
@@ -245,10 +257,13 @@ impl Board {
             if post.text.is_empty() {
                 continue;
             }
-            if post.mark.until.duration_since(now) > LATE {
+            if post.is_ahead(now) {
                 // The clock was set back by more than it is ever corrected by: what lies between comes again,
                 // but no time that is entered already.
-                post.mark.until = now;
+                post.mark(Mark {
+                    until: now,
+                    ..post.mark.clone()
+                });
                 told.push(Fact::ScheduleNoticed {
                     message: format!("the clock was set back; the times of {name} count from now"),
                 });
@@ -284,7 +299,7 @@ impl Board {
                 })
                 .collect();
             let entered = self.state.settle(&mark, &firings)?;
-            post.mark = mark;
+            post.mark(mark);
             for firing in entered {
                 match &firing.why {
                     Some(why) => told.push(Fact::TimeSkipped {
@@ -373,7 +388,7 @@ impl Board {
             }
         }
         post.inherited &= !post.waiting.is_empty();
-        let next = post.next();
+        let next = post.due;
         if post.text.is_empty() {
             self.posts.remove(name);
         }
@@ -390,15 +405,29 @@ impl Board {
     /// When something is due that is not due yet.
     pub fn wake(&self) -> Option<Timestamp> {
         let posts = self.posts.values().filter(|post| !post.text.is_empty());
-        let next = posts.flat_map(|post| [post.next(), post.not_before]);
+        let next = posts.flat_map(|post| [post.due, post.not_before]);
         next.flatten().min()
+    }
+
+    /// Whether a time is due that is not settled, or the clock shows what it cannot.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        let mut posts = self.posts.values().filter(|post| !post.text.is_empty());
+        posts.any(|post| {
+            let is_due = post.due.is_some_and(|at| at <= now);
+            is_due || post.is_ahead(now)
+        })
+    }
+
+    /// Whether a time waits for its run.
+    pub fn is_waiting(&self) -> bool {
+        self.posts.values().any(|post| !post.waiting.is_empty())
     }
 
     /// The next time, and whose it is.
     pub fn next(&self) -> Option<(Timestamp, &str)> {
         let posts = self.posts.iter().filter(|(_, post)| !post.text.is_empty());
         posts
-            .filter_map(|(name, post)| Some((post.next()?, name.as_str())))
+            .filter_map(|(name, post)| Some((post.due?, name.as_str())))
             .min()
     }
 

@@ -24,9 +24,6 @@ use crate::store::state::StateError;
 /// The calendar is looked at this often, whatever it showed before.
 const SLICE: Duration = Duration::from_secs(60);
 
-/// Pipeline files are looked at this often.
-const READ_EVERY: Duration = Duration::from_secs(2);
-
 /// How the schedule is kept.
 #[derive(Debug)]
 pub struct Keeper {
@@ -36,6 +33,8 @@ pub struct Keeper {
     pub hands: Arc<Hands>,
     /// Most runs side by side.
     pub parallel: NonZeroUsize,
+    /// How often pipeline files are looked at.
+    pub read_every: Duration,
     /// Only what is due now, and then an end.
     pub once: bool,
     /// Turns true to ask for a graceful stop.
@@ -164,7 +163,9 @@ impl Shift {
     /// Looks at the files, if it is time to.
     async fn read(&mut self) {
         let now = self.keeper.clock.now();
-        let is_due = self.read_at.is_none_or(|at| now >= at + READ_EVERY);
+        let is_due = self
+            .read_at
+            .is_none_or(|at| now >= at + self.keeper.read_every);
         if !is_due || (self.keeper.once && self.read_at.is_some()) {
             return;
         }
@@ -204,6 +205,11 @@ impl Shift {
         if self.keeper.once && self.is_settled {
             return;
         }
+        let now = self.keeper.clock.calendar();
+        if !self.board.as_ref().is_some_and(|board| board.is_due(now)) {
+            self.is_settled = true;
+            return;
+        }
         if let Some(told) = self.step(Board::settle).await {
             self.is_settled = true;
             for fact in told {
@@ -215,7 +221,8 @@ impl Shift {
     /// Begins what waits, as far as there is room.
     async fn begin(&mut self) {
         let room = self.keeper.parallel.get().saturating_sub(self.runs.len());
-        if room == 0 {
+        let waits = |board: &Board| board.is_waiting();
+        if room == 0 || !self.board.as_ref().is_some_and(waits) {
             return;
         }
         let Some(orders) = self.step(move |board, now| board.begin(room, now)).await else {
@@ -290,7 +297,7 @@ impl Shift {
         let mut wait = SLICE;
         wait = wait.min(self.keeper.manager.every().unwrap_or(wait));
         if !stops && !self.keeper.once {
-            let read = self.read_at.unwrap_or(now) + READ_EVERY;
+            let read = self.read_at.unwrap_or(now) + self.keeper.read_every;
             wait = wait.min(read.saturating_duration_since(now));
             if let Some(due) = self.board.as_ref().and_then(Board::wake) {
                 let left = due.duration_since(clock.calendar());
