@@ -42,13 +42,8 @@ pub(super) fn plan_or_tell(path: &Path, overrides: &Overrides) -> Result<Option<
 
 /// Reads and checks a pipeline file.
 pub(super) fn plan(path: &Path, overrides: &Overrides) -> Result<Plan, NoPlan> {
-    plan_with_text(path, overrides).map(|(plan, _)| plan)
-}
-
-/// Reads and checks a pipeline file, and gives what stands in it.
-pub(super) fn plan_with_text(path: &Path, overrides: &Overrides) -> Result<(Plan, String), NoPlan> {
     match load::read(path) {
-        Ok(written) => Ok((compiled(&written, overrides)?, written.source.text)),
+        Ok(written) => compiled(&written, overrides),
         Err(LoadProblem::Invalid(mistakes)) => Err(NoPlan::Mistakes(mistakes)),
         Err(problem @ LoadProblem::Unreadable { .. }) => {
             Err(NoPlan::Failure(Failure::usage(problem.to_string())))

@@ -246,10 +246,10 @@ fn understood(path: &std::path::Path) -> Content {
         print: stable(&[&message]),
         message,
     };
-    match rooms::plan_with_text(path, &Overrides::default()) {
-        Ok((plan, text)) => match plan.schedule {
+    match rooms::plan(path, &Overrides::default()) {
+        Ok(plan) => match plan.schedule {
             Some(schedule) => Content::Scheduled {
-                text,
+                text: plan.text,
                 schedule: Box::new(schedule),
             },
             None => Content::Unscheduled,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::computed::Computed;
 use super::fitting;
+use super::formatted::formatted;
 use super::keep::Left;
 use super::merge::{self, MergeError};
 use super::partitions::Partition;
@@ -294,8 +295,12 @@ fn build(
     let templates = templates(columns);
     let rejects = fitting::rejects(target, sink.mode);
     let rejects = rejects.as_ref();
-    let written =
-        sink::write::<PublishError>(&sink.format, target, columns, rejects, &mut |each| {
+    let written = sink::write::<PublishError>(
+        &formatted(rows, sink),
+        target,
+        columns,
+        rejects,
+        &mut |each| {
             let mut extras = Extras::default();
             let mut computed = Computed::new(&rows.run.names, templates.clone());
             let mut stopped = None;
@@ -318,7 +323,8 @@ fn build(
                 (Some(error), _) => Err(error),
                 (None, read) => Ok(read?),
             }
-        })?;
+        },
+    )?;
     Ok(written.into())
 }
 
