@@ -5,6 +5,7 @@ pub mod estimate;
 pub mod events;
 pub mod network;
 pub mod once;
+pub mod release;
 pub mod secrets;
 pub mod summary;
 pub mod tape;
@@ -13,6 +14,7 @@ mod answer;
 mod attempt;
 mod auth;
 mod budget;
+mod checks;
 mod children;
 mod chronicle;
 mod circuit;
@@ -32,6 +34,7 @@ mod given;
 mod granted;
 mod ground;
 mod hosts;
+mod inspect;
 mod keep;
 mod key;
 mod logins;
@@ -346,6 +349,7 @@ impl Harvest {
                     summary.repeats = published.repeats;
                     summary.rejected = published.rejected;
                     summary.published_before = published.before;
+                    summary.schema = published.schema;
                 }
                 Err(failure) => {
                     let failure = run.if_overdue(&name, failure);
