@@ -5,6 +5,7 @@
 //! own: whatever becomes of it, panics included, is its exit and nobody else's trouble.
 
 use std::collections::HashMap;
+use std::fmt::Write;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use crate::failure::{Exit, Failure};
 use crate::store::state::StateError;
 
 /// The calendar is looked at this often, whatever it showed before.
-const SLICE: Duration = Duration::from_secs(60);
+const SLICE: Duration = Duration::from_mins(1);
 
 /// How the schedule is kept.
 #[derive(Debug)]
@@ -138,17 +139,17 @@ impl Shift {
             Err(error) => {
                 // Nothing begins that is not written down; it is tried again with the next slice.
                 let told = self.trouble.take();
-                self.trouble = Some(self.troubled(told, &error.into_failure()));
+                self.trouble = Some(self.troubled(told.as_ref(), &error.into_failure()));
                 None
             }
         }
     }
 
     /// Tells of a trouble, unless that was told.
-    fn troubled(&mut self, told: Option<String>, failure: &Failure) -> String {
+    fn troubled(&mut self, told: Option<&String>, failure: &Failure) -> String {
         let message = failure.to_string();
         self.worst = self.worst.worst(failure.exit);
-        if told.as_ref() != Some(&message) {
+        if told != Some(&message) {
             self.tell(Fact::ScheduleNoticed {
                 message: message.clone(),
             });
@@ -176,7 +177,7 @@ impl Shift {
             Ok(Ok(files)) => files,
             Ok(Err(failure)) => {
                 let told = self.unread.take();
-                self.unread = Some(self.troubled(told, &failure));
+                self.unread = Some(self.troubled(told.as_ref(), &failure));
                 return;
             }
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
@@ -281,11 +282,12 @@ impl Shift {
             (true, runs) => format!("stopping, {runs} under way"),
             (false, runs) => format!("{kept} scheduled, {runs} under way"),
         };
+        // A text takes whatever is written to it.
         if broken > 0 {
-            status.push_str(&format!(", {broken} broken"));
+            let _ = write!(status, ", {broken} broken");
         }
         if let (false, Some((at, name))) = (stops, board.next()) {
-            status.push_str(&format!(", next {name} at {at:.0}"));
+            let _ = write!(status, ", next {name} at {at:.0}");
         }
         self.keeper.manager.alive(&status);
     }

@@ -1,8 +1,8 @@
 //! Tells systemd how the process is: ready, reading its files anew, at work, stopping.
 //!
-//! The protocol is one datagram of lines to the socket that `NOTIFY_SOCKET` names, sd_notify(3); a name
+//! The protocol is one datagram of lines to the socket that `NOTIFY_SOCKET` names, `sd_notify(3)`; a name
 //! that begins with `@` is one of Linux' abstract sockets, unix(7). `WATCHDOG_USEC` says within which time the
-//! manager wants to hear of us, sd_watchdog_enabled(3). Nothing here can fail the schedule: where there is no manager, or
+//! manager wants to hear of us, `sd_watchdog_enabled(3)`. Nothing here can fail the schedule: where there is no manager, or
 //! it does not listen, nothing is said.
 
 use std::ffi::OsString;

@@ -266,8 +266,8 @@ mod tests {
         let mut state = State::open(&disk.door(), Path::new("/p")).unwrap();
         let one = Firing::waiting("pipe", at(1), 3);
         assert_eq!(
-            state.settle(&mark(1), &[one.clone()]).unwrap(),
-            [one.clone()]
+            state.settle(&mark(1), std::slice::from_ref(&one)).unwrap(),
+            std::slice::from_ref(&one)
         );
         state.firing_runs("pipe", at(1), "r1").unwrap();
         let done = Firing {
@@ -299,7 +299,7 @@ mod tests {
                 ..Firing::waiting("pipe", at(minute), 1)
             })
             .collect();
-        state.settle(&mark(0), &[open.clone()]).unwrap();
+        state.settle(&mark(0), std::slice::from_ref(&open)).unwrap();
         state.settle(&mark(500), &many).unwrap();
         let known = state.firings("pipe").unwrap();
         assert_eq!(known.len(), REMEMBERED as usize + 1);

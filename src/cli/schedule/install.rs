@@ -142,9 +142,11 @@ fn config() -> Result<PathBuf, Failure> {
 }
 
 fn indented(text: &str) -> String {
-    text.lines()
-        .map(|line| format!("    {}\n", clean(line)))
-        .collect()
+    let lines: Vec<String> = text
+        .lines()
+        .map(|line| format!("    {}", clean(line)))
+        .collect();
+    lines.join("\n") + "\n"
 }
 
 /// What is left to be done.
