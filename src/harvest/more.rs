@@ -163,14 +163,18 @@ pub(super) fn sign(places: &[Path], found: &[Option<String>]) -> Option<String> 
             continue;
         };
         let mut more = None;
-        look(name, raw, &place.to_string(), 0, &mut |says, what| {
-            match says {
+        look(
+            name,
+            raw,
+            &place.to_string(),
+            0,
+            &mut |says, what| match says {
                 Says::More => more = more.take().or(Some(what)),
                 Says::Over => is_over = true,
                 Says::Leads => leads = leads.take().or(Some(what)),
                 Says::Nothing => {}
-            };
-        });
+            },
+        );
         if more.is_some() {
             return more;
         }
