@@ -49,6 +49,7 @@ mod ready;
 mod record;
 mod refresh;
 mod renew;
+mod repeats;
 mod rows;
 mod run;
 mod same;

@@ -9,7 +9,8 @@ use super::fitting;
 use super::keep::Left;
 use super::merge::{self, MergeError};
 use super::partitions::Partition;
-use super::rows::{Repeats, Rows};
+use super::repeats::Repeats;
+use super::rows::Rows;
 use super::standing::{self, SharedState};
 use super::stream::Stream;
 use super::summary::FileSummary;
@@ -243,7 +244,7 @@ fn build_all(
         left.base.clone_from(&new.new);
         merged = Some(new);
     }
-    let repeats = match &merged {
+    let mut repeats = match &merged {
         Some(_)
             if plan.sinks.iter().all(|sink| sink.mode == SinkMode::Merge)
                 && !stream.told.is_owed() =>
@@ -264,7 +265,7 @@ fn build_all(
             // Nothing new is nothing to add.
             (SinkMode::Append, _) if rows.index.records() == 0 => continue,
             (SinkMode::Merge, Some(merged)) => merge::project(&rows, &merged.path, sink, target),
-            _ => build(&rows, &repeats, sink, target, last),
+            _ => build(&rows, &mut repeats, sink, target, last),
         };
         files.push((file.map_err(failed)?, target.shown()));
     }
@@ -278,7 +279,7 @@ fn build_all(
 
 fn build(
     rows: &Rows<'_>,
-    repeats: &Repeats,
+    repeats: &mut Repeats,
     sink: &SinkPlan,
     target: &Target,
     last: bool,
