@@ -45,7 +45,7 @@
 //! | 39 | large pages side by side; many rows and a slow disk | bytes in flight stay bounded | [`time`]; [`slow`] |
 //! | 40 | the pipeline changed before a run goes on; a ledger of a later version | refused by name; left alone | `resume`; [`disk`] |
 //!
-//! And what a reader sees who opens the outputs during a hundred publishes: [`disk`].
+//! And what a reader sees who opens the outputs during a hundred publishes: [`readers`].
 
 mod canary;
 mod cursor;
@@ -56,6 +56,7 @@ mod ground;
 mod moving;
 mod pages;
 mod process;
+mod readers;
 mod slow;
 mod sockets;
 mod time;
