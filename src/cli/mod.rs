@@ -11,7 +11,7 @@ mod demo;
 mod draft;
 mod drive;
 mod global;
-mod infer;
+mod history;
 mod init;
 mod limits;
 mod list;
@@ -20,6 +20,7 @@ mod plan;
 mod preview;
 mod project;
 mod reference;
+mod release;
 mod rooms;
 mod run;
 mod runs;
@@ -81,6 +82,7 @@ Exit codes:
 enum Command {
     Run(run::RunArgs),
     Runs(runs::RunsArgs),
+    History(history::HistoryArgs),
     Check(check::CheckArgs),
     Preview(preview::PreviewArgs),
     Plan(plan::PlanArgs),
@@ -124,7 +126,8 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Check(args) => args.execute(global),
         Command::Limits(args) => args.execute(),
         Command::List(_) => list::ListArgs::execute(),
-        Command::Runs(args) => args.execute(),
+        Command::Runs(args) => args.execute(global),
+        Command::History(args) => args.execute(),
         Command::Init(args) => args.execute(global),
         Command::Schema(_) => schema::SchemaArgs::execute(),
         Command::Completions(args) => args.execute(),

@@ -20,12 +20,14 @@ use crate::store::run::{self, unknown};
 use crate::store::state::State;
 use crate::store::sweep;
 
-use super::{out, project, table};
+use super::global::Global;
+use super::{out, project, release, table};
 
 /// List the runs of the project, or look at one
 ///
 /// A run that was killed or stopped is `resumable`: `gleaner run NAME` continues it, and
-/// `gleaner run NAME --fresh` or `gleaner runs discard ID` removes what it keeps.
+/// `gleaner run NAME --fresh` or `gleaner runs discard ID` removes what it keeps. One that is `held` by its
+/// checks waits for a person: `gleaner runs publish ID` publishes it as it is, `gleaner run NAME` begins anew.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment, args_conflicts_with_subcommands = true)]
 pub(super) struct RunsArgs {
@@ -53,6 +55,16 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    /// Publish a run though its checks do not hold, from what it keeps; nothing is asked
+    Publish {
+        /// The run, or the beginning of its id
+        #[arg(value_name = "ID")]
+        id: String,
+
+        /// Set a variable as that run did; may be repeated
+        #[arg(long = "var", value_name = "NAME=VALUE", value_parser = super::run::assignment)]
+        vars: Vec<(String, String)>,
+    },
     /// Give a run up and remove what it keeps
     Discard {
         /// The run, or the beginning of its id
@@ -62,25 +74,30 @@ enum What {
 }
 
 impl RunsArgs {
-    pub(super) fn execute(&self) -> Result<Exit, Failure> {
+    pub(super) fn execute(&self, global: &Global) -> Result<Exit, Failure> {
         let project = Project::open()?;
         match &self.what {
             None => project.list(self.pipeline.as_deref(), self.json),
             Some(What::Show { id, json }) => project.show(id, *json),
             Some(What::Discard { id }) => project.discard(id),
+            Some(What::Publish { id, vars }) => {
+                drop(project);
+                super::runtime()?.block_on(release::publish(id, vars, global))
+            }
         }
     }
 }
 
-struct Project {
-    disk: Disk,
-    root: PathBuf,
+/// The runs of a project, for the commands that look at them.
+pub(super) struct Project {
+    pub(super) disk: Disk,
+    pub(super) root: PathBuf,
     /// `None` where nothing was run yet.
-    state: Option<State>,
+    pub(super) state: Option<State>,
 }
 
 impl Project {
-    fn open() -> Result<Self, Failure> {
+    pub(super) fn open() -> Result<Self, Failure> {
         let root = project::root()?;
         let disk = Disk::system();
         let state = if root.join(".gleaner").join("state.db").exists() {
@@ -91,14 +108,16 @@ impl Project {
         Ok(Self { disk, root, state })
     }
 
-    fn runs(&self, pipeline: Option<&str>) -> Result<Vec<RunRecord>, Failure> {
+    /// Runs of a pipeline, or of all, the latest first.
+    pub(super) fn runs(&self, pipeline: Option<&str>) -> Result<Vec<RunRecord>, Failure> {
         match &self.state {
             Some(state) => state.runs(pipeline).map_err(|error| *error.into_failure()),
             None => Ok(Vec::new()),
         }
     }
 
-    fn find(&self, id: &str) -> Result<RunRecord, Failure> {
+    /// The one run whose id begins so.
+    pub(super) fn find(&self, id: &str) -> Result<RunRecord, Failure> {
         let mut found: Vec<RunRecord> = self
             .runs(None)?
             .into_iter()
@@ -216,6 +235,9 @@ impl Project {
             let name = clean(&run.pipeline);
             lines.push(("continue", format!("gleaner run {name}")));
         }
+        if run.status == Status::Held && self.folder(&run.id).is_some() {
+            lines.push(("release", format!("gleaner runs publish {}", run.id)));
+        }
         let mut text = String::new();
         for (name, value) in lines {
             let _ = writeln!(text, "{name:<10} {value}");
@@ -231,7 +253,8 @@ impl Project {
         let _lock = locks::pipeline(&self.disk, &self.root, &run.pipeline, now)
             .map_err(|error| *error.into_failure())?;
         sweep::discard(&self.disk, &self.root, &run.id).map_err(|error| *error.into_failure())?;
-        if let (true, Some(state)) = (run.status.is_open(), &mut self.state) {
+        let waits = run.status.is_open() || run.status == Status::Held;
+        if let (true, Some(state)) = (waits, &mut self.state) {
             run.status = Status::Discarded;
             state
                 .save_run(&run)
@@ -250,13 +273,14 @@ impl Project {
         }
     }
 
-    fn is_at_work(&self, run: &RunRecord) -> bool {
+    /// Whether a process works on it now.
+    pub(super) fn is_at_work(&self, run: &RunRecord) -> bool {
         run.status == Status::Running && locks::is_at_work(&self.disk, &self.root, &run.pipeline)
     }
 
     /// Pages and records: of a run that may go on, what it keeps; one that was killed could not
     /// write down how far it came.
-    fn sums(&self, run: &RunRecord) -> Result<Sums, StoreError> {
+    pub(super) fn sums(&self, run: &RunRecord) -> Result<Sums, StoreError> {
         if run.status.is_open() {
             return run::kept(&self.disk, &self.root, &run.id);
         }
@@ -297,7 +321,7 @@ impl Project {
     }
 
     /// What it keeps, if it does.
-    fn folder(&self, id: &str) -> Option<String> {
+    pub(super) fn folder(&self, id: &str) -> Option<String> {
         let folder = Path::new(".gleaner/runs").join(id);
         let there = self.root.join(&folder).is_dir();
         there.then(|| folder.display().to_string())
@@ -305,7 +329,7 @@ impl Project {
 }
 
 /// A moment in the zone that people here live in.
-fn here(at: Timestamp) -> String {
+pub(super) fn here(at: Timestamp) -> String {
     let zoned = at.to_zoned(jiff::tz::TimeZone::system());
     zoned.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }

@@ -8,7 +8,7 @@ use super::run::{Beginning, Run};
 use super::same;
 use super::standing::{self, Kept, Standing};
 use super::targets::Targets;
-use super::{Options, World};
+use super::{Options, World, chronicle, release};
 use crate::failure::{Exit, Failure};
 use crate::plan::Plan;
 use crate::store::StoreError;
@@ -52,6 +52,13 @@ impl Ground {
         // Folders of which the state has lost all knowledge.
         let is_known = |id: &str| runs.iter().any(|run| run.id == id);
         sweep::unknown(disk, root, &plan.name, now, &is_known).map_err(StoreError::into_failure)?;
+        if let Some(id) = &options.release {
+            let record = release::find(&ground.state, &runs, id)?;
+            let floor = Floor::new(options.keep_free);
+            let open = RunFolder::open(disk, root, id, &floor).map_err(StoreError::into_failure)?;
+            ground.unfinished = Some((record, open));
+            return Ok(ground);
+        }
         for record in runs.into_iter().filter(|run| run.status.is_open()) {
             if options.fresh {
                 ground.give_up(world, record, Status::Discarded)?;
@@ -139,6 +146,12 @@ impl Ground {
         })
     }
 
+    /// How many processes worked on the run to go on with, if there is one.
+    pub(super) fn attempts(&self) -> Option<u32> {
+        let (record, _) = self.unfinished.as_ref()?;
+        Some(record.attempts)
+    }
+
     /// Whether there is a run to go on with.
     pub(super) fn continues(&self) -> bool {
         self.unfinished.is_some()
@@ -164,14 +177,20 @@ impl Ground {
             .extend(standing::lock_targets(run, streams, now)?);
         let names = standing::names(run, streams);
         let continued = self.unfinished.is_some();
+        let mut was = None;
         let (record, open) = if let Some((mut record, open)) = self.unfinished {
+            was = Some(record.status);
             record.status = Status::Running;
+            record.attempts += 1;
+            chronicle::sign(&mut record, &run.plan);
             (record, open)
         } else {
             let start = standing::start(run, names.clone());
             let hash = start.identity.hash();
             let mut record = RunRecord::begun(&run.id, &run.plan.name, hash, run.started);
             record.window_until = Some(start.until.to_string());
+            record.options.clone_from(&run.options.noted);
+            chronicle::sign(&mut record, &run.plan);
             // The state knows of it first: a folder that nobody knows would stay for ever.
             self.state
                 .save_run(&record)
@@ -242,6 +261,7 @@ impl Ground {
             streams: open.start.streams,
             temporary: None,
             continued,
+            was,
             notes: self.notes,
             _locks: self.locks,
         };

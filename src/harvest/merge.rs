@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::computed::Computed;
 use super::fitting;
+use super::formatted::formatted;
 use super::key::Key;
 use super::newest::push_rank;
 use super::publish::{Extras, Output, PublishError, read_end, templates};
@@ -393,8 +394,12 @@ pub(super) fn project(
     let templates = templates(columns);
     let rejects = fitting::rejects(target, sink.mode);
     let rejects = rejects.as_ref();
-    let written =
-        sink::write::<PublishError>(&sink.format, target, columns, rejects, &mut |each| {
+    let written = sink::write::<PublishError>(
+        &formatted(rows, sink),
+        target,
+        columns,
+        rejects,
+        &mut |each| {
             let (mut reader, _) =
                 BaseReader::open(&rows.run.world.disk, base).map_err(MergeError::from)?;
             let mut origins = Origins::default();
@@ -420,6 +425,7 @@ pub(super) fn project(
                 })?;
             }
             Ok(())
-        })?;
+        },
+    )?;
     Ok(written.into())
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use minijinja::Value;
 
+use super::checks::Checks;
 use super::commit::{Committer, GROUP_TIME};
 use super::crew::Crew;
 use super::digest::Digest;
@@ -50,6 +51,8 @@ pub(super) struct Stream {
     /// Where an answer may show that there is another page, if the pipeline says nothing of pages;
     /// looked up behind all other wanted values.
     pub(super) signs: Vec<Path>,
+    /// What of `expect` does not hold.
+    pub(super) checks: Checks,
     /// What partitions told of, until repeats are known.
     pub(super) told: drift::Told,
     /// Whether a condition looks at `text`: the whole body as text is made only then.
@@ -126,6 +129,7 @@ impl Stream {
             reader: Arc::new(reader),
             expect_total,
             signs,
+            checks: Checks::default(),
             told: drift::Told::default(),
             reads_text,
             rereads_bodies: !plan.responses.is_empty()
@@ -379,7 +383,7 @@ impl Stream {
         let request = base.page(&turn).map_err(|e| self.unrendered(&e.message))?;
         let place = self.place(&partition, 0);
         let fetched = self.ask(&request, &Spot::first(&partition, &place)).await?;
-        let records = fetched.page.records().map(str::to_owned).collect();
+        let records = fetched.kept().records().map(str::to_owned).collect();
         Ok((records, partition.of_for().cloned().collect()))
     }
 

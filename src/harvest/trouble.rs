@@ -18,6 +18,7 @@ use crate::plan::RecordsPlan;
 use crate::plan::duration::show;
 use crate::plan::language::LanguageProblem;
 use crate::records::problem::{SelectError, There};
+use crate::records::transform::TransformError;
 
 /// Most characters of a server's words in a message.
 const MOST_WORDS: usize = 200;
@@ -206,6 +207,7 @@ pub(super) fn unsendable(error: &SendError, asked: &Asked, place: &str) -> Box<F
             asked.origin
         ),
         SendErrorKind::Unrecorded => "there is no recorded answer".to_owned(),
+        SendErrorKind::Withheld => "the run does not keep all of its pages".to_owned(),
         SendErrorKind::HeadTooLarge => {
             format!("the answer of {} has no end of headers", asked.origin)
         }
@@ -223,6 +225,9 @@ pub(super) fn unsendable(error: &SendError, asked: &Asked, place: &str) -> Box<F
         }
         SendErrorKind::Unrecorded => {
             "a replay needs the pipeline, `--var` and the files of `for` to ask what the recording asked; make a new one with `--record`"
+        }
+        SendErrorKind::Withheld => {
+            "it cannot be published from what it keeps: `gleaner run NAME` asks the API"
         }
         SendErrorKind::HeadTooLarge => "no API sends so many; look what answers under `source.url`",
         _ => "check the headers and the URL that the templates render",
@@ -325,6 +330,25 @@ pub(super) fn select(
         message: scrub(&at(place, &error.to_string())),
         causes: vec![format!("asked {url}")],
         hint,
+    })
+}
+
+/// A step of `transform` that cannot be done to a record.
+pub(super) fn transform(
+    error: &TransformError,
+    place: &str,
+    scrub: impl Fn(&str) -> String,
+) -> Box<Failure> {
+    let record =
+        (!error.record.is_empty()).then(|| scrub(&format!("the record is {}", error.record)));
+    Box::new(Failure {
+        exit: Exit::Failed,
+        message: scrub(&at(place, &error.to_string())),
+        causes: record.into_iter().collect(),
+        hint: Some(format!(
+            "correct the step in the pipeline file\n{}",
+            error.place
+        )),
     })
 }
 

@@ -6,10 +6,12 @@
 
 pub mod auth;
 pub mod compile;
+pub mod cron;
 pub mod cursor;
 pub mod dates;
 pub mod duration;
 mod environment;
+pub mod expect;
 mod filters;
 pub mod format;
 mod guard;
@@ -28,7 +30,9 @@ pub mod place;
 pub mod position;
 mod rendered;
 pub mod request;
+pub mod schedule;
 pub mod sink;
+pub mod transform;
 pub mod typed;
 pub mod window;
 
@@ -39,6 +43,7 @@ use globset::GlobMatcher;
 
 use self::auth::AuthPlan;
 use self::cursor::CursorPlan;
+use self::expect::ExpectPlan;
 use self::format::FormatPlan;
 use self::jq::Jq;
 use self::language::{Expr, Template};
@@ -49,7 +54,9 @@ use self::partition::Generator;
 use self::path::Path;
 use self::place::Place;
 use self::request::RequestPlan;
+use self::schedule::SchedulePlan;
 use self::sink::SinkPlan;
+use self::transform::StepPlan;
 use self::typed::{OnBad, Typed};
 
 /// One pipeline, checked and ready to run.
@@ -58,6 +65,8 @@ use self::typed::{OnBad, Typed};
 pub struct Plan {
     /// The file's stem: `github_issues` for `pipelines/github_issues.yaml`.
     pub name: String,
+    /// The file as it was written: a hash of it tells one version from another.
+    pub text: String,
     /// One sentence for `gleaner list`.
     pub about: String,
     /// Where and how to ask.
@@ -66,6 +75,8 @@ pub struct Plan {
     pub resume_within: Duration,
     /// One kind of record each, in the order of the file.
     pub streams: Vec<StreamPlan>,
+    /// When it runs by itself, if it does.
+    pub schedule: Option<SchedulePlan>,
     /// `vars`, after `--var`, as template values.
     pub vars: minijinja::Value,
     /// Secrets its templates name, looked up when a run opens.
@@ -182,6 +193,8 @@ pub struct StreamPlan {
     pub format: FormatPlan,
     /// Where the records are in a page.
     pub records: RecordsPlan,
+    /// What is done to records before they are kept.
+    pub transform: Vec<StepPlan>,
     /// Columns, or none for every field.
     pub columns: Option<Vec<ColumnPlan>>,
     /// Names of output columns that together identify a record.
@@ -291,17 +304,6 @@ pub enum ColumnFrom {
     Template(Template),
     /// A filter over the record: no output is null, several are a list.
     Jq(Jq),
-}
-
-/// What must hold before publish.
-#[derive(Debug, Default)]
-pub struct ExpectPlan {
-    /// Where a page says how many records the partition has.
-    pub total: Option<Path>,
-    /// Fewest records of the stream.
-    pub min_records: Option<u64>,
-    /// Reaching this many pages in one partition is an error.
-    pub max_pages: Option<u64>,
 }
 
 /// One entry of `responses`.

@@ -2,13 +2,17 @@
 //! file beside its target, to be put in its place, or none.
 //!
 //! Declared columns are projected ([`project`]), undeclared ones found by flattening
-//! ([`flatten`]); a [`Sink`] writes the cells as [`csv`] or [`ndjson`]; [`mod@file`] puts the bytes
+//! ([`flatten`]); a [`Sink`] writes the cells as [`csv`], [`ndjson`] or [`mod@parquet`]; [`mod@file`] puts the bytes
 //! beside the target and renames. Values stay JSON as spelled until the very last step.
 
 pub mod csv;
+mod digits;
 pub mod file;
 pub mod flatten;
+pub mod infer;
+pub mod moment;
 pub mod ndjson;
+pub mod parquet;
 pub mod project;
 pub mod rejects;
 mod shape;
@@ -20,6 +24,7 @@ use std::path::PathBuf;
 use crate::disk;
 
 pub use self::file::{Built, Out, Target};
+pub use self::infer::Schema;
 pub use self::rejects::{Misfit, Rejected};
 pub use self::table::write;
 
@@ -64,6 +69,8 @@ pub struct Written {
     pub rejected: Option<Rejected>,
     /// Columns with values that did not fit and became null, and how many.
     pub nulled: Vec<(String, u64)>,
+    /// The types of the columns; none where the records stand as they are and nobody looked.
+    pub schema: Option<Schema>,
 }
 
 /// A format: cells as JSON, in the order of the header, one row after the other.

@@ -11,15 +11,16 @@ use serde::{Deserialize, Deserializer};
 use super::at::At;
 use super::choice::{ScalarOr, Table};
 use super::cursor::CursorSpec;
+use super::expect::ExpectSpec;
 use super::format::{FormatSpec, FormatWord};
 use super::records::RecordsSpec;
 use super::sink::SinksSpec;
+use super::transform::TransformSpec;
 use super::tree::Tree;
 
 /// One kind of record.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-not-yet" = ["transform"]))]
 pub struct StreamSpec {
     /// Variables and what they run over; several make a product.
     #[serde(rename = "for")]
@@ -48,6 +49,8 @@ pub struct StreamSpec {
     pub stop: Option<At<String>>,
     /// What answers mean; the first match wins.
     pub responses: Option<Vec<ResponseSpec>>,
+    /// Steps on whole records, in this order: `where`, `explode`, `add`, `rename`, `drop`, `jq`.
+    pub transform: Option<Vec<At<TransformSpec>>>,
     /// Output columns that together identify a record.
     pub key: Option<At<ScalarOr<String, Vec<At<String>>>>>,
     /// Output columns: empty (its own name), a path, a template, a type, a jq filter.
@@ -345,19 +348,6 @@ pub enum OnBadSpec {
 /// A key that is there, though its value may be YAML's null.
 fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
     T::deserialize(from).map(Some)
-}
-
-/// What must hold before publish.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(extend("x-not-yet" = ["max_drop", "unique", "fresh"]))]
-pub struct ExpectSpec {
-    /// Path of the number of records of a partition.
-    pub total: Option<At<String>>,
-    /// Fewest records of the stream.
-    pub min_records: Option<u64>,
-    /// Reaching this many pages in one partition is an error.
-    pub max_pages: Option<u64>,
 }
 
 impl<'de> Deserialize<'de> for ForSpec {

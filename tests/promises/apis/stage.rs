@@ -2,7 +2,7 @@
 //! pages its invented records as the API pages, and refuses what the API would refuse.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gleaner::clock::{Clock, Instant};
@@ -26,6 +26,8 @@ pub(crate) struct Upset {
     pub(crate) failed: Option<u64>,
     /// All are answered with the play's mistake.
     pub(crate) mistaken: bool,
+    /// A header that no answer has.
+    pub(crate) deaf: Option<&'static str>,
 }
 
 /// A stand-in on duty.
@@ -35,13 +37,13 @@ pub(crate) struct Stage {
     clock: Clock,
     upset: Upset,
     state: Mutex<State>,
+    /// How often the same was answered.
+    answered: Arc<Mutex<HashMap<String, u64>>>,
 }
 
 #[derive(Default)]
 struct State {
     arrivals: u64,
-    /// How often the same was asked.
-    asked: HashMap<String, u64>,
     /// Of each limit and budget: what was let in, and what it cost.
     used: Vec<HashMap<String, VecDeque<(Instant, f64)>>>,
     /// What was refused that a good client would not have asked.
@@ -61,7 +63,11 @@ impl Stage {
         clock: Clock,
         upset: Upset,
     ) -> Self {
-        let used = play.limits.iter().map(|_| HashMap::new()).collect();
+        let others = |limit: &Limit| {
+            let spent = VecDeque::from([(clock.now(), limit.others)]);
+            HashMap::from([(String::new(), spent)])
+        };
+        let used = play.limits.iter().map(others).collect();
         Self {
             play,
             sets,
@@ -71,11 +77,16 @@ impl Stage {
                 used,
                 ..State::default()
             }),
+            answered: Arc::default(),
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answered(&self) -> MutexGuard<'_, HashMap<String, u64>> {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a good client would not have asked.
@@ -104,15 +115,8 @@ impl Stage {
             {
                 state.early += 1;
             }
-            let body = String::from_utf8_lossy(&request.body);
-            let key = format!(
-                "{} {}{} {body}",
-                request.method, request.origin, request.target
-            );
-            let number = state.arrivals;
-            let seen = state.asked.entry(key).or_insert(0);
-            *seen += 1;
-            (number, *seen - 1)
+            let seen = self.answered().get(&same(request)).copied();
+            (state.arrivals, seen.unwrap_or(0))
         };
         let found = self.play.routes.iter().find_map(|route| {
             let path = self.fits(route, request)?;
@@ -127,6 +131,9 @@ impl Stage {
             if let (false, Some(text)) = (said, text) {
                 reply = reply.header(name, &text);
             }
+        }
+        if let Some(deaf) = self.upset.deaf {
+            reply.headers.remove(deaf);
         }
         reply
     }
@@ -190,6 +197,7 @@ impl Stage {
         if self.upset.failed == Some(number) {
             return reply(&self.play.trouble, names, &[]);
         }
+        *self.answered().entry(same(request)).or_insert(0) += 1;
         match self.page(route, names) {
             Ok(page) => {
                 let rows: Vec<Json> = page.rows.iter().map(|row| row.json.clone()).collect();
@@ -359,13 +367,21 @@ impl Stage {
         } else {
             serde_json::from_str::<Json>(&text).map_or(Value::UNDEFINED, |json| value(&json))
         };
-        let asked = request.clone();
+        let mine = request.clone();
         let here = Value::from_function(move |name: &str, value: &Value| {
             format!(
                 "{}{}",
-                asked.origin,
-                asked.target_with(name, &value.to_string())
+                mine.origin,
+                mine.target_with(name, &value.to_string())
             )
+        });
+        let (book, origin) = (Arc::clone(&self.answered), request.origin.clone());
+        let asked = Value::from_function(move |target: &str| {
+            let asked = book.lock().unwrap_or_else(PoisonError::into_inner);
+            asked
+                .get(&format!("GET {origin}{target} "))
+                .copied()
+                .unwrap_or(0)
         });
         let env: BTreeMap<String, String> = self
             .play
@@ -380,7 +396,7 @@ impl Stage {
             })
             .collect();
         context! {
-            path, query, headers, body, text, seen, here, env,
+            path, query, headers, body, text, seen, asked, here, env,
             target => request.target.clone(),
             origin => request.origin.clone(),
             // Rounded up, so that what is told of a later instant is not too early.
@@ -437,6 +453,15 @@ fn number(value: &Value) -> f64 {
         .to_string()
         .parse()
         .unwrap_or_else(|_| panic!("a cost of {value}"))
+}
+
+/// What makes two requests the same.
+fn same(request: &SimRequest) -> String {
+    let body = String::from_utf8_lossy(&request.body);
+    format!(
+        "{} {}{} {body}",
+        request.method, request.origin, request.target
+    )
 }
 
 /// A limit as the language reads it.

@@ -72,7 +72,7 @@ fn generation(path: &Path) -> u32 {
     let name = path.display();
     let mut file = std::fs::File::open(path).unwrap_or_else(|e| panic!("{name} is not there: {e}"));
     let mut text = String::new();
-    let read = if name.to_string().ends_with(".gz") {
+    let read = if path.extension().is_some_and(|ending| ending == "gz") {
         flate2::read::MultiGzDecoder::new(file).read_to_string(&mut text)
     } else {
         file.read_to_string(&mut text)
