@@ -5,6 +5,7 @@
 //! the part of such a stream holds each page twice. The one that came has a row of its own, which
 //! says so; it is no page of the stream, and neither its children nor its outputs see it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -25,14 +26,13 @@ use crate::records::transform::transform;
 use crate::store::StoreError;
 use crate::store::hash::stable;
 use crate::store::index::PageRow;
-use crate::store::recall::Records;
 
 /// A page of an earlier attempt.
 pub(super) enum Found {
     /// As it would be made now.
     Page(PageRow),
-    /// As it came, or as other steps left it: these are its records as they came.
-    AsItCame(Records),
+    /// Not so, but as it came.
+    AsItCame(PageRow),
 }
 
 impl Stream {
@@ -81,21 +81,27 @@ impl Stream {
 
     /// A page of an earlier attempt, with what came taken through the steps of today.
     pub(super) async fn redo(
-        &self,
+        self: &Arc<Self>,
         found: Found,
         digest: &Digest,
         request: &Rendered,
         spot: &Spot<'_>,
     ) -> Result<Got, Box<Failure>> {
-        let records = match found {
+        let row = match found {
             Found::Page(row) => return Ok(Got::Kept(row)),
-            Found::AsItCame(records) => records,
+            Found::AsItCame(row) => row,
         };
         let mut reservation = self.reserve().await?;
-        let lines = match tokio::task::spawn_blocking(move || records.read()).await {
-            Ok(lines) => Bytes::from(lines.map_err(StoreError::into_failure)?),
+        let stream = Arc::clone(self);
+        let read = tokio::task::spawn_blocking(move || {
+            let recall = stream.recall();
+            recall.map(|recall| recall.records(&row)).transpose()
+        });
+        let lines = match read.await {
+            Ok(lines) => lines.map_err(StoreError::into_failure)?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
+        let lines = Bytes::from(lines.unwrap_or_default());
         self.run.budget.learn(lines.len());
         reservation.shrink(lines.len());
         let came = Fetched {

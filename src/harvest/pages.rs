@@ -13,8 +13,8 @@ use super::attempt::Fetched;
 use super::commit::{Committer, Staged, What};
 use super::digest::Digest;
 use super::drift::Totals;
-use super::key::Novelty;
 use super::mistakes;
+use super::novelty::Novelty;
 use super::partitions::Partition;
 use super::slice::Slice;
 use super::spread::Spread;
@@ -156,6 +156,9 @@ impl Stream {
                 got = Got::Fetched(Box::new(edited));
             }
             let (mut url, mut misfit) = (request.url.clone(), None);
+            if let (Got::Kept(row), Some(novelty)) = (&got, &mut novelty) {
+                novelty.keep(*row);
+            }
             if let Some(page) = got.at_hand() {
                 let records = || page.kept().records();
                 misfit = self.judge_types(records(), partition, &place).err();
@@ -163,9 +166,7 @@ impl Stream {
                     return Err(failure);
                 }
                 if let Some(novelty) = &mut novelty
-                    && !novelty
-                        .judge(records(), partition)
-                        .map_err(|e| self.unrendered(&e))?
+                    && !self.brings_new(novelty, page.kept(), partition).await?
                 {
                     let fault = WalkFault::Loop("three pages brought no new key".to_owned());
                     return Err(trouble::walk(&fault, &place, &self.show(&request)));

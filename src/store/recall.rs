@@ -12,37 +12,11 @@ use crate::disk::DiskFile;
 /// What was committed of a stream before this process; what a page said is read from the ledger.
 #[derive(Debug)]
 pub struct Recall {
+    stream: Arc<str>,
     ledger: DiskFile,
     part: DiskFile,
-    stream: Arc<str>,
     /// By partition and page; of several for one page the last counts.
     rows: Vec<PageRow>,
-}
-
-/// The records of a page, to be read back.
-#[derive(Debug)]
-pub struct Records {
-    part: DiskFile,
-    stream: Arc<str>,
-    row: PageRow,
-}
-
-impl Records {
-    /// Reads them, one a line, and compares them with their checksum.
-    pub fn read(&self) -> Result<Vec<u8>, StoreError> {
-        let mut lines = vec![0; self.row.len as usize];
-        self.part.read_exact_at(&mut lines, self.row.start)?;
-        if crc::of(&lines) == self.row.crc {
-            return Ok(lines);
-        }
-        Err(StoreError::Damaged {
-            path: self.part.path().to_owned(),
-            stream: (*self.stream).to_owned(),
-            partition: self.row.partition,
-            page: self.row.page,
-            start: self.row.start,
-        })
-    }
 }
 
 /// What is kept, in numbers.
@@ -54,13 +28,8 @@ pub struct Sums {
     pub records: u64,
 }
 
-fn sorted(index: &Index) -> Vec<PageRow> {
-    let mut rows = index.rows().to_vec();
-    rows.sort_by_key(|row| (row.partition, row.page, row.row_at));
-    rows
-}
-
 impl Sums {
+    /// What an index holds.
     pub(super) fn of(index: &Index) -> Self {
         Self::of_sorted(&sorted(index))
     }
@@ -85,12 +54,19 @@ impl Sums {
     }
 }
 
+/// By partition and page, and then as they were committed.
+fn sorted(index: &Index) -> Vec<PageRow> {
+    let mut rows = index.rows().to_vec();
+    rows.sort_by_key(|row| (row.partition, row.page, row.row_at));
+    rows
+}
+
 impl Recall {
-    pub(super) fn new(ledger: DiskFile, part: DiskFile, stream: &Arc<str>, index: &Index) -> Self {
+    pub(super) fn new(stream: Arc<str>, ledger: DiskFile, part: DiskFile, index: &Index) -> Self {
         Self {
+            stream,
             ledger,
             part,
-            stream: Arc::clone(stream),
             rows: sorted(index),
         }
     }
@@ -103,21 +79,29 @@ impl Recall {
         rows.take_while(move |row| (row.partition, row.page) == place)
     }
 
-    /// The records of a page.
-    pub fn records(&self, row: &PageRow) -> Records {
-        Records {
-            part: self.part.clone(),
-            stream: Arc::clone(&self.stream),
-            row: *row,
-        }
-    }
-
     /// Reads back what a page said.
     pub fn page(&self, row: &PageRow) -> Result<Page, StoreError> {
         match ledger::read_row(&self.ledger, row.place())? {
             Row::Page(page) => Ok(page),
             _ => Err(self.unread(row, "the row of a page is another one")),
         }
+    }
+
+    /// Reads the records of a page back, one a line.
+    pub fn records(&self, row: &PageRow) -> Result<String, StoreError> {
+        let mut bytes = vec![0; row.len as usize];
+        self.part.read_exact_at(&mut bytes, row.start)?;
+        let is_whole = crc::of(&bytes) == row.crc;
+        String::from_utf8(bytes)
+            .ok()
+            .filter(|_| is_whole)
+            .ok_or_else(|| StoreError::Damaged {
+                path: self.part.path().to_owned(),
+                stream: self.stream.to_string(),
+                partition: row.partition,
+                page: row.page,
+                start: row.start,
+            })
     }
 
     /// That the row of a page makes no sense.
