@@ -10,10 +10,11 @@ use super::formatted::formatted;
 use super::keep::Left;
 use super::merge::{self, MergeError};
 use super::partitions::Partition;
-use super::rows::{Repeats, Rows};
+use super::repeats::Repeats;
+use super::rows::Rows;
 use super::standing::{self, SharedState};
 use super::stream::Stream;
-use super::summary::FileSummary;
+use super::summary::{FileSummary, Schema};
 use super::targets::Targets;
 use crate::disk::DiskError;
 use crate::event::Fact;
@@ -40,6 +41,8 @@ pub(super) struct Published {
     pub(super) before: bool,
     /// Cursors that move when its children are published too.
     pub(super) owed: Vec<Cursor>,
+    /// What kinds of values its columns have, where that is asked.
+    pub(super) schema: Option<Schema>,
 }
 
 /// An output that is built beside its target.
@@ -102,24 +105,17 @@ pub(super) async fn publish(
     state: Option<SharedState>,
 ) -> Result<Published, Box<Failure>> {
     store.sort();
-    let records = store.index().records();
-    if stream.run.options.limit_records.is_none()
-        && let Some(least) = stream.plan().expect.min_records
-        && records < least
-    {
-        return Err(stream.held(&format!(
-            "{}: {records} records, but `expect.min_records` wants {least}",
-            stream.name
-        )));
-    }
     if !stream.run.family.is_chosen(&stream.name) {
         // Its children asked for it; its own files and cursors stay as they are.
+        stream.judge_number(store.index().records(), None)?;
+        stream.settle_checks()?;
         return Ok(Published {
             files: Vec::new(),
             repeats: 0,
             rejected: 0,
             before: false,
             owed: Vec::new(),
+            schema: None,
         });
     }
     let worker = stream.clone();
@@ -202,6 +198,7 @@ fn write_all(
         rejected,
         before: false,
         owed: Vec::new(),
+        schema: ready.schema,
     };
     Ok((published, ready.left))
 }
@@ -214,6 +211,8 @@ struct Ready {
     repeats: u64,
     /// What the next run begins with.
     left: Left,
+    /// What kinds of values its columns have, where that is asked.
+    schema: Option<Schema>,
 }
 
 /// Builds all files beside their targets, and the new base.
@@ -236,6 +235,20 @@ fn build_all(
         cursors: stream.moved(&rows).map_err(failed)?,
         base: None,
     };
+    let judges = plan.expect.reads_records() || stream.told.is_owed();
+    let mut repeats = None;
+    stream.judge_number(rows.index.records(), state)?;
+    let mut schema = None;
+    if judges {
+        let mut found = rows.repeats().map_err(|e| failed(e.into()))?;
+        if rows.most == u64::MAX {
+            stream.judge_unique(store.index(), &found);
+        }
+        schema = stream.inspect(&rows, &mut found, state)?;
+        repeats = Some(found);
+    }
+    // All are judged, and nothing is built yet.
+    stream.settle_checks()?;
     let mut merged = None;
     if stream.merges() {
         let spills = rows.part.path().parent().unwrap_or(&stream.run.world.root);
@@ -244,18 +257,13 @@ fn build_all(
         left.base.clone_from(&new.new);
         merged = Some(new);
     }
-    let repeats = match &merged {
-        Some(_)
-            if plan.sinks.iter().all(|sink| sink.mode == SinkMode::Merge)
-                && !stream.told.is_owed() =>
-        {
+    let mut repeats = match (repeats, &merged) {
+        (Some(found), _) => found,
+        (None, Some(_)) if plan.sinks.iter().all(|sink| sink.mode == SinkMode::Merge) => {
             Repeats::default()
         }
-        _ => rows.repeats().map_err(|e| failed(e.into()))?,
+        (None, _) => rows.repeats().map_err(|e| failed(e.into()))?,
     };
-    if rows.most == u64::MAX {
-        stream.judge_unique(store.index(), &repeats)?;
-    }
     let mut files = Vec::new();
     for (at, (sink, target)) in plan.sinks.iter().zip(&targets.0).enumerate() {
         // One may be the part itself; two outputs must not be one file. What went to standard
@@ -265,7 +273,7 @@ fn build_all(
             // Nothing new is nothing to add.
             (SinkMode::Append, _) if rows.index.records() == 0 => continue,
             (SinkMode::Merge, Some(merged)) => merge::project(&rows, &merged.path, sink, target),
-            _ => build(&rows, &repeats, sink, target, last),
+            _ => build(&rows, &mut repeats, sink, target, last),
         };
         files.push((file.map_err(failed)?, target.shown()));
     }
@@ -274,12 +282,13 @@ fn build_all(
         files,
         repeats: of_merge.max(repeats.count()),
         left,
+        schema,
     })
 }
 
 fn build(
     rows: &Rows<'_>,
-    repeats: &Repeats,
+    repeats: &mut Repeats,
     sink: &SinkPlan,
     target: &Target,
     last: bool,
