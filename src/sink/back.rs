@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::de::IgnoredAny;
 
 use super::infer::{Inference, Look, Mixing, Schema};
-use super::parquet::read as parquet;
+use super::parquet::read as stored;
 use super::{Row, SinkError, table};
 use crate::json;
 use crate::plan::typed::Kind;
@@ -58,7 +58,7 @@ impl Source {
                     names.collect()
                 }
                 Kept::Parquet => {
-                    let told = File::open(file).and_then(|file| parquet::columns(&file));
+                    let told = File::open(file).and_then(|file| stored::columns(&file));
                     let told = told.map_err(|e| failed(file, e))?.into_iter();
                     told.map(|told| (told.name, Some(told.kind))).collect()
                 }
@@ -176,10 +176,10 @@ impl Source {
                 }
                 Kept::Parquet => {
                     let file = File::open(path).map_err(|e| failed(path, e))?;
-                    let told = parquet::columns(&file).map_err(|e| failed(path, e))?;
+                    let told = stored::columns(&file).map_err(|e| failed(path, e))?;
                     let places = self.places(told.iter().map(|told| told.name.as_str()));
                     let mut taken = Ok(());
-                    let read = parquet::rows::<io::Error>(&file, &mut |row| {
+                    let read = stored::rows::<io::Error>(&file, &mut |row| {
                         cells.iter_mut().for_each(String::clear);
                         for (cell, place) in row.iter().zip(&places) {
                             if let Some(json) = cells.get_mut(*place) {
