@@ -6,8 +6,10 @@
 mod agree;
 mod check;
 mod completions;
+mod convert;
 mod cursors;
 mod demo;
+mod describe;
 mod draft;
 mod drive;
 mod global;
@@ -16,6 +18,7 @@ mod init;
 mod limits;
 mod list;
 mod out;
+mod outputs;
 mod plan;
 mod preview;
 mod project;
@@ -24,6 +27,7 @@ mod release;
 mod rooms;
 mod run;
 mod runs;
+mod schedule;
 mod schema;
 mod signals;
 mod state;
@@ -82,11 +86,14 @@ Exit codes:
 enum Command {
     Run(run::RunArgs),
     Runs(runs::RunsArgs),
+    Schedule(schedule::ScheduleArgs),
     History(history::HistoryArgs),
     Check(check::CheckArgs),
     Preview(preview::PreviewArgs),
     Plan(plan::PlanArgs),
     State(cursors::StateArgs),
+    Describe(describe::DescribeArgs),
+    Convert(convert::ConvertArgs),
     Limits(limits::LimitsArgs),
     List(list::ListArgs),
     Init(init::InitArgs),
@@ -122,8 +129,11 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Preview(args) => runtime()?.block_on(args.execute(global)),
         Command::Plan(args) => runtime()?.block_on(args.execute(global)),
         Command::Demo(args) => runtime()?.block_on(args.execute(global)),
+        Command::Schedule(args) => args.execute(global),
         Command::State(args) => args.execute(),
         Command::Check(args) => args.execute(global),
+        Command::Describe(args) => args.execute(),
+        Command::Convert(args) => args.execute(),
         Command::Limits(args) => args.execute(),
         Command::List(_) => list::ListArgs::execute(),
         Command::Runs(args) => args.execute(global),
@@ -150,7 +160,7 @@ fn told(problem: &clap::Error) {
 /// A page is parsed by one thread; more of them than this only wait for the network.
 const MOST_WORKERS: usize = 8;
 
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+pub(in crate::cli) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     // Said here, because tokio would panic over an odd value in its environment variable.
     let workers = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
     tokio::runtime::Builder::new_multi_thread()
