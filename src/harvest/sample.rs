@@ -55,7 +55,7 @@ impl Stream {
         };
         let mut strict = Projector::new(&with(true, OnBad::Fail));
         let mut fitting = Projector::new(&with(true, OnBad::Null));
-        let mut plain = Projector::new(&with(false, OnBad::Null));
+        let mut untyped = Projector::new(&with(false, OnBad::Null));
         let mut computed = Computed::new(&self.run.names, templates(Some(plan)));
         let names = plan.iter().map(|column| {
             let kind = column.typed.as_ref().map(|typed| typed.kind);
@@ -72,7 +72,7 @@ impl Stream {
             let (mut fitted, mut came) = (Vec::new(), Vec::new());
             // What does not fit becomes null in these two, so that the other cells are seen.
             let _ = fitting.cells(record, &values, &mut fitted);
-            let _ = plain.cells(record, &values, &mut came);
+            let _ = untyped.cells(record, &values, &mut came);
             let cells = fitted.into_iter().zip(came).map(|(fitted, came)| {
                 let cell = if fitted.is_empty() { came } else { fitted };
                 Cow::into_owned(cell)

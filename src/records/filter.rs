@@ -75,10 +75,7 @@ mod tests {
 
     fn lines(filter: &str, body: &str) -> String {
         let page = select(filter, false, body).expect("records");
-        assert_eq!(
-            page.count(),
-            page.lines.iter().filter(|b| **b == b'\n').count()
-        );
+        assert_eq!(page.count(), page.records().count());
         String::from_utf8(page.lines.to_vec()).expect("text")
     }
 
