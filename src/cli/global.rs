@@ -1,5 +1,6 @@
 //! Options that every command takes.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -23,10 +24,26 @@ pub(super) struct Global {
     #[arg(short, long, global = true)]
     verbose: bool,
 
+    /// How to tell what happens: for people, or as a log of JSON lines
+    #[arg(long, value_name = "HOW", value_enum, default_value_t, global = true)]
+    log: LogStyle,
+
     #[expect(clippy::doc_markdown, reason = "clap shows it as written")]
     /// When to use colour; NO_COLOR is honoured
     #[arg(long, value_name = "WHEN", value_enum, default_value_t, global = true)]
     color: Colour,
+}
+
+/// How to tell what happens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum LogStyle {
+    /// JSON for `schedule` where standard error is no terminal, else for people
+    #[default]
+    Auto,
+    /// Progress and results
+    Human,
+    /// A JSON object a line, on standard error
+    Json,
 }
 
 /// When to use colour.
@@ -48,6 +65,15 @@ impl Global {
             (true, _) => Verbosity::Quiet,
             (_, true) => Verbosity::Verbose,
             _ => Verbosity::Usual,
+        }
+    }
+
+    /// Whether what happens is told as JSON lines; `unattended` is what runs by itself.
+    pub(super) fn logs(&self, unattended: bool) -> bool {
+        match self.log {
+            LogStyle::Auto => unattended && !std::io::stderr().is_terminal(),
+            LogStyle::Human => false,
+            LogStyle::Json => true,
         }
     }
 

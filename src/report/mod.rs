@@ -8,6 +8,7 @@ mod board;
 mod clean;
 mod failure;
 mod lines;
+mod log;
 mod ndjson;
 mod show;
 mod style;
@@ -21,6 +22,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 
 use crate::event::Event;
+use crate::failure::Failure;
+use crate::harvest::summary::Summary;
 
 pub use self::clean::{clean, clean_json};
 pub use self::failure::{draw as draw_failure, draw_stream as draw_stream_failure};
@@ -29,6 +32,7 @@ pub use self::summary::draw as draw_summary;
 
 use self::bars::Bars;
 use self::lines::Lines;
+use self::log::Log;
 
 /// How much is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -61,11 +65,21 @@ pub struct Reporter {
     way: Way,
 }
 
+/// Tells the time to lines that no event brings.
+struct Now(Box<dyn Fn() -> Timestamp + Send + Sync>);
+
+impl std::fmt::Debug for Now {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Now")
+    }
+}
+
 #[derive(Debug)]
 enum Way {
     Silent,
     Json { closed: AtomicBool },
     Lines(Mutex<Lines>),
+    Log(Mutex<Log>, Now),
     Bars(Box<Mutex<Bars>>),
 }
 
@@ -85,6 +99,26 @@ impl Reporter {
             Way::Lines(Mutex::new(Lines::new(verbose)))
         };
         Arc::new(Self { way })
+    }
+
+    /// Tells on standard error, a JSON object a line; `now` is the time.
+    pub fn log(
+        verbosity: Verbosity,
+        now: impl Fn() -> Timestamp + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let way = Way::Log(Mutex::new(Log::new(verbosity)), Now(Box::new(now)));
+        Arc::new(Self { way })
+    }
+
+    /// How a run ended, where that belongs into a log; whether it was told.
+    pub fn ended(&self, ended: Result<&Summary, &Failure>) -> bool {
+        let Way::Log(log, now) = &self.way else {
+            return false;
+        };
+        for line in lock(log).ended((now.0)(), ended) {
+            write_stderr(&line);
+        }
+        true
     }
 
     /// The listener for a run's events.
@@ -108,6 +142,11 @@ impl Reporter {
                     write_stderr(&line);
                 }
             }
+            Way::Log(log, _) => {
+                if let Some(line) = lock(log).hear(event) {
+                    write_stderr(&line);
+                }
+            }
             Way::Bars(bars) => lock(bars).hear(event),
         }
     }
@@ -124,6 +163,11 @@ impl Reporter {
         match &self.way {
             Way::Silent => {}
             Way::Json { .. } | Way::Lines(_) => write_stderr(line),
+            Way::Log(log, now) => {
+                if let Some(line) = lock(log).say((now.0)(), line) {
+                    write_stderr(&line);
+                }
+            }
             Way::Bars(bars) => lock(bars).say(line),
         }
     }

@@ -21,7 +21,7 @@ use crate::failure::{Exit, Failure};
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Each step of the schema, from one version to the next; never changed, only added to.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
     CREATE TABLE runs (
         id TEXT PRIMARY KEY,
@@ -86,6 +86,17 @@ const STEPS: [&str; 2] = [
     ALTER TABLE runs ADD COLUMN quota TEXT NOT NULL DEFAULT '{}';
     ALTER TABLE runs ADD COLUMN hint TEXT;
     ALTER TABLE runs ADD COLUMN released TEXT;
+",
+    // Who was told how a pipeline is.
+    "
+    CREATE TABLE alerts (
+        pipeline TEXT PRIMARY KEY,
+        condition TEXT NOT NULL,
+        since TEXT NOT NULL,
+        run TEXT,
+        webhook TEXT,
+        command TEXT
+    ) STRICT, WITHOUT ROWID;
 ",
 ];
 
