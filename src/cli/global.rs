@@ -1,6 +1,5 @@
 //! Options that every command takes.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -37,10 +36,8 @@ pub(super) struct Global {
 /// How to tell what happens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum LogStyle {
-    /// JSON for `schedule` where standard error is no terminal, else for people
-    #[default]
-    Auto,
     /// Progress and results
+    #[default]
     Human,
     /// A JSON object a line, on standard error
     Json,
@@ -68,13 +65,9 @@ impl Global {
         }
     }
 
-    /// Whether what happens is told as JSON lines; `unattended` is what runs by itself.
-    pub(super) fn logs(&self, unattended: bool) -> bool {
-        match self.log {
-            LogStyle::Auto => unattended && !std::io::stderr().is_terminal(),
-            LogStyle::Human => false,
-            LogStyle::Json => true,
-        }
+    /// Whether what happens is told as JSON lines.
+    pub(super) fn logs(&self) -> bool {
+        self.log == LogStyle::Json
     }
 
     /// Puts colour and folder into force for the whole process; called once, before any command.

@@ -134,7 +134,7 @@ impl RunArgs {
             return Err(Failure::usage("a recording is of one pipeline")
                 .hint("run them one by one, each with a file of its own"));
         }
-        let mut drive = Drive::new(if global.logs(false) && !self.json {
+        let mut drive = Drive::new(if global.logs() && !self.json {
             Reporter::log(verbosity, || Clock::system().calendar())
         } else {
             Reporter::new(Manner {

@@ -10,7 +10,8 @@ use super::formatted::formatted;
 use super::keep::Left;
 use super::merge::{self, MergeError};
 use super::partitions::Partition;
-use super::rows::{Repeats, Rows};
+use super::repeats::Repeats;
+use super::rows::Rows;
 use super::standing::{self, SharedState};
 use super::stream::Stream;
 use super::summary::{FileSummary, Schema};
@@ -239,11 +240,11 @@ fn build_all(
     stream.judge_number(rows.index.records(), state)?;
     let mut schema = None;
     if judges {
-        let found = rows.repeats().map_err(|e| failed(e.into()))?;
+        let mut found = rows.repeats().map_err(|e| failed(e.into()))?;
         if rows.most == u64::MAX {
             stream.judge_unique(store.index(), &found);
         }
-        schema = stream.inspect(&rows, &found, state)?;
+        schema = stream.inspect(&rows, &mut found, state)?;
         repeats = Some(found);
     }
     // All are judged, and nothing is built yet.
@@ -256,7 +257,7 @@ fn build_all(
         left.base.clone_from(&new.new);
         merged = Some(new);
     }
-    let repeats = match (repeats, &merged) {
+    let mut repeats = match (repeats, &merged) {
         (Some(found), _) => found,
         (None, Some(_)) if plan.sinks.iter().all(|sink| sink.mode == SinkMode::Merge) => {
             Repeats::default()
@@ -272,7 +273,7 @@ fn build_all(
             // Nothing new is nothing to add.
             (SinkMode::Append, _) if rows.index.records() == 0 => continue,
             (SinkMode::Merge, Some(merged)) => merge::project(&rows, &merged.path, sink, target),
-            _ => build(&rows, &repeats, sink, target, last),
+            _ => build(&rows, &mut repeats, sink, target, last),
         };
         files.push((file.map_err(failed)?, target.shown()));
     }
@@ -287,7 +288,7 @@ fn build_all(
 
 fn build(
     rows: &Rows<'_>,
-    repeats: &Repeats,
+    repeats: &mut Repeats,
     sink: &SinkPlan,
     target: &Target,
     last: bool,

@@ -10,6 +10,7 @@ mod failure;
 mod lines;
 mod log;
 mod ndjson;
+mod schedule;
 mod show;
 mod style;
 mod summary;
@@ -63,6 +64,8 @@ pub struct Manner {
 #[derive(Debug)]
 pub struct Reporter {
     way: Way,
+    /// Whose lines these are, where several are at work.
+    name: Option<String>,
 }
 
 /// Tells the time to lines that no event brings.
@@ -98,7 +101,20 @@ impl Reporter {
         } else {
             Way::Lines(Mutex::new(Lines::new(verbose)))
         };
-        Arc::new(Self { way })
+        Arc::new(Self { way, name: None })
+    }
+
+    /// Plain lines, each with the name of the pipeline that it is about, for one of several runs side by side.
+    pub fn named(manner: Manner, name: &str) -> Arc<Self> {
+        let plain = Manner {
+            terminal: false,
+            ..manner
+        };
+        let mut reporter = Self::new(plain);
+        if let Some(reporter) = Arc::get_mut(&mut reporter) {
+            reporter.name = Some(clean(name).into_owned());
+        }
+        reporter
     }
 
     /// Tells on standard error, a JSON object a line; `now` is the time.
@@ -107,7 +123,7 @@ impl Reporter {
         now: impl Fn() -> Timestamp + Send + Sync + 'static,
     ) -> Arc<Self> {
         let way = Way::Log(Mutex::new(Log::new(verbosity)), Now(Box::new(now)));
-        Arc::new(Self { way })
+        Arc::new(Self { way, name: None })
     }
 
     /// How a run ended, where that belongs into a log; whether it was told.
@@ -139,7 +155,12 @@ impl Reporter {
             }
             Way::Lines(lines) => {
                 for line in lock(lines).hear(event) {
-                    write_stderr(&line);
+                    match &self.name {
+                        Some(name) if !line.starts_with(&format!("{name}: ")) => {
+                            write_stderr(&format!("{name}: {line}"));
+                        }
+                        _ => write_stderr(&line),
+                    }
                 }
             }
             Way::Log(log, _) => {
