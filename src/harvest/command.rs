@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::clock::Clock;
 
 /// How long it may take.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What is started.
 #[derive(Debug)]
@@ -66,24 +66,20 @@ pub(super) async fn run(
     };
     let mut child = begin(&given).map_err(start)?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let work = tokio::task::spawn_blocking(move || {
+    let mut work = tokio::task::spawn_blocking(move || {
         if let Some(mut input) = child.stdin.take() {
             // Many commands do not read it.
             let _ = input.write_all(given.input.as_bytes());
         }
         child.wait()
     });
-    let mut work = work;
-    let ended = match clock.timeout(patience, &mut work).await {
-        Ok(ended) => ended,
-        Err(_) => {
-            // Nobody has taken its end yet, so the number is still its own.
-            if let Some(pid) = pid {
-                let _ = kill_process(pid, Signal::KILL);
-            }
-            let _ = work.await;
-            return Err(CommandProblem::Slow { program });
+    let Ok(ended) = clock.timeout(patience, &mut work).await else {
+        // Nobody has taken its end yet, so the number is still its own.
+        if let Some(pid) = pid {
+            let _ = kill_process(pid, Signal::KILL);
         }
+        let _ = work.await;
+        return Err(CommandProblem::Slow { program });
     };
     match ended {
         Ok(Ok(status)) if status.success() => Ok(()),
