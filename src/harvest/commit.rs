@@ -5,7 +5,7 @@
 //! of the pages go into the ledger, beside the writing of the next ones. So a fast API costs few
 //! syncs, and a slow disk does not hold it up before the byte budget is used up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -179,25 +179,18 @@ impl Writer {
         while open {
             let mut group = Vec::new();
             let mut bytes = 0;
-            // What is held occupies the budget (a page without records too), and the page it waits
-            // for may be waiting for that.
-            let mut since = (!order.held.is_empty()).then(|| self.clock.now());
+            let mut since = None;
             let mut late = false;
             while bytes < GROUP_BYTES && group.len() < GROUP_PAGES && order.bytes <= HELD_BYTES {
                 // A group that is due waits for the one before it.
-                let oldest = match (since, self.uncommitted, &self.syncing) {
-                    (since, Some(uncommitted), None) => {
-                        Some(since.map_or(uncommitted, |since| since.min(uncommitted)))
-                    }
-                    (since, ..) => since,
-                };
-                match self
-                    .next(&mut pages, oldest.map(|at| at + self.patience))
-                    .await?
-                {
+                let uncommitted = self.uncommitted.filter(|_| self.syncing.is_none());
+                let oldest = [since, uncommitted, order.oldest()].into_iter().flatten();
+                let until = oldest.min().map(|at| at + self.patience);
+                match self.next(&mut pages, until).await? {
                     Came::Page(page) => {
-                        since.get_or_insert_with(|| self.clock.now());
-                        bytes += order.take(page, &mut group);
+                        let now = self.clock.now();
+                        bytes += order.take(page, now, &mut group);
+                        since = since.or((!group.is_empty()).then_some(now));
                     }
                     Came::Closed => open = false,
                     Came::Late => late = true,
@@ -207,15 +200,21 @@ impl Writer {
                     break;
                 }
             }
-            if late || !open || order.bytes > HELD_BYTES {
+            let now = self.clock.now();
+            let patience = self.patience;
+            let due = |at: Instant, now| at + patience <= now;
+            // What is held occupies the budget (a page without records too), and the page it waits
+            // for may be waiting for that. Only when no page came is it known to be late.
+            let given_up = late && order.oldest().is_some_and(|at| due(at, now));
+            if given_up || !open || order.bytes > HELD_BYTES {
                 order.release(&mut group);
             }
             if !group.is_empty() {
-                self.uncommitted = self.uncommitted.or(since);
+                self.uncommitted = self.uncommitted.or(since).or(Some(now));
                 self.append(group).await?;
             }
-            let due = |at: Instant| at + self.patience <= self.clock.now();
-            if self.syncing.is_none() && self.uncommitted.is_some_and(due) {
+            let now = self.clock.now();
+            if self.syncing.is_none() && self.uncommitted.is_some_and(|at| due(at, now)) {
                 self.commit();
             }
         }
@@ -422,12 +421,14 @@ struct Order {
     next: (u32, u32),
     held: BTreeMap<(u32, u32), Staged>,
     bytes: usize,
+    /// When each was held back; some are through since.
+    came: VecDeque<(Instant, (u32, u32))>,
 }
 
 impl Order {
     /// Lets a page through, with those that waited for it, or holds it back; gives the bytes let
     /// through.
-    fn take(&mut self, page: Staged, group: &mut Vec<Staged>) -> usize {
+    fn take(&mut self, page: Staged, now: Instant, group: &mut Vec<Staged>) -> usize {
         if page.is_raw() {
             // It stands in nobody's place.
             let through = page.bytes();
@@ -445,6 +446,7 @@ impl Order {
         if place.0 == self.next.0 && place.1 > self.next.1 {
             self.bytes += page.bytes();
             self.held.insert(place, page);
+            self.came.push_back((now, place));
             return 0;
         }
         if place == self.next {
@@ -463,9 +465,21 @@ impl Order {
         through
     }
 
+    /// When the page was held back that waits longest.
+    fn oldest(&mut self) -> Option<Instant> {
+        while let Some((at, place)) = self.came.front() {
+            if self.held.contains_key(place) {
+                return Some(*at);
+            }
+            self.came.pop_front();
+        }
+        None
+    }
+
     /// Lets everything through: the page that it waits for is too late, or will not come.
     fn release(&mut self, group: &mut Vec<Staged>) {
         self.bytes = 0;
+        self.came.clear();
         if let Some((last, _)) = self.held.last_key_value() {
             self.next = (last.0, last.1 + 1);
         }
@@ -502,10 +516,14 @@ mod tests {
         }
     }
 
+    fn now() -> Instant {
+        Clock::system().now()
+    }
+
     async fn through(arrivals: &[(u32, u32)]) -> (Vec<(u32, u32)>, usize) {
         let (mut order, mut group) = (Order::default(), Vec::new());
         for place in arrivals {
-            order.take(page(*place, vec![b'x'; 10]).await, &mut group);
+            order.take(page(*place, vec![b'x'; 10]).await, now(), &mut group);
         }
         let held = order.held.len();
         order.release(&mut group);
@@ -528,7 +546,7 @@ mod tests {
             if let What::New(new) = &mut page.what {
                 new.facts.raw = raw;
             }
-            order.take(page, &mut group);
+            order.take(page, now(), &mut group);
         }
         let came = group.iter().map(|page| (page.page, page.is_raw()));
         let came: Vec<_> = came.collect();
@@ -545,11 +563,11 @@ mod tests {
         };
         let early = [(0, 0), (0, 2), (0, 3)];
         for place in early {
-            order.take(page(place, vec![b'x'; 10]).await, &mut group);
+            order.take(page(place, vec![b'x'; 10]).await, now(), &mut group);
         }
-        order.take(void, &mut group);
+        order.take(void, now(), &mut group);
         for place in [(0, 1), (0, 2)] {
-            order.take(page(place, vec![b'x'; 10]).await, &mut group);
+            order.take(page(place, vec![b'x'; 10]).await, now(), &mut group);
         }
         let is_void = group.iter().map(|page| matches!(page.what, What::Void));
         assert_eq!(
@@ -588,6 +606,36 @@ mod tests {
         drop(committer);
         let written = writer.await.expect("no panic").expect("a disk");
         assert_eq!(written.index().rows().len(), 2);
+    }
+
+    /// Pages of twenty requests a second, each pair the wrong way round, through many commits.
+    #[tokio::test(start_paused = true)]
+    async fn a_commit_that_is_due_lets_no_early_page_through() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let clock = Clock::system();
+        let disk = Disk::system();
+        let start = RunStart::new("p", vec!["items".into()], clock.calendar());
+        let open = RunFolder::create(&disk, folder.path(), "r", start, &Floor::new(0));
+        let store = open.expect("a run").streams.pop().expect("a stream");
+        let events = Events::new(clock, |_| {});
+        let (committer, writer) =
+            Committer::start(store, "items".into(), GROUP_TIME, clock, events, None);
+        for number in 0..40 {
+            let place = (0, number ^ 1);
+            committer
+                .commit(page(place, vec![b'x'; 10]).await)
+                .await
+                .expect("a writer");
+            clock.sleep_until(clock.now() + GROUP_TIME / 4).await;
+        }
+        drop(committer);
+        let written = writer.await.expect("no panic").expect("a disk");
+        let rows = written.index().rows();
+        let starts: Vec<_> = rows.iter().map(|row| (row.page, row.start)).collect();
+        assert_eq!(starts.len(), 40);
+        let mut by_page = starts.clone();
+        by_page.sort_unstable();
+        assert!(by_page.is_sorted_by_key(|(_, start)| *start), "{starts:?}");
     }
 
     #[tokio::test]
