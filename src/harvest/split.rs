@@ -18,6 +18,7 @@ use super::stream::Stream;
 use crate::event::Fact;
 use crate::failure::Failure;
 use crate::plan::window::Window;
+use crate::store::stream::Piece;
 
 impl Stream {
     /// Walks a partition to its end.
@@ -131,6 +132,7 @@ impl Stream {
                 records: 0,
                 print: self.first_print(part)?,
                 facts: self.written(&digest),
+                piece: Piece::Whole,
                 _reservation: Some(reservation),
             })),
         };

@@ -23,6 +23,7 @@ mod graphql;
 mod guards;
 mod history;
 mod kill;
+mod large;
 mod manners;
 mod modes;
 mod nights;
