@@ -55,6 +55,9 @@ enum Sent {
     File(DiskFile, u64),
 }
 
+/// Reads a file to its end: its name, if it is of an archive, and what is in it.
+pub type Take<'t, E> = &'t mut dyn FnMut(Option<&str>, &mut dyn Read) -> Result<(), E>;
+
 /// A body on its way to the disk.
 pub(super) struct Spilling {
     spill: Arc<dyn Spill>,
@@ -164,7 +167,7 @@ impl LargeBody {
     pub fn each<E>(
         &self,
         member: Option<&Member>,
-        take: &mut dyn FnMut(Option<&str>, &mut dyn Read) -> Result<(), E>,
+        take: Take<'_, E>,
     ) -> Result<Result<(), E>, BodyError> {
         let watch = Watch::default();
         let mut head = [0; 4];
@@ -189,7 +192,7 @@ impl LargeBody {
     fn zipped<E>(
         &self,
         member: Option<&Member>,
-        take: &mut dyn FnMut(Option<&str>, &mut dyn Read) -> Result<(), E>,
+        take: Take<'_, E>,
     ) -> Result<Result<(), E>, BodyError> {
         if self.encoding.is_some() {
             return Err(within());
@@ -276,7 +279,7 @@ fn within() -> BodyError {
 }
 
 /// The first bytes, as many as there are.
-fn beginning<'h>(mut from: impl Read, head: &'h mut [u8]) -> io::Result<&'h [u8]> {
+fn beginning(mut from: impl Read, head: &mut [u8]) -> io::Result<&[u8]> {
     let mut got = 0;
     while got < head.len() {
         match from.read(&mut head[got..])? {
@@ -421,7 +424,9 @@ mod tests {
         }
     }
 
-    fn files(body: &LargeBody) -> Result<Vec<(Option<String>, Vec<u8>)>, BodyError> {
+    type File = (Option<String>, Vec<u8>);
+
+    fn files(body: &LargeBody) -> Result<Vec<File>, BodyError> {
         let mut all = Vec::new();
         let read = body.each(None, &mut |name, file| {
             let mut bytes = Vec::new();

@@ -327,15 +327,13 @@ impl Stream {
             first.get_or_insert(row);
         }
         let what = "a piece of a large answer is missing";
-        Err(match first {
-            Some(row) => recall.unread(&row, what).into_failure(),
-            None => {
-                let message = format!("{}: {what} in what is kept", spot.text);
-                let mut failure = Failure::new(Exit::Disk, message);
-                failure.hint = Some("`--fresh` discards what was kept and starts anew".to_owned());
-                Box::new(failure)
-            }
-        })
+        if let Some(row) = first {
+            return Err(recall.unread(&row, what).into_failure());
+        }
+        let message = format!("{}: {what} in what is kept", spot.text);
+        let mut failure = Failure::new(Exit::Disk, message);
+        failure.hint = Some("`--fresh` discards what was kept and starts anew".to_owned());
+        Err(Box::new(failure))
     }
 
     /// Whether its columns count records within a page, which pieces would count anew.

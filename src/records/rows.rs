@@ -54,8 +54,8 @@ impl Reader {
         let is_csv = matches!(*kind, Kind::Csv(_));
         let mut text = Text::open(input, self.format.encoding, told.content_type)?;
         let wanted = if is_csv { "CSV" } else { "NDJSON" };
-        if problem::is_html(&text.text) {
-            return Err(problem::markup(&text.text, wanted));
+        if problem::is_html(&text.seen) {
+            return Err(problem::markup(&text.seen, wanted));
         }
         let nothing = || {
             Made::new(Page {
@@ -93,15 +93,15 @@ fn lines(
 ) -> Result<(), SelectError> {
     let mut line = 0;
     loop {
-        if let Some(end) = memchr::memrchr(b'\n', text.text.as_bytes()) {
-            ndjson::rows(text.text.get(..=end).unwrap_or_default(), &mut line, out)?;
+        if let Some(end) = memchr::memrchr(b'\n', text.seen.as_bytes()) {
+            ndjson::rows(text.seen.get(..=end).unwrap_or_default(), &mut line, out)?;
             text.forget(end + 1);
         }
-        if text.text.len() > LONGEST {
-            return Err(too_long(line + 1, &text.text));
+        if text.seen.len() > LONGEST {
+            return Err(too_long(line + 1, &text.seen));
         }
         if !text.more()? {
-            return ndjson::rows(&text.text, &mut line, out);
+            return ndjson::rows(&text.seen, &mut line, out);
         }
     }
 }
@@ -112,18 +112,18 @@ fn csv_rows(
     out: &mut dyn FnMut(&str) -> Result<(), SelectError>,
 ) -> Result<(), SelectError> {
     // A message, where rows were expected: in one line it would pass for a header.
-    if is_json(&text.text) {
-        return Err(other(&text.text, "CSV"));
+    if is_json(&text.seen) {
+        return Err(other(&text.seen, "CSV"));
     }
     let mut skipped = 0;
     while skipped < u64::from(plan.skip) {
-        if let Some(end) = memchr::memchr(b'\n', text.text.as_bytes()) {
+        if let Some(end) = memchr::memchr(b'\n', text.seen.as_bytes()) {
             text.forget(end + 1);
             skipped += 1;
-        } else if text.text.len() > LONGEST {
-            return Err(too_long(skipped + 1, &text.text));
+        } else if text.seen.len() > LONGEST {
+            return Err(too_long(skipped + 1, &text.seen));
         } else if !text.more()? {
-            let end = text.text.len();
+            let end = text.seen.len();
             text.forget(end);
             break;
         }
@@ -165,7 +165,7 @@ struct Text<'a> {
     /// Bytes that became text, byte order mark included.
     done: usize,
     is_over: bool,
-    text: String,
+    seen: String,
     /// Where the text in sight begins.
     start: u64,
     /// How much of it a reader was given.
@@ -186,7 +186,7 @@ impl<'a> Text<'a> {
             raw: Vec::new(),
             done: 0,
             is_over: false,
-            text: String::new(),
+            seen: String::new(),
             start: 0,
             given: 0,
             since: Cell::new(0),
@@ -230,10 +230,10 @@ impl<'a> Text<'a> {
                 encoding: encoding.name(),
             };
             let most = decoder.max_utf8_buffer_length_without_replacement(self.raw.len());
-            self.text.reserve(most.unwrap_or(READ * 4));
+            self.seen.reserve(most.unwrap_or(READ * 4));
             let (result, read) = decoder.decode_to_string_without_replacement(
                 &self.raw,
-                &mut self.text,
+                &mut self.seen,
                 self.is_over,
             );
             return match result {
@@ -254,7 +254,7 @@ impl<'a> Text<'a> {
             }
         };
         let text = std::str::from_utf8(&self.raw[..whole]).unwrap_or_default();
-        self.text.push_str(text);
+        self.seen.push_str(text);
         self.raw.drain(..whole);
         self.done += whole;
         Ok(())
@@ -262,17 +262,16 @@ impl<'a> Text<'a> {
 
     /// Nobody looks at the first bytes in sight again.
     fn forget(&mut self, bytes: usize) {
-        self.text.drain(..bytes);
+        self.seen.drain(..bytes);
         self.start += bytes as u64;
     }
 }
 
 impl Read for Text<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        while self.given == self.text.len() {
-            let past = self.text.len().saturating_sub(IN_SIGHT);
-            let past = (past..).find(|at| self.text.is_char_boundary(*at));
-            let past = past.unwrap_or_default();
+        while self.given == self.seen.len() {
+            let past = self.seen.len().saturating_sub(IN_SIGHT);
+            let past = self.seen.floor_char_boundary(past);
             self.forget(past);
             self.given -= past;
             if !self.more().map_err(io::Error::other)? {
@@ -285,7 +284,7 @@ impl Read for Text<'_> {
             };
             return Err(io::Error::other(error));
         }
-        let got = (&self.text.as_bytes()[self.given..]).read(into)?;
+        let got = (&self.seen.as_bytes()[self.given..]).read(into)?;
         self.given += got;
         self.since.set(self.since.get() + got);
         Ok(got)
@@ -296,7 +295,7 @@ impl csv::Text for Text<'_> {
     fn at(&self, byte: u64) -> &str {
         let at = byte.checked_sub(self.start);
         let at = at.and_then(|at| usize::try_from(at).ok());
-        at.and_then(|at| self.text.get(at..)).unwrap_or_default()
+        at.and_then(|at| self.seen.get(at..)).unwrap_or_default()
     }
 
     fn row_done(&self) {
@@ -314,8 +313,8 @@ mod tests {
     use crate::plan::RecordsPlan;
     use crate::plan::format::{FormatPlan, Header};
 
-    fn reader(format: FormatPlan) -> Reader {
-        Reader::new(&RecordsPlan::default(), &format, &[], false)
+    fn reader(format: &FormatPlan) -> Reader {
+        Reader::new(&RecordsPlan::default(), format, &[], false)
     }
 
     fn told(content_type: &str) -> Told<'_> {
@@ -351,8 +350,9 @@ mod tests {
 
     #[test]
     fn records_come_in_pieces_and_none_is_torn() {
-        let text: String = (0..50).map(|n| format!("{{\"n\": {n}}}\r\n\n")).collect();
-        let reader = reader(FormatPlan::default());
+        let lines: Vec<String> = (0..50).map(|n| format!("{{\"n\": {n}}}\r\n\n")).collect();
+        let text = lines.concat();
+        let reader = reader(&FormatPlan::default());
         let told = told("application/x-ndjson");
         assert!(reader.reads_rows(told));
         let (lines, pieces) = in_pieces(&reader, told, text.as_bytes()).unwrap();
@@ -373,11 +373,11 @@ mod tests {
             header: Header::Line,
             ..CsvPlan::default()
         };
-        let csv = reader(FormatPlan {
+        let csv = reader(&FormatPlan {
             kind: Some(Kind::Csv(plan)),
             ..FormatPlan::default()
         });
-        let lines = reader(FormatPlan {
+        let lines = reader(&FormatPlan {
             kind: Some(Kind::Ndjson),
             ..FormatPlan::default()
         });
@@ -418,9 +418,9 @@ mod tests {
         }
         assert!(!is_json("[id],[name]"));
         let torn = [b"a,b\n1,2\n3,".as_slice(), &[0xc3]].concat();
-        let plain = reader(FormatPlan::default());
+        let usual = reader(&FormatPlan::default());
         assert_eq!(
-            in_pieces(&plain, told, &torn).unwrap_err(),
+            in_pieces(&usual, told, &torn).unwrap_err(),
             SelectError::NotUtf8 { at: 10 }
         );
     }
@@ -449,7 +449,7 @@ mod tests {
                 "utf-8" if mark => [b"\xef\xbb\xbf", text.as_bytes()].concat(),
                 _ => label.encode(&text).0.into_owned(),
             };
-            let reader = reader(FormatPlan { encoding: Some(label), ..FormatPlan::default() });
+            let reader = reader(&FormatPlan { encoding: Some(label), ..FormatPlan::default() });
             let told = told("text/csv");
             let (lines, _) = in_pieces(&reader, told, &bytes).unwrap();
             prop_assert_eq!(lines, whole(&reader, told, &bytes).unwrap());
@@ -458,7 +458,7 @@ mod tests {
         #[test]
         fn lines_are_the_whole(lines in prop::collection::vec("[\\[\\]{}\":,a1é \\\\\r]{0,8}", 0..20), end: bool) {
             let text = lines.join("\n") + if end { "\n" } else { "" };
-            let reader = reader(FormatPlan { kind: Some(Kind::Ndjson), ..FormatPlan::default() });
+            let reader = reader(&FormatPlan { kind: Some(Kind::Ndjson), ..FormatPlan::default() });
             let told = told("x/y");
             let (small, large) = (
                 whole(&reader, told, text.as_bytes()),

@@ -202,7 +202,7 @@ impl RunFolder {
                 sent: told.sent,
                 appended: Default::default(),
                 answers: 0,
-                begun: Default::default(),
+                begun: BTreeMap::default(),
             });
         OpenRun {
             streams: streams.collect(),

@@ -143,7 +143,7 @@ fn rows_come_out_of_a_large_answer_as_out_of_small_ones() {
         let same = found.lines().zip(wanted.lines()).all(|(found, wanted)| {
             found
                 .replacen("\"id\":", "\"id\":\"", 1)
-                .replacen(",", "\",", 1)
+                .replacen(',', "\",", 1)
                 == wanted
         });
         assert!(same && found.lines().count() == ROWS, "{headers:?}");
