@@ -19,6 +19,7 @@ mod commit;
 mod computed;
 mod course;
 mod crew;
+mod database;
 mod digest;
 mod drift;
 mod exchange;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::computed::Computed;
+use super::database;
 use super::fitting;
 use super::keep::Left;
 use super::merge::{self, MergeError};
@@ -235,11 +236,11 @@ fn build_all(
         cursors: stream.moved(&rows).map_err(failed)?,
         base: None,
     };
-    let mut merged = None;
+    let (mut merged, mut before) = (None, None);
     if stream.merges() {
         let spills = rows.part.path().parent().unwrap_or(&stream.run.world.root);
-        let old = stream.base(state)?;
-        let new = merge::merge(&rows, old.as_ref(), spills).map_err(|e| failed(e.into()))?;
+        before = stream.base(state)?;
+        let new = merge::merge(&rows, before.as_ref(), spills).map_err(|e| failed(e.into()))?;
         left.base.clone_from(&new.new);
         merged = Some(new);
     }
@@ -260,10 +261,18 @@ fn build_all(
         // One may be the part itself; two outputs must not be one file. What went to standard
         // output may have to be told again, from a part that nobody can have changed.
         let last = at + 1 == plan.sinks.len() && targets.is_files();
+        let table = match target {
+            Target::Table(place) => Some(place),
+            Target::File { .. } | Target::Stdout => None,
+        };
         let file = match (sink.mode, &merged) {
             // Nothing new is nothing to add.
             (SinkMode::Append, _) if rows.index.records() == 0 => continue,
-            (SinkMode::Merge, Some(merged)) => merge::project(&rows, &merged.path, sink, target),
+            (SinkMode::Merge, Some(merged)) => match table {
+                Some(place) => database::project(&rows, merged, before.as_ref(), sink, place),
+                None => merge::project(&rows, &merged.path, sink, target),
+            },
+            _ if let Some(place) = table => database::build(&rows, &repeats, sink, place),
             _ => build(&rows, &repeats, sink, target, last),
         };
         files.push((file.map_err(failed)?, target.shown()));
@@ -291,35 +300,43 @@ fn build(
     if as_they_are {
         return copy(rows, target, last);
     }
-    let templates = templates(columns);
     let rejects = fitting::rejects(target, sink.mode);
     let rejects = rejects.as_ref();
     let written =
         sink::write::<PublishError>(&sink.format, target, columns, rejects, &mut |each| {
-            let mut extras = Extras::default();
-            let mut computed = Computed::new(&rows.run.names, templates.clone());
-            let mut stopped = None;
-            let read = rows.each_kept(repeats, &mut |placed, partition| {
-                let values = computed
-                    .of(partition, placed.in_page)
-                    .map_err(io::Error::other)?;
-                let values: Vec<&str> = values.iter().map(String::as_str).collect();
-                each(Row {
-                    json: placed.json,
-                    extras: extras.of(partition),
-                    computed: &values,
-                })
-                .map_err(|error| {
-                    stopped = Some(error);
-                    io::Error::other("the sink stopped")
-                })
-            });
-            match (stopped, read) {
-                (Some(error), _) => Err(error),
-                (None, read) => Ok(read?),
-            }
+            each_row(rows, repeats, each)
         })?;
     Ok(written.into())
+}
+
+/// Every record of the run with what stands beside it, in canonical order.
+pub(super) fn each_row(
+    rows: &Rows<'_>,
+    repeats: &Repeats,
+    each: &mut sink::Each<'_, PublishError>,
+) -> Result<(), PublishError> {
+    let mut extras = Extras::default();
+    let mut computed = Computed::new(&rows.run.names, templates(rows.plan.columns.as_deref()));
+    let mut stopped = None;
+    let read = rows.each_kept(repeats, &mut |placed, partition| {
+        let values = computed
+            .of(partition, placed.in_page)
+            .map_err(io::Error::other)?;
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        each(Row {
+            json: placed.json,
+            extras: extras.of(partition),
+            computed: &values,
+        })
+        .map_err(|error| {
+            stopped = Some(error);
+            io::Error::other("the sink stopped")
+        })
+    });
+    match (stopped, read) {
+        (Some(error), _) => Err(error),
+        (None, read) => Ok(read?),
+    }
 }
 
 /// The columns that are templates.

@@ -5,10 +5,12 @@ use super::language::Template;
 /// One output of a stream.
 #[derive(Debug)]
 pub struct SinkPlan {
-    /// csv or ndjson, with its settings.
+    /// csv or ndjson, with its settings, or sqlite.
     pub format: SinkFormat,
     /// Relative to the project root; `-` is standard output; a folder where files are added.
     pub path: Template,
+    /// The table, where the path is a SQLite file.
+    pub table: Option<Template>,
     /// What becomes of what is there.
     pub mode: SinkMode,
     /// How the file is compressed, by the path's ending.
@@ -22,6 +24,8 @@ pub enum SinkFormat {
     Csv(CsvPlan),
     /// One JSON object a line.
     Ndjson,
+    /// A table of a SQLite file.
+    Sqlite,
 }
 
 /// What becomes of what is there.
