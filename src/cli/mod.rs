@@ -11,7 +11,6 @@ mod demo;
 mod draft;
 mod drive;
 mod global;
-mod infer;
 mod init;
 mod limits;
 mod list;

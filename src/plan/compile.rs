@@ -17,11 +17,13 @@ mod parents;
 mod partitions;
 mod records;
 mod request;
+mod schedule;
 mod scope;
 mod signals;
 mod sink;
 mod source;
 mod stream;
+mod transform;
 mod values;
 
 use std::time::Duration;
@@ -95,6 +97,10 @@ pub fn compile(written: &Written, overrides: &Overrides) -> Result<Plan, Compile
     let given_sinks = sink::given(&mut judge, overrides, outputs)?;
     let source = source::source(&mut judge, &spec.source);
     let resume_within = judge.duration(spec.resume_within.as_ref(), RESUME_WITHIN);
+    let schedule = spec
+        .schedule
+        .as_ref()
+        .and_then(|spec| schedule::schedule(&mut judge, spec));
     let streams = stream::streams(&mut judge, spec, overrides.sinks.is_empty());
     limits::units(&mut judge, spec);
     limits::names(&mut judge, spec);
@@ -128,6 +134,7 @@ pub fn compile(written: &Written, overrides: &Overrides) -> Result<Plan, Compile
                 source,
                 resume_within,
                 streams,
+                schedule,
                 vars,
                 secrets,
                 env,

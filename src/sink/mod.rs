@@ -7,8 +7,11 @@
 
 pub mod csv;
 pub mod database;
+mod digits;
 pub mod file;
 pub mod flatten;
+pub mod infer;
+pub mod moment;
 pub mod ndjson;
 pub mod project;
 pub mod rejects;
@@ -21,6 +24,7 @@ use std::path::PathBuf;
 use crate::disk;
 
 pub use self::file::{Built, Out, Target};
+pub use self::infer::Schema;
 pub use self::rejects::{Misfit, Rejected};
 pub use self::table::write;
 
@@ -65,6 +69,8 @@ pub struct Written {
     pub rejected: Option<Rejected>,
     /// Columns with values that did not fit and became null, and how many.
     pub nulled: Vec<(String, u64)>,
+    /// The types of the columns; none where the records stand as they are and nobody looked.
+    pub schema: Option<Schema>,
 }
 
 /// A format: cells as JSON, in the order of the header, one row after the other.

@@ -151,6 +151,20 @@ fn every_play_can_be_read() {
 }
 
 #[test]
+fn what_waits_for_a_key_does_not_pass_check() {
+    each(|cast| {
+        let needs = &cast.pair.play.needs;
+        if needs.is_empty() || plan(&cast.pair.name, &cast.pair.pipeline).is_err() {
+            return Ok(());
+        }
+        Err(format!(
+            "`needs` says {}, and the pipeline checks: take what is there out of `needs`",
+            needs.join(", ")
+        ))
+    });
+}
+
+#[test]
 fn every_pipeline_harvests_its_play() {
     each(|cast| {
         if waits(cast) {

@@ -37,6 +37,7 @@ mod replay;
 mod resume;
 mod retries;
 mod scene;
+mod schedule;
 mod secrets;
 mod security;
 mod security_data;
