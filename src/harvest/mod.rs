@@ -20,6 +20,7 @@ mod computed;
 mod course;
 mod crew;
 mod database;
+mod datapackage;
 mod digest;
 mod drift;
 mod exchange;

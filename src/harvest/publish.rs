@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::computed::Computed;
 use super::database;
+use super::datapackage;
 use super::fitting;
 use super::keep::Left;
 use super::merge::{self, MergeError};
@@ -21,7 +22,7 @@ use crate::failure::{Exit, Failure};
 use crate::plan::language::Template;
 use crate::plan::sink::{SinkFormat, SinkMode, SinkPlan};
 use crate::plan::{ColumnFrom, ColumnPlan};
-use crate::sink::{self, Built, Extra, Rejected, Row, SinkError, Target, Written};
+use crate::sink::{self, Built, Extra, Rejected, Row, Schema, SinkError, Target, Written};
 use crate::store::StoreError;
 use crate::store::cursors::Cursor;
 use crate::store::row::PublishIntent;
@@ -53,6 +54,8 @@ pub(super) struct Output {
     pub(super) rejected: Option<Rejected>,
     /// Columns with values that became null, and how many.
     pub(super) nulled: Vec<(String, u64)>,
+    /// The types of its columns, where somebody looked at them.
+    pub(super) schema: Option<Schema>,
 }
 
 impl From<Written> for Output {
@@ -62,6 +65,7 @@ impl From<Written> for Output {
             rows: written.rows,
             rejected: written.rejected,
             nulled: written.nulled,
+            schema: written.schema,
         }
     }
 }
@@ -196,6 +200,7 @@ fn write_all(
         });
         file.place().map_err(|e| failure(stream, e.into()))?;
     }
+    datapackage::tell(stream, ready.told)?;
     let published = Published {
         files,
         repeats: ready.repeats,
@@ -210,6 +215,8 @@ fn write_all(
 struct Ready {
     /// Files beside their targets, with what they are called.
     files: Vec<(Output, PathBuf)>,
+    /// What is told of them in their folders.
+    told: Vec<(PathBuf, serde_json::Value)>,
     /// Records that were left out.
     repeats: u64,
     /// What the next run begins with.
@@ -256,7 +263,7 @@ fn build_all(
     if rows.most == u64::MAX {
         stream.judge_unique(store.index(), &repeats)?;
     }
-    let mut files = Vec::new();
+    let (mut files, mut told) = (Vec::new(), Vec::new());
     for (at, (sink, target)) in plan.sinks.iter().zip(&targets.0).enumerate() {
         // One may be the part itself; two outputs must not be one file. What went to standard
         // output may have to be told again, from a part that nobody can have changed.
@@ -275,11 +282,14 @@ fn build_all(
             _ if let Some(place) = table => database::build(&rows, &repeats, sink, place),
             _ => build(&rows, &repeats, sink, target, last),
         };
-        files.push((file.map_err(failed)?, target.shown()));
+        let file = file.map_err(failed)?;
+        told.extend(datapackage::resource(&rows, sink, target, &file));
+        files.push((file, target.shown()));
     }
     let of_merge = merged.map_or(0, |merged| merged.repeats);
     Ok(Ready {
         files,
+        told,
         repeats: of_merge.max(repeats.count()),
         left,
     })
@@ -395,6 +405,7 @@ fn copy(rows: &Rows<'_>, target: &Target, last: bool) -> Result<Output, PublishE
         rows: rows.index.records(),
         rejected: None,
         nulled: Vec::new(),
+        schema: None,
     })
 }
 

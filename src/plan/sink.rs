@@ -13,6 +13,8 @@ pub struct SinkPlan {
     pub table: Option<Template>,
     /// What becomes of what is there.
     pub mode: SinkMode,
+    /// Whether `datapackage.json` beside it tells of it.
+    pub datapackage: bool,
     /// How the file is compressed, by the path's ending.
     pub compression: Compression,
 }
@@ -37,6 +39,17 @@ pub enum SinkMode {
     Append,
     /// The file holds the newest version of every record.
     Merge,
+}
+
+impl SinkMode {
+    /// The word for it in a pipeline file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Replace => "replace",
+            Self::Append => "append",
+            Self::Merge => "merge",
+        }
+    }
 }
 
 /// How CSV is written.

@@ -280,7 +280,7 @@ impl Pending {
                     claim.stream,
                     claim.run,
                     claim.at,
-                    named(claim.mode),
+                    claim.mode.name(),
                     rows,
                     claim.definition,
                     claim.base,
@@ -312,13 +312,5 @@ impl Pending {
         drop(connection);
         let folder: &Path = disk::above(&place.path);
         (place.disk.sync_folder(folder)).map_err(|e| place.said(e))
-    }
-}
-
-fn named(mode: SinkMode) -> &'static str {
-    match mode {
-        SinkMode::Replace => "replace",
-        SinkMode::Append => "append",
-        SinkMode::Merge => "merge",
     }
 }

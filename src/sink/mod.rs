@@ -7,6 +7,7 @@
 
 pub mod csv;
 pub mod database;
+pub mod datapackage;
 mod digits;
 pub mod file;
 pub mod flatten;

@@ -35,6 +35,11 @@ pub fn write<E: From<SinkError>>(
     rows: &mut Rows<'_, E>,
 ) -> Result<Written, E> {
     match (format, columns) {
+        (SinkFormat::Sqlite, _) => Err(SinkError::Refused {
+            path: target.shown(),
+            why: "a table is no file".to_owned(),
+        }
+        .into()),
         (SinkFormat::Csv(plan), Some(columns)) => {
             declared(target, columns, rejects, rows, |out| Csv::new(out, plan))
         }

@@ -30,6 +30,8 @@ pub struct SinkSpec {
     pub sqlite: Option<At<ScalarOr<String, SqliteSpec>>>,
     /// What becomes of what is there; default `replace`.
     pub mode: Option<At<ModeSpec>>,
+    /// Whether `datapackage.json` beside the output tells of it; default true.
+    pub datapackage: Option<bool>,
 }
 
 /// CSV with settings.

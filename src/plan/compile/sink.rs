@@ -75,6 +75,7 @@ pub(super) fn given<'o>(
                 table,
                 path: template(written, path)?,
                 mode: SinkMode::Replace,
+                datapackage: true,
                 compression: compression(path),
             })
         });
@@ -232,6 +233,7 @@ fn sink(
         table,
         path: template?,
         mode,
+        datapackage: spec.datapackage.unwrap_or(true),
         compression: compression(&path.value),
     })
 }
