@@ -129,4 +129,3 @@ fn definition(plan: &StreamPlan) -> String {
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     format!("{:016x}", stable(&parts))
 }
-

@@ -33,24 +33,32 @@ pub(super) fn resource(
         Target::File { path, .. } => (path, None),
         Target::Table(place) => (&place.path, Some(place.table.as_str())),
     };
-    let file = path.file_name()?.to_str()?;
-    let stem = file.split('.').find(|part| !part.is_empty())?;
+    let mut folder = path.parent()?;
+    let mut file = path.file_name()?.to_str()?.to_owned();
+    let stem = file.split('.').find(|part| !part.is_empty())?.to_owned();
     let name = match (table, sink.mode) {
         (Some(table), _) => table.to_owned(),
-        // The file is named by the run.
-        (None, SinkMode::Append) => format!("{}-{stem}", rows.plan.name),
-        (None, SinkMode::Replace | SinkMode::Merge) => stem.to_owned(),
+        (None, SinkMode::Append) => {
+            // Told beside the folder, so that whoever reads all files of it meets no other.
+            file = format!("{}/{file}", folder.file_name()?.to_str()?);
+            folder = folder.parent()?;
+            // The file is named by the run.
+            format!("{}-{stem}", rows.plan.name)
+        }
+        (None, SinkMode::Replace | SinkMode::Merge) => stem,
     };
     let written = run.plan.source.url.written();
     let chosen = |stream: &crate::plan::StreamPlan| stream.name == rows.plan.name;
     let plan = same::identity(run, &chosen).hash();
     let resource = Resource {
         name: &name,
-        file,
+        file: &file,
         table,
         format: &sink.format,
         compression: sink.compression,
-        size: table.is_none().then(|| (output.file.bytes(), output.file.crc())),
+        size: table
+            .is_none()
+            .then(|| (output.file.bytes(), output.file.crc())),
         rows: output.rows,
         schema: output.schema.as_ref(),
         // A run that adds may bring a record again.
@@ -71,14 +79,11 @@ pub(super) fn resource(
             "version": env!("CARGO_PKG_VERSION"),
         }),
     };
-    Some((path.parent()?.to_owned(), resource.to_json()))
+    Some((folder.to_owned(), resource.to_json()))
 }
 
 /// Tells of what was published, folder by folder.
-pub(super) fn tell(
-    stream: &Stream,
-    resources: Vec<(PathBuf, Value)>,
-) -> Result<(), Box<Failure>> {
+pub(super) fn tell(stream: &Stream, resources: Vec<(PathBuf, Value)>) -> Result<(), Box<Failure>> {
     let run = &stream.run;
     let disk = &run.world.disk;
     let mut folders: BTreeMap<PathBuf, Vec<Value>> = BTreeMap::new();

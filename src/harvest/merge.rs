@@ -411,8 +411,7 @@ pub(super) fn each_row(
     each: &mut sink::Each<'_, PublishError>,
 ) -> Result<(), PublishError> {
     let only = only.map(|started| json::quoted(&started.to_string()));
-    let (mut reader, _) =
-        BaseReader::open(&rows.run.world.disk, base).map_err(MergeError::from)?;
+    let (mut reader, _) = BaseReader::open(&rows.run.world.disk, base).map_err(MergeError::from)?;
     let mut origins = Origins::default();
     let mut extras = Extras::default();
     let mut computed = Computed::new(&rows.run.names, templates(rows.plan.columns.as_deref()));

@@ -99,7 +99,9 @@ impl Targets {
                 return Err(disk_failure(&error));
             }
             if let Some(table) = table {
-                table.probe(&run.plan.name).map_err(|e| database::failure(stream, &e))?;
+                table
+                    .probe(&run.plan.name)
+                    .map_err(|e| database::failure(stream, &e))?;
                 targets.push(Target::Table(table));
                 continue;
             }
@@ -130,7 +132,10 @@ fn table_of(
     {
         return Err(Box::new(Failure {
             exit: Exit::Usage,
-            message: format!("the table of {} renders to {name:?}, which SQL or we have taken", stream.name),
+            message: format!(
+                "the table of {} renders to {name:?}, which SQL or we have taken",
+                stream.name
+            ),
             causes: Vec::new(),
             hint: Some("look at the values in `table`: `vars`, `--var`".to_owned()),
         }));

@@ -149,8 +149,8 @@ impl Place {
     /// never locked out by a long publish. One that is there keeps the journal it has.
     fn open(&self) -> Result<Connection, SinkError> {
         let place = (self.disk.database(&self.path)).map_err(|e| self.said(e))?;
-        let connection =
-            Connection::open_with_flags(&place, OpenFlags::default()).map_err(|e| self.failed(e))?;
+        let connection = Connection::open_with_flags(&place, OpenFlags::default())
+            .map_err(|e| self.failed(e))?;
         self.settled(&connection)?;
         let pages: i64 = connection
             .query_row("PRAGMA page_count", [], |row| row.get(0))
@@ -168,7 +168,7 @@ impl Place {
             .busy_timeout(PATIENCE)
             .and_then(|()| {
                 connection.execute_batch(
-                    "PRAGMA synchronous = EXTRA; PRAGMA cache_size = -32768; \
+                    "PRAGMA synchronous = EXTRA; PRAGMA cache_size = -8192; \
                      PRAGMA trusted_schema = OFF; PRAGMA foreign_keys = OFF; \
                      PRAGMA legacy_alter_table = ON;",
                 )

@@ -162,7 +162,11 @@ fn slug(name: &str) -> String {
         _ => '-',
     };
     let slug: String = name.chars().map(plain).collect();
-    if slug.is_empty() { "data".to_owned() } else { slug }
+    if slug.is_empty() {
+        "data".to_owned()
+    } else {
+        slug
+    }
 }
 
 /// What became of the file.
@@ -194,7 +198,10 @@ pub fn put(
     };
     // What we told of and is gone needs no telling.
     all.retain(|old| {
-        old.get("gleaner").is_none() || old["path"].as_str().is_none_or(|file| is_there(disk, folder, file))
+        old.get("gleaner").is_none()
+            || old["path"]
+                .as_str()
+                .is_none_or(|file| is_there(disk, folder, file))
     });
     for mut new in resources {
         let same = |old: &Value| {
@@ -241,7 +248,8 @@ fn is_there(disk: &Disk, folder: &Path, file: &str) -> bool {
 
 /// What is there, or why it cannot be changed.
 fn read(disk: &Disk, path: &Path) -> Result<Result<Map<String, Value>, String>, SinkError> {
-    let failed = |error: crate::disk::DiskError| SinkError::new("read", path.to_owned(), error.source);
+    let failed =
+        |error: crate::disk::DiskError| SinkError::new("read", path.to_owned(), error.source);
     match disk.look(path).map_err(failed)? {
         Found::Nothing => return Ok(Ok(Map::new())),
         Found::Folder => return Ok(Err("it is a folder".to_owned())),
@@ -303,15 +311,39 @@ mod tests {
         });
         std::fs::write(folder.path().join(NAME), theirs.to_string()).unwrap();
         let put = |resources| put(&disk, folder.path(), resources, "2026-01-01T00:00:00Z").unwrap();
-        assert_eq!(put(vec![resource("A b", "a.ndjson", 1), resource("x", "gone.ndjson", 1)]), Told::Yes);
+        assert_eq!(
+            put(vec![
+                resource("A b", "a.ndjson", 1),
+                resource("x", "gone.ndjson", 1)
+            ]),
+            Told::Yes
+        );
         std::fs::remove_file(folder.path().join("gone.ndjson")).unwrap();
         // Another file of the same name, and the first one anew.
-        assert_eq!(put(vec![resource("A b", "b.ndjson", 2), resource("A b", "a.ndjson", 7)]), Told::Yes);
+        assert_eq!(
+            put(vec![
+                resource("A b", "b.ndjson", 2),
+                resource("A b", "a.ndjson", 7)
+            ]),
+            Told::Yes
+        );
         let package = told(folder.path());
-        assert_eq!((&package["name"], &package["title"]), (&json!("mine"), &json!("kept")));
-        let listed: Vec<_> = package["resources"].as_array().unwrap().iter().map(|resource| {
-            (resource["name"].as_str().unwrap(), resource["path"].as_str().unwrap(), resource["rows"].as_u64())
-        }).collect();
+        assert_eq!(
+            (&package["name"], &package["title"]),
+            (&json!("mine"), &json!("kept"))
+        );
+        let listed: Vec<_> = package["resources"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|resource| {
+                (
+                    resource["name"].as_str().unwrap(),
+                    resource["path"].as_str().unwrap(),
+                    resource["rows"].as_u64(),
+                )
+            })
+            .collect();
         assert_eq!(
             listed,
             [
@@ -329,9 +361,18 @@ mod tests {
         let disk = Disk::system();
         for text in ["{\"name\": ", "[]", "{\"resources\": 5}"] {
             std::fs::write(folder.path().join(NAME), text).unwrap();
-            let told = put(&disk, folder.path(), vec![resource("a", "a.ndjson", 1)], "now").unwrap();
+            let told = put(
+                &disk,
+                folder.path(),
+                vec![resource("a", "a.ndjson", 1)],
+                "now",
+            )
+            .unwrap();
             assert!(matches!(told, Told::No(_)), "{text}");
-            assert_eq!(std::fs::read_to_string(folder.path().join(NAME)).unwrap(), text);
+            assert_eq!(
+                std::fs::read_to_string(folder.path().join(NAME)).unwrap(),
+                text
+            );
         }
     }
 }

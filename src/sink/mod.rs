@@ -11,6 +11,7 @@ pub mod datapackage;
 mod digits;
 pub mod file;
 pub mod flatten;
+pub mod glance;
 pub mod infer;
 pub mod moment;
 pub mod ndjson;

@@ -10,6 +10,7 @@ mod cli;
 mod columns;
 mod cuts;
 mod cuts_gathered;
+mod database;
 mod diagnostics;
 mod errors;
 mod faults;

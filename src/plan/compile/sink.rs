@@ -36,7 +36,8 @@ pub(super) fn given<'o>(
         let (format, path) = split(written)?;
         let is_table = format == SinkFormat::Sqlite;
         if is_table && path.trim() == "-" {
-            let message = format!("`--sink {written}`: a database cannot be written to standard output");
+            let message =
+                format!("`--sink {written}`: a database cannot be written to standard output");
             return Err(CompileProblem::usage(message, "give it a path".to_owned()));
         }
         let template = template(written, path)?;
@@ -194,12 +195,7 @@ fn sink(
         (None, None, Some(_)) => Some(SinkFormat::Sqlite),
         (Some(_), Some(At { span, .. }), _) | (_, _, Some(At { span, .. })) => {
             let hint = "write a list for two files: `sink: [{ csv: … }, { ndjson: … }]`";
-            judge.wrong(
-                "several-variants",
-                span,
-                "a sink has one format",
-                hint,
-            );
+            judge.wrong("several-variants", span, "a sink has one format", hint);
             None
         }
         (None, None, None) => {
@@ -285,7 +281,8 @@ fn table(
     path: &At<String>,
 ) -> Option<Template> {
     if path.trim() == "-" || compression(path) != Compression::None {
-        let message = "a SQLite file is written in place: neither compressed nor to standard output";
+        let message =
+            "a SQLite file is written in place: neither compressed nor to standard output";
         let hint = "name a file such as data/{{ pipeline }}.db";
         judge.wrong("bad-sink", &path.span, message, hint);
     }
@@ -308,7 +305,9 @@ fn written_to(spec: &SinkSpec) -> Option<At<String>> {
     let path = path(spec)?;
     let table = match spec.sqlite.as_ref().map(|sqlite| &sqlite.value) {
         None => return Some(path),
-        Some(ScalarOr::Long(SqliteSpec { table: Some(table), .. })) => table.as_str(),
+        Some(ScalarOr::Long(SqliteSpec {
+            table: Some(table), ..
+        })) => table.as_str(),
         Some(_) => TABLE,
     };
     Some(path.with(format!("{}#{table}", path.value)))
@@ -347,7 +346,10 @@ pub(super) fn shared(judge: &mut Judge<'_>, spec: &PipelineSpec) {
     let mut seen: Vec<(String, &str)> = Vec::new();
     for (name, stream) in &spec.streams.0 {
         let merged = merged(spec.defaults.as_ref(), stream);
-        let paths: Vec<At<String>> = written(spec, &merged).iter().filter_map(written_to).collect();
+        let paths: Vec<At<String>> = written(spec, &merged)
+            .iter()
+            .filter_map(written_to)
+            .collect();
         for path in paths {
             let by_stream = Template::parse(&path.value).is_ok_and(|template| {
                 let names = template.names();

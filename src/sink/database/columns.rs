@@ -56,7 +56,9 @@ pub fn of(schema: &infer::Schema) -> Vec<Column> {
         };
         columns.push(Column {
             name: free(&column.name, |name| {
-                columns.iter().any(|taken| taken.name.eq_ignore_ascii_case(name))
+                columns
+                    .iter()
+                    .any(|taken| taken.name.eq_ignore_ascii_case(name))
             }),
             source: column.name.clone(),
             kind: column.kind,
@@ -76,7 +78,10 @@ fn free(name: &str, is_taken: impl Fn(&str) -> bool) -> String {
         return name;
     }
     let numbered = |number: u64| format!("{name}_{number}");
-    (2..).map(numbered).find(|name| !is_taken(name)).unwrap_or(name)
+    (2..)
+        .map(numbered)
+        .find(|name| !is_taken(name))
+        .unwrap_or(name)
 }
 
 /// The columns of a table that has some and gets rows with others: nothing is dropped, and a column
@@ -86,7 +91,8 @@ pub fn joined(old: &[Column], new: &[Column]) -> Vec<Column> {
     for column in new {
         let Some(known) = all.iter_mut().find(|known| known.source == column.source) else {
             let name = free(&column.source, |name| {
-                all.iter().any(|taken| taken.name.eq_ignore_ascii_case(name))
+                all.iter()
+                    .any(|taken| taken.name.eq_ignore_ascii_case(name))
             });
             let nulls = true;
             all.push(Column {

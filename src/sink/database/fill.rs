@@ -48,7 +48,10 @@ pub fn write<E: From<SinkError>>(
     })?;
     let schema = shaper.schema();
     if schema.columns.len() > MOST_COLUMNS - 1 {
-        return Err(SinkError::TooManyColumns { most: MOST_COLUMNS - 1 }.into());
+        return Err(SinkError::TooManyColumns {
+            most: MOST_COLUMNS - 1,
+        }
+        .into());
     }
     let found = of_schema(&schema, &claim.key, fill == Fill::Added);
     let pending = place.begin(claim)?;
@@ -132,7 +135,10 @@ fn ready(
     old.become_like(&joined, at, table)?;
     if fill == Fill::Added {
         // A publish that is done again takes the place of what it did before.
-        at.execute(&format!("DELETE FROM {name} WHERE {} = ?1", quoted(RUN)), [&claim.run])?;
+        at.execute(
+            &format!("DELETE FROM {name} WHERE {} = ?1", quoted(RUN)),
+            [&claim.run],
+        )?;
     }
     Ok(Some(joined))
 }
@@ -186,12 +192,20 @@ impl<'c> Insert<'c> {
         } else {
             None
         };
-        let position =
-            |name: &String| declared.columns.iter().position(|column| column.name == *name);
+        let position = |name: &String| {
+            declared
+                .columns
+                .iter()
+                .position(|column| column.name == *name)
+        };
         Ok(Self {
             insert,
             delete,
-            natives: declared.columns.iter().map(|column| column.native).collect(),
+            natives: declared
+                .columns
+                .iter()
+                .map(|column| column.native)
+                .collect(),
             order: Vec::new(),
             key: declared.key.iter().filter_map(position).collect(),
             run: declared.adds.then(|| claim.run.clone()),
@@ -203,7 +217,8 @@ impl<'c> Insert<'c> {
         self.values.clear();
         for (native, cell) in self.natives.iter().zip(&self.order) {
             let cell = cell.and_then(|at| cells.get(at));
-            self.values.push(value(*native, cell.map_or("", |cell| cell)));
+            self.values
+                .push(value(*native, cell.map_or("", |cell| cell)));
         }
         if let Some(delete) = &mut self.delete {
             let key = self.key.iter().filter_map(|at| self.values.get(*at));
@@ -212,7 +227,8 @@ impl<'c> Insert<'c> {
         if let Some(run) = &self.run {
             self.values.push(Value::Text(run.clone()));
         }
-        self.insert.execute(rusqlite::params_from_iter(&self.values))?;
+        self.insert
+            .execute(rusqlite::params_from_iter(&self.values))?;
         Ok(())
     }
 }
@@ -279,7 +295,9 @@ impl<'p> Shaper<'p> {
             }
             self.flattener.cells(row.json, &mut cells);
             if self.extras.len() + self.flattener.width() > MOST_COLUMNS {
-                return Err(SinkError::TooManyColumns { most: MOST_COLUMNS - 1 });
+                return Err(SinkError::TooManyColumns {
+                    most: MOST_COLUMNS - 1,
+                });
             }
         }
         let (extras, own) = &mut self.types;
@@ -341,6 +359,9 @@ impl<'p> Shaper<'p> {
     }
 
     fn nulled(&self) -> Vec<(String, u64)> {
-        self.projector.as_ref().map(Projector::nulled).unwrap_or_default()
+        self.projector
+            .as_ref()
+            .map(Projector::nulled)
+            .unwrap_or_default()
     }
 }

@@ -74,7 +74,10 @@ impl Declared {
 
     /// Remembers what the columns are.
     pub(super) fn note(&self, to: &Connection, table: &str) -> rusqlite::Result<()> {
-        to.execute(r#"DELETE FROM "_gleaner_columns" WHERE "table" = ?1"#, [table])?;
+        to.execute(
+            r#"DELETE FROM "_gleaner_columns" WHERE "table" = ?1"#,
+            [table],
+        )?;
         let mut add = to.prepare(
             r#"INSERT INTO "_gleaner_columns" ("table", position, name, source, type, native)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6)"#,
@@ -82,7 +85,14 @@ impl Declared {
         for (position, column) in (1_u32..).zip(&self.columns) {
             let kind = column.kind.map(|kind| kind.to_string());
             let native = named(&column.native);
-            add.execute(params![table, position, column.name, column.source, kind, native])?;
+            add.execute(params![
+                table,
+                position,
+                column.name,
+                column.source,
+                kind,
+                native
+            ])?;
         }
         Ok(())
     }
@@ -131,7 +141,8 @@ impl Declared {
     pub(super) fn is_like(&self, other: &Self) -> bool {
         let named = |columns: &[Column]| -> Vec<(String, &str)> {
             let all = columns.iter();
-            all.map(|column| (column.name.clone(), column.storage())).collect()
+            all.map(|column| (column.name.clone(), column.storage()))
+                .collect()
         };
         named(&self.columns) == named(&other.columns)
             && (self.is_primary, self.adds) == (other.is_primary, other.adds)
@@ -192,7 +203,11 @@ impl Declared {
             .collect();
         if to.adds {
             names.push(RUN);
-            values.push(if self.adds { quoted(RUN) } else { "''".to_owned() });
+            values.push(if self.adds {
+                quoted(RUN)
+            } else {
+                "''".to_owned()
+            });
         }
         at.execute_batch(&format!(
             "INSERT INTO {new} ({names}) SELECT {values} FROM {old} ORDER BY rowid; \
