@@ -14,6 +14,7 @@ mod global;
 mod init;
 mod limits;
 mod list;
+mod notebook;
 mod out;
 mod plan;
 mod preview;
@@ -86,6 +87,7 @@ enum Command {
     State(cursors::StateArgs),
     Limits(limits::LimitsArgs),
     List(list::ListArgs),
+    Notebook(notebook::NotebookArgs),
     Init(init::InitArgs),
     Demo(demo::DemoArgs),
     Schema(schema::SchemaArgs),
@@ -124,6 +126,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Limits(args) => args.execute(),
         Command::List(_) => list::ListArgs::execute(),
         Command::Runs(args) => args.execute(),
+        Command::Notebook(args) => args.execute(),
         Command::Init(args) => args.execute(global),
         Command::Schema(_) => schema::SchemaArgs::execute(),
         Command::Completions(args) => args.execute(),

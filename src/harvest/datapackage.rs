@@ -15,6 +15,7 @@ use crate::plan::sink::{SinkMode, SinkPlan};
 use crate::sink::Target;
 use crate::sink::datapackage::{self, NAME, Resource, Told};
 use crate::store::locks::{self, LockError};
+use crate::store::{StoreError, sweep};
 
 /// What there is to say of an output: in which folder, and what. Nothing of standard output, and nothing
 /// where the sink says so, or the run is a sample.
@@ -96,6 +97,8 @@ pub(super) fn tell(stream: &Stream, resources: Vec<(PathBuf, Value)>) -> Result<
         let now = run.world.clock.calendar();
         let place = folder.join(NAME);
         let _lock = locks::wait(disk, state, &place).map_err(LockError::into_failure)?;
+        // Left by a process that died here.
+        sweep::strays(disk, &place).map_err(|e| StoreError::from(e).into_failure())?;
         let told = datapackage::put(disk, &folder, resources, &now.to_string())
             .map_err(|error| failure(stream, error.into()))?;
         if let Told::No(why) = told {

@@ -22,7 +22,7 @@ use crate::plan::sink::SinkMode;
 pub use self::fill::{Fill, write};
 
 /// How long one process waits for another's transaction on the same file.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The tables that tell what was published; readers may use them too.
 const LEDGER: &str = r#"

@@ -114,8 +114,8 @@ impl Looking {
     }
 
     fn end(self, names: &[(String, usize)]) -> (u64, Vec<Seen>) {
-        let named = names.iter().map(|(name, number)| (name.as_str(), *number));
-        let schema = self.types.schema(named);
+        let pairs = names.iter().map(|(name, number)| (name.as_str(), *number));
+        let schema = self.types.schema(pairs);
         let seen = schema.columns.into_iter().zip(names);
         let seen = seen.map(|(column, (_, number))| Seen {
             different: self.different.get(*number).map_or(0, HashSet::len),
@@ -134,10 +134,10 @@ fn of_lines(
     look: &mut Looking,
 ) -> io::Result<Vec<(String, usize)>> {
     let mut flattener = Flattener::new();
-    let mut lines = BufReader::new(file);
+    let mut read = BufReader::new(file);
     let mut line = String::new();
     let mut left = most;
-    while left > 0 && lines.read_line(&mut line)? > 0 {
+    while left > 0 && read.read_line(&mut line)? > 0 {
         left -= 1;
         let mut cells = Vec::new();
         flattener.cells(line.trim_end(), &mut cells);
@@ -194,8 +194,8 @@ fn of_table(
         let mut asked = from.prepare(&format!("SELECT * FROM {} LIMIT {most}", quoted(table)))?;
         let names: Vec<String> = asked
             .column_names()
-            .into_iter()
-            .map(str::to_owned)
+            .iter()
+            .map(ToString::to_string)
             .collect();
         let mut rows = asked.query([])?;
         while let Some(row) = rows.next()? {

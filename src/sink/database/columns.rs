@@ -78,7 +78,7 @@ fn free(name: &str, is_taken: impl Fn(&str) -> bool) -> String {
         return name;
     }
     let numbered = |number: u64| format!("{name}_{number}");
-    (2..)
+    (2..=u64::MAX)
         .map(numbered)
         .find(|name| !is_taken(name))
         .unwrap_or(name)

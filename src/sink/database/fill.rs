@@ -145,7 +145,7 @@ fn ready(
 
 /// Puts rows into a table.
 struct Insert<'c> {
-    insert: Statement<'c>,
+    add: Statement<'c>,
     /// Where the key is no primary key, and older versions have to go first.
     delete: Option<Statement<'c>>,
     /// How each column is held, in the order of the table.
@@ -199,7 +199,7 @@ impl<'c> Insert<'c> {
                 .position(|column| column.name == *name)
         };
         Ok(Self {
-            insert,
+            add: insert,
             delete,
             natives: declared
                 .columns
@@ -227,8 +227,7 @@ impl<'c> Insert<'c> {
         if let Some(run) = &self.run {
             self.values.push(Value::Text(run.clone()));
         }
-        self.insert
-            .execute(rusqlite::params_from_iter(&self.values))?;
+        self.add.execute(rusqlite::params_from_iter(&self.values))?;
         Ok(())
     }
 }

@@ -84,7 +84,7 @@ impl Declared {
         )?;
         for (position, column) in (1_u32..).zip(&self.columns) {
             let kind = column.kind.map(|kind| kind.to_string());
-            let native = named(&column.native);
+            let native = named(column.native);
             add.execute(params![
                 table,
                 position,
@@ -222,8 +222,8 @@ impl Declared {
 }
 
 /// Its name in the ledger, as everywhere else where types are written down.
-fn named(native: &Native) -> String {
-    let json = serde_json::to_string(native).unwrap_or_default();
+fn named(native: Native) -> String {
+    let json = serde_json::to_string(&native).unwrap_or_default();
     json.trim_matches('"').to_owned()
 }
 
