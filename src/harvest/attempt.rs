@@ -95,7 +95,8 @@ impl Stream {
                     under.room.hold(needed).await;
                     run.budget.learn(needed);
                     reservation.keep(std::mem::take(&mut under.room));
-                    reservation.shrink(needed);
+                    let occupied = answer.body.len() + page.lines.len();
+                    reservation.shrink(occupied.max(answer.size));
                     run.hosts.give_back(&request.url, taken);
                     let Answer {
                         status,

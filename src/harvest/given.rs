@@ -41,7 +41,7 @@ impl Stream {
         let run = &self.run;
         let mut reservation = self.reserve().await?;
         run.budget.learn(text.len());
-        reservation.shrink(text.len());
+        reservation.shrink(2 * text.len()); // as text and as lines
         let page = self.selector().select(text.as_bytes()).map_err(|error| {
             let plan = &self.plan().records;
             let from = format!("nothing: it is in `{}`", given.map_or("", |(name, _)| name));

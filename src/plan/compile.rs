@@ -126,6 +126,7 @@ pub fn compile(written: &Written, overrides: &Overrides) -> Result<Plan, Compile
             }
             Ok(Plan {
                 name,
+                text: written.source.text.clone(),
                 about: spec
                     .about
                     .as_ref()

@@ -63,6 +63,8 @@ use self::typed::{OnBad, Typed};
 pub struct Plan {
     /// The file's stem: `github_issues` for `pipelines/github_issues.yaml`.
     pub name: String,
+    /// The file as it was written: a hash of it tells one version from another.
+    pub text: String,
     /// One sentence for `gleaner list`.
     pub about: String,
     /// Where and how to ask.

@@ -192,11 +192,7 @@ fn of_table(
     let read = |look: &mut Looking| -> rusqlite::Result<Vec<(String, usize)>> {
         let from = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         let mut asked = from.prepare(&format!("SELECT * FROM {} LIMIT {most}", quoted(table)))?;
-        let names: Vec<String> = asked
-            .column_names()
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let names: Vec<String> = asked.column_names().map(str::to_owned).collect();
         let mut rows = asked.query([])?;
         while let Some(row) = rows.next()? {
             look.types.begin_row();

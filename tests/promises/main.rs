@@ -20,6 +20,7 @@ mod formats;
 mod gate;
 mod graphql;
 mod guards;
+mod history;
 mod kill;
 mod manners;
 mod modes;
