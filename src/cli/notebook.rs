@@ -30,6 +30,9 @@ pub(super) struct NotebookArgs {
     /// Only this stream; may be given several times
     #[arg(long = "stream", value_name = "STREAM")]
     streams: Vec<String>,
+    /// Where the outputs are, if not where the pipeline writes them
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
     /// Write here instead of to notebooks/NAME.ipynb; - is standard output
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -55,7 +58,11 @@ impl NotebookArgs {
         let Some(plan) = rooms::plan_or_tell(&found.path, &Overrides::default())? else {
             return Ok(Exit::Invalid);
         };
-        let outputs = outputs::find(&found.root, &plan, &self.streams)?;
+        let data = match &self.data {
+            Some(data) => Some(project::here()?.join(data)),
+            None => None,
+        };
+        let outputs = outputs::find(&found.root, &plan, &self.streams, data.as_deref())?;
         if outputs.is_empty() {
             return Err(Failure::usage(format!(
                 "{} has published nothing that a notebook can load",

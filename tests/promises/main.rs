@@ -9,6 +9,7 @@ mod children;
 mod cli;
 mod columns;
 mod cuts;
+mod cuts_database;
 mod cuts_gathered;
 mod database;
 mod diagnostics;

@@ -17,6 +17,9 @@ use crate::store::state::{State, StateError};
 /// Rows that are looked at to choose charts.
 const LOOKED_AT: u64 = 200_000;
 
+/// Folders below one another that are looked into.
+const DEEPEST: usize = 3;
+
 /// How the files of an output are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Format {
@@ -46,7 +49,12 @@ pub(super) struct Output {
 }
 
 /// The best output of each stream.
-pub(super) fn find(root: &Path, plan: &Plan, wanted: &[String]) -> Result<Vec<Output>, Failure> {
+pub(super) fn find(
+    root: &Path,
+    plan: &Plan,
+    wanted: &[String],
+    data: Option<&Path>,
+) -> Result<Vec<Output>, Failure> {
     for name in wanted {
         if !plan.streams.iter().any(|stream| stream.name == *name) {
             return Err(Failure::usage(format!(
@@ -55,7 +63,7 @@ pub(super) fn find(root: &Path, plan: &Plan, wanted: &[String]) -> Result<Vec<Ou
             )));
         }
     }
-    let packages = packages(root, plan)?;
+    let packages = packages(root, plan, data)?;
     let mut outputs = Vec::new();
     for stream in &plan.streams {
         if !wanted.is_empty() && !wanted.contains(&stream.name) {
@@ -116,40 +124,70 @@ pub(super) fn find(root: &Path, plan: &Plan, wanted: &[String]) -> Result<Vec<Ou
     Ok(outputs)
 }
 
-/// What the folders tell in which runs of the pipeline have published.
-fn packages(root: &Path, plan: &Plan) -> Result<Vec<(PathBuf, Value)>, Failure> {
-    let state = State::open(&Disk::system(), root).map_err(|e| *e.into_failure())?;
-    let runs = state
-        .runs(Some(&plan.name))
-        .map_err(|e: StateError| *e.into_failure())?;
+/// What the folders tell in which the pipeline writes: where its sinks say, where its runs have
+/// published, or in `data` alone.
+fn packages(
+    root: &Path,
+    plan: &Plan,
+    data: Option<&Path>,
+) -> Result<Vec<(PathBuf, Value)>, Failure> {
     let mut folders = BTreeSet::new();
-    for file in runs.iter().filter_map(|run| run.files.as_array()).flatten() {
-        let Some(path) = file["path"].as_str() else {
-            continue;
-        };
-        let mut above = Path::new(path).parent();
-        // What is added to a folder is told beside it.
-        for _ in 0..2 {
-            if let Some(folder) = above {
-                folders.insert(folder.to_owned());
-                above = folder.parent();
+    if let Some(data) = data {
+        below(data, DEEPEST, &mut folders);
+    } else {
+        let sinks = plan.streams.iter().flat_map(|stream| &stream.sinks);
+        for sink in sinks {
+            let written = sink.path.written().replace("{{ pipeline }}", &plan.name);
+            // Up to the first value that is not known here.
+            let known = written.split("{{").next().unwrap_or_default();
+            let (folder, _) = known.rsplit_once('/').unwrap_or_default();
+            let deepest = if folder.is_empty() { 0 } else { DEEPEST };
+            below(&root.join(folder), deepest, &mut folders);
+        }
+        if root.join(".gleaner/state.db").is_file() {
+            let state = State::open(&Disk::system(), root).map_err(|e| *e.into_failure())?;
+            let runs = state.runs(Some(&plan.name));
+            let runs = runs.map_err(|e: StateError| *e.into_failure())?;
+            let files = runs.iter().filter_map(|run| run.files.as_array()).flatten();
+            for path in files.filter_map(|file| file["path"].as_str()) {
+                // What is added to a folder is told beside it.
+                folders.extend(
+                    Path::new(path)
+                        .ancestors()
+                        .skip(1)
+                        .take(2)
+                        .map(Path::to_owned),
+                );
             }
         }
     }
     let mut packages = Vec::new();
     for folder in folders {
-        let Ok(inside) = folder.strip_prefix(root) else {
-            continue;
-        };
         let path = folder.join(NAME);
         let Ok(text) = fs::read(&path) else { continue };
         let package = serde_json::from_slice(&text).map_err(|error| {
             Failure::new(Exit::Failed, format!("{} cannot be read", path.display()))
                 .caused_by(&error)
         })?;
+        let inside = folder.strip_prefix(root).unwrap_or(&folder);
         packages.push((inside.to_owned(), package));
     }
     Ok(packages)
+}
+
+/// A folder and those in it.
+fn below(folder: &Path, deepest: usize, found: &mut BTreeSet<PathBuf>) {
+    found.insert(folder.to_owned());
+    // What cannot be looked into holds nothing for us.
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    for path in entries
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+    {
+        if deepest > 0 {
+            below(&path, deepest - 1, found);
+        }
+    }
 }
 
 /// How a resource is written, and how good it is to load: types in the file are best.
