@@ -29,6 +29,8 @@ pub struct Seen {
     pub different: usize,
     /// Bytes of a usual value.
     pub length: usize,
+    /// The mean of its numbers, 0 where it has none.
+    pub mean: f64,
 }
 
 /// How a file is written.
@@ -73,6 +75,7 @@ struct Looking {
     types: Inference,
     different: Vec<HashSet<u64>>,
     bytes: Vec<u64>,
+    sums: Vec<f64>,
 }
 
 impl Default for Looking {
@@ -81,6 +84,7 @@ impl Default for Looking {
             types: Inference::new(Look::Whole, Mixing::Exact),
             different: Vec::new(),
             bytes: Vec::new(),
+            sums: Vec::new(),
         }
     }
 }
@@ -102,6 +106,7 @@ impl Looking {
         if number >= self.different.len() {
             self.different.resize_with(number + 1, HashSet::new);
             self.bytes.resize(number + 1, 0);
+            self.sums.resize(number + 1, 0.0);
         }
         if let Some(known) = self.different.get_mut(number)
             && known.len() < MOST_DIFFERENT
@@ -111,6 +116,9 @@ impl Looking {
         if let Some(bytes) = self.bytes.get_mut(number) {
             *bytes += json.len() as u64;
         }
+        if let (Some(sum), Ok(value)) = (self.sums.get_mut(number), json.parse::<f64>()) {
+            *sum += value;
+        }
     }
 
     fn end(self, names: &[(String, usize)]) -> (u64, Vec<Seen>) {
@@ -118,6 +126,7 @@ impl Looking {
         let schema = self.types.schema(pairs);
         let seen = schema.columns.into_iter().zip(names);
         let seen = seen.map(|(column, (_, number))| Seen {
+            mean: self.sums.get(*number).copied().unwrap_or_default() / column.values.max(1) as f64,
             different: self.different.get(*number).map_or(0, HashSet::len),
             length: self.bytes.get(*number).map_or(0, |bytes| {
                 usize::try_from(bytes / column.values.max(1)).unwrap_or(usize::MAX)

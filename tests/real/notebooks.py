@@ -34,7 +34,12 @@ async def main():
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     turn = asyncio.Semaphore(2)
-    await asyncio.gather(*(execute(Path(name), folder, turn) for name in sys.argv[2:]))
+    names = sys.argv[2:]
+    done = await asyncio.gather(*(execute(Path(name), folder, turn) for name in names), return_exceptions=True)
+    wrong = [(name, error) for name, error in zip(names, done) if error]
+    for name, error in wrong:
+        print(f"{name}: {error}", file=sys.stderr)
+    sys.exit(bool(wrong))
 
 
 # No cell of ours needs a display, nor the fonts of one.

@@ -3,15 +3,35 @@
 usage: packages.py DATAPACKAGE…
 """
 
+import json
 import os
 import sys
 
 import frictionless
+import pyarrow
+
+
+def unpacked(place):
+    """The package, with files that frictionless cannot unpack beside themselves, unpacked."""
+    with open(place, encoding="utf-8") as text:
+        package = json.load(text)
+    for resource in package["resources"]:
+        if resource.get("compression") != "zst":
+            continue
+        assert os.path.getsize(resource["path"]) == resource.pop("bytes")
+        with pyarrow.CompressedInputStream(pyarrow.OSFile(resource["path"]), "zstd") as packed:
+            whole = packed.read()
+        resource["path"] = resource["path"].removesuffix(".zst")
+        del resource["compression"], resource["hash"]
+        with open(resource["path"], "wb") as file:
+            file.write(whole)
+    return package
+
 
 wrong = 0
 for place in sys.argv[1:]:
     os.chdir(os.path.dirname(place))
-    report = frictionless.validate(os.path.basename(place))
+    report = frictionless.Package.from_descriptor(unpacked(os.path.basename(place))).validate()
     errors = list(report.errors) + [e for task in report.tasks for e in task.errors]
     for error in errors[:5]:
         print(f"{place}: {error.type}: {error.message}")

@@ -37,6 +37,8 @@ pub(super) enum Chart {
     Top { column: String },
     /// The records with the greatest numbers.
     Greatest { label: String, number: String },
+    /// The mean of a number for each of few values.
+    Means { group: String, number: String },
     /// How a number is spread.
     Spread { number: String },
     /// Two numbers.
@@ -100,18 +102,18 @@ pub(super) fn choose(output: &Output) -> Vec<Chart> {
             size: size.map(name),
         });
     }
+    // A measurement is there once for each time, or for each time and each of few values.
     let is_series = |time: &Seen, by: Option<&Seen>| {
         let lines = by.map_or(1, |by| by.different);
-        lines <= LINES && (time.different * lines) as u64 * 5 >= rows * 4
+        let points = (time.different * lines) as u64;
+        lines <= LINES && points * 5 >= rows * 4 && points * 4 <= rows * 5
     };
     let series = times.iter().find_map(|time| {
         let number = numbers.first()?;
-        let whole =
+        let is_alone =
             is_series(time, None) && (time.column.kind == Some(Kind::Date) || is_even(time, rows));
-        let by = groups
-            .iter()
-            .find(|by| time.different as u64 * 3 <= rows * 2 && is_series(time, Some(by)));
-        (whole || by.is_some()).then(|| Chart::Series {
+        let by = groups.iter().find(|by| is_series(time, Some(by)));
+        (is_alone || by.is_some()).then(|| Chart::Series {
             time: name(time),
             number: name(number),
             by: by.map(name),
@@ -125,19 +127,21 @@ pub(super) fn choose(output: &Output) -> Vec<Chart> {
             step: step(time),
         });
     }
-    if let Some(column) = groups.iter().max_by_key(|seen| seen.different.min(12)) {
-        charts.push(Chart::Top {
-            column: name(column),
+    if let (Some(label), Some(number)) = (labels.first(), numbers.first())
+        && stands_out(number)
+    {
+        charts.push(Chart::Greatest {
+            label: name(label),
+            number: name(number),
         });
     }
-    if let (Some(label), Some(number)) = (labels.first(), numbers.first()) {
-        charts.insert(
-            charts.len().min(1),
-            Chart::Greatest {
-                label: name(label),
-                number: name(number),
-            },
-        );
+    let group = groups.iter().max_by_key(|seen| seen.different.min(12));
+    charts.extend(group.map(|seen| Chart::Top { column: name(seen) }));
+    if let (Some(group), Some(number)) = (group, numbers.first()) {
+        charts.push(Chart::Means {
+            group: name(group),
+            number: name(number),
+        });
     }
     charts.extend(
         numbers
@@ -169,6 +173,15 @@ pub(super) fn choose(output: &Output) -> Vec<Chart> {
         }
     }
     chosen
+}
+
+/// Whether a few records have far more of it than the others.
+fn stands_out(number: &Seen) -> bool {
+    let end = |end: &Option<String>| end.as_deref().and_then(|end| end.parse::<f64>().ok());
+    match (end(&number.column.min), end(&number.column.max)) {
+        (Some(least), Some(most)) => least >= 0.0 && most > 3.0 * number.mean,
+        _ => false,
+    }
 }
 
 /// Times that come once each, as of a measurement; events come when they like, and are counted.

@@ -408,13 +408,42 @@ fn duckdb(output: &Output) -> String {
             escaped(&sql_text(table))
         ),
     };
+    // Instants stand in UTC: DuckDB hands those with a zone to Python by a module of their own.
+    let columns: Vec<String> = output
+        .columns
+        .iter()
+        .filter_map(|seen| {
+            let own = sql_name(&seen.column.name);
+            let from = match output.format {
+                // Objects are taken apart as everywhere else.
+                Format::Ndjson => {
+                    let steps: Vec<String> = seen.column.name.split('.').map(sql_name).collect();
+                    steps.join(".")
+                }
+                _ => own.clone(),
+            };
+            if matches!(seen.column.native, Native::Micros | Native::Nanos) {
+                Some(format!(
+                    "CAST({from} AS TIMESTAMPTZ) AT TIME ZONE 'UTC' AS {own}"
+                ))
+            } else {
+                (output.format == Format::Ndjson).then(|| format!("{from} AS {own}"))
+            }
+        })
+        .collect();
+    let columns = escaped(&columns.join(",\n        "));
+    let selected = match &output.format {
+        _ if columns.is_empty() => "*".to_owned(),
+        Format::Ndjson => columns,
+        _ => format!("* REPLACE (\n        {columns}\n    )"),
+    };
     let mut text = String::new();
     if matches!(output.format, Format::Sqlite(_)) {
         text += "duckdb.sql(\"INSTALL sqlite; LOAD sqlite\")\n";
     }
     let _ = writeln!(
         text,
-        "duckdb.sql(f\"\"\"\n    CREATE OR REPLACE TABLE {} AS\n    SELECT * FROM {from}\n\"\"\")",
+        "duckdb.sql(f\"\"\"\n    CREATE OR REPLACE TABLE {} AS\n    SELECT {selected}\n    FROM {from}\n\"\"\")",
         sql_name(&name)
     );
     text

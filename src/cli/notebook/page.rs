@@ -112,7 +112,11 @@ fn setup(plan: &Plan, outputs: &[Output], engine: Engine, way: &str) -> String {
             literal(&output.package)
         );
     }
-    text + "}\n" + LOOK
+    text += "}\n";
+    if engine == Engine::Duckdb {
+        text += "duckdb.sql(\"SET TimeZone = 'UTC'\")\n";
+    }
+    text + LOOK
 }
 
 fn stream(cells: &mut Cells, output: &Output, engine: Engine) {
@@ -206,10 +210,10 @@ impl Drawing<'_> {
         match chart {
             Chart::Counts { time, step } => {
                 let (pandas, polars, sql, word) = match step {
-                    Step::Hour => ("h", "1h", "hour", "hour"),
-                    Step::Day => ("D", "1d", "day", "day"),
-                    Step::Month => ("MS", "1mo", "month", "month"),
-                    Step::Year => ("YS", "1y", "year", "year"),
+                    Step::Hour => ("h", "1h", "hour", "an hour"),
+                    Step::Day => ("D", "1d", "day", "a day"),
+                    Step::Month => ("MS", "1mo", "month", "a month"),
+                    Step::Year => ("YS", "1y", "year", "a year"),
                 };
                 let at = literal(time);
                 let read = match self.engine {
@@ -220,13 +224,13 @@ impl Drawing<'_> {
                         "counts = {name}.drop_nulls({at}).group_by(pl.col({at}).dt.truncate(\"{polars}\")).len().sort({at})\nx, y = counts[{at}].to_list(), counts[\"len\"].to_list()\n"
                     ),
                     Engine::Duckdb => Self::asked(&format!(
-                        "SELECT date_trunc('{sql}', CAST({c} AS TIMESTAMPTZ)), count(*) FROM {table} WHERE {c} IS NOT NULL GROUP BY 1 ORDER BY 1",
+                        "SELECT date_trunc('{sql}', CAST({c} AS TIMESTAMP)), count(*) FROM {table} WHERE {c} IS NOT NULL GROUP BY 1 ORDER BY 1",
                         c = sql_name(time)
                     )),
                 };
                 text.push_str(&read);
                 text += "figure, axes = plt.subplots()\naxes.fill_between(x, y, step=\"mid\", alpha=0.25)\naxes.step(x, y, where=\"mid\")\naxes.set_ylim(bottom=0)\n";
-                text += &self.title(&format!("records a {word}, by {time}"));
+                text += &self.title(&format!("records {word}, by {time}"));
                 text += "figure.autofmt_xdate(rotation=0, ha=\"center\")\nplt.show()";
             }
             Chart::Series { time, number, by } => {
@@ -305,6 +309,24 @@ impl Drawing<'_> {
                 };
                 text.push_str(&read);
                 text += &self.bars(&format!("records by {column}"));
+            }
+            Chart::Means { group, number } => {
+                let (g, n) = (literal(group), literal(number));
+                let read = match self.engine {
+                    Engine::Pandas => format!(
+                        "means = {name}.groupby({g})[{n}].mean().nlargest(12)\nx, y = means.index, means.values\n"
+                    ),
+                    Engine::Polars => format!(
+                        "means = {name}.drop_nulls([{g}, {n}]).group_by({g}).agg(pl.col({n}).mean()).sort({n}, descending=True).head(12)\nx, y = means[{g}].to_list(), means[{n}].to_list()\n"
+                    ),
+                    Engine::Duckdb => Self::asked(&format!(
+                        "SELECT {g}::VARCHAR, avg({n}) FROM {table} WHERE {g} IS NOT NULL AND {n} IS NOT NULL GROUP BY 1 ORDER BY 2 DESC LIMIT 12",
+                        g = sql_name(group),
+                        n = sql_name(number)
+                    )),
+                };
+                text.push_str(&read);
+                text += &self.bars(&format!("mean {number} by {group}"));
             }
             Chart::Greatest { label, number } => {
                 let (l, n) = (literal(label), literal(number));
