@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::computed::Computed;
 use super::fitting;
+use super::formatted::formatted;
 use super::key::Key;
 use super::newest::push_rank;
 use super::publish::{Extras, Output, PublishError, read_end, templates};
@@ -395,10 +396,13 @@ pub(super) fn project(
     let columns = rows.plan.columns.as_deref();
     let rejects = fitting::rejects(target, sink.mode);
     let rejects = rejects.as_ref();
-    let written =
-        sink::write::<PublishError>(&sink.format, target, columns, rejects, &mut |each| {
-            each_row(rows, base, None, each)
-        })?;
+    let written = sink::write::<PublishError>(
+        &formatted(rows, sink),
+        target,
+        columns,
+        rejects,
+        &mut |each| each_row(rows, base, None, each),
+    )?;
     Ok(written.into())
 }
 

@@ -8,6 +8,7 @@ use super::computed::Computed;
 use super::database;
 use super::datapackage;
 use super::fitting;
+use super::formatted::formatted;
 use super::keep::Left;
 use super::merge::{self, MergeError};
 use super::partitions::Partition;
@@ -312,10 +313,13 @@ fn build(
     }
     let rejects = fitting::rejects(target, sink.mode);
     let rejects = rejects.as_ref();
-    let written =
-        sink::write::<PublishError>(&sink.format, target, columns, rejects, &mut |each| {
-            each_row(rows, repeats, each)
-        })?;
+    let written = sink::write::<PublishError>(
+        &formatted(rows, sink),
+        target,
+        columns,
+        rejects,
+        &mut |each| each_row(rows, repeats, each),
+    )?;
     Ok(written.into())
 }
 

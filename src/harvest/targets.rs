@@ -191,6 +191,7 @@ fn added_name(run: &str, sink: &SinkPlan) -> String {
         SinkFormat::Csv(_) => "csv",
         SinkFormat::Ndjson => "ndjson",
         SinkFormat::Sqlite => "db",
+        SinkFormat::Parquet(_) => "parquet",
     };
     let compression = match sink.compression {
         Compression::None => "",

@@ -68,6 +68,7 @@ impl Resource<'_> {
             SinkFormat::Csv(_) => ("csv", "text/csv"),
             SinkFormat::Ndjson => ("ndjson", "application/x-ndjson"),
             SinkFormat::Sqlite => ("sqlite", "application/vnd.sqlite3"),
+            SinkFormat::Parquet(_) => ("parquet", "application/vnd.apache.parquet"),
         };
         put("format", format.into());
         put("mediatype", media.into());
@@ -79,7 +80,7 @@ impl Resource<'_> {
         if let Some(compression) = compression {
             put("compression", compression.into());
         }
-        if self.table.is_none() {
+        if matches!(self.format, SinkFormat::Csv(_) | SinkFormat::Ndjson) {
             put("encoding", "utf-8".into());
         }
         match self.format {
@@ -98,7 +99,7 @@ impl Resource<'_> {
             SinkFormat::Sqlite => {
                 put("dialect", json!({"table": self.table}));
             }
-            SinkFormat::Ndjson => {}
+            SinkFormat::Ndjson | SinkFormat::Parquet(_) => {}
         }
         put("description", self.about.into());
         if !self.source.is_empty() {

@@ -6,12 +6,14 @@
 //! Standard output cannot be taken back: there the columns are found first.
 
 use std::borrow::Cow;
+use std::io;
 
 use super::csv::Csv;
 use super::file::{Out, Target};
 use super::flatten::{Flattener, Layout};
 use super::infer::{Inference, Schema};
 use super::ndjson::Ndjson;
+use super::parquet::Parquet;
 use super::project::Projector;
 use super::rejects::Rejects;
 use super::{Extra, Row, Rows, Sink, SinkError, Written};
@@ -41,19 +43,44 @@ pub fn write<E: From<SinkError>>(
         }
         .into()),
         (SinkFormat::Csv(plan), Some(columns)) => {
-            declared(target, columns, rejects, rows, |out| Csv::new(out, plan))
+            let make = |out| Ok(Csv::new(out, plan));
+            declared(
+                target,
+                Projector::new(columns),
+                columns,
+                rejects,
+                rows,
+                make,
+            )
         }
-        (SinkFormat::Csv(plan), None) => found(target, rows, |out| Csv::new(out, plan)),
+        (SinkFormat::Csv(plan), None) => found(target, rows, |out| Ok(Csv::new(out, plan))),
         (SinkFormat::Ndjson, Some(columns)) => {
-            declared(target, columns, rejects, rows, Ndjson::new)
+            let make = |out| Ok(Ndjson::new(out));
+            declared(
+                target,
+                Projector::new(columns),
+                columns,
+                rejects,
+                rows,
+                make,
+            )
         }
         (SinkFormat::Ndjson, None) => lines(target, rows),
+        (SinkFormat::Parquet(plan), Some(columns)) => {
+            let schema = typed(columns, rows)?;
+            let projector = Projector::new(columns).natively();
+            let make = |out| Parquet::new(out, &schema, plan);
+            declared(target, projector, columns, rejects, rows, make)
+        }
+        (SinkFormat::Parquet(plan), None) => {
+            typed_found(target, rows, |out, schema| Parquet::new(out, schema, plan))
+        }
     }
 }
 
 /// Records as they are.
 fn lines<E: From<SinkError>>(target: &Target, rows: &mut Rows<'_, E>) -> Result<Written, E> {
-    let mut file = Writing::open(target, Ndjson::new)?;
+    let mut file = Writing::open(target, |out| Ok(Ndjson::new(out)))?;
     let mut count = 0;
     rows(&mut |row| {
         count += 1;
@@ -65,12 +92,12 @@ fn lines<E: From<SinkError>>(target: &Target, rows: &mut Rows<'_, E>) -> Result<
 /// Columns known beforehand.
 fn declared<S: Sink<Out = Out>, E: From<SinkError>>(
     target: &Target,
+    mut projector: Projector,
     columns: &[ColumnPlan],
     rejects: Option<&Target>,
     rows: &mut Rows<'_, E>,
-    make: impl Fn(Out) -> S,
+    make: impl Fn(Out) -> io::Result<S>,
 ) -> Result<Written, E> {
-    let mut projector = Projector::new(columns);
     let names = projector.names().to_vec();
     let mut file = Writing::open(target, make)?;
     file.failing(|sink| sink.header(&names))?;
@@ -112,11 +139,57 @@ fn inference(columns: &[ColumnPlan]) -> Inference {
     inference
 }
 
+/// The types of declared columns, before the first row is written: at once where each says its own,
+/// else by looking at all rows.
+fn typed<E: From<SinkError>>(columns: &[ColumnPlan], rows: &mut Rows<'_, E>) -> Result<Schema, E> {
+    let mut inference = inference(columns);
+    let mut projector = Projector::new(columns).natively();
+    if columns.iter().any(|column| column.typed.is_none()) {
+        let mut spare = Vec::new();
+        rows(&mut |row| {
+            let mut cells = recycled(std::mem::take(&mut spare));
+            // What does not fit its column is told when it would be written.
+            if projector.cells(row.json, row.computed, &mut cells).is_ok() {
+                inference.begin_row();
+                for (number, cell) in cells.iter().enumerate() {
+                    inference.cell(number, cell);
+                }
+            }
+            spare = recycled(cells);
+            Ok(())
+        })?;
+    }
+    let names = columns.iter().map(|column| column.name.as_str());
+    Ok(inference.schema(names.zip(0..)))
+}
+
+/// Columns found first, with their types, and then written.
+fn typed_found<S: Sink<Out = Out>, E: From<SinkError>>(
+    target: &Target,
+    rows: &mut Rows<'_, E>,
+    make: impl Fn(Out, &Schema) -> io::Result<S>,
+) -> Result<Written, E> {
+    let mut table = Table::default();
+    rows(&mut |row| {
+        table.judged = false;
+        Ok(table.learn(row)?)
+    })?;
+    let layout = table.layout();
+    let schema = table.schema(&layout);
+    let mut file = Writing::open(target, |out| make(out, &schema))?;
+    let mut count = 0;
+    rows(&mut |row| {
+        count += 1;
+        Ok(table.write(row, &layout, &mut file)?)
+    })?;
+    Ok(file.finish(count, names(&layout), Some(schema))?)
+}
+
 /// Columns found on the way.
 fn found<S: Sink<Out = Out>, E: From<SinkError>>(
     target: &Target,
     rows: &mut Rows<'_, E>,
-    make: impl Fn(Out) -> S,
+    make: impl Fn(Out) -> io::Result<S>,
 ) -> Result<Written, E> {
     let mut table = Table::default();
     let mut first = FirstPass::Holding(Held::default());
@@ -176,7 +249,7 @@ impl<S: Sink<Out = Out>> FirstPass<S> {
         table: &mut Table,
         row: Row<'_>,
         target: &Target,
-        make: &impl Fn(Out) -> S,
+        make: &impl Fn(Out) -> io::Result<S>,
     ) -> Result<(), SinkError> {
         match self {
             Self::Finding => table.learn(row),
@@ -205,7 +278,7 @@ impl<S: Sink<Out = Out>> FirstPass<S> {
         table: &mut Table,
         held: &Held,
         target: &Target,
-        make: &impl Fn(Out) -> S,
+        make: &impl Fn(Out) -> io::Result<S>,
     ) -> Result<Self, SinkError> {
         let layout = table.layout();
         let mut file = Writing::open(target, make)?;
@@ -333,9 +406,10 @@ struct Writing<S> {
 }
 
 impl<S: Sink<Out = Out>> Writing<S> {
-    fn open(target: &Target, make: impl Fn(Out) -> S) -> Result<Self, SinkError> {
+    fn open(target: &Target, make: impl Fn(Out) -> io::Result<S>) -> Result<Self, SinkError> {
+        let failed = |error| SinkError::new("write", target.shown(), error);
         Ok(Self {
-            sink: make(target.open()?),
+            sink: make(target.open()?).map_err(failed)?,
             target: target.clone(),
         })
     }

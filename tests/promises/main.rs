@@ -48,6 +48,8 @@ mod security_gates;
 mod security_shown;
 mod shipped;
 mod signals;
+mod tls;
+mod types;
 mod verdicts;
 mod way;
 mod windows;

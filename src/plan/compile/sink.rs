@@ -7,7 +7,7 @@ use super::scope::Scope;
 use super::stream::merged;
 use super::{CompileProblem, Overrides};
 use crate::plan::language::Template;
-use crate::plan::sink::{Compression, CsvPlan, SinkFormat, SinkMode, SinkPlan};
+use crate::plan::sink::{Compression, CsvPlan, ParquetPlan, SinkFormat, SinkMode, SinkPlan};
 use crate::spec::PipelineSpec;
 use crate::spec::at::At;
 use crate::spec::choice::ScalarOr;
@@ -69,7 +69,7 @@ pub(super) fn given<'o>(
             let (format, path) = split(written)?;
             let table = match format {
                 SinkFormat::Sqlite => Some(template(written, TABLE)?),
-                SinkFormat::Csv(_) | SinkFormat::Ndjson => None,
+                SinkFormat::Csv(_) | SinkFormat::Ndjson | SinkFormat::Parquet(_) => None,
             };
             Ok(SinkPlan {
                 format,
@@ -85,7 +85,7 @@ pub(super) fn given<'o>(
 }
 
 fn split(written: &str) -> Result<(SinkFormat, &str), CompileProblem> {
-    let hint = "write `--sink csv=data/out.csv`, `ndjson=data/out.ndjson` or `sqlite=data/out.db`";
+    let hint = "write `--sink csv=data/out.csv`; formats are csv, ndjson, parquet and sqlite";
     let Some((format, path)) = written.split_once('=') else {
         let message = format!("`--sink {written}` is not FORMAT=PATH");
         return Err(CompileProblem::usage(message, hint.to_owned()));
@@ -93,11 +93,12 @@ fn split(written: &str) -> Result<(SinkFormat, &str), CompileProblem> {
     let format = match format.trim() {
         "csv" => SinkFormat::Csv(usual_csv()),
         "ndjson" => SinkFormat::Ndjson,
+        "parquet" => SinkFormat::Parquet(ParquetPlan::default()),
         "sqlite" => SinkFormat::Sqlite,
         other => {
             return Err(CompileProblem::usage(
                 format!("there is no format `{other}`"),
-                near::hint(other, ["csv", "ndjson", "sqlite"], "formats"),
+                near::hint(other, ["csv", "ndjson", "parquet", "sqlite"], "formats"),
             ));
         }
     };
@@ -105,7 +106,31 @@ fn split(written: &str) -> Result<(SinkFormat, &str), CompileProblem> {
         let message = format!("`--sink {written}` has no path");
         return Err(CompileProblem::usage(message, hint.to_owned()));
     }
+    if matches!(format, SinkFormat::Parquet(_))
+        && let Some((message, hint)) = no_parquet(path)
+    {
+        return Err(CompileProblem::usage(
+            format!("`--sink {written}`: {message}"),
+            hint.to_owned(),
+        ));
+    }
     Ok((format, path))
+}
+
+/// What speaks against a path of a Parquet file, and what to write.
+fn no_parquet(path: &str) -> Option<(&'static str, &'static str)> {
+    if path.trim() == "-" {
+        let hint = "give it a path; `ndjson` and `csv` can go to standard output";
+        Some((
+            "a Parquet file ends with its index and is read from there: it cannot go to standard output",
+            hint,
+        ))
+    } else if compression(path) != Compression::None {
+        let hint = "leave off the ending: `data/items.parquet`";
+        Some(("a Parquet file is compressed inside (zstd)", hint))
+    } else {
+        None
+    }
 }
 
 fn template(written: &str, path: &str) -> Result<Template, CompileProblem> {
@@ -179,6 +204,36 @@ pub(super) fn sinks(
     all.into_iter().collect()
 }
 
+/// The one format that a sink has.
+fn format(judge: &mut Judge<'_>, spec: &SinkSpec, place: &Range<usize>) -> Option<SinkFormat> {
+    let all = [
+        spec.sqlite.as_ref().map(|at| &at.span),
+        spec.parquet.as_ref().map(|at| &at.span),
+        spec.ndjson.as_ref().map(|at| &at.span),
+        spec.csv.as_ref().map(|at| &at.span),
+    ];
+    let mut named = all.into_iter().flatten();
+    let Some(span) = named.next() else {
+        let hint = "write `sink: { csv: PATH }`, or `ndjson`, `parquet` or `sqlite` in its place";
+        judge.wrong("no-sink", place, "a sink needs a format", hint);
+        return None;
+    };
+    if named.next().is_some() {
+        let hint = "write a list for two files: `sink: [{ csv: … }, { ndjson: … }]`";
+        judge.wrong("several-variants", span, "a sink has one format", hint);
+        return None;
+    }
+    match &spec.csv {
+        Some(csv) => match &csv.value {
+            ScalarOr::Short(_) => Some(SinkFormat::Csv(usual_csv())),
+            ScalarOr::Long(long) => self::csv(judge, long).map(SinkFormat::Csv),
+        },
+        None if spec.ndjson.is_some() => Some(SinkFormat::Ndjson),
+        None if spec.parquet.is_some() => Some(SinkFormat::Parquet(ParquetPlan::default())),
+        None => Some(SinkFormat::Sqlite),
+    }
+}
+
 fn sink(
     judge: &mut Judge<'_>,
     spec: &SinkSpec,
@@ -186,25 +241,12 @@ fn sink(
     place: &Range<usize>,
 ) -> Option<SinkPlan> {
     let path = path(spec);
-    let format = match (&spec.csv, &spec.ndjson, &spec.sqlite) {
-        (Some(csv), None, None) => match &csv.value {
-            ScalarOr::Short(_) => Some(SinkFormat::Csv(usual_csv())),
-            ScalarOr::Long(long) => self::csv(judge, long).map(SinkFormat::Csv),
-        },
-        (None, Some(_), None) => Some(SinkFormat::Ndjson),
-        (None, None, Some(_)) => Some(SinkFormat::Sqlite),
-        (Some(_), Some(At { span, .. }), _) | (_, _, Some(At { span, .. })) => {
-            let hint = "write a list for two files: `sink: [{ csv: … }, { ndjson: … }]`";
-            judge.wrong("several-variants", span, "a sink has one format", hint);
-            None
-        }
-        (None, None, None) => {
-            let hint = "write `sink: { csv: PATH }`, `{ ndjson: PATH }` or `{ sqlite: PATH }`";
-            judge.wrong("no-sink", place, "a sink needs a format", hint);
-            None
-        }
-    };
+    let format = format(judge, spec, place);
     let path = path?;
+    if let (Some(parquet), Some((message, hint))) = (&spec.parquet, no_parquet(&path)) {
+        judge.wrong("bad-sink", &parquet.span, message, hint);
+        return None;
+    }
     if path.trim().is_empty() {
         judge.wrong("bad-sink", &path.span, "the path is empty", "");
         return None;
@@ -271,7 +313,9 @@ pub(super) fn path(spec: &SinkSpec) -> Option<At<String>> {
         ScalarOr::Short(path) => sqlite.with(path.clone()),
         ScalarOr::Long(long) => long.path.clone(),
     });
-    csv.or_else(|| spec.ndjson.clone()).or(sqlite)
+    csv.or_else(|| spec.ndjson.clone())
+        .or_else(|| spec.parquet.clone())
+        .or(sqlite)
 }
 
 /// The table of a SQLite file; what such a file cannot be is told.
