@@ -67,7 +67,7 @@ pub(super) fn choose(output: &Output) -> Vec<Chart> {
     numbers.sort_by_key(|seen| std::cmp::Reverse(worth(seen)));
     let groups: Vec<&Seen> = columns
         .iter()
-        .filter(|seen| is_text(seen) && (2..=60).contains(&seen.different) && seen.length <= 60)
+        .filter(|seen| is_text(seen) && (2..=60).contains(&seen.different) && seen.length <= 24)
         .filter(|seen| (seen.different as u64) * 2 <= seen.column.values)
         .collect();
     let labels: Vec<&Seen> = columns
@@ -102,16 +102,20 @@ pub(super) fn choose(output: &Output) -> Vec<Chart> {
             size: size.map(name),
         });
     }
-    // A measurement is there once for each time, or for each time and each of few values.
+    // A measurement is there once for each time, or for each time and each of few values; what
+    // happened, happened when it liked, and is counted.
     let is_series = |time: &Seen, by: Option<&Seen>| {
         let lines = by.map_or(1, |by| by.different);
         let points = (time.different * lines) as u64;
-        lines <= LINES && points * 5 >= rows * 4 && points * 4 <= rows * 5
+        is_measured(time)
+            && time.column.nulls == 0
+            && lines <= LINES
+            && points * 5 >= rows * 4
+            && points * 4 <= rows * 5
     };
     let series = times.iter().find_map(|time| {
         let number = numbers.first()?;
-        let is_alone =
-            is_series(time, None) && (time.column.kind == Some(Kind::Date) || is_even(time, rows));
+        let is_alone = is_series(time, None);
         let by = groups.iter().find(|by| is_series(time, Some(by)));
         (is_alone || by.is_some()).then(|| Chart::Series {
             time: name(time),
@@ -184,11 +188,20 @@ fn stands_out(number: &Seen) -> bool {
     }
 }
 
-/// Times that come once each, as of a measurement; events come when they like, and are counted.
-fn is_even(time: &Seen, rows: u64) -> bool {
-    time.different as u64 == rows
-        && ["date", "day", "time", "timestamp", "open_time", "period"]
-            .contains(&last(&time.column.name).as_str())
+/// Times that something is measured at.
+fn is_measured(time: &Seen) -> bool {
+    let name = last(&time.column.name);
+    let names = [
+        "time",
+        "timestamp",
+        "date",
+        "day",
+        "hour",
+        "month",
+        "period",
+        "interval",
+    ];
+    time.column.kind == Some(Kind::Date) || names.iter().any(|end| name.ends_with(end))
 }
 
 /// What was made or happened says more than what was changed.

@@ -153,7 +153,7 @@ fn stream(cells: &mut Cells, output: &Output, engine: Engine) {
                 literal(&time)
             ),
             Engine::Duckdb => format!(
-                "print(\"newest\", {}, duckdb.sql({}).fetchone()[0])",
+                "print(\"newest\", {}, duckdb.sql({}).fetchall()[0][0])",
                 literal(&time),
                 literal(&format!(
                     "SELECT max({})::VARCHAR FROM {}",
@@ -407,7 +407,7 @@ impl Drawing<'_> {
                         "x = {name}.columns[:30]\ny = [1 - {name}[column].null_count() / max(len({name}), 1) for column in x]\n"
                     ),
                     Engine::Duckdb => format!(
-                        "x = duckdb.table({table}).columns[:30]\ny = [duckdb.sql(f'SELECT avg(({{chr(34)}}{{column}}{{chr(34)}} IS NOT NULL)::INT) FROM {bare}').fetchone()[0] or 0 for column in x]\n",
+                        "x = duckdb.table({table}).columns[:30]\ny = [duckdb.sql(f'SELECT avg(({{chr(34)}}{{column}}{{chr(34)}} IS NOT NULL)::INT) FROM {bare}').fetchall()[0][0] or 0 for column in x]\n",
                         table = literal(name),
                         bare = name
                     ),
@@ -456,7 +456,7 @@ impl Drawing<'_> {
 
     fn bars(&self, what: &str) -> String {
         format!(
-            "figure, axes = plt.subplots(figsize=(9, 0.6 + 0.3 * max(len(x), 3)))\nbars = axes.barh([str(label) for label in x], y)\naxes.bar_label(bars, fmt=\"{{:,.4g}}\", padding=3)\naxes.invert_yaxis()\naxes.margins(x=0.1)\naxes.grid(axis=\"y\", visible=False)\n{}plt.show()",
+            "figure, axes = plt.subplots(figsize=(9, 0.6 + 0.3 * max(len(x), 3)))\nlabels = [\" \".join(str(label).split())[:40] for label in x]\nbars = axes.barh(range(len(labels)), y, tick_label=labels)\naxes.bar_label(bars, fmt=\"{{:,.4g}}\", padding=3)\naxes.invert_yaxis()\naxes.margins(x=0.1)\naxes.grid(axis=\"y\", visible=False)\n{}plt.show()",
             self.title(what)
         )
     }
