@@ -123,7 +123,7 @@ fn way(from: &Path, to: &Path) -> String {
     for _ in 0..up {
         way.push("..");
     }
-    way.push(to.strip_prefix(above).unwrap_or(&to));
+    way.extend(to.strip_prefix(above).unwrap_or(&to));
     if way.as_os_str().is_empty() {
         ".".to_owned()
     } else {

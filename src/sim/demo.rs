@@ -56,11 +56,11 @@ pub fn small_api() -> Rules {
     api(50)
 }
 
-fn api(share: usize) -> Rules {
+fn api(fraction: usize) -> Rules {
     let mut first_id = 1;
     let mut sets = Vec::new();
     for (section, count) in SECTIONS.into_iter().zip(ARTICLES_IN) {
-        let count = count / share;
+        let count = count / fraction;
         let shape = Shape {
             seed: count as u64,
             first_id,
@@ -74,7 +74,7 @@ fn api(share: usize) -> Rules {
         sets,
     };
     let events = records(
-        EVENT_COUNT / share,
+        EVENT_COUNT / fraction,
         &Shape {
             seed: 5,
             first_id: 1,

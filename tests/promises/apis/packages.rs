@@ -154,3 +154,66 @@ fn notebooks_execute_from_top_to_bottom() {
         );
     }
 }
+
+/// What the docs show is what the program makes: the example data, byte by byte, and the notebook,
+/// cell by cell.
+#[test]
+fn the_example_is_what_its_command_makes() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let run = |folder: &Path, args: &[&str]| {
+        let said = Command::new(env!("CARGO_BIN_EXE_gleaner"))
+            .current_dir(folder)
+            .args(args)
+            .output()
+            .expect("the program starts");
+        let told = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert!(said.status.success(), "{told}");
+        String::from_utf8(said.stdout).expect("text")
+    };
+    run(
+        scratch.path(),
+        &["demo", "--small", "--into", "data/example", "-q"],
+    );
+    let read = |folder: &Path, path: &str| std::fs::read(folder.join(path)).expect("a file");
+    for file in ["data/example/articles.csv", "data/example/events.csv"] {
+        assert!(
+            read(scratch.path(), file) == read(&project(), file),
+            "{file}"
+        );
+    }
+    let checked = python("packages.py")
+        .arg(project().join("data/example/datapackage.json"))
+        .output();
+    let checked = checked.expect("Python");
+    assert!(
+        checked.status.success(),
+        "{}",
+        String::from_utf8_lossy(&checked.stdout)
+    );
+
+    let cells = |notebook: &[u8]| -> Vec<Json> {
+        let notebook: Json = serde_json::from_slice(notebook).expect("JSON");
+        let cells = notebook["cells"].as_array().expect("cells").iter();
+        cells.map(|cell| cell["source"].clone()).collect()
+    };
+    let docs = project().join("docs/notebooks");
+    let made = run(
+        &docs,
+        &[
+            "notebook",
+            "demo",
+            "--data",
+            "../../data/example",
+            "--out",
+            "-",
+        ],
+    );
+    let shown = read(&docs, "demo.ipynb");
+    assert_eq!(
+        cells(made.as_bytes()),
+        cells(&shown),
+        "docs/notebooks.md says how to renew it"
+    );
+    let text = String::from_utf8(shown).expect("text");
+    assert_eq!(text.matches("\"image/png\"").count(), 4, "it was executed");
+}
