@@ -21,6 +21,7 @@ mod plan;
 mod preview;
 mod project;
 mod reference;
+mod release;
 mod rooms;
 mod run;
 mod runs;
@@ -127,7 +128,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Check(args) => args.execute(global),
         Command::Limits(args) => args.execute(),
         Command::List(_) => list::ListArgs::execute(),
-        Command::Runs(args) => args.execute(),
+        Command::Runs(args) => args.execute(global),
         Command::Notebook(args) => args.execute(),
         Command::History(args) => args.execute(),
         Command::Init(args) => args.execute(global),

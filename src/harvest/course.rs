@@ -41,6 +41,7 @@ async fn walk_and_publish(
         rejected: 0,
         before: true,
         owed,
+        schema: None,
     };
     if let Some(files) = kept.published.take_if(|_| !kept.is_needed) {
         return Ok(before(files, Vec::new()));

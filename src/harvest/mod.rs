@@ -5,6 +5,7 @@ pub mod estimate;
 pub mod events;
 pub mod network;
 pub mod once;
+pub mod release;
 pub mod secrets;
 pub mod summary;
 pub mod tape;
@@ -13,6 +14,7 @@ mod answer;
 mod attempt;
 mod auth;
 mod budget;
+mod checks;
 mod children;
 mod chronicle;
 mod circuit;
@@ -33,7 +35,9 @@ mod formatted;
 mod given;
 mod granted;
 mod ground;
+mod handed;
 mod hosts;
+mod inspect;
 mod keep;
 mod key;
 mod logins;
@@ -343,6 +347,7 @@ impl Harvest {
                     summary.repeats = published.repeats;
                     summary.rejected = published.rejected;
                     summary.published_before = published.before;
+                    summary.schema = published.schema;
                 }
                 Err(failure) => {
                     run.world.events.emit(Fact::StreamFailed {

@@ -4,26 +4,23 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::computed::Computed;
 use super::database;
 use super::datapackage;
 use super::fitting;
 use super::formatted::formatted;
+pub(super) use super::handed::{Extras, each_row, templates};
 use super::keep::Left;
 use super::merge::{self, MergeError};
-use super::partitions::Partition;
 use super::rows::{Repeats, Rows};
 use super::standing::{self, SharedState};
 use super::stream::Stream;
-use super::summary::FileSummary;
+use super::summary::{FileSummary, Schema};
 use super::targets::Targets;
 use crate::disk::DiskError;
 use crate::event::Fact;
 use crate::failure::{Exit, Failure};
-use crate::plan::language::Template;
 use crate::plan::sink::{SinkFormat, SinkMode, SinkPlan};
-use crate::plan::{ColumnFrom, ColumnPlan};
-use crate::sink::{self, Built, Extra, Rejected, Row, Schema, SinkError, Target, Written};
+use crate::sink::{self, Built, Rejected, SinkError, Target, Written};
 use crate::store::StoreError;
 use crate::store::cursors::Cursor;
 use crate::store::row::PublishIntent;
@@ -42,6 +39,8 @@ pub(super) struct Published {
     pub(super) before: bool,
     /// Cursors that move when its children are published too.
     pub(super) owed: Vec<Cursor>,
+    /// What kinds of values its columns have, where that is asked.
+    pub(super) schema: Option<Schema>,
 }
 
 /// An output that is built beside its target.
@@ -56,7 +55,7 @@ pub(super) struct Output {
     /// Columns with values that became null, and how many.
     pub(super) nulled: Vec<(String, u64)>,
     /// The types of its columns, where somebody looked at them.
-    pub(super) schema: Option<Schema>,
+    pub(super) schema: Option<sink::Schema>,
 }
 
 impl From<Written> for Output {
@@ -107,24 +106,17 @@ pub(super) async fn publish(
     state: Option<SharedState>,
 ) -> Result<Published, Box<Failure>> {
     store.sort();
-    let records = store.index().records();
-    if stream.run.options.limit_records.is_none()
-        && let Some(least) = stream.plan().expect.min_records
-        && records < least
-    {
-        return Err(stream.held(&format!(
-            "{}: {records} records, but `expect.min_records` wants {least}",
-            stream.name
-        )));
-    }
     if !stream.run.family.is_chosen(&stream.name) {
         // Its children asked for it; its own files and cursors stay as they are.
+        stream.judge_number(store.index().records(), None)?;
+        stream.settle_checks()?;
         return Ok(Published {
             files: Vec::new(),
             repeats: 0,
             rejected: 0,
             before: false,
             owed: Vec::new(),
+            schema: None,
         });
     }
     let worker = stream.clone();
@@ -208,6 +200,7 @@ fn write_all(
         rejected,
         before: false,
         owed: Vec::new(),
+        schema: ready.schema,
     };
     Ok((published, ready.left))
 }
@@ -222,6 +215,8 @@ struct Ready {
     repeats: u64,
     /// What the next run begins with.
     left: Left,
+    /// What kinds of values its columns have, where that is asked.
+    schema: Option<Schema>,
 }
 
 /// Builds all files beside their targets, and the new base.
@@ -244,6 +239,20 @@ fn build_all(
         cursors: stream.moved(&rows).map_err(failed)?,
         base: None,
     };
+    let judges = plan.expect.reads_records() || stream.told.is_owed();
+    let mut repeats = None;
+    stream.judge_number(rows.index.records(), state)?;
+    let mut schema = None;
+    if judges {
+        let found = rows.repeats().map_err(|e| failed(e.into()))?;
+        if rows.most == u64::MAX {
+            stream.judge_unique(store.index(), &found);
+        }
+        schema = stream.inspect(&rows, &found, state)?;
+        repeats = Some(found);
+    }
+    // All are judged, and nothing is built yet.
+    stream.settle_checks()?;
     let (mut merged, mut before) = (None, None);
     if stream.merges() {
         let spills = rows.part.path().parent().unwrap_or(&stream.run.world.root);
@@ -252,18 +261,13 @@ fn build_all(
         left.base.clone_from(&new.new);
         merged = Some(new);
     }
-    let repeats = match &merged {
-        Some(_)
-            if plan.sinks.iter().all(|sink| sink.mode == SinkMode::Merge)
-                && !stream.told.is_owed() =>
-        {
+    let repeats = match (repeats, &merged) {
+        (Some(found), _) => found,
+        (None, Some(_)) if plan.sinks.iter().all(|sink| sink.mode == SinkMode::Merge) => {
             Repeats::default()
         }
-        _ => rows.repeats().map_err(|e| failed(e.into()))?,
+        (None, _) => rows.repeats().map_err(|e| failed(e.into()))?,
     };
-    if rows.most == u64::MAX {
-        stream.judge_unique(store.index(), &repeats)?;
-    }
     let (mut files, mut told) = (Vec::new(), Vec::new());
     for (at, (sink, target)) in plan.sinks.iter().zip(&targets.0).enumerate() {
         // One may be the part itself; two outputs must not be one file. What went to standard
@@ -293,6 +297,7 @@ fn build_all(
         told,
         repeats: of_merge.max(repeats.count()),
         left,
+        schema,
     })
 }
 
@@ -321,70 +326,6 @@ fn build(
         &mut |each| each_row(rows, repeats, each),
     )?;
     Ok(written.into())
-}
-
-/// Every record of the run with what stands beside it, in canonical order.
-pub(super) fn each_row(
-    rows: &Rows<'_>,
-    repeats: &Repeats,
-    each: &mut sink::Each<'_, PublishError>,
-) -> Result<(), PublishError> {
-    let mut extras = Extras::default();
-    let mut computed = Computed::new(&rows.run.names, templates(rows.plan.columns.as_deref()));
-    let mut stopped = None;
-    let read = rows.each_kept(repeats, &mut |placed, partition| {
-        let values = computed
-            .of(partition, placed.in_page)
-            .map_err(io::Error::other)?;
-        let values: Vec<&str> = values.iter().map(String::as_str).collect();
-        each(Row {
-            json: placed.json,
-            extras: extras.of(partition),
-            computed: &values,
-        })
-        .map_err(|error| {
-            stopped = Some(error);
-            io::Error::other("the sink stopped")
-        })
-    });
-    match (stopped, read) {
-        (Some(error), _) => Err(error),
-        (None, read) => Ok(read?),
-    }
-}
-
-/// The columns that are templates.
-pub(super) fn templates(columns: Option<&[ColumnPlan]>) -> Vec<&Template> {
-    let columns = columns.unwrap_or_default().iter();
-    columns
-        .filter_map(|column| match &column.from {
-            ColumnFrom::Template(template) => Some(template),
-            ColumnFrom::Path(_) | ColumnFrom::Jq(_) => None,
-        })
-        .collect()
-}
-
-/// The scalar `for` variables of the latest partition.
-#[derive(Default)]
-pub(super) struct Extras {
-    partition: Option<u32>,
-    all: Vec<Extra>,
-}
-
-impl Extras {
-    pub(super) fn of(&mut self, partition: &Partition) -> &[Extra] {
-        if self.partition != Some(partition.ordinal) {
-            self.partition = Some(partition.ordinal);
-            let scalars = partition.scalars();
-            self.all = scalars
-                .map(|(name, json)| Extra {
-                    name: name.to_owned(),
-                    json,
-                })
-                .collect();
-        }
-        &self.all
-    }
 }
 
 /// Records as they are: ranges of the part, without looking inside.

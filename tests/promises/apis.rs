@@ -12,6 +12,7 @@ mod packages;
 mod play;
 mod show;
 mod stage;
+mod table;
 mod wire;
 mod words;
 

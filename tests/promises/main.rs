@@ -14,6 +14,7 @@ mod cuts_gathered;
 mod database;
 mod diagnostics;
 mod errors;
+mod expect;
 mod faults;
 mod feedback;
 mod fixture;

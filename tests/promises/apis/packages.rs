@@ -149,7 +149,7 @@ fn notebooks_execute_from_top_to_bottom() {
             .find_map(|line| line.strip_prefix(&format!("{stem} ")));
         let drawn: usize = drawn.expect("it was executed").parse().expect("a number");
         assert!(
-            drawn >= 2 && drawn % 2 == 0,
+            drawn >= 2 && drawn.is_multiple_of(2),
             "{name}: {drawn} charts in {stem}"
         );
     }
