@@ -8,7 +8,8 @@ use super::fitting;
 use super::key::Key;
 use super::merge::{self, Merged};
 use super::publish::{self, Output, PublishError};
-use super::rows::{Repeats, Rows};
+use super::repeats::Repeats;
+use super::rows::Rows;
 use crate::failure::{Exit, Failure};
 use crate::plan::sink::{SinkMode, SinkPlan};
 use crate::plan::{ColumnFrom, StreamPlan};
@@ -34,7 +35,7 @@ pub(super) fn failure(stream: &StreamPlan, error: &SinkError) -> Box<Failure> {
 /// Writes the records of a run: all that there is, or what is added.
 pub(super) fn build(
     rows: &Rows<'_>,
-    repeats: &Repeats,
+    repeats: &mut Repeats,
     sink: &SinkPlan,
     place: &Place,
 ) -> Result<Output, PublishError> {

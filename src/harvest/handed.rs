@@ -6,7 +6,8 @@ use std::io;
 use super::computed::Computed;
 use super::partitions::Partition;
 use super::publish::PublishError;
-use super::rows::{Repeats, Rows};
+use super::repeats::Repeats;
+use super::rows::Rows;
 use crate::plan::language::Template;
 use crate::plan::{ColumnFrom, ColumnPlan};
 use crate::sink::{self, Extra, Row};
@@ -14,7 +15,7 @@ use crate::sink::{self, Extra, Row};
 /// Every record of the run with what stands beside it, in canonical order.
 pub(super) fn each_row(
     rows: &Rows<'_>,
-    repeats: &Repeats,
+    repeats: &mut Repeats,
     each: &mut sink::Each<'_, PublishError>,
 ) -> Result<(), PublishError> {
     let mut extras = Extras::default();

@@ -11,7 +11,8 @@ use super::formatted::formatted;
 pub(super) use super::handed::{Extras, each_row, templates};
 use super::keep::Left;
 use super::merge::{self, MergeError};
-use super::rows::{Repeats, Rows};
+use super::repeats::Repeats;
+use super::rows::Rows;
 use super::standing::{self, SharedState};
 use super::stream::Stream;
 use super::summary::{FileSummary, Schema};
@@ -244,11 +245,11 @@ fn build_all(
     stream.judge_number(rows.index.records(), state)?;
     let mut schema = None;
     if judges {
-        let found = rows.repeats().map_err(|e| failed(e.into()))?;
+        let mut found = rows.repeats().map_err(|e| failed(e.into()))?;
         if rows.most == u64::MAX {
             stream.judge_unique(store.index(), &found);
         }
-        schema = stream.inspect(&rows, &found, state)?;
+        schema = stream.inspect(&rows, &mut found, state)?;
         repeats = Some(found);
     }
     // All are judged, and nothing is built yet.
@@ -261,7 +262,7 @@ fn build_all(
         left.base.clone_from(&new.new);
         merged = Some(new);
     }
-    let repeats = match (repeats, &merged) {
+    let mut repeats = match (repeats, &merged) {
         (Some(found), _) => found,
         (None, Some(_)) if plan.sinks.iter().all(|sink| sink.mode == SinkMode::Merge) => {
             Repeats::default()
@@ -284,8 +285,8 @@ fn build_all(
                 Some(place) => database::project(&rows, merged, before.as_ref(), sink, place),
                 None => merge::project(&rows, &merged.path, sink, target),
             },
-            _ if let Some(place) = table => database::build(&rows, &repeats, sink, place),
-            _ => build(&rows, &repeats, sink, target, last),
+            _ if let Some(place) = table => database::build(&rows, &mut repeats, sink, place),
+            _ => build(&rows, &mut repeats, sink, target, last),
         };
         let file = file.map_err(failed)?;
         told.extend(datapackage::resource(&rows, sink, target, &file));
@@ -303,7 +304,7 @@ fn build_all(
 
 fn build(
     rows: &Rows<'_>,
-    repeats: &Repeats,
+    repeats: &mut Repeats,
     sink: &SinkPlan,
     target: &Target,
     last: bool,
