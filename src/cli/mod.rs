@@ -6,8 +6,10 @@
 mod agree;
 mod check;
 mod completions;
+mod convert;
 mod cursors;
 mod demo;
+mod describe;
 mod draft;
 mod drive;
 mod global;
@@ -17,6 +19,7 @@ mod limits;
 mod list;
 mod notebook;
 mod out;
+mod outputs;
 mod plan;
 mod preview;
 mod project;
@@ -90,6 +93,8 @@ enum Command {
     Preview(preview::PreviewArgs),
     Plan(plan::PlanArgs),
     State(cursors::StateArgs),
+    Describe(describe::DescribeArgs),
+    Convert(convert::ConvertArgs),
     Limits(limits::LimitsArgs),
     List(list::ListArgs),
     Notebook(notebook::NotebookArgs),
@@ -129,6 +134,8 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Schedule(args) => args.execute(global),
         Command::State(args) => args.execute(),
         Command::Check(args) => args.execute(global),
+        Command::Describe(args) => args.execute(),
+        Command::Convert(args) => args.execute(),
         Command::Limits(args) => args.execute(),
         Command::List(_) => list::ListArgs::execute(),
         Command::Runs(args) => args.execute(global),

@@ -5,6 +5,7 @@
 //! ([`flatten`]); a [`Sink`] writes the cells as [`csv`], [`ndjson`] or [`mod@parquet`]; [`mod@file`] puts the bytes
 //! beside the target and renames. Values stay JSON as spelled until the very last step.
 
+pub mod back;
 pub mod csv;
 pub mod database;
 pub mod datapackage;
@@ -29,7 +30,7 @@ use crate::disk;
 pub use self::file::{Built, Out, Target};
 pub use self::infer::Schema;
 pub use self::rejects::{Misfit, Rejected};
-pub use self::table::write;
+pub use self::table::{CellRows, rewrite, write};
 
 /// One record on its way out.
 #[derive(Debug, Clone, Copy)]
