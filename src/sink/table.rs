@@ -90,6 +90,10 @@ pub fn rewrite(
     rows: &mut CellRows<'_>,
 ) -> Result<Written, SinkError> {
     match format {
+        SinkFormat::Sqlite => Err(SinkError::Refused {
+            path: target.shown(),
+            why: "a table is no file".to_owned(),
+        }),
         SinkFormat::Csv(plan) => cells(target, schema, rows, |out| Ok(Csv::new(out, plan))),
         SinkFormat::Ndjson => cells(target, schema, rows, |out| Ok(Ndjson::new(out))),
         SinkFormat::Parquet(plan) => {
