@@ -95,6 +95,14 @@ impl Target {
         }
     }
 
+    /// Why a table is not written as a file.
+    pub(super) fn no_file(&self) -> SinkError {
+        SinkError::Refused {
+            path: self.shown(),
+            why: "a table is no file".to_owned(),
+        }
+    }
+
     /// Creates the file beside the target, with the folders on the way.
     pub fn open(&self) -> Result<Out, SinkError> {
         match self {
@@ -102,10 +110,7 @@ impl Target {
                 stream: Stream::Plain(BufWriter::with_capacity(BUFFER, Base::Stdout(io::stdout()))),
                 place: None,
             }),
-            Self::Table(place) => Err(SinkError::Refused {
-                path: place.shown(),
-                why: "a table is no file".to_owned(),
-            }),
+            Self::Table(_) => Err(self.no_file()),
             Self::File {
                 disk,
                 path,
