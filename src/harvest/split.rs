@@ -43,7 +43,7 @@ impl Stream {
                 Ended::Split => {
                     let halves = self.halves(&part)?.ok_or_else(|| {
                         let place = self.place(&part.partition, begins);
-                        self.unrendered(&format!("{place}: its window cannot be halved any more"))
+                        self.unrendered(format!("{place}: its window cannot be halved any more"))
                     })?;
                     parts.extend(halves);
                 }
@@ -131,7 +131,7 @@ impl Stream {
                 records: 0,
                 print: self.first_print(part)?,
                 facts: self.written(&digest),
-                _reservation: reservation,
+                _reservation: Some(reservation),
             })),
         };
         Ok(committer.commit(split).await?)
