@@ -59,7 +59,7 @@ impl NotebookArgs {
             return Ok(Exit::Invalid);
         };
         let data = match &self.data {
-            Some(data) => Some(project::here()?.join(data)),
+            Some(data) => Some(inside(&found.root, &project::here()?.join(data))?),
             None => None,
         };
         let outputs = outputs::find(&found.root, &plan, &self.streams, data.as_deref())?;
@@ -104,6 +104,20 @@ impl NotebookArgs {
         out::stderr(&format!("wrote {}\n", place.display()));
         Ok(Exit::Complete)
     }
+}
+
+/// A folder by its shortest name, seen from the project where it is in there.
+fn inside(root: &Path, folder: &Path) -> Result<PathBuf, Failure> {
+    let real = |path: &Path| {
+        path.canonicalize().map_err(|error| {
+            Failure::usage(format!("cannot open {}", path.display())).caused_by(&error)
+        })
+    };
+    let folder = real(folder)?;
+    Ok(match folder.strip_prefix(real(root)?) {
+        Ok(inside) => root.join(inside),
+        Err(_) => folder,
+    })
 }
 
 /// The way from one folder to another: a notebook that moves with its project still finds it.
