@@ -100,6 +100,7 @@ impl Stream {
         &self,
         index: &Index,
         repeats: &Repeats,
+        member: usize,
     ) -> Result<(), Box<Failure>> {
         let told = self.told.0.lock().unwrap_or_else(PoisonError::into_inner);
         if told.is_empty() || repeats.is_empty() {
@@ -115,7 +116,7 @@ impl Stream {
                 continue;
             };
             let held = held.get(&place).copied().unwrap_or(0);
-            let kept = held.saturating_sub(repeats.within(place));
+            let kept = held.saturating_sub(repeats.within(member, place));
             if kept < *told {
                 wanted += told;
                 unique += kept;

@@ -30,8 +30,8 @@ use crate::store::state::{State, StateError};
 /// What the next run begins with.
 #[derive(Debug, Default)]
 pub(super) struct Left {
-    /// Cursors that move.
-    pub(super) cursors: Vec<Cursor>,
+    /// Cursors that move, for each stream of the table.
+    pub(super) cursors: Vec<Vec<Cursor>>,
     /// The new base.
     pub(super) base: Option<Base>,
 }
@@ -39,7 +39,15 @@ pub(super) struct Left {
 impl Left {
     /// Whether nothing changes.
     pub(super) fn is_empty(&self) -> bool {
-        self.cursors.is_empty() && self.base.is_none()
+        self.cursors.iter().all(Vec::is_empty) && self.base.is_none()
+    }
+
+    /// The cursors of a stream that move at another time.
+    pub(super) fn take_cursors(&mut self, member: usize) -> Vec<Cursor> {
+        self.cursors
+            .get_mut(member)
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 }
 
@@ -301,8 +309,12 @@ impl Stream {
     }
 
     /// Removes what a new base takes the place of.
-    pub(super) fn sweep(&self, left: &Left) {
-        if let Some(base) = &left.base {
+    pub(super) fn sweep(&self, state: Option<&SharedState>, left: &Left) {
+        let used = match standing::lock(state) {
+            Some(state) if left.base.is_some() => state.base_files(&self.run.plan.name),
+            _ => return,
+        };
+        if let Ok(used) = used {
             let (run, stream) = (&self.run, &self.plan().name);
             // What stays behind is swept by the next publish.
             let _ = base::sweep(
@@ -310,7 +322,7 @@ impl Stream {
                 &run.world.root,
                 &run.plan.name,
                 stream,
-                Some(base.generation),
+                &used,
             );
         }
     }

@@ -37,6 +37,7 @@ mod merge;
 mod names;
 mod newest;
 mod outcome;
+mod outgoing;
 mod owed;
 mod pages;
 mod parents;
@@ -57,6 +58,7 @@ mod spread;
 mod standing;
 mod stream;
 mod targets;
+mod together;
 mod tokens;
 mod told;
 mod trouble;
@@ -406,6 +408,7 @@ fn prepare(
 
 /// The streams to run, their partitions begun and their targets tried.
 fn open_streams(run: &Run) -> Result<Vec<(usize, Targets)>, Box<Failure>> {
+    targets::refuse_part(run)?;
     let mut streams = Vec::new();
     let plans = run.plan.streams.iter().enumerate();
     for (at, plan) in plans.filter(|(_, plan)| run.family.runs(&plan.name)) {

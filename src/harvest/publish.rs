@@ -1,15 +1,14 @@
-//! Publish: a stream's committed records become its files, whole or not at all.
+//! Publish: the committed records of a table become its files, whole or not at all.
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::computed::Computed;
 use super::fitting;
 use super::keep::Left;
-use super::merge::{self, MergeError};
-use super::partitions::Partition;
-use super::rows::{Repeats, Rows};
+use super::merge::{self, MergeError, Old};
+use super::outgoing::{self, Outgoing};
+use super::rows::{Member, Repeats, Rows};
 use super::standing::{self, SharedState};
 use super::stream::Stream;
 use super::summary::FileSummary;
@@ -20,16 +19,16 @@ use crate::failure::{Exit, Failure};
 use crate::plan::language::Template;
 use crate::plan::sink::{SinkFormat, SinkMode, SinkPlan};
 use crate::plan::{ColumnFrom, ColumnPlan};
-use crate::sink::{self, Built, Extra, Rejected, Row, SinkError, Target, Written};
+use crate::sink::{self, Built, Columns, Rejected, SinkError, Target, Written};
 use crate::store::StoreError;
 use crate::store::cursors::Cursor;
 use crate::store::row::PublishIntent;
 use crate::store::stream::StreamStore;
 
 /// What a stream's publish came to.
-#[derive(Debug)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Published {
-    /// Its files.
+    /// Its files; those of a table are told of its first stream.
     pub(super) files: Vec<FileSummary>,
     /// Records left out because a later one had the same key.
     pub(super) repeats: u64,
@@ -93,76 +92,92 @@ impl PublishError {
     }
 }
 
-/// Judges `expect`, then writes every file of the stream.
+/// A stream that is whole, with what it has committed.
+#[derive(Debug)]
+pub(super) struct Whole {
+    /// The stream.
+    pub(super) stream: Arc<Stream>,
+    /// Its pages.
+    pub(super) store: StreamStore,
+}
+
+/// Which of the streams of a table a publish failed at, and why.
+pub(super) type AtFault = (usize, Box<Failure>);
+
+/// Judges `expect`, then writes every file of a table: of one stream, or of several that write it
+/// together, in the order of the file. All of them are published, or none.
 pub(super) async fn publish(
-    stream: &Arc<Stream>,
-    mut store: StreamStore,
+    mut table: Vec<Whole>,
     targets: Targets,
     state: Option<SharedState>,
-) -> Result<Published, Box<Failure>> {
-    store.sort();
-    let records = store.index().records();
-    if stream.run.options.limit_records.is_none()
-        && let Some(least) = stream.plan().expect.min_records
-        && records < least
-    {
-        return Err(stream.held(&format!(
-            "{}: {records} records, but `expect.min_records` wants {least}",
-            stream.name
-        )));
+) -> Result<Vec<Published>, AtFault> {
+    for (at, Whole { stream, store }) in table.iter_mut().enumerate() {
+        store.sort();
+        let records = store.index().records();
+        if stream.run.options.limit_records.is_none()
+            && let Some(least) = stream.plan().expect.min_records
+            && records < least
+        {
+            let message = format!(
+                "{}: {records} records, but `expect.min_records` wants {least}",
+                stream.name
+            );
+            return Err((at, stream.held(&message)));
+        }
     }
-    if !stream.run.family.is_chosen(&stream.name) {
-        // Its children asked for it; its own files and cursors stay as they are.
-        return Ok(Published {
-            files: Vec::new(),
-            repeats: 0,
-            rejected: 0,
-            before: false,
-            owed: Vec::new(),
-        });
+    let is_chosen = |whole: &Whole| whole.stream.run.family.is_chosen(&whole.stream.name);
+    if !table.iter().all(is_chosen) {
+        // Their children asked for them; their own files and cursors stay as they are.
+        return Ok(table.iter().map(|_| Published::default()).collect());
     }
-    let worker = stream.clone();
+    let streams: Vec<Arc<Stream>> = table.iter().map(|whole| whole.stream.clone()).collect();
     // Reading, projecting and writing files blocks.
     let work = tokio::task::spawn_blocking(move || {
-        let (mut published, mut left) = write_all(&worker, &mut store, &targets, state.as_ref())?;
-        if worker.owes() {
-            published.owed = std::mem::take(&mut left.cursors);
+        let (mut published, mut left) = write_all(&mut table, &targets, state.as_ref())?;
+        for (at, (whole, published)) in table.iter().zip(&mut published).enumerate() {
+            if whole.stream.owes() {
+                published.owed = left.take_cursors(at);
+            }
         }
-        standing::published_now(
-            &worker.run,
-            state.as_ref(),
-            &mut store,
-            &targets,
-            &published,
-            &left,
-        )?;
-        worker.sweep(&left);
-        worker.sweep_copies();
-        Ok::<_, Box<Failure>>(published)
+        standing::published_now(state.as_ref(), &mut table, &targets, &published, &left)
+            .map_err(|failure| (0, failure))?;
+        for Whole { stream, .. } in &table {
+            stream.sweep(state.as_ref(), &left);
+            stream.sweep_copies();
+        }
+        Ok::<_, AtFault>(published)
     });
     let published = match work.await {
         Ok(published) => published?,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     };
-    for file in &published.files {
-        stream.emit(Fact::Published {
-            stream: stream.name.clone(),
-            path: file.path.clone(),
-            rows: file.rows,
-            bytes: file.bytes,
-        });
+    for (stream, published) in streams.iter().zip(&published) {
+        for file in &published.files {
+            stream.emit(Fact::Published {
+                stream: stream.name.clone(),
+                path: file.path.clone(),
+                rows: file.rows,
+                bytes: file.bytes,
+            });
+        }
     }
     Ok(published)
 }
 
 fn write_all(
-    stream: &Stream,
-    store: &mut StreamStore,
+    table: &mut [Whole],
     targets: &Targets,
     state: Option<&SharedState>,
-) -> Result<(Published, Left), Box<Failure>> {
-    store.check().map_err(StoreError::into_failure)?;
-    let ready = build_all(stream, store, targets, state)?;
+) -> Result<(Vec<Published>, Left), AtFault> {
+    for (at, whole) in table.iter_mut().enumerate() {
+        let checked = whole.store.check();
+        checked.map_err(|error| (at, StoreError::into_failure(error)))?;
+    }
+    let ready = build_all(table, targets, state)?;
+    let Some(Whole { stream, store }) = table.first_mut() else {
+        return Ok((Vec::new(), ready.left));
+    };
+    let failed = |failure: Box<Failure>| (0, failure);
     let intents = ready.files.iter().filter_map(|(Output { file, .. }, _)| {
         let target = file.target()?.to_string_lossy().into_owned();
         Some(PublishIntent {
@@ -174,7 +189,7 @@ fn write_all(
     });
     store
         .intend(intents.collect())
-        .map_err(StoreError::into_failure)?;
+        .map_err(|error| failed(StoreError::into_failure(error)))?;
     let mut files = Vec::new();
     let mut rejected = 0;
     for (output, path) in ready.files {
@@ -186,74 +201,103 @@ fn write_all(
                 .map_or(0, |rejected| rejected.records),
         );
         // Before the output, so that no reader finds records missing and not where they are.
-        fitting::settle(stream, output.rejected, &output.nulled, &path)?;
+        fitting::settle(stream, output.rejected, &output.nulled, &path).map_err(failed)?;
         files.push(FileSummary {
             path,
             rows,
             bytes: file.bytes(),
             crc: file.crc(),
         });
-        file.place().map_err(|e| failure(stream, e.into()))?;
+        file.place()
+            .map_err(|e| failed(failure(stream, e.into())))?;
     }
-    let published = Published {
-        files,
-        repeats: ready.repeats,
-        rejected,
-        before: false,
-        owed: Vec::new(),
-    };
-    Ok((published, ready.left))
+    let published = ready.repeats.into_iter().enumerate().map(|(at, repeats)| {
+        let is_first = at == 0;
+        Published {
+            // Of a table the first tells.
+            files: if is_first {
+                std::mem::take(&mut files)
+            } else {
+                Vec::new()
+            },
+            repeats,
+            rejected: if is_first { rejected } else { 0 },
+            ..Published::default()
+        }
+    });
+    Ok((published.collect(), ready.left))
 }
 
 /// Everything of a publish that is built and not yet in its place.
 struct Ready {
     /// Files beside their targets, with what they are called.
     files: Vec<(Output, PathBuf)>,
-    /// Records that were left out.
-    repeats: u64,
+    /// Records that were left out, for each stream.
+    repeats: Vec<u64>,
     /// What the next run begins with.
     left: Left,
 }
 
 /// Builds all files beside their targets, and the new base.
 fn build_all(
-    stream: &Stream,
-    store: &StreamStore,
+    table: &[Whole],
     targets: &Targets,
     state: Option<&SharedState>,
-) -> Result<Ready, Box<Failure>> {
-    let plan = stream.plan();
-    let rows = Rows {
-        run: &stream.run,
-        plan,
-        part: store.part(),
-        index: store.index(),
-        most: stream.run.options.limit_records.unwrap_or(u64::MAX),
+) -> Result<Ready, AtFault> {
+    let Some(Whole {
+        stream: first,
+        store,
+    }) = table.first()
+    else {
+        return Ok(Ready {
+            files: Vec::new(),
+            repeats: Vec::new(),
+            left: Left::default(),
+        });
     };
-    let failed = |error: PublishError| failure(stream, error);
-    let mut left = Left {
-        cursors: stream.moved(&rows).map_err(failed)?,
-        base: None,
-    };
+    let plan = first.plan();
+    let run = &first.run;
+    let most = run.options.limit_records.unwrap_or(u64::MAX);
+    let rows_of = |members| Rows { run, members, most };
+    let failed = |error: PublishError| (0, failure(first, error));
+    let mut left = Left::default();
+    for (at, Whole { stream, store }) in table.iter().enumerate() {
+        let own = rows_of(vec![Member::of(stream.plan(), store)]);
+        let moved = stream.moved(&own);
+        left.cursors
+            .push(moved.map_err(|error| (at, failure(stream, error)))?);
+    }
+    let members = table
+        .iter()
+        .map(|one| Member::of(one.stream.plan(), &one.store));
+    let rows = rows_of(members.collect());
     let mut merged = None;
-    if stream.merges() {
-        let spills = rows.part.path().parent().unwrap_or(&stream.run.world.root);
-        let old = stream.base(state)?;
-        let new = merge::merge(&rows, old.as_ref(), spills).map_err(|e| failed(e.into()))?;
+    if first.merges() {
+        let spills = store.part().path().parent().unwrap_or(&run.world.root);
+        let mut old: Vec<Old> = Vec::new();
+        for (at, Whole { stream, .. }) in table.iter().enumerate() {
+            let base = stream.base(state).map_err(|failure| (at, failure))?;
+            let base = base.filter(|base| old.iter().all(|old| old.base.file != base.file));
+            let owner = stream.plan().name.clone();
+            old.extend(base.map(|base| Old { base, owner }));
+        }
+        let new = merge::merge(&rows, &old, spills).map_err(|e| failed(e.into()))?;
         left.base.clone_from(&new.new);
         merged = Some(new);
     }
+    let is_owed = table.iter().any(|whole| whole.stream.told.is_owed());
     let repeats = match &merged {
-        Some(_)
-            if plan.sinks.iter().all(|sink| sink.mode == SinkMode::Merge)
-                && !stream.told.is_owed() =>
-        {
+        Some(_) if plan.sinks.iter().all(|sink| sink.mode == SinkMode::Merge) && !is_owed => {
             Repeats::default()
         }
         _ => rows.repeats().map_err(|e| failed(e.into()))?,
     };
     if rows.most == u64::MAX {
-        stream.judge_unique(store.index(), &repeats)?;
+        for (at, Whole { stream, store }) in table.iter().enumerate() {
+            stream
+                .judge_unique(store.index(), &repeats, at)
+                .map_err(|failure| (at, failure))?;
+        }
     }
     let mut files = Vec::new();
     for (at, (sink, target)) in plan.sinks.iter().zip(&targets.0).enumerate() {
@@ -262,16 +306,17 @@ fn build_all(
         let last = at + 1 == plan.sinks.len() && targets.is_files();
         let file = match (sink.mode, &merged) {
             // Nothing new is nothing to add.
-            (SinkMode::Append, _) if rows.index.records() == 0 => continue,
+            (SinkMode::Append, _) if rows.records() == 0 => continue,
             (SinkMode::Merge, Some(merged)) => merge::project(&rows, &merged.path, sink, target),
             _ => build(&rows, &repeats, sink, target, last),
         };
         files.push((file.map_err(failed)?, target.shown()));
     }
-    let of_merge = merged.map_or(0, |merged| merged.repeats);
+    let of_merge = |at: usize| merged.as_ref().and_then(|m| m.repeats.get(at).copied());
+    let repeats = (0..table.len()).map(|at| of_merge(at).unwrap_or(0).max(repeats.count(at)));
     Ok(Ready {
         files,
-        repeats: of_merge.max(repeats.count()),
+        repeats: repeats.collect(),
         left,
     })
 }
@@ -283,7 +328,8 @@ fn build(
     target: &Target,
     last: bool,
 ) -> Result<Output, PublishError> {
-    let columns = rows.plan.columns.as_deref();
+    let columns = outgoing::columns(rows);
+    let columns = Columns::of(&columns);
     let as_they_are = sink.format == SinkFormat::Ndjson
         && columns.is_none()
         && repeats.is_empty()
@@ -291,28 +337,20 @@ fn build(
     if as_they_are {
         return copy(rows, target, last);
     }
-    let templates = templates(columns);
     let rejects = fitting::rejects(target, sink.mode);
     let rejects = rejects.as_ref();
     let written =
         sink::write::<PublishError>(&sink.format, target, columns, rejects, &mut |each| {
-            let mut extras = Extras::default();
-            let mut computed = Computed::new(&rows.run.names, templates.clone());
+            let mut outgoing = Outgoing::of(rows);
             let mut stopped = None;
             let read = rows.each_kept(repeats, &mut |placed, partition| {
-                let values = computed
-                    .of(partition, placed.in_page)
-                    .map_err(io::Error::other)?;
-                let values: Vec<&str> = values.iter().map(String::as_str).collect();
-                each(Row {
-                    json: placed.json,
-                    extras: extras.of(partition),
-                    computed: &values,
-                })
-                .map_err(|error| {
-                    stopped = Some(error);
-                    io::Error::other("the sink stopped")
-                })
+                outgoing
+                    .row(placed, partition, each)
+                    .map_err(io::Error::other)?
+                    .map_err(|error| {
+                        stopped = Some(error);
+                        io::Error::other("the sink stopped")
+                    })
             });
             match (stopped, read) {
                 (Some(error), _) => Err(error),
@@ -328,54 +366,34 @@ pub(super) fn templates(columns: Option<&[ColumnPlan]>) -> Vec<&Template> {
     columns
         .filter_map(|column| match &column.from {
             ColumnFrom::Template(template) => Some(template),
-            ColumnFrom::Path(_) | ColumnFrom::Jq(_) => None,
+            ColumnFrom::Path(_) | ColumnFrom::Jq(_) | ColumnFrom::Nothing => None,
         })
         .collect()
 }
 
-/// The scalar `for` variables of the latest partition.
-#[derive(Default)]
-pub(super) struct Extras {
-    partition: Option<u32>,
-    all: Vec<Extra>,
-}
-
-impl Extras {
-    pub(super) fn of(&mut self, partition: &Partition) -> &[Extra] {
-        if self.partition != Some(partition.ordinal) {
-            self.partition = Some(partition.ordinal);
-            let scalars = partition.scalars();
-            self.all = scalars
-                .map(|(name, json)| Extra {
-                    name: name.to_owned(),
-                    json,
-                })
-                .collect();
-        }
-        &self.all
-    }
-}
-
-/// Records as they are: ranges of the part, without looking inside.
+/// Records as they are: ranges of the parts, without looking inside.
 fn copy(rows: &Rows<'_>, target: &Target, last: bool) -> Result<Output, PublishError> {
     let mut out = target.open()?;
-    // The part was just written and is there: what fails here is the writing.
-    let ranges = rows.index.ranges();
-    // Pages that came in order make a part that is the file already.
-    let adopted = match ranges[..] {
-        [whole] if last && whole.end - whole.start == rows.part.len() => {
-            out.adopt(rows.part.path(), whole.crc)?
-        }
-        _ => false,
-    };
-    if !adopted {
-        for range in ranges {
-            out.copy(rows.part.file(), range.start, range.end, range.crc)?;
+    let is_alone = rows.members.len() == 1;
+    for Member { part, index, .. } in &rows.members {
+        // The part was just written and is there: what fails here is the writing.
+        let ranges = index.ranges();
+        // Pages that came in order make a part that is the file already.
+        let adopted = match ranges[..] {
+            [whole] if last && is_alone && whole.end - whole.start == part.len() => {
+                out.adopt(part.path(), whole.crc)?
+            }
+            _ => false,
+        };
+        if !adopted {
+            for range in ranges {
+                out.copy(part.file(), range.start, range.end, range.crc)?;
+            }
         }
     }
     Ok(Output {
         file: out.close()?,
-        rows: rows.index.records(),
+        rows: rows.records(),
         rejected: None,
         nulled: Vec::new(),
     })

@@ -1,4 +1,5 @@
-//! A stream's committed records in canonical order, repeats by key left out.
+//! The committed records of a table in canonical order, repeats by key left out: those of one stream
+//! after those of another, in the order of the file.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -14,26 +15,53 @@ use crate::plan::StreamPlan;
 use crate::store::index::Index;
 use crate::store::part::Part;
 use crate::store::sorter::Sorter;
+use crate::store::stream::StreamStore;
 
 /// Reads records in canonical order, page by page.
 #[derive(Debug)]
 pub(super) struct Rows<'a> {
     /// Variables and templates.
     pub(super) run: &'a Run,
-    /// The stream.
+    /// The streams of the table.
+    pub(super) members: Vec<Member<'a>>,
+    /// At most so many of each.
+    pub(super) most: u64,
+}
+
+/// A stream of a table.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Member<'a> {
+    /// Its plan.
     pub(super) plan: &'a StreamPlan,
     /// Its records.
     pub(super) part: &'a Part,
     /// Where they are, sorted.
     pub(super) index: &'a Index,
-    /// At most so many.
-    pub(super) most: u64,
+}
+
+impl<'a> Member<'a> {
+    /// A stream with what it has committed.
+    pub(super) fn of(plan: &'a StreamPlan, store: &'a StreamStore) -> Self {
+        Self {
+            plan,
+            part: store.part(),
+            index: store.index(),
+        }
+    }
+
+    fn load<'b>(&self, start: u64, len: u32, into: &'b mut Vec<u8>) -> io::Result<&'b str> {
+        into.resize(len as usize, 0);
+        self.part.read(start, into).map_err(io::Error::other)?;
+        std::str::from_utf8(into).map_err(io::Error::other)
+    }
 }
 
 /// One record with where it stands.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Placed<'a> {
-    /// Its ordinal in the stream.
+    /// Which of the streams it comes from.
+    pub(super) member: usize,
+    /// Its ordinal in the table.
     pub(super) ordinal: u64,
     /// Its ordinal in its page.
     pub(super) in_page: u32,
@@ -50,31 +78,34 @@ pub(super) struct Repeats {
     /// Ordinals that are left out.
     dropped: HashSet<u64>,
     /// How many of them are, to the letter, the record before with that key in their partition: a
-    /// page that held it again, and no later state of it.
-    within: HashMap<u32, u64>,
+    /// page that held it again, and no later state of it. By stream and partition.
+    within: HashMap<(usize, u32), u64>,
+    /// How many are left out of each stream.
+    left_out: Vec<u64>,
 }
 
 /// The record that counts of several with one key: with the partition and the place that it came
 /// from, since variables and `index` are values of that record too.
 #[derive(Debug)]
 struct Later {
+    member: usize,
     start: u64,
     len: u32,
     in_page: u32,
     partition: Arc<Partition>,
-    /// See [`push_rank`].
+    /// See [`Ranks`].
     rank: Vec<u8>,
 }
 
 impl Repeats {
-    /// How many records are left out.
-    pub(super) fn count(&self) -> u64 {
-        self.dropped.len() as u64
+    /// How many records of a stream are left out.
+    pub(super) fn count(&self, member: usize) -> u64 {
+        self.left_out.get(member).copied().unwrap_or(0)
     }
 
     /// How many records of a partition came again unchanged.
-    pub(super) fn within(&self, partition: u32) -> u64 {
-        self.within.get(&partition).copied().unwrap_or(0)
+    pub(super) fn within(&self, member: usize, partition: u32) -> u64 {
+        self.within.get(&(member, partition)).copied().unwrap_or(0)
     }
 
     /// Whether there is none.
@@ -110,7 +141,50 @@ fn each_repeated(keys: Sorter, visit: &mut dyn FnMut(&[u64])) -> Result<(), Disk
     Ok(())
 }
 
+/// Which of several versions of one record counts, over the streams of a table: by the cursor where
+/// all of them have the same, else that of the later stream, and by its own cursor within a stream.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ranks {
+    /// Whether the values of one cursor can be compared with those of another.
+    pub(super) one_cursor: bool,
+}
+
+impl Ranks {
+    /// For the streams of a table.
+    pub(super) fn of(members: &[Member<'_>]) -> Self {
+        let field = |member: &Member<'_>| {
+            let cursor = member.plan.cursor.as_ref()?;
+            Some((cursor.field.clone()?, cursor.format.clone()))
+        };
+        let first = members.first().map(field);
+        Self {
+            one_cursor: members.iter().all(|member| Some(field(member)) == first),
+        }
+    }
+
+    /// Appends bytes that sort as what counts of a record before its place in the table does.
+    pub(super) fn push(self, plan: &StreamPlan, member: usize, record: &str, out: &mut Vec<u8>) {
+        if !self.one_cursor {
+            out.extend((member as u64).to_be_bytes());
+        }
+        push_rank(plan.cursor.as_ref(), record, out);
+    }
+
+    /// The same, beside a record that an earlier run brought: nothing, where it may be of a stream
+    /// whose cursor says something else, and then the new one counts.
+    pub(super) fn push_old(self, plan: &StreamPlan, record: &str, out: &mut Vec<u8>) {
+        if self.one_cursor {
+            push_rank(plan.cursor.as_ref(), record, out);
+        }
+    }
+}
+
 impl Rows<'_> {
+    /// How many records there are.
+    pub(super) fn records(&self) -> u64 {
+        self.members.iter().map(|one| one.index.records()).sum()
+    }
+
     /// Every record with its partition, in canonical order.
     pub(super) fn each(
         &self,
@@ -133,30 +207,43 @@ impl Rows<'_> {
             let Some(later) = repeats.replaced.get(&placed.ordinal) else {
                 return visit(placed, partition);
             };
+            let Some(member) = self.members.get(later.member) else {
+                return Ok(());
+            };
             let placed = Placed {
+                member: later.member,
                 ordinal: placed.ordinal,
                 in_page: later.in_page,
-                json: self.load(later.start, later.len, &mut other)?,
+                json: member.load(later.start, later.len, &mut other)?,
             };
             visit(placed, &later.partition)
         })
-    }
-
-    fn load<'b>(&self, start: u64, len: u32, into: &'b mut Vec<u8>) -> io::Result<&'b str> {
-        into.resize(len as usize, 0);
-        self.part.read(start, into).map_err(io::Error::other)?;
-        std::str::from_utf8(into).map_err(io::Error::other)
     }
 
     fn each_placed(
         &self,
         visit: &mut dyn FnMut(Placed<'_>, &Partition, u64) -> io::Result<()>,
     ) -> io::Result<()> {
-        let mut partitions = Source::of(self.run, self.plan).walk();
+        let mut begin = 0;
+        for (number, member) in self.members.iter().enumerate() {
+            self.each_of(member, number, begin, visit)?;
+            begin += member.index.records();
+        }
+        Ok(())
+    }
+
+    fn each_of(
+        &self,
+        member: &Member<'_>,
+        number: usize,
+        begin: u64,
+        visit: &mut dyn FnMut(Placed<'_>, &Partition, u64) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut partitions = Source::of(self.run, member.plan).walk();
         let mut partition: Option<Partition> = None;
         let mut buffer = Vec::new();
-        let mut ordinal = 0;
-        for row in self.index.rows() {
+        let mut ordinal = begin;
+        for row in member.index.rows() {
             while partition.as_ref().is_none_or(|p| p.ordinal < row.partition) {
                 partition = Some(
                     partitions
@@ -167,14 +254,15 @@ impl Rows<'_> {
                 );
             }
             let Some(partition) = &partition else { break };
-            let page = self.load(row.start, row.len, &mut buffer)?;
+            let page = member.load(row.start, row.len, &mut buffer)?;
             let mut start = row.start;
             for (in_page, json) in (0_u32..).zip(page.split_terminator('\n')) {
-                if ordinal >= self.most {
+                if ordinal - begin >= self.most {
                     return Ok(());
                 }
                 visit(
                     Placed {
+                        member: number,
                         ordinal,
                         in_page,
                         json,
@@ -189,25 +277,44 @@ impl Rows<'_> {
         Ok(())
     }
 
-    /// The partition of a record, given the ordinals that pages begin with.
-    fn partition_of(&self, begins: &[u64], ordinal: u64) -> u32 {
-        let page = begins.partition_point(|begin| *begin <= ordinal);
-        let row = self.index.rows().get(page.saturating_sub(1));
-        row.map_or(0, |row| row.partition)
+    /// For each page the ordinal that it begins with, its stream and its partition.
+    fn pages(&self) -> Vec<(u64, usize, u32)> {
+        let mut next = 0;
+        let mut pages = Vec::new();
+        for (number, member) in self.members.iter().enumerate() {
+            for row in member.index.rows() {
+                pages.push((next, number, row.partition));
+                next += u64::from(row.records);
+            }
+        }
+        pages
     }
 
     /// Finds records whose key comes again. Records without any part of the key are all
     /// different.
     pub(super) fn repeats(&self) -> io::Result<Repeats> {
-        let mut repeats = Repeats::default();
-        let Some(mut key) = Key::new(self.plan, &self.run.names) else {
-            return Ok(repeats);
+        let mut repeats = Repeats {
+            left_out: vec![0; self.members.len()],
+            ..Repeats::default()
         };
+        let of_members = self
+            .members
+            .iter()
+            .map(|m| Key::new(m.plan, &self.run.names));
+        let mut of_members: Vec<Key<'_>> = of_members.flatten().collect();
+        if of_members.len() < self.members.len() || of_members.is_empty() {
+            return Ok(repeats);
+        }
         // Sorted beside the part: of many records they would not fit into memory.
         let (disk, root) = (&self.run.world.disk, &self.run.world.root);
-        let folder = self.part.path().parent().unwrap_or(root);
-        let mut keys = Sorter::new(disk, folder, &format!("{}.keys", self.plan.name));
+        let first = self.members.first();
+        let folder = first.and_then(|m| m.part.path().parent()).unwrap_or(root);
+        let name = first.map_or("", |m| m.plan.name.as_str());
+        let mut keys = Sorter::new(disk, folder, &format!("{name}.keys"));
         self.each(&mut |placed, partition| {
+            let Some(key) = of_members.get_mut(placed.member) else {
+                return Ok(());
+            };
             let hash = key.hash(placed.json, partition, placed.in_page);
             if let Some((a, b)) = hash.map_err(io::Error::other)? {
                 let pair = [a, b, placed.ordinal].map(u64::to_be_bytes);
@@ -216,35 +323,42 @@ impl Rows<'_> {
             }
             Ok(())
         })?;
-        // The ordinal that each page begins with.
-        let begins: Vec<u64> = (self.index.rows().iter())
-            .scan(0, |next, row| {
-                let begin = *next;
-                *next += u64::from(row.records);
-                Some(begin)
-            })
-            .collect();
+        let pages = self.pages();
+        let home = |ordinal: u64| {
+            let page = pages.partition_point(|(begin, ..)| *begin <= ordinal);
+            let page = pages.get(page.saturating_sub(1));
+            page.map_or((0, 0), |(_, member, partition)| (*member, *partition))
+        };
         // Ordinal of a record → ordinal of the one before it with its key, in its partition.
         let mut again: HashMap<u64, u64> = HashMap::new();
-        let cursor = self.plan.cursor.as_ref();
-        let cursor = cursor.filter(|cursor| cursor.field.is_some());
+        let ranks = Ranks::of(&self.members);
+        let has_cursor = |member: &Member<'_>| {
+            let cursor = member.plan.cursor.as_ref();
+            cursor.is_some_and(|cursor| cursor.field.is_some())
+        };
+        let has_cursor = self.members.iter().any(has_cursor);
         // Ordinal of each that may count → ordinal of the first of its key.
         let mut firsts: HashMap<u64, u64> = HashMap::new();
         each_repeated(keys, &mut |same| {
             // Without a cursor to compare only the last can be it.
-            let may = if cursor.is_some() { 0 } else { same.len() - 1 };
+            let may = if has_cursor { 0 } else { same.len() - 1 };
             firsts.extend(same[may..].iter().map(|ordinal| (*ordinal, same[0])));
             repeats.dropped.extend(&same[1..]);
-            // Ordinals of one key ascend, and with them the partitions.
+            for ordinal in &same[1..] {
+                if let Some(count) = repeats.left_out.get_mut(home(*ordinal).0) {
+                    *count += 1;
+                }
+            }
+            // Ordinals of one key ascend, and with them streams and partitions.
             for pair in same.windows(2) {
-                if self.partition_of(&begins, pair[0]) == self.partition_of(&begins, pair[1]) {
+                if home(pair[0]) == home(pair[1]) {
                     again.insert(pair[1], pair[0]);
                 }
             }
         })
         .map_err(io::Error::other)?;
         if !firsts.is_empty() {
-            let mut shared: Option<Arc<Partition>> = None;
+            let mut shared: Option<(usize, Arc<Partition>)> = None;
             let before: HashSet<u64> = again.values().copied().collect();
             let mut contents: HashMap<u64, u32> = HashMap::new();
             self.each_placed(&mut |placed, partition, start| {
@@ -254,18 +368,21 @@ impl Rows<'_> {
                     .and_then(|at| contents.remove(at))
                     && same == content()
                 {
-                    *repeats.within.entry(partition.ordinal).or_default() += 1;
+                    let home = (placed.member, partition.ordinal);
+                    *repeats.within.entry(home).or_default() += 1;
                 }
                 if before.contains(&placed.ordinal) {
                     contents.insert(placed.ordinal, content());
                 }
-                if let Some(first) = firsts.get(&placed.ordinal) {
-                    let partition = shared
-                        .take_if(|known| known.ordinal == partition.ordinal)
-                        .unwrap_or_else(|| Arc::new(partition.clone()));
-                    shared = Some(partition.clone());
+                let member = self.members.get(placed.member);
+                if let (Some(first), Some(member)) = (firsts.get(&placed.ordinal), member) {
+                    let home = (placed.member, partition.ordinal);
+                    let (_, partition) = shared
+                        .take_if(|(member, known)| (*member, known.ordinal) == home)
+                        .unwrap_or_else(|| (placed.member, Arc::new(partition.clone())));
+                    shared = Some((placed.member, partition.clone()));
                     let mut rank = Vec::new();
-                    push_rank(cursor, placed.json, &mut rank);
+                    ranks.push(member.plan, placed.member, placed.json, &mut rank);
                     let known = repeats.replaced.get(first);
                     if known.is_some_and(|known| rank < known.rank) {
                         return Ok(());
@@ -273,6 +390,7 @@ impl Rows<'_> {
                     repeats.replaced.insert(
                         *first,
                         Later {
+                            member: placed.member,
                             start,
                             len: u32::try_from(placed.json.len()).unwrap_or(u32::MAX),
                             in_page: placed.in_page,

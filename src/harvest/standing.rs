@@ -1,5 +1,6 @@
 //! What a run stands on: its locks, its row in the state, and its folder; and how it ends there.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::keep::Left;
-use super::publish::Published;
+use super::publish::{Published, Whole};
 use super::run::Run;
 use super::same;
 use super::summary::{FileSummary, Summary, Unfinished};
@@ -227,13 +228,13 @@ impl Standing {
     }
 }
 
-/// Tells the state and the ledger that a stream's outputs are in their places.
+/// Tells the state and the ledger that the outputs of a table are in their places; all that is so of
+/// its streams becomes true together.
 pub(super) fn published_now(
-    run: &Run,
     state: Option<&SharedState>,
-    store: &mut StreamStore,
+    table: &mut [Whole],
     targets: &Targets,
-    published: &Published,
+    published: &[Published],
     left: &Left,
 ) -> Result<(), Box<Failure>> {
     // What went to standard output has to be told again by a run that goes on.
@@ -242,27 +243,41 @@ pub(super) fn published_now(
         return Ok(());
     };
     let is_file = |file: &&FileSummary| file.path != Target::Stdout.shown();
-    let files = published.files.iter().filter(is_file).map(|file| {
-        let intent = PublishIntent {
-            stream: store.name().into(),
-            target: file.path.display().to_string(),
-            size: file.bytes,
-            crc: file.crc,
-        };
-        (intent, file.rows)
+    let files = published.iter().flat_map(|one| &one.files);
+    let files: Vec<&FileSummary> = files.filter(is_file).collect();
+    let of_streams = table.iter().map(|whole| {
+        let files = files.iter().map(|file| {
+            let intent = PublishIntent {
+                stream: whole.store.name().into(),
+                target: file.path.display().to_string(),
+                size: file.bytes,
+                crc: file.crc,
+            };
+            (intent, file.rows)
+        });
+        files.collect::<Vec<_>>()
     });
-    let files: Vec<_> = files.collect();
-    let publish = Publish {
-        run: &run.id,
-        pipeline: &run.plan.name,
-        stream: store.name(),
-        at: run.world.clock.calendar(),
-        files: &files,
-        cursors: &left.cursors,
-        base: left.base.as_ref(),
-    };
-    state.publish(&publish).map_err(StateError::into_failure)?;
-    store.published().map_err(StoreError::into_failure)
+    let of_streams: Vec<_> = of_streams.collect();
+    let all = table.iter().zip(&of_streams).enumerate();
+    let all = all.map(|(at, (whole, files))| {
+        let run = &whole.stream.run;
+        Publish {
+            run: &run.id,
+            pipeline: &run.plan.name,
+            stream: whole.store.name(),
+            at: run.world.clock.calendar(),
+            files,
+            cursors: left.cursors.get(at).map_or(&[], Vec::as_slice),
+            base: left.base.as_ref(),
+        }
+    });
+    let all: Vec<Publish<'_>> = all.collect();
+    state.publish(&all).map_err(StateError::into_failure)?;
+    drop(state);
+    for whole in table {
+        whole.store.published().map_err(StoreError::into_failure)?;
+    }
+    Ok(())
 }
 
 /// Earlier runs of a pipeline cannot be gone on with once a later one is complete.
@@ -300,10 +315,14 @@ pub(super) fn published(
         let Target::File { disk, path, .. } = target else {
             return Ok(None);
         };
-        let last = state.last_published(&path.display().to_string());
+        let shown = path.display().to_string();
+        let own = state.is_published_to(&record.id, store.name(), &shown);
+        let own = own.map_err(StateError::into_failure)?;
+        // Of a table the last row may be that of any of its streams.
+        let last = state.last_published(&shown);
         let is_there = matches!(disk.look(path), Ok(Found::File(_)));
         match last.map_err(StateError::into_failure)? {
-            Some(file) if is_there && file.run == record.id && file.stream == store.name() => {
+            Some(file) if is_there && own && file.run == record.id => {
                 files.push(FileSummary {
                     path: path.clone(),
                     rows: file.rows,
@@ -345,10 +364,15 @@ pub(super) fn lock_targets(
     let project = run.world.root.join(".gleaner");
     let state = run.options.state.as_deref().unwrap_or(&project);
     let mut held = Vec::new();
+    let mut seen = HashSet::new();
     for target in streams.iter().flat_map(|(_, targets)| &targets.0) {
         let Target::File { disk, path, .. } = target else {
             continue;
         };
+        // The streams of a table have one output.
+        if !seen.insert(path) {
+            continue;
+        }
         held.push(locks::target(disk, state, path, now).map_err(LockError::into_failure)?);
         sweep::strays(disk, path).map_err(|error| StoreError::from(error).into_failure())?;
     }

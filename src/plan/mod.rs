@@ -196,6 +196,23 @@ pub struct StreamPlan {
     pub sinks: Vec<SinkPlan>,
 }
 
+impl Plan {
+    /// The streams that write one table with the one at this place, itself among them, in the order
+    /// of the file: they name one file. [`compile::compile`] has seen to it that they agree.
+    pub fn table(&self, at: usize) -> Vec<usize> {
+        let path = |at: usize| self.streams.get(at)?.sinks.first().map(|sink| &sink.path);
+        let of = path(at);
+        let same = |other: &usize| {
+            *other == at
+                || of.is_some_and(|of| {
+                    let other = path(*other);
+                    !sink::is_by_stream(of) && other.is_some_and(|o| o.written() == of.written())
+                })
+        };
+        (0..self.streams.len()).filter(same).collect()
+    }
+}
+
 impl StreamPlan {
     /// The streams that its `for` runs over.
     pub fn parents(&self) -> impl Iterator<Item = &str> {
@@ -291,6 +308,8 @@ pub enum ColumnFrom {
     Template(Template),
     /// A filter over the record: no output is null, several are a list.
     Jq(Jq),
+    /// Nothing: another stream of the same table has it.
+    Nothing,
 }
 
 /// What must hold before publish.

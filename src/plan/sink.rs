@@ -15,6 +15,23 @@ pub struct SinkPlan {
     pub compression: Compression,
 }
 
+impl SinkPlan {
+    /// Whether it writes the same file in the same way.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.path.written() == other.path.written()
+            && self.format == other.format
+            && self.mode == other.mode
+    }
+}
+
+/// Whether each stream has a file of its own under this path.
+pub fn is_by_stream(path: &Template) -> bool {
+    let names = path.names();
+    names
+        .iter()
+        .any(|used| used.path.first().is_some_and(|root| root == "stream"))
+}
+
 /// The format of an output file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SinkFormat {

@@ -5,6 +5,7 @@
 //! ([`flatten`]); a [`Sink`] writes the cells as [`csv`] or [`ndjson`]; [`mod@file`] puts the bytes
 //! beside the target and renames. Values stay JSON as spelled until the very last step.
 
+mod columns;
 pub mod csv;
 pub mod file;
 pub mod flatten;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 
 use crate::disk;
 
+pub use self::columns::Columns;
 pub use self::file::{Built, Out, Target};
 pub use self::rejects::{Misfit, Rejected};
 pub use self::table::write;
@@ -33,6 +35,8 @@ pub struct Row<'a> {
     pub extras: &'a [Extra],
     /// Where columns are declared: the JSON of the template columns, in their order.
     pub computed: &'a [&'a str],
+    /// Which of the streams of its table it comes from.
+    pub member: usize,
 }
 
 /// A value that stands beside the records of a partition.

@@ -7,14 +7,13 @@
 
 use std::borrow::Cow;
 
+use super::columns::{Columns, Projectors};
 use super::csv::Csv;
 use super::file::{Out, Target};
 use super::flatten::{Flattener, Layout};
 use super::ndjson::Ndjson;
-use super::project::Projector;
 use super::rejects::Rejects;
 use super::{Extra, Row, Rows, Sink, SinkError, Written};
-use crate::plan::ColumnPlan;
 use crate::plan::sink::SinkFormat;
 
 /// Rows held back to guess the header.
@@ -29,7 +28,7 @@ const MOST_COLUMNS: usize = 10_000;
 pub fn write<E: From<SinkError>>(
     format: &SinkFormat,
     target: &Target,
-    columns: Option<&[ColumnPlan]>,
+    columns: Option<Columns<'_>>,
     rejects: Option<&Target>,
     rows: &mut Rows<'_, E>,
 ) -> Result<Written, E> {
@@ -59,12 +58,12 @@ fn lines<E: From<SinkError>>(target: &Target, rows: &mut Rows<'_, E>) -> Result<
 /// Columns known beforehand.
 fn declared<S: Sink<Out = Out>, E: From<SinkError>>(
     target: &Target,
-    columns: &[ColumnPlan],
+    columns: Columns<'_>,
     rejects: Option<&Target>,
     rows: &mut Rows<'_, E>,
     make: impl Fn(Out) -> S,
 ) -> Result<Written, E> {
-    let mut projector = Projector::new(columns);
+    let mut projector = Projectors::new(columns);
     let names = projector.names().to_vec();
     let mut file = Writing::open(target, make)?;
     file.failing(|sink| sink.header(&names))?;
@@ -72,7 +71,7 @@ fn declared<S: Sink<Out = Out>, E: From<SinkError>>(
     let (mut count, mut spare) = (0, Vec::new());
     rows(&mut |row| {
         let mut cells = recycled(std::mem::take(&mut spare));
-        if let Err(misfit) = projector.cells(row.json, row.computed, &mut cells) {
+        if let Err(misfit) = projector.cells(row, &mut cells) {
             return Ok(rejects.take(row.json, misfit)?);
         }
         count += 1;
@@ -188,6 +187,7 @@ impl<S: Sink<Out = Out>> FirstPass<S> {
                 json,
                 extras,
                 computed: &[],
+                member: 0,
             };
             table.write(row, &layout, &mut file)?;
         }
@@ -308,9 +308,9 @@ mod tests {
 
     use super::*;
     use crate::disk::Disk;
-    use crate::plan::ColumnFrom;
     use crate::plan::path::Path;
     use crate::plan::sink::{Compression, CsvPlan};
+    use crate::plan::{ColumnFrom, ColumnPlan};
 
     struct Case {
         passes: usize,
@@ -342,17 +342,20 @@ mod tests {
             compression: Compression::None,
         };
         let mut passes = 0;
-        let written = write::<SinkError>(format, &target, columns, None, &mut |each| {
-            passes += 1;
-            records.iter().try_for_each(|json| {
-                each(Row {
-                    json,
-                    extras,
-                    computed: &["\"t\""],
+        let streams: Vec<&[ColumnPlan]> = columns.into_iter().collect();
+        let written =
+            write::<SinkError>(format, &target, Columns::of(&streams), None, &mut |each| {
+                passes += 1;
+                records.iter().try_for_each(|json| {
+                    each(Row {
+                        json,
+                        extras,
+                        computed: &["\"t\""],
+                        member: 0,
+                    })
                 })
             })
-        })
-        .unwrap();
+            .unwrap();
         let bytes = written.file.bytes();
         let crc = written.file.crc();
         written.file.place().unwrap();
@@ -483,6 +486,7 @@ mod tests {
                     json: &format!("{{\"id{n}\":1}}"),
                     extras: &[],
                     computed: &[],
+                    member: 0,
                 })
             })
         });
@@ -520,15 +524,22 @@ mod tests {
         }];
         let rows = records(&[r#"{"n":"x"}"#, r#"{"n":"7"}"#, r#"{"n":[1]}"#]);
         let write = |columns: &[ColumnPlan], rejects| {
-            write::<SinkError>(&csv(), &target, Some(columns), rejects, &mut |each| {
-                rows.iter().try_for_each(|json| {
-                    each(Row {
-                        json,
-                        extras: &[],
-                        computed: &[],
+            write::<SinkError>(
+                &csv(),
+                &target,
+                Columns::of(&[columns]),
+                rejects,
+                &mut |each| {
+                    rows.iter().try_for_each(|json| {
+                        each(Row {
+                            json,
+                            extras: &[],
+                            computed: &[],
+                            member: 0,
+                        })
                     })
-                })
-            })
+                },
+            )
         };
         let written = write(&columns, Some(&rejects)).unwrap();
         let rejected = written.rejected.unwrap();

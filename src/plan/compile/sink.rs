@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::names::Judge;
 use super::scope::Scope;
 use super::stream::merged;
-use super::{CompileProblem, Overrides};
+use super::{CompileProblem, Overrides, tables};
 use crate::plan::language::Template;
 use crate::plan::sink::{Compression, CsvPlan, SinkFormat, SinkMode, SinkPlan};
 use crate::spec::PipelineSpec;
@@ -22,12 +22,23 @@ type Given<'o> = Box<dyn Fn() -> Result<Vec<SinkPlan>, CompileProblem> + 'o>;
 pub(super) fn given<'o>(
     judge: &mut Judge<'_>,
     overrides: &'o Overrides,
-    streams: usize,
+    spec: &PipelineSpec,
+    helpers: &[String],
 ) -> Result<Option<Given<'o>>, CompileProblem> {
-    let wanted = if overrides.streams.is_empty() {
-        streams
-    } else {
-        overrides.streams.len()
+    let streams = spec.streams.0.iter();
+    let wanted = streams.filter(|(name, _)| match overrides.streams.is_empty() {
+        true => !helpers.contains(&name.value),
+        false => overrides.streams.contains(&name.value),
+    });
+    let outputs: Vec<_> = wanted
+        .map(|(_, stream)| tables::files(spec, stream))
+        .collect();
+    // What is one table in the file is one elsewhere too.
+    let is_one = match outputs.split_first() {
+        None => true,
+        Some((first, others)) => {
+            others.is_empty() || tables::is_shared(first) && others.iter().all(|one| one == first)
+        }
     };
     for written in &overrides.sinks {
         let (_, path) = split(written)?;
@@ -45,9 +56,12 @@ pub(super) fn given<'o>(
             }
         }
         judge.uses(&names);
-        if wanted > 1 && !by_stream {
+        if !is_one && !by_stream {
             return Err(CompileProblem::usage(
-                format!("`--sink {written}`: {wanted} streams cannot write one file"),
+                format!(
+                    "`--sink {written}`: {} streams that are not one table cannot write one file",
+                    outputs.len()
+                ),
                 "put `{{ stream }}` into the path, or choose one with `--stream`".to_owned(),
             ));
         }
@@ -278,41 +292,4 @@ fn csv(judge: &mut Judge<'_>, spec: &CsvSpec) -> Option<CsvPlan> {
             .unwrap_or_default(),
         spreadsheet_safe: spec.spreadsheet_safe.unwrap_or(false),
     })
-}
-
-/// Two streams that write one file: later versions make one table of them.
-pub(super) fn shared(judge: &mut Judge<'_>, spec: &PipelineSpec) {
-    let mut seen: Vec<(String, &str)> = Vec::new();
-    for (name, stream) in &spec.streams.0 {
-        let merged = merged(spec.defaults.as_ref(), stream);
-        let paths: Vec<At<String>> = written(spec, &merged).iter().filter_map(path).collect();
-        for path in paths {
-            let by_stream = Template::parse(&path.value).is_ok_and(|template| {
-                let names = template.names();
-                names
-                    .iter()
-                    .any(|used| used.path.first().is_some_and(|root| root == "stream"))
-            });
-            let earlier = seen.iter().find(|(known, other)| {
-                *known == path.value && !(by_stream && *other != name.value)
-            });
-            if let Some((_, other)) = earlier {
-                let message = if *other == name.value {
-                    format!("stream `{other}` writes this file twice")
-                } else {
-                    format!(
-                        "streams `{other}` and `{}` both write this file, which this version does not support yet",
-                        name.value
-                    )
-                };
-                judge.wrong(
-                    "sink-shared",
-                    &path.span,
-                    message,
-                    "put `{{ stream }}` into the path",
-                );
-            }
-            seen.push((path.value, &name.value));
-        }
-    }
 }
