@@ -319,6 +319,7 @@ impl Harvest {
                     summary.repeats = published.repeats;
                     summary.rejected = published.rejected;
                     summary.published_before = published.before;
+                    summary.table = run.tables.first_beside(&run.plan, &summary.stream);
                 }
                 Err(failure) => {
                     run.world.events.emit(Fact::StreamFailed {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::fitting;
-use super::keep::Left;
-use super::merge::{self, MergeError, Old};
+use super::keep::{self, Left};
+use super::merge::{self, MergeError};
 use super::outgoing::{self, Outgoing};
 use super::rows::{Member, Repeats, Rows};
 use super::standing::{self, SharedState};
@@ -141,8 +141,14 @@ pub(super) async fn publish(
         }
         standing::published_now(state.as_ref(), &mut table, &targets, &published, &left)
             .map_err(|failure| (0, failure))?;
+        if left.base.is_some()
+            && let Some(first) = table.first()
+        {
+            let streams = table.iter().map(|whole| &*whole.stream.name);
+            let streams = streams.chain(left.at_rest.iter().map(String::as_str));
+            keep::sweep(&first.stream.run, state.as_ref(), streams);
+        }
         for Whole { stream, .. } in &table {
-            stream.sweep(state.as_ref(), &left);
             stream.sweep_copies();
         }
         Ok::<_, AtFault>(published)
@@ -267,22 +273,24 @@ fn build_all(
         left.cursors
             .push(moved.map_err(|error| (at, failure(stream, error)))?);
     }
-    let members = table
-        .iter()
-        .map(|one| Member::of(one.stream.plan(), &one.store));
+    // Those that do not run this time have columns, and records in the base.
+    let beside = run.plan.table(first.at);
+    let of_table = |at: &usize| table.iter().find(|whole| whole.stream.at == *at);
+    let members = beside.iter().map(|at| match of_table(at) {
+        Some(whole) => Member::of(whole.stream.plan(), &whole.store),
+        None => Member::at_rest(&run.plan.streams[*at]),
+    });
     let rows = rows_of(members.collect());
+    let member = |stream: &Stream| beside.iter().position(|at| *at == stream.at).unwrap_or(0);
     let mut merged = None;
     if first.merges() {
         let spills = store.part().path().parent().unwrap_or(&run.world.root);
-        let mut old: Vec<Old> = Vec::new();
-        for (at, Whole { stream, .. }) in table.iter().enumerate() {
-            let base = stream.base(state).map_err(|failure| (at, failure))?;
-            let base = base.filter(|base| old.iter().all(|old| old.base.file != base.file));
-            let owner = stream.plan().name.clone();
-            old.extend(base.map(|base| Old { base, owner }));
-        }
+        let streams: Vec<&str> = rows.members.iter().map(|m| m.plan.name.as_str()).collect();
+        let old = keep::bases(run, state, &streams).map_err(|failure| (0, failure))?;
         let new = merge::merge(&rows, &old, spills).map_err(|e| failed(e.into()))?;
         left.base.clone_from(&new.new);
+        let at_rest = rows.members.iter().filter(|member| member.kept.is_none());
+        left.at_rest = at_rest.map(|member| member.plan.name.clone()).collect();
         merged = Some(new);
     }
     let is_owed = table.iter().any(|whole| whole.stream.told.is_owed());
@@ -295,7 +303,7 @@ fn build_all(
     if rows.most == u64::MAX {
         for (at, Whole { stream, store }) in table.iter().enumerate() {
             stream
-                .judge_unique(store.index(), &repeats, at)
+                .judge_unique(store.index(), &repeats, member(stream))
                 .map_err(|failure| (at, failure))?;
         }
     }
@@ -313,7 +321,10 @@ fn build_all(
         files.push((file.map_err(failed)?, target.shown()));
     }
     let of_merge = |at: usize| merged.as_ref().and_then(|m| m.repeats.get(at).copied());
-    let repeats = (0..table.len()).map(|at| of_merge(at).unwrap_or(0).max(repeats.count(at)));
+    let repeats = table.iter().map(|whole| {
+        let at = member(&whole.stream);
+        of_merge(at).unwrap_or(0).max(repeats.count(at))
+    });
     Ok(Ready {
         files,
         repeats: repeats.collect(),
@@ -375,7 +386,7 @@ pub(super) fn templates(columns: Option<&[ColumnPlan]>) -> Vec<&Template> {
 fn copy(rows: &Rows<'_>, target: &Target, last: bool) -> Result<Output, PublishError> {
     let mut out = target.open()?;
     let is_alone = rows.members.len() == 1;
-    for Member { part, index, .. } in &rows.members {
+    for (part, index) in rows.members.iter().filter_map(|member| member.kept) {
         // The part was just written and is there: what fails here is the writing.
         let ranges = index.ranges();
         // Pages that came in order make a part that is the file already.

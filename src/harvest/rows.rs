@@ -33,10 +33,8 @@ pub(super) struct Rows<'a> {
 pub(super) struct Member<'a> {
     /// Its plan.
     pub(super) plan: &'a StreamPlan,
-    /// Its records.
-    pub(super) part: &'a Part,
-    /// Where they are, sorted.
-    pub(super) index: &'a Index,
+    /// Its records, and where they are, sorted; nothing of a stream that does not run this time.
+    pub(super) kept: Option<(&'a Part, &'a Index)>,
 }
 
 impl<'a> Member<'a> {
@@ -44,14 +42,24 @@ impl<'a> Member<'a> {
     pub(super) fn of(plan: &'a StreamPlan, store: &'a StreamStore) -> Self {
         Self {
             plan,
-            part: store.part(),
-            index: store.index(),
+            kept: Some((store.part(), store.index())),
         }
+    }
+
+    /// A stream that does not run: what it brought before is in the base.
+    pub(super) fn at_rest(plan: &'a StreamPlan) -> Self {
+        Self { plan, kept: None }
+    }
+
+    fn records(&self) -> u64 {
+        self.kept.map_or(0, |(_, index)| index.records())
     }
 
     fn load<'b>(&self, start: u64, len: u32, into: &'b mut Vec<u8>) -> io::Result<&'b str> {
         into.resize(len as usize, 0);
-        self.part.read(start, into).map_err(io::Error::other)?;
+        if let Some((part, _)) = self.kept {
+            part.read(start, into).map_err(io::Error::other)?;
+        }
         std::str::from_utf8(into).map_err(io::Error::other)
     }
 }
@@ -182,7 +190,7 @@ impl Ranks {
 impl Rows<'_> {
     /// How many records there are.
     pub(super) fn records(&self) -> u64 {
-        self.members.iter().map(|one| one.index.records()).sum()
+        self.members.iter().map(Member::records).sum()
     }
 
     /// Every record with its partition, in canonical order.
@@ -227,7 +235,7 @@ impl Rows<'_> {
         let mut begin = 0;
         for (number, member) in self.members.iter().enumerate() {
             self.each_of(member, number, begin, visit)?;
-            begin += member.index.records();
+            begin += member.records();
         }
         Ok(())
     }
@@ -239,11 +247,14 @@ impl Rows<'_> {
         begin: u64,
         visit: &mut dyn FnMut(Placed<'_>, &Partition, u64) -> io::Result<()>,
     ) -> io::Result<()> {
+        let Some((_, index)) = member.kept else {
+            return Ok(());
+        };
         let mut partitions = Source::of(self.run, member.plan).walk();
         let mut partition: Option<Partition> = None;
         let mut buffer = Vec::new();
         let mut ordinal = begin;
-        for row in member.index.rows() {
+        for row in index.rows() {
             while partition.as_ref().is_none_or(|p| p.ordinal < row.partition) {
                 partition = Some(
                     partitions
@@ -282,7 +293,7 @@ impl Rows<'_> {
         let mut next = 0;
         let mut pages = Vec::new();
         for (number, member) in self.members.iter().enumerate() {
-            for row in member.index.rows() {
+            for row in member.kept.iter().flat_map(|(_, index)| index.rows()) {
                 pages.push((next, number, row.partition));
                 next += u64::from(row.records);
             }
@@ -307,9 +318,14 @@ impl Rows<'_> {
         }
         // Sorted beside the part: of many records they would not fit into memory.
         let (disk, root) = (&self.run.world.disk, &self.run.world.root);
-        let first = self.members.first();
-        let folder = first.and_then(|m| m.part.path().parent()).unwrap_or(root);
-        let name = first.map_or("", |m| m.plan.name.as_str());
+        let beside = self
+            .members
+            .iter()
+            .find_map(|one| Some((one.plan, one.kept?.0)));
+        let folder = beside
+            .and_then(|(_, part)| part.path().parent())
+            .unwrap_or(root);
+        let name = beside.map_or("", |(plan, _)| plan.name.as_str());
         let mut keys = Sorter::new(disk, folder, &format!("{name}.keys"));
         self.each(&mut |placed, partition| {
             let Some(key) = of_members.get_mut(placed.member) else {

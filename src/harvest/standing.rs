@@ -271,7 +271,19 @@ pub(super) fn published_now(
             base: left.base.as_ref(),
         }
     });
-    let all: Vec<Publish<'_>> = all.collect();
+    let mut all: Vec<Publish<'_>> = all.collect();
+    if let Some(Whole { stream, .. }) = table.first() {
+        let at_rest = left.at_rest.iter().map(|name| Publish {
+            run: &stream.run.id,
+            pipeline: &stream.run.plan.name,
+            stream: name,
+            at: stream.run.world.clock.calendar(),
+            files: &[],
+            cursors: &[],
+            base: left.base.as_ref(),
+        });
+        all.extend(at_rest);
+    }
     state.publish(&all).map_err(StateError::into_failure)?;
     drop(state);
     for whole in table {

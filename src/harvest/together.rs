@@ -10,6 +10,7 @@ use super::publish::{self, AtFault, Published, Whole};
 use super::standing::SharedState;
 use super::stream::Stream;
 use super::targets::Targets;
+use crate::event::Name;
 use crate::failure::{Exit, Failure};
 use crate::plan::Plan;
 use crate::store::stream::StreamStore;
@@ -67,6 +68,14 @@ impl Tables {
     pub(super) fn share(&self, one: usize, other: usize) -> bool {
         self.of(one)
             .is_some_and(|table| table.streams.contains(&other))
+    }
+
+    /// The first stream of the table that a stream writes, where that is another one.
+    pub(super) fn first_beside(&self, plan: &Plan, stream: &str) -> Option<Name> {
+        let at = plan.streams.iter().position(|plan| plan.name == stream)?;
+        let first = *self.of(at)?.streams.first()?;
+        let first = plan.streams.get(first).filter(|_| first != at)?;
+        Some(first.name.as_str().into())
     }
 
     fn of(&self, at: usize) -> Option<&Table> {

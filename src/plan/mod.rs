@@ -356,6 +356,9 @@ pub enum Then {
     Wait(Pause),
     /// The window of time holds too much: its halves are asked for in its place.
     Split,
+    /// What an earlier page gave leads nowhere any more: the partition is walked again from its start,
+    /// and its pages give way in one step.
+    Restart,
     /// Not ready: it is asked for again, which is no attempt and holds nobody else.
     Again {
         /// How long to wait before.

@@ -44,6 +44,7 @@ mod security_gates;
 mod security_shown;
 mod shipped;
 mod signals;
+mod tables;
 mod verdicts;
 mod way;
 mod windows;

@@ -226,6 +226,7 @@ fn response(judge: &mut Judge<'_>, spec: &ResponseSpec, scope: &Scope) -> Option
             ThenWord::Wait => Then::Wait(Pause::AsTold),
             ThenWord::Stop => Then::Stop,
             ThenWord::Split => Then::Split,
+            ThenWord::Restart => Then::Restart,
             ThenWord::RefreshAuth => Then::RefreshAuth,
             ThenWord::Fail => Then::Fail(None),
         }),
