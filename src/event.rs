@@ -157,6 +157,21 @@ pub enum Fact {
         /// The note.
         message: String,
     },
+    /// A check of `expect` does not hold.
+    CheckFailed {
+        /// The stream.
+        stream: Name,
+        /// Its key: `min_records`.
+        check: Name,
+        /// What it wants.
+        expected: String,
+        /// What there is.
+        seen: String,
+        /// Both in a sentence.
+        message: String,
+        /// Whether a person has released the data: they are published all the same.
+        released: bool,
+    },
     /// Something worth knowing that does not fail the run.
     Noticed {
         /// The stream.

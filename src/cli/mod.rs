@@ -11,7 +11,7 @@ mod demo;
 mod draft;
 mod drive;
 mod global;
-mod infer;
+mod history;
 mod init;
 mod limits;
 mod list;
@@ -81,6 +81,7 @@ Exit codes:
 enum Command {
     Run(run::RunArgs),
     Runs(runs::RunsArgs),
+    History(history::HistoryArgs),
     Check(check::CheckArgs),
     Preview(preview::PreviewArgs),
     Plan(plan::PlanArgs),
@@ -125,6 +126,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Limits(args) => args.execute(),
         Command::List(_) => list::ListArgs::execute(),
         Command::Runs(args) => args.execute(),
+        Command::History(args) => args.execute(),
         Command::Init(args) => args.execute(global),
         Command::Schema(_) => schema::SchemaArgs::execute(),
         Command::Completions(args) => args.execute(),

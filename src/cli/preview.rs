@@ -8,11 +8,12 @@ use serde_json::value::RawValue;
 
 use crate::failure::{Exit, Failure};
 use crate::harvest::{Harvest, Options, Sample};
+use crate::plan::typed::Kind;
 use crate::report::{self, clean, plural};
+use crate::sink::infer::{self, Mixing};
 
 use super::drive::Drive;
 use super::global::Global;
-use super::infer::Kind;
 use super::rooms::{self, Overrides};
 use super::{out, project, state, table};
 
@@ -88,7 +89,11 @@ fn draw(sample: &Sample, width: usize) -> String {
     if page.names.is_empty() {
         return out;
     }
-    let kinds = page.kinds.iter().map(ToString::to_string).collect();
+    let kinds = page.kinds.iter().map(|kind| match kind {
+        Some(kind) => kind.to_string(),
+        None => "null".to_owned(),
+    });
+    let kinds = kinds.collect();
     let header = [page.names, kinds];
     let rows: Vec<Vec<String>> = page.rows.into_iter().take(ROWS).collect();
     out.push_str(&table::ruled(&header, &rows, width));
@@ -99,7 +104,8 @@ fn draw(sample: &Sample, width: usize) -> String {
 #[derive(Debug, Default)]
 struct Page {
     names: Vec<String>,
-    kinds: Vec<Kind>,
+    /// Nothing where all values so far are null.
+    kinds: Vec<Option<Kind>>,
     rows: Vec<Vec<String>>,
     places: HashMap<String, usize>,
 }
@@ -144,10 +150,14 @@ impl Page {
         let place = self.places.get(name).copied().unwrap_or_else(|| {
             self.places.insert(name.to_owned(), self.names.len());
             self.names.push(name.to_owned());
-            self.kinds.push(Kind::Null);
+            self.kinds.push(None);
             self.names.len() - 1
         });
-        self.kinds[place] = self.kinds[place].join(Kind::of(json));
+        let kind = infer::kind_of(json);
+        self.kinds[place] = match (self.kinds[place], kind) {
+            (Some(known), Some(kind)) => Some(infer::join(known, kind, Mixing::Exact)),
+            (known, kind) => known.or(kind),
+        };
         if row.len() <= place {
             row.resize(place + 1, String::new());
         }

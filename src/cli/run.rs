@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use serde_json::{Map, Value, json};
 
 use crate::clock::Clock;
 use crate::disk::Disk;
@@ -225,6 +226,25 @@ impl RunArgs {
         }
     }
 
+    /// What was asked for beside the file, for those who look back. No values of variables: they may
+    /// be private.
+    fn noted(&self) -> Value {
+        let mut noted = Map::new();
+        let mut note = |name: &str, value: Value| {
+            if !value.is_null() && value != json!([]) && value != json!(false) {
+                noted.insert(name.to_owned(), value);
+            }
+        };
+        let vars: Vec<&str> = self.vars.iter().map(|(name, _)| name.as_str()).collect();
+        note("vars", json!(vars));
+        note("streams", json!(self.streams));
+        note("sinks", json!(self.sinks));
+        note("full", json!(self.full));
+        note("from", json!(self.from));
+        note("to", json!(self.to));
+        noted.into()
+    }
+
     async fn one(
         &self,
         drive: &Drive,
@@ -258,6 +278,7 @@ impl RunArgs {
                 Some(WithUnknown::Skip) => Unknown::Skip,
             },
             tape,
+            noted: self.noted(),
             ..Options::default()
         };
         drive.run(plan, world, options).await

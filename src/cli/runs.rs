@@ -72,15 +72,16 @@ impl RunsArgs {
     }
 }
 
-struct Project {
-    disk: Disk,
-    root: PathBuf,
+/// The runs of a project, for the commands that look at them.
+pub(super) struct Project {
+    pub(super) disk: Disk,
+    pub(super) root: PathBuf,
     /// `None` where nothing was run yet.
-    state: Option<State>,
+    pub(super) state: Option<State>,
 }
 
 impl Project {
-    fn open() -> Result<Self, Failure> {
+    pub(super) fn open() -> Result<Self, Failure> {
         let root = project::root()?;
         let disk = Disk::system();
         let state = if root.join(".gleaner").join("state.db").exists() {
@@ -91,14 +92,16 @@ impl Project {
         Ok(Self { disk, root, state })
     }
 
-    fn runs(&self, pipeline: Option<&str>) -> Result<Vec<RunRecord>, Failure> {
+    /// Runs of a pipeline, or of all, the latest first.
+    pub(super) fn runs(&self, pipeline: Option<&str>) -> Result<Vec<RunRecord>, Failure> {
         match &self.state {
             Some(state) => state.runs(pipeline).map_err(|error| *error.into_failure()),
             None => Ok(Vec::new()),
         }
     }
 
-    fn find(&self, id: &str) -> Result<RunRecord, Failure> {
+    /// The one run whose id begins so.
+    pub(super) fn find(&self, id: &str) -> Result<RunRecord, Failure> {
         let mut found: Vec<RunRecord> = self
             .runs(None)?
             .into_iter()
@@ -231,7 +234,8 @@ impl Project {
         let _lock = locks::pipeline(&self.disk, &self.root, &run.pipeline, now)
             .map_err(|error| *error.into_failure())?;
         sweep::discard(&self.disk, &self.root, &run.id).map_err(|error| *error.into_failure())?;
-        if let (true, Some(state)) = (run.status.is_open(), &mut self.state) {
+        let waits = run.status.is_open() || run.status == Status::Held;
+        if let (true, Some(state)) = (waits, &mut self.state) {
             run.status = Status::Discarded;
             state
                 .save_run(&run)
@@ -250,13 +254,14 @@ impl Project {
         }
     }
 
-    fn is_at_work(&self, run: &RunRecord) -> bool {
+    /// Whether a process works on it now.
+    pub(super) fn is_at_work(&self, run: &RunRecord) -> bool {
         run.status == Status::Running && locks::is_at_work(&self.disk, &self.root, &run.pipeline)
     }
 
     /// Pages and records: of a run that may go on, what it keeps; one that was killed could not
     /// write down how far it came.
-    fn sums(&self, run: &RunRecord) -> Result<Sums, StoreError> {
+    pub(super) fn sums(&self, run: &RunRecord) -> Result<Sums, StoreError> {
         if run.status.is_open() {
             return run::kept(&self.disk, &self.root, &run.id);
         }
@@ -297,7 +302,7 @@ impl Project {
     }
 
     /// What it keeps, if it does.
-    fn folder(&self, id: &str) -> Option<String> {
+    pub(super) fn folder(&self, id: &str) -> Option<String> {
         let folder = Path::new(".gleaner/runs").join(id);
         let there = self.root.join(&folder).is_dir();
         there.then(|| folder.display().to_string())
@@ -305,7 +310,7 @@ impl Project {
 }
 
 /// A moment in the zone that people here live in.
-fn here(at: Timestamp) -> String {
+pub(super) fn here(at: Timestamp) -> String {
     let zoned = at.to_zoned(jiff::tz::TimeZone::system());
     zoned.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }

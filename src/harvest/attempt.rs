@@ -37,6 +37,8 @@ const MOST_TOKENS: u32 = 4;
 pub(super) struct Fetched {
     /// Its records and what it says about the next page.
     pub(super) page: Page,
+    /// Its records after `transform`, if there is one; paging goes by those that the API gave.
+    pub(super) transformed: Option<Page>,
     /// Status of the answer.
     pub(super) status: StatusCode,
     /// Headers of the answer.
@@ -93,7 +95,8 @@ impl Stream {
                     under.room.hold(needed).await;
                     run.budget.learn(needed);
                     reservation.keep(std::mem::take(&mut under.room));
-                    reservation.shrink(needed);
+                    let occupied = answer.body.len() + page.lines.len();
+                    reservation.shrink(occupied.max(answer.size));
                     run.hosts.give_back(&request.url, taken);
                     let Answer {
                         status,
@@ -105,6 +108,7 @@ impl Stream {
                     } = answer;
                     return Ok(Fetched {
                         page,
+                        transformed: None,
                         status,
                         headers,
                         body,

@@ -17,7 +17,7 @@ use crate::fetch::room::Room;
 const TOTAL: u32 = 32 * 1024 * 1024;
 /// Reserved for the first pages, before any size is known.
 const FIRST_GUESS: u32 = 256 * 1024;
-/// A page stands in memory as a body and as lines.
+/// A page may stand in memory as a body and as lines.
 const COPIES: u32 = 2;
 
 /// The byte budget of a run.
@@ -55,10 +55,9 @@ impl Reservation {
         self.outgrown = room;
     }
 
-    /// The page came and is this large: what was reserved beyond that goes back.
+    /// The page came and occupies so much: what was reserved beyond that goes back.
     pub(super) fn shrink(&mut self, bytes: usize) {
-        let needed = bytes.saturating_mul(COPIES as usize);
-        let excess = self.held.num_permits().saturating_sub(needed);
+        let excess = self.held.num_permits().saturating_sub(bytes);
         drop(self.held.split(excess));
     }
 }

@@ -30,9 +30,6 @@ const GROUP_BYTES: usize = 1024 * 1024;
 const GROUP_PAGES: usize = 1024;
 /// Longest that a page waits for others to be committed with, or for one that is late.
 pub(super) const GROUP_TIME: Duration = Duration::from_millis(200);
-/// Most bytes held back to be written in order: what is usually in flight at once, and far below
-/// the budget, which they occupy.
-const HELD_BYTES: usize = 8 * 1024 * 1024;
 /// Pages that may wait for the writer; their bytes are bounded by the budget.
 const QUEUE: usize = 64;
 
@@ -179,7 +176,7 @@ impl Writer {
             // for may be waiting for that.
             let mut since = (!order.held.is_empty()).then(|| self.clock.now());
             let mut late = false;
-            while bytes < GROUP_BYTES && group.len() < GROUP_PAGES && order.bytes <= HELD_BYTES {
+            while bytes < GROUP_BYTES && group.len() < GROUP_PAGES {
                 // A group that is due waits for the one before it.
                 let oldest = match (since, self.uncommitted, &self.syncing) {
                     (since, Some(uncommitted), None) => {
@@ -203,7 +200,7 @@ impl Writer {
                     break;
                 }
             }
-            if late || !open || order.bytes > HELD_BYTES {
+            if late || !open {
                 order.release(&mut group);
             }
             if !group.is_empty() {
@@ -407,13 +404,13 @@ fn lock(store: &Mutex<StreamStore>) -> MutexGuard<'_, StreamStore> {
 }
 
 /// Holds early pages of a partition back for a moment, so that a part mostly is in canonical
-/// order: then publish need not copy it.
+/// order: then publish need not copy it. How many is bounded by the budget alone, which they
+/// occupy: when it is used up, no page is begun before the late one has come, or is given up.
 #[derive(Debug, Default)]
 struct Order {
     /// Partition and page that follow the last one let through in order.
     next: (u32, u32),
     held: BTreeMap<(u32, u32), Staged>,
-    bytes: usize,
 }
 
 impl Order {
@@ -422,7 +419,6 @@ impl Order {
     fn take(&mut self, page: Staged, group: &mut Vec<Staged>) -> usize {
         let place = (page.partition, page.page);
         if place.0 == self.next.0 && place.1 > self.next.1 {
-            self.bytes += page.bytes();
             self.held.insert(place, page);
             return 0;
         }
@@ -434,7 +430,6 @@ impl Order {
         let mut through = page.bytes();
         group.push(page);
         while let Some(page) = self.held.remove(&self.next) {
-            self.bytes -= page.bytes();
             self.next.1 += 1;
             through += page.bytes();
             group.push(page);
@@ -442,14 +437,12 @@ impl Order {
         through
     }
 
-    /// Lets everything through: too much waits for one page, or no page will come. Gives its
-    /// bytes.
-    fn release(&mut self, group: &mut Vec<Staged>) -> usize {
+    /// Lets everything through: the page that it waits for is too late, or will not come.
+    fn release(&mut self, group: &mut Vec<Staged>) {
         if let Some((last, _)) = self.held.last_key_value() {
             self.next = (last.0, last.1 + 1);
         }
         group.extend(std::mem::take(&mut self.held).into_values());
-        std::mem::take(&mut self.bytes)
     }
 }
 

@@ -5,15 +5,18 @@
 use std::sync::atomic::Ordering;
 
 use super::attempt::Fetched;
+use super::commit::New;
 use super::stream::Stream;
 use crate::crc;
 use crate::fetch::{link, origin};
 use crate::plan::paging::{Paging, TokenFrom};
+use crate::records::page::Page;
 use crate::store::{self, row::Facts};
 
 /// The name under which the beginning of a record is written down that has no keyset field.
 const WITHOUT: &str = "without";
-
+/// The name under which it is written down how many records the API gave, where others are kept.
+const GIVEN: &str = "given";
 /// The name under which it is written down that a window was halved.
 const SPLIT: &str = "split";
 
@@ -139,16 +142,50 @@ impl Stream {
             },
             content: Some(format!("{:016x}", digest.content)),
             ended: digest.ended,
-            more: match &digest.last {
-                _ if digest.is_split => {
-                    serde_json::Map::from_iter([(SPLIT.to_owned(), true.into())])
-                }
-                Some(Last::Without(record)) => {
-                    serde_json::Map::from_iter([(WITHOUT.to_owned(), record.as_str().into())])
-                }
-                _ => serde_json::Map::new(),
-            },
+            more: self.more(digest),
             ..Facts::default()
+        }
+    }
+}
+
+impl Stream {
+    fn more(&self, digest: &Digest) -> serde_json::Map<String, serde_json::Value> {
+        let mut more = serde_json::Map::new();
+        if digest.is_split {
+            more.insert(SPLIT.to_owned(), true.into());
+        } else if let Some(Last::Without(record)) = &digest.last {
+            more.insert(WITHOUT.to_owned(), record.as_str().into());
+        }
+        if !digest.is_split && !self.plan().transform.is_empty() {
+            more.insert(GIVEN.to_owned(), digest.count.into());
+        }
+        more
+    }
+}
+
+impl Fetched {
+    /// Its records as they are kept: after `transform`.
+    pub(super) fn kept(&self) -> &Page {
+        self.transformed.as_ref().unwrap_or(&self.page)
+    }
+
+    /// What is committed of it.
+    pub(super) fn into_new(self, digest: &Digest, print: u64, facts: Facts) -> New {
+        let records = self.kept().count();
+        let (lines, crc) = if let Some(page) = self.transformed {
+            let crc = crc::of(&page.lines);
+            (page.lines, crc)
+        } else {
+            let crc = crc_of(digest.content, self.page.lines.len());
+            (self.page.lines, crc)
+        };
+        New {
+            crc,
+            lines,
+            records: u32::try_from(records).unwrap_or(u32::MAX),
+            print,
+            facts,
+            _reservation: self.reservation,
         }
     }
 }
@@ -158,7 +195,8 @@ impl Digest {
     pub(super) fn of(page: &store::row::Page) -> Option<Self> {
         let facts = &page.facts;
         Some(Self {
-            count: u64::from(page.records),
+            count: (facts.more.get(GIVEN).and_then(serde_json::Value::as_u64))
+                .unwrap_or(u64::from(page.records)),
             content: u64::from_str_radix(facts.content.as_ref()?, 16).ok()?,
             ended: facts.ended,
             is_split: facts.more.contains_key(SPLIT),

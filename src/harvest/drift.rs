@@ -88,7 +88,11 @@ impl Stream {
             if !self.ends_early() {
                 self.fell_short(&format!("{short}{of}"));
             }
-        } else if !self.plan().key.is_empty() && !self.ends_early() {
+        } else if !self.plan().key.is_empty()
+            && !self.ends_early()
+            // Steps may leave records out, and make several of one.
+            && self.plan().transform.is_empty()
+        {
             let mut told = self.told.0.lock().unwrap_or_else(PoisonError::into_inner);
             told.insert(partition.ordinal, first.min(last));
         }

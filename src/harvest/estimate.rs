@@ -345,17 +345,11 @@ impl Stream {
         let turn = walk.first(self.start_token(&partition)?);
         let request = base.page(&turn).map_err(|e| self.unrendered(&e.message))?;
         let place = self.place(&partition, 0);
-        let fetched = self
-            .fetch(
-                &request,
-                &partition.variables,
-                &Spot::first(&partition, &place),
-            )
-            .await?;
+        let fetched = self.ask(&request, &Spot::first(&partition, &place)).await?;
         let took = fetched.took;
         let digest = self.digest(&fetched, None);
         if let Some(feed) = run.family.feed(&self.name) {
-            let records: Vec<String> = fetched.page.records().map(str::to_owned).collect();
+            let records: Vec<String> = fetched.kept().records().map(str::to_owned).collect();
             feed.sample(&records, partition.of_for().cloned().collect());
         }
         let next = if fetched.last {

@@ -9,7 +9,7 @@ use super::same;
 use super::standing::{self, Kept, Standing};
 use super::summary::FileSummary;
 use super::targets::Targets;
-use super::{Options, World};
+use super::{Options, World, chronicle};
 use crate::failure::{Exit, Failure};
 use crate::plan::Plan;
 use crate::store::StoreError;
@@ -140,6 +140,12 @@ impl Ground {
         })
     }
 
+    /// How many processes worked on the run to go on with, if there is one.
+    pub(super) fn attempts(&self) -> Option<u32> {
+        let (record, _) = self.unfinished.as_ref()?;
+        Some(record.attempts)
+    }
+
     /// Whether there is a run to go on with.
     pub(super) fn continues(&self) -> bool {
         self.unfinished.is_some()
@@ -167,12 +173,16 @@ impl Ground {
         let continued = self.unfinished.is_some();
         let (record, open) = if let Some((mut record, open)) = self.unfinished {
             record.status = Status::Running;
+            record.attempts += 1;
+            chronicle::sign(&mut record, &run.plan);
             (record, open)
         } else {
             let start = standing::start(run, names.clone());
             let hash = start.identity.hash();
             let mut record = RunRecord::begun(&run.id, &run.plan.name, hash, run.started);
             record.window_until = Some(start.until.to_string());
+            record.options.clone_from(&run.options.noted);
+            chronicle::sign(&mut record, &run.plan);
             // The state knows of it first: a folder that nobody knows would stay for ever.
             self.state
                 .save_run(&record)

@@ -14,6 +14,7 @@ mod attempt;
 mod auth;
 mod budget;
 mod children;
+mod chronicle;
 mod circuit;
 mod commit;
 mod computed;
@@ -81,6 +82,7 @@ use crate::fetch::transport::SharedTransport;
 use crate::plan::Plan;
 use crate::plan::limit::LimitPlan;
 
+use self::chronicle::Unopened;
 use self::events::Events;
 use self::ground::Ground;
 use self::once::Unknown;
@@ -146,6 +148,12 @@ pub struct Options {
     pub unknown: Unknown,
     /// Whether exchanges are written down, or come from a recording.
     pub tape: Tape,
+    /// A run whose checks do not hold, to be published from what it keeps: its id.
+    pub release: Option<String>,
+    /// What the command line asked for, to stand in the history.
+    pub noted: serde_json::Value,
+    /// How much of the history is kept; nothing means as usual.
+    pub retention: Option<crate::store::history::Retention>,
     /// The run is not written down and cannot be gone on with; as with `limit_records`.
     pub traceless: bool,
 }
@@ -202,17 +210,32 @@ impl Harvest {
         if ground.as_ref().is_some_and(Ground::continues) {
             tape::refuse_continued(&options, &beginning.id)?;
         }
-        let run = Arc::new(Run::open(plan, world, options, beginning)?);
-        let (streams, standing) = prepare(&run, ground, now).map_err(|failure| {
-            run.drop_recording();
-            run.secrets.scrub_failure(failure)
-        })?;
-        Ok(Self {
-            run,
-            tally,
-            streams,
-            standing,
-        })
+        let clock = world.clock;
+        let unopened = ground
+            .as_ref()
+            .map(|ground| Unopened::new(&plan, &world, &options, &beginning, ground.attempts()));
+        let opened = Run::open(plan, world, options, beginning).and_then(|run| {
+            let run = Arc::new(run);
+            let prepared = prepare(&run, ground, now).map_err(|failure| {
+                run.drop_recording();
+                run.secrets.scrub_failure(failure)
+            })?;
+            Ok((run, prepared))
+        });
+        match opened {
+            Ok((run, (streams, standing))) => Ok(Self {
+                run,
+                tally,
+                streams,
+                standing,
+            }),
+            Err(failure) => {
+                if let Some(unopened) = unopened {
+                    unopened.failed(&failure, clock.calendar());
+                }
+                Err(failure)
+            }
+        }
     }
 
     /// The first page of each stream; nothing is written. One that runs over records of another
@@ -363,6 +386,8 @@ impl Harvest {
         if summary.is_short() {
             summary.exit = summary.exit.worst(Exit::Held);
         }
+        summary.run.clone_from(&run.id);
+        summary.used = run.limits.used();
         if let Some(standing) = standing {
             match standing.end(&run, &summary) {
                 Ok(unfinished) => summary.unfinished = unfinished,

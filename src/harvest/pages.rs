@@ -10,8 +10,8 @@ use std::sync::atomic::Ordering;
 
 use super::answer::Seen;
 use super::attempt::Fetched;
-use super::commit::{Committer, New, Staged, What};
-use super::digest::{Digest, crc_of};
+use super::commit::{Committer, Staged, What};
+use super::digest::Digest;
 use super::drift::Totals;
 use super::key::Novelty;
 use super::partitions::Partition;
@@ -143,10 +143,10 @@ impl Stream {
             }
             let url = match &got {
                 Got::Fetched(fetched) => {
-                    self.judge_types(fetched.page.records(), partition, &place)?;
+                    self.judge_types(fetched.kept().records(), partition, &place)?;
                     if let Some(novelty) = &mut novelty
                         && !novelty
-                            .judge(fetched.page.records(), partition)
+                            .judge(fetched.kept().records(), partition)
                             .map_err(|e| self.unrendered(&e.message))?
                     {
                         let fault = WalkFault::Loop("three pages brought no new key".to_owned());
@@ -356,7 +356,7 @@ impl Stream {
         }
         if let (Next::One(_) | Next::Url(_) | Next::Many { .. }, Got::Fetched(fetched)) =
             (&next, got)
-            && self.is_past(fetched.page.records(), partition)
+            && self.is_past(fetched.kept().records(), partition)
         {
             digest.ended = true;
             next = Next::End;
@@ -373,7 +373,11 @@ impl Stream {
         committer: &Committer,
         page: u32,
     ) -> Result<(), Box<Failure>> {
-        self.records.fetch_add(digest.count, Ordering::Relaxed);
+        let kept = match &got {
+            Got::Kept(row) => u64::from(row.records),
+            Got::Fetched(fetched) => fetched.kept().count() as u64,
+        };
+        self.records.fetch_add(kept, Ordering::Relaxed);
         let what = match got {
             Got::Kept(row) => What::Kept(row),
             Got::Fetched(fetched) => {
@@ -381,19 +385,12 @@ impl Stream {
                     stream: self.name.clone(),
                     partition: u64::from(partition.ordinal),
                     page: u64::from(page),
-                    records: digest.count,
+                    records: kept,
                     bytes: fetched.size as u64,
                     took: fetched.took,
                 });
-                let lines = fetched.page.lines;
-                What::New(Box::new(New {
-                    crc: crc_of(digest.content, lines.len()),
-                    lines,
-                    records: u32::try_from(digest.count).unwrap_or(u32::MAX),
-                    print,
-                    facts: self.written(digest),
-                    _reservation: fetched.reservation,
-                }))
+                let facts = self.written(digest);
+                What::New(Box::new(fetched.into_new(digest, print, facts)))
             }
         };
         let staged = Staged {

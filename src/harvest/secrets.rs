@@ -223,6 +223,16 @@ impl Secrets {
                     *text = self.scrub(text);
                 }
             }
+            Fact::CheckFailed {
+                expected,
+                seen,
+                message,
+                ..
+            } => {
+                for text in [expected, seen, message] {
+                    *text = self.scrub(text);
+                }
+            }
             Fact::Noticed { message, .. }
             | Fact::FellShort { message, .. }
             | Fact::RunNoticed { message }

@@ -161,7 +161,7 @@ impl Stream {
         } else {
             let place = self.place(partition, page);
             let spot = slice.spot(page, print, &place);
-            let fetched = self.fetch(&request, &partition.variables, &spot).await?;
+            let fetched = self.ask(&request, &spot).await?;
             let digest = self.digest(&fetched, None);
             (Got::Fetched(Box::new(fetched)), digest)
         };

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -21,7 +20,7 @@ use crate::plan::StreamPlan;
 use crate::sink::Target;
 use crate::store::StoreError;
 use crate::store::cursors::Publish;
-use crate::store::history::{Counts, RunRecord, Status};
+use crate::store::history::{RunRecord, Status};
 use crate::store::locks::{self, Lock, LockError};
 use crate::store::recall::Sums;
 use crate::store::row::{PublishIntent, RunStart};
@@ -160,20 +159,38 @@ impl Standing {
             // Asked anew it would be done, or paid for, once more.
             Status::Resumable
         } else if failures.iter().all(held) && all_here {
-            // What the API gave is here and is not good enough: it must be asked anew.
-            Status::Failed
+            // What the API gave is here and is not good enough: it is asked anew, unless a person
+            // takes what was judged as it is.
+            let judged = |summary: &super::summary::StreamSummary| !summary.checks.is_empty();
+            if summary.streams.iter().any(judged) {
+                Status::Held
+            } else {
+                Status::Failed
+            }
         } else if kept.pages == 0 && !published {
             Status::Failed
         } else {
             Status::Resumable
         };
-        self.sum_up(summary, status, run.world.clock.calendar());
+        let now = run.world.clock.calendar();
+        self.sum_up(run, summary, status, now);
         if status.is_open() {
             self.save()?;
             return Ok(Some(Unfinished {
                 run: self.record.id,
                 pages: kept.pages,
             }));
+        }
+        if status == Status::Held {
+            // A person may release it; of several the latest is worth that.
+            self.save()?;
+            if let Some(mut state) = lock(self.state.as_ref()) {
+                forget_older(run, &mut state, &self.record, &|old| {
+                    old.status == Status::Held
+                });
+            }
+            forget_long_ago(run, self.state.as_ref(), now);
+            return Ok(None);
         }
         let exit = summary.exit.code();
         self.folder.end(exit).map_err(StoreError::into_failure)?;
@@ -185,8 +202,9 @@ impl Standing {
         if status == Status::Complete
             && let Some(mut state) = lock(self.state.as_ref())
         {
-            forget_older(run, &mut state, &self.record);
+            forget_older(run, &mut state, &self.record, &|_| true);
         }
+        forget_long_ago(run, self.state.as_ref(), now);
         Ok(None)
     }
 
@@ -197,34 +215,6 @@ impl Standing {
                 .map_err(StateError::into_failure),
             None => Ok(()),
         }
-    }
-
-    fn sum_up(&mut self, summary: &Summary, status: Status, now: Timestamp) {
-        let seconds = |time: &Duration| serde_json::json!(time.as_secs_f64());
-        let record = &mut self.record;
-        let sum = |of: fn(&super::summary::StreamSummary) -> u64| {
-            summary.streams.iter().map(of).sum::<u64>()
-        };
-        record.status = status;
-        record.ended = Some(now);
-        record.exit = Some(summary.exit.code());
-        record.counts = Counts {
-            pages: sum(|stream| stream.pages),
-            rows: sum(|stream| stream.records),
-            bytes: record.counts.bytes + sum(|stream| stream.bytes),
-            requests: record.counts.requests + summary.requests,
-        };
-        record.retries = serde_json::json!(summary.retries);
-        record.waits = summary
-            .waited
-            .iter()
-            .map(|(name, time)| (name.to_string(), seconds(time)))
-            .collect::<serde_json::Map<_, _>>()
-            .into();
-        let files = summary.streams.iter().flat_map(|stream| &stream.files);
-        record.files = serde_json::json!(files.collect::<Vec<_>>());
-        let failure = summary.streams.iter().find_map(|s| s.failure.as_ref());
-        record.failure = failure.map(|failure| failure.message.clone());
     }
 }
 
@@ -292,13 +282,28 @@ pub(super) fn published_now(
     Ok(())
 }
 
-/// Earlier runs of a pipeline cannot be gone on with once a later one is complete.
-fn forget_older(run: &Run, state: &mut State, record: &RunRecord) {
+/// Forgets what is older than the history reaches; what fails here is tried again by the next run.
+fn forget_long_ago(run: &Run, state: Option<&SharedState>, now: Timestamp) {
+    if let Some(mut state) = lock(state) {
+        let retention = run.options.retention.unwrap_or_default();
+        let _ = state.forget_runs(&run.plan.name, now, retention);
+    }
+}
+
+/// Earlier runs of a pipeline cannot be gone on with once a later one is complete, nor released once
+/// a later one waits for that.
+fn forget_older(
+    run: &Run,
+    state: &mut State,
+    record: &RunRecord,
+    is_over: &dyn Fn(&RunRecord) -> bool,
+) {
     // What fails here is tried again when the next run is complete.
     let Ok(runs) = state.runs(Some(&record.pipeline)) else {
         return;
     };
-    for mut old in runs.into_iter().filter(|old| old.id != record.id) {
+    let others = runs.into_iter().filter(|old| old.id != record.id);
+    for mut old in others.filter(is_over) {
         let gone = sweep::discard(&run.world.disk, &run.world.root, &old.id);
         if gone.is_ok() && old.status.is_open() {
             old.status = Status::Discarded;

@@ -370,7 +370,7 @@ impl Stream {
         let request = base.page(&turn).map_err(|e| self.unrendered(&e.message))?;
         let place = self.place(&partition, 0);
         let fetched = self.ask(&request, &Spot::first(&partition, &place)).await?;
-        let records = fetched.page.records().map(str::to_owned).collect();
+        let records = fetched.kept().records().map(str::to_owned).collect();
         Ok((records, partition.of_for().cloned().collect()))
     }
 

@@ -17,6 +17,8 @@ const MOST_WAITS: usize = 100;
 pub struct Summary {
     /// The pipeline.
     pub pipeline: String,
+    /// The run's id.
+    pub run: String,
     /// One entry a stream, in the order of the file.
     pub streams: Vec<StreamSummary>,
     /// Requests sent, retries and redirects included.
@@ -25,6 +27,8 @@ pub struct Summary {
     pub retries: BTreeMap<FailureClass, u64>,
     /// Time all requests together waited, by limit or pause.
     pub waited: BTreeMap<Name, Duration>,
+    /// Calls, or units of a cost, taken of each limit.
+    pub used: BTreeMap<Name, f64>,
     /// J, the margin for the network's jitter; only where a limit held requests up.
     pub margin: Option<Duration>,
     /// What `limits: auto` came to.
@@ -88,8 +92,28 @@ pub struct StreamSummary {
     pub files: Vec<FileSummary>,
     /// The first stream of its table, where that is another one.
     pub table: Option<Name>,
+    /// Checks of `expect` that do not hold.
+    pub checks: Vec<BrokenCheck>,
+    /// Fields and the kinds of their values, where `expect.schema` asks.
+    pub schema: Option<Schema>,
     /// Why it failed, if it did.
     pub failure: Option<Failure>,
+}
+
+/// For each column the kinds of values that it had, by name.
+pub type Schema = BTreeMap<String, Vec<String>>;
+
+/// A check of `expect` that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BrokenCheck {
+    /// Its key: `min_records`.
+    pub check: Name,
+    /// What it wants.
+    pub expected: String,
+    /// What there was.
+    pub seen: String,
+    /// Both in a sentence.
+    pub message: String,
 }
 
 /// One published file.
@@ -101,9 +125,17 @@ pub struct FileSummary {
     pub rows: u64,
     /// Its size.
     pub bytes: u64,
-    /// CRC32C of all its bytes.
-    #[serde(skip)]
+    /// CRC32C of all its bytes; eight hexadecimal digits where it is written down.
+    #[serde(rename = "crc32c", serialize_with = "hex")]
     pub crc: u32,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn hex<S: serde::Serializer>(crc: &u32, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{crc:08x}"))
 }
 
 impl Summary {
@@ -133,6 +165,8 @@ impl StreamSummary {
             shortfalls: 0,
             files: Vec::new(),
             table: None,
+            checks: Vec::new(),
+            schema: None,
             failure: None,
         }
     }
@@ -159,6 +193,7 @@ struct Counts {
     partitions: u64,
     bytes: u64,
     shortfalls: u64,
+    checks: Vec<BrokenCheck>,
 }
 
 impl Tally {
@@ -199,6 +234,19 @@ impl Tally {
             }
             Fact::PartitionFinished { stream, .. } => self.of(stream).partitions += 1,
             Fact::RequestSent { .. } => self.requests += 1,
+            Fact::CheckFailed {
+                stream,
+                check,
+                expected,
+                seen,
+                message,
+                ..
+            } => self.of(stream).checks.push(BrokenCheck {
+                check: check.clone(),
+                expected: expected.clone(),
+                seen: seen.clone(),
+                message: message.clone(),
+            }),
             Fact::FellShort { stream, .. } => self.of(stream).shortfalls += 1,
             Fact::AttemptFailed { class, .. } => *self.retries.entry(*class).or_default() += 1,
             Fact::WaitEnded { why, took, .. } => {
@@ -258,13 +306,16 @@ impl Tally {
             stream.partitions = counts.partitions;
             stream.bytes = counts.bytes;
             stream.shortfalls = counts.shortfalls;
+            stream.checks = counts.checks;
         }
         Summary {
             pipeline,
+            run: String::new(),
             streams,
             requests: self.requests,
             retries: self.retries,
             waited: self.waited,
+            used: BTreeMap::new(),
             margin: self.margin,
             learned: self.learned,
             unfinished: None,

@@ -18,6 +18,7 @@ use crate::plan::RecordsPlan;
 use crate::plan::duration::show;
 use crate::plan::language::LanguageProblem;
 use crate::records::problem::{SelectError, There};
+use crate::records::transform::TransformError;
 
 /// Most characters of a server's words in a message.
 const MOST_WORDS: usize = 200;
@@ -325,6 +326,25 @@ pub(super) fn select(
         message: scrub(&at(place, &error.to_string())),
         causes: vec![format!("asked {url}")],
         hint,
+    })
+}
+
+/// A step of `transform` that cannot be done to a record.
+pub(super) fn transform(
+    error: &TransformError,
+    place: &str,
+    scrub: impl Fn(&str) -> String,
+) -> Box<Failure> {
+    let record =
+        (!error.record.is_empty()).then(|| scrub(&format!("the record is {}", error.record)));
+    Box::new(Failure {
+        exit: Exit::Failed,
+        message: scrub(&at(place, &error.to_string())),
+        causes: record.into_iter().collect(),
+        hint: Some(format!(
+            "correct the step in the pipeline file\n{}",
+            error.place
+        )),
     })
 }
 

@@ -116,6 +116,17 @@ impl Windows {
         }
     }
 
+    /// Where the first of all partitions that were fetched before begins, or one that is new.
+    pub(super) fn earliest(&self, cursor: &CursorPlan) -> Position {
+        if let Some(from) = &self.from {
+            return from.clone();
+        }
+        let kept = self.kept.values();
+        let kept = kept.map(|kept| cursor.from(Some(kept), self.started));
+        kept.min()
+            .unwrap_or_else(|| cursor.from(None, self.started))
+    }
+
     /// Where all of them end, if they do.
     pub(super) fn to(&self) -> Option<&Position> {
         self.to.as_ref()

@@ -38,7 +38,7 @@ mod scope;
 mod sheet;
 mod shelf;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -84,6 +84,8 @@ struct Shared {
     gate: Mutex<Gate>,
     /// The search for a limit that nobody told.
     auto: Option<Mutex<Auto>>,
+    /// What was taken of each rule by requests that were sent, in thousandths.
+    used: Mutex<Vec<u64>>,
 }
 
 /// Who asks.
@@ -167,6 +169,7 @@ impl Limits {
             lines: Mutex::default(),
             gate: Mutex::new(Gate::new(rules, library)),
             auto: Auto::wanted(plans, concurrency),
+            used: Mutex::default(),
         });
         if let Some(auto) = &shared.auto {
             shared.paced(auto);
@@ -260,6 +263,18 @@ impl Limits {
         std::mem::take(&mut self.shared.gate().told)
     }
 
+    /// Calls, or units of a cost, that were taken of each limit, by its name as written.
+    pub fn used(&self) -> BTreeMap<Name, f64> {
+        let used = self.shared.used.lock();
+        let used = used.unwrap_or_else(PoisonError::into_inner);
+        let mut all = BTreeMap::new();
+        // The first are the slots.
+        for (rule, amount) in self.shared.rules().iter().zip(used.iter()).skip(1) {
+            *all.entry(rule.name()).or_default() += *amount as f64 / 1000.0;
+        }
+        all
+    }
+
     /// J, the bound of the network's jitter that permits are reckoned with now.
     pub fn margin(&self) -> Duration {
         Duration::from_nanos(self.shared.gate().jitter.margin())
@@ -270,6 +285,17 @@ impl Shared {
     fn gate(&self) -> MutexGuard<'_, Gate> {
         // The gate is whole after every step that could panic, so a poisoned one is still right.
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts what was taken, reserved or told.
+    fn use_up<'a>(&self, parts: impl Iterator<Item = (&'a Key, u64)>) {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        for (key, amount) in parts {
+            if used.len() <= key.0 {
+                used.resize(key.0 + 1, 0);
+            }
+            used[key.0] += amount;
+        }
     }
 
     /// The rules as they are now: a search for a limit changes them.
@@ -418,6 +444,7 @@ impl Drop for Permit {
             return;
         }
         let Some(actual) = &self.actual else {
+            shared.use_up(self.needs.parts.iter().map(|(key, amount)| (key, *amount)));
             gate.abandoned(&self.needs, self.sent, now);
             return;
         };
@@ -439,6 +466,7 @@ impl Drop for Permit {
                 }
             })
             .collect();
+        shared.use_up(parts.iter().map(|share| (&share.key, share.actual)));
         let received = self.received.unwrap_or(now.at);
         gate.answered(&parts, self.sent, received, now);
     }

@@ -17,12 +17,14 @@ mod parents;
 mod partitions;
 mod records;
 mod request;
+mod schedule;
 mod scope;
 mod signals;
 mod sink;
 mod source;
 mod stream;
 mod tables;
+mod transform;
 mod values;
 
 use std::time::Duration;
@@ -95,6 +97,10 @@ pub fn compile(written: &Written, overrides: &Overrides) -> Result<Plan, Compile
     let given_sinks = sink::given(&mut judge, overrides, spec, &helpers)?;
     let source = source::source(&mut judge, &spec.source);
     let resume_within = judge.duration(spec.resume_within.as_ref(), RESUME_WITHIN);
+    let schedule = spec
+        .schedule
+        .as_ref()
+        .and_then(|spec| schedule::schedule(&mut judge, spec));
     let mut streams = stream::streams(&mut judge, spec, overrides.sinks.is_empty());
     limits::units(&mut judge, spec);
     limits::names(&mut judge, spec);
@@ -118,6 +124,7 @@ pub fn compile(written: &Written, overrides: &Overrides) -> Result<Plan, Compile
             }
             Ok(Plan {
                 name,
+                text: written.source.text.clone(),
                 about: spec
                     .about
                     .as_ref()
@@ -126,6 +133,7 @@ pub fn compile(written: &Written, overrides: &Overrides) -> Result<Plan, Compile
                 source,
                 resume_within,
                 streams,
+                schedule,
                 vars,
                 secrets,
                 env,

@@ -87,6 +87,12 @@ impl StreamPlan {
         if self.format.kind.is_some() {
             add("format", self.format.to_string());
         }
+        if !self.transform.is_empty() {
+            let steps: Vec<String> = (self.transform.iter())
+                .map(|step| step.step.to_string())
+                .collect();
+            add("transform", steps.join("\n"));
+        }
         if let Some(stop) = &self.stop {
             add("stop", stop.written().to_owned());
         }

@@ -6,6 +6,7 @@
 
 pub mod auth;
 pub mod compile;
+pub mod cron;
 pub mod cursor;
 pub mod dates;
 pub mod duration;
@@ -28,7 +29,9 @@ pub mod place;
 pub mod position;
 mod rendered;
 pub mod request;
+pub mod schedule;
 pub mod sink;
+pub mod transform;
 pub mod typed;
 pub mod window;
 
@@ -49,7 +52,9 @@ use self::partition::Generator;
 use self::path::Path;
 use self::place::Place;
 use self::request::RequestPlan;
+use self::schedule::SchedulePlan;
 use self::sink::SinkPlan;
+use self::transform::StepPlan;
 use self::typed::{OnBad, Typed};
 
 /// One pipeline, checked and ready to run.
@@ -58,6 +63,8 @@ use self::typed::{OnBad, Typed};
 pub struct Plan {
     /// The file's stem: `github_issues` for `pipelines/github_issues.yaml`.
     pub name: String,
+    /// The file as it was written: a hash of it tells one version from another.
+    pub text: String,
     /// One sentence for `gleaner list`.
     pub about: String,
     /// Where and how to ask.
@@ -66,6 +73,8 @@ pub struct Plan {
     pub resume_within: Duration,
     /// One kind of record each, in the order of the file.
     pub streams: Vec<StreamPlan>,
+    /// When it runs by itself, if it does.
+    pub schedule: Option<SchedulePlan>,
     /// `vars`, after `--var`, as template values.
     pub vars: minijinja::Value,
     /// Secrets its templates name, looked up when a run opens.
@@ -182,6 +191,8 @@ pub struct StreamPlan {
     pub format: FormatPlan,
     /// Where the records are in a page.
     pub records: RecordsPlan,
+    /// What is done to records before they are kept.
+    pub transform: Vec<StepPlan>,
     /// Columns, or none for every field.
     pub columns: Option<Vec<ColumnPlan>>,
     /// Names of output columns that together identify a record.

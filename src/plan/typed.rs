@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
 
 use super::position::{Format, Position};
 
@@ -23,7 +24,8 @@ pub enum OnBad {
 }
 
 /// What a value has to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Text; numbers and booleans become text as they are spelled.
     Text,

@@ -9,6 +9,7 @@ pub mod page;
 pub mod problem;
 pub mod select;
 mod shape;
+pub mod transform;
 pub mod view;
 mod wanted;
 mod xml;

@@ -236,6 +236,8 @@ mod tests {
                 crc: 0,
             }],
             table: None,
+            checks: Vec::new(),
+            schema: None,
             failure: None,
         }
     }
@@ -248,6 +250,7 @@ mod tests {
     fn a_whole_run() {
         let summary = Summary {
             pipeline: "demo".to_owned(),
+            run: String::new(),
             streams: vec![stream("articles"), stream("events")],
             requests: 1204,
             retries: [(FailureClass::Transient, 3), (FailureClass::Throttle, 2)].into(),
@@ -256,6 +259,7 @@ mod tests {
                 ("429 with Retry-After: 2".into(), Duration::from_secs(2)),
             ]
             .into(),
+            used: [].into(),
             margin: Some(Duration::from_millis(20)),
             learned: None,
             unfinished: None,
@@ -325,10 +329,12 @@ mod tests {
         };
         let summary = Summary {
             pipeline: "demo".to_owned(),
+            run: String::new(),
             streams: vec![stream("articles"), failed],
             requests: 125,
             retries: [(FailureClass::Fatal, 1)].into(),
             waited: [].into(),
+            used: [].into(),
             margin: None,
             learned: None,
             unfinished: None,

@@ -7,8 +7,11 @@
 
 mod columns;
 pub mod csv;
+mod digits;
 pub mod file;
 pub mod flatten;
+pub mod infer;
+pub mod moment;
 pub mod ndjson;
 pub mod project;
 pub mod rejects;
@@ -22,6 +25,7 @@ use crate::disk;
 
 pub use self::columns::Columns;
 pub use self::file::{Built, Out, Target};
+pub use self::infer::Schema;
 pub use self::rejects::{Misfit, Rejected};
 pub use self::table::write;
 
@@ -68,6 +72,8 @@ pub struct Written {
     pub rejected: Option<Rejected>,
     /// Columns with values that did not fit and became null, and how many.
     pub nulled: Vec<(String, u64)>,
+    /// The types of the columns; none where the records stand as they are and nobody looked.
+    pub schema: Option<Schema>,
 }
 
 /// A format: cells as JSON, in the order of the header, one row after the other.

@@ -11,6 +11,7 @@ use super::columns::{Columns, Projectors};
 use super::csv::Csv;
 use super::file::{Out, Target};
 use super::flatten::{Flattener, Layout};
+use super::infer::{Inference, Schema};
 use super::ndjson::Ndjson;
 use super::rejects::Rejects;
 use super::{Extra, Row, Rows, Sink, SinkError, Written};
@@ -52,7 +53,7 @@ fn lines<E: From<SinkError>>(target: &Target, rows: &mut Rows<'_, E>) -> Result<
         count += 1;
         Ok(file.failing(|sink| sink.line(row.json))?)
     })?;
-    Ok(file.finish(count, Vec::new())?)
+    Ok(file.finish(count, Vec::new(), None)?)
 }
 
 /// Columns known beforehand.
@@ -68,6 +69,7 @@ fn declared<S: Sink<Out = Out>, E: From<SinkError>>(
     let mut file = Writing::open(target, make)?;
     file.failing(|sink| sink.header(&names))?;
     let mut rejects = Rejects::new(rejects);
+    let mut inference = inference(columns);
     let (mut count, mut spare) = (0, Vec::new());
     rows(&mut |row| {
         let mut cells = recycled(std::mem::take(&mut spare));
@@ -75,17 +77,33 @@ fn declared<S: Sink<Out = Out>, E: From<SinkError>>(
             return Ok(rejects.take(row.json, misfit)?);
         }
         count += 1;
+        inference.begin_row();
         file.failing(|sink| {
-            cells.iter().try_for_each(|cell| sink.cell(cell))?;
+            for (number, cell) in cells.iter().enumerate() {
+                inference.cell(number, cell);
+                sink.cell(cell)?;
+            }
             sink.end_row()
         })?;
         spare = recycled(cells);
         Ok(())
     })?;
-    let mut written = file.finish(count, names)?;
+    let schema = inference.schema(names.iter().map(String::as_str).zip(0..));
+    let mut written = file.finish(count, names, Some(schema))?;
     written.nulled = projector.nulled();
     rejects.finish(&mut written)?;
     Ok(written)
+}
+
+/// Knows the types that are declared.
+fn inference(columns: Columns<'_>) -> Inference {
+    let mut inference = Inference::default();
+    for (number, column) in columns.iter().enumerate() {
+        if let Some(typed) = &column.typed {
+            inference.declare(number, typed.kind);
+        }
+    }
+    inference
 }
 
 /// Columns found on the way.
@@ -102,15 +120,18 @@ fn found<S: Sink<Out = Out>, E: From<SinkError>>(
     let mut count = 0;
     rows(&mut |row| {
         count += 1;
+        table.judged = false;
         Ok(first.take(&mut table, row, target, &make)?)
     })?;
+    table.judged = true;
     if let FirstPass::Holding(held) = first {
         first = FirstPass::begin(&mut table, &held, target, &make)?;
     }
     let layout = table.layout();
     if let FirstPass::Writing(file, guessed) = first {
         if guessed == layout {
-            return Ok(file.finish(count, names(&layout))?);
+            let schema = table.schema(&layout);
+            return Ok(file.finish(count, names(&layout), Some(schema))?);
         }
         // Gone before the next one takes its place.
         drop(file);
@@ -118,7 +139,8 @@ fn found<S: Sink<Out = Out>, E: From<SinkError>>(
     let mut file = Writing::open(target, &make)?;
     file.failing(|sink| sink.header(&names(&layout)))?;
     rows(&mut |row| Ok(table.write(row, &layout, &mut file)?))?;
-    Ok(file.finish(count, names(&layout))?)
+    let schema = table.schema(&layout);
+    Ok(file.finish(count, names(&layout), Some(schema))?)
 }
 
 fn names(layout: &Layout) -> Vec<String> {
@@ -202,6 +224,10 @@ struct Table {
     extras: Vec<String>,
     flattener: Flattener,
     spare: Vec<Cow<'static, str>>,
+    /// The types of `extras`, and of the columns by their numbers.
+    types: (Inference, Inference),
+    /// Whether the row at hand was looked at for its types.
+    judged: bool,
 }
 
 impl Table {
@@ -211,6 +237,35 @@ impl Table {
 
     fn layout(&self) -> Layout {
         self.flattener.layout(&self.extras)
+    }
+
+    /// The types, when all rows were looked at.
+    fn schema(&self, layout: &Layout) -> Schema {
+        let of_extra = |name: &String| self.extras.iter().position(|known| known == name);
+        let extras = layout.others.iter();
+        let extras = extras.filter_map(|name| Some((name.as_str(), of_extra(name)?)));
+        let mut schema = self.types.0.schema(extras);
+        let own = layout.names.iter().map(String::as_str);
+        let own = self.types.1.schema(own.zip(layout.order.iter().copied()));
+        schema.columns.extend(own.columns);
+        schema
+    }
+
+    /// Looks at the types of a row, once.
+    fn judge(&mut self, row: Row<'_>, cells: &[Cow<'_, str>]) {
+        if std::mem::replace(&mut self.judged, true) {
+            return;
+        }
+        let (extras, own) = &mut self.types;
+        extras.begin_row();
+        own.begin_row();
+        for extra in row.extras {
+            let number = self.extras.iter().position(|name| *name == extra.name);
+            extras.cell(number.unwrap_or_default(), &extra.json);
+        }
+        for (number, cell) in cells.iter().enumerate() {
+            own.cell(number, cell);
+        }
     }
 
     fn learn(&mut self, row: Row<'_>) -> Result<(), SinkError> {
@@ -253,6 +308,7 @@ impl Table {
         if self.width() > MOST_COLUMNS {
             return Err(SinkError::TooManyColumns { most: MOST_COLUMNS });
         }
+        self.judge(row, &cells);
         then(&cells)?;
         self.spare = recycled(cells);
         Ok(())
@@ -287,7 +343,12 @@ impl<S: Sink<Out = Out>> Writing<S> {
         write(&mut self.sink).map_err(|error| SinkError::new("write", self.target.shown(), error))
     }
 
-    fn finish(self, rows: u64, columns: Vec<String>) -> Result<Written, SinkError> {
+    fn finish(
+        self,
+        rows: u64,
+        columns: Vec<String>,
+        schema: Option<Schema>,
+    ) -> Result<Written, SinkError> {
         let out = self
             .sink
             .finish()
@@ -298,6 +359,7 @@ impl<S: Sink<Out = Out>> Writing<S> {
             file: out.close()?,
             rejected: None,
             nulled: Vec::new(),
+            schema,
         })
     }
 }
@@ -310,6 +372,7 @@ mod tests {
     use crate::disk::Disk;
     use crate::plan::path::Path;
     use crate::plan::sink::{Compression, CsvPlan};
+    use crate::plan::typed::Kind;
     use crate::plan::{ColumnFrom, ColumnPlan};
 
     struct Case {
@@ -318,6 +381,7 @@ mod tests {
         rows: u64,
         columns: Vec<String>,
         bytes: u64,
+        schema: Option<Schema>,
     }
 
     fn csv() -> SinkFormat {
@@ -368,6 +432,7 @@ mod tests {
             rows: written.rows,
             columns: written.columns,
             bytes,
+            schema: written.schema,
         }
     }
 
@@ -450,6 +515,34 @@ mod tests {
         );
     }
 
+    /// Each row is looked at once, whether it was held back, written on or written again.
+    #[test]
+    fn types_are_those_of_all_rows_whatever_the_passes() {
+        let extras = [Extra {
+            name: "repo".to_owned(),
+            json: "\"tokio\"".to_owned(),
+        }];
+        let mut many: Vec<String> = (0..1_500).map(|n| format!("{{\"n\":{n}}}")).collect();
+        for late in ["{\"n\":0.5}", "{\"n\":null,\"late\":\"2024-05-01\"}"] {
+            many.push(late.to_owned());
+            let case = run(&csv(), None, &many, &extras);
+            let schema = case.schema.unwrap();
+            assert_eq!(schema.rows, many.len() as u64);
+            let told: Vec<_> = (schema.columns.iter())
+                .map(|c| (c.name.as_str(), c.kind, c.values))
+                .collect();
+            let rows = case.rows;
+            let mut wanted = vec![
+                ("repo", Some(Kind::Text), rows),
+                ("n", Some(Kind::Number), 1_501),
+            ];
+            if case.passes == 2 {
+                wanted.push(("late", Some(Kind::Date), 1));
+            }
+            assert_eq!(told, wanted);
+        }
+    }
+
     #[test]
     fn declared_columns_in_both_formats() {
         let from = |path: &str| ColumnFrom::Path(Path::parse(path).unwrap());
@@ -505,7 +598,7 @@ mod tests {
 
     #[test]
     fn rejected_records_go_to_a_file_of_their_own() {
-        use crate::plan::typed::{Kind, OnBad, Typed};
+        use crate::plan::typed::{OnBad, Typed};
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| Target::File {
             disk: Disk::system(),

@@ -18,11 +18,13 @@ pub mod near;
 mod parse;
 mod prune;
 pub mod records;
+pub mod schedule;
 mod schema;
 mod shape;
 pub mod sink;
 pub mod source;
 pub mod stream;
+pub mod transform;
 pub mod tree;
 
 use std::collections::BTreeSet;
@@ -33,6 +35,7 @@ use serde::Deserialize;
 use self::at::At;
 use self::choice::Table;
 use self::diagnostic::{Diagnostic, SourceText};
+use self::schedule::ScheduleSpec;
 use self::sink::SinksSpec;
 use self::source::SourceSpec;
 use self::stream::StreamSpec;
@@ -56,7 +59,7 @@ pub struct Written {
 /// A Gleaner pipeline: one API, one or more streams of records.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "Gleaner pipeline", extend("x-not-yet" = ["schedule"]))]
+#[schemars(title = "Gleaner pipeline")]
 pub struct PipelineSpec {
     /// One sentence, shown by `gleaner list`.
     pub about: Option<At<String>>,
@@ -72,4 +75,6 @@ pub struct PipelineSpec {
     pub streams: Table<StreamSpec>,
     /// Where records go; a stream may have its own.
     pub sink: Option<SinksSpec>,
+    /// When `gleaner schedule` runs it.
+    pub schedule: Option<ScheduleSpec>,
 }

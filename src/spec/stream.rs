@@ -14,12 +14,12 @@ use super::cursor::CursorSpec;
 use super::format::{FormatSpec, FormatWord};
 use super::records::RecordsSpec;
 use super::sink::SinksSpec;
+use super::transform::TransformSpec;
 use super::tree::Tree;
 
 /// One kind of record.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-not-yet" = ["transform"]))]
 pub struct StreamSpec {
     /// Variables and what they run over; several make a product.
     #[serde(rename = "for")]
@@ -48,6 +48,8 @@ pub struct StreamSpec {
     pub stop: Option<At<String>>,
     /// What answers mean; the first match wins.
     pub responses: Option<Vec<ResponseSpec>>,
+    /// Steps on whole records, in this order: `where`, `explode`, `add`, `rename`, `drop`, `jq`.
+    pub transform: Option<Vec<At<TransformSpec>>>,
     /// Output columns that together identify a record.
     pub key: Option<At<ScalarOr<String, Vec<At<String>>>>>,
     /// Output columns: empty (its own name), a path, a template, a type, a jq filter.

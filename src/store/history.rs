@@ -1,7 +1,7 @@
 //! Runs in the state: one row for each, from its start to its end.
 
-use jiff::Timestamp;
-use rusqlite::{Row, named_params};
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::{OptionalExtension, Row, named_params, params};
 use serde_json::Value;
 
 use super::state::{State, StateError};
@@ -15,6 +15,8 @@ pub enum Status {
     Resumable,
     /// Everything is published.
     Complete,
+    /// Ended: everything came, and checks hold what was not published. A person may release it.
+    Held,
     /// Ended, and will not go on.
     Failed,
     /// Given up by a person.
@@ -30,28 +32,64 @@ pub struct RunRecord {
     pub pipeline: String,
     /// [`super::row::Identity::hash`] of what it asks.
     pub identity: u64,
+    /// The program's version, of its latest attempt.
+    pub version: String,
+    /// A hash of the pipeline file, of its latest attempt.
+    pub plan: String,
+    /// What the command line asked for, where it asked for anything.
+    pub options: Value,
     /// How it stands.
     pub status: Status,
     /// When it began.
     pub started: Timestamp,
-    /// When it ended.
+    /// When its latest attempt ended.
     pub ended: Option<Timestamp>,
+    /// How many processes have worked on it.
+    pub attempts: u32,
+    /// Seconds that those were at work which could say so.
+    pub active: f64,
     /// The lower bound of its window, where it was asked for.
     pub window_from: Option<String>,
     /// The upper bound of its window.
     pub window_until: Option<String>,
     /// What it has done so far.
     pub counts: Counts,
+    /// What each stream came to, an object a stream.
+    pub streams: Value,
     /// Failed attempts by class.
     pub retries: Value,
     /// Seconds waited by limit or pause.
     pub waits: Value,
+    /// Calls, or units of a cost, taken of each limit.
+    pub quota: Value,
     /// Published files with sizes and checksums.
     pub files: Value,
-    /// The exit code.
+    /// The exit code of the latest attempt.
     pub exit: Option<u8>,
     /// Why it failed.
     pub failure: Option<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// When a person published it though its checks did not hold.
+    pub released: Option<Timestamp>,
+}
+
+/// How much of the past is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Runs that ended longer ago are forgotten.
+    pub age: SignedDuration,
+    /// But never these many latest ones of a pipeline.
+    pub least: u32,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            age: SignedDuration::from_hours(400 * 24),
+            least: 30,
+        }
+    }
 }
 
 /// Sums of a run.
@@ -68,10 +106,11 @@ pub struct Counts {
 }
 
 impl Status {
-    const ALL: [(Self, &'static str); 5] = [
+    const ALL: [(Self, &'static str); 6] = [
         (Self::Running, "running"),
         (Self::Resumable, "resumable"),
         (Self::Complete, "complete"),
+        (Self::Held, "held"),
         (Self::Failed, "failed"),
         (Self::Discarded, "discarded"),
     ];
@@ -103,17 +142,26 @@ impl RunRecord {
             id: id.to_owned(),
             pipeline: pipeline.to_owned(),
             identity,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            plan: String::new(),
+            options: object(),
             status: Status::Running,
             started,
             ended: None,
+            attempts: 1,
+            active: 0.0,
             window_from: None,
             window_until: None,
             counts: Counts::default(),
-            retries: Value::Object(serde_json::Map::new()),
-            waits: Value::Object(serde_json::Map::new()),
+            streams: Value::Array(Vec::new()),
+            retries: object(),
+            waits: object(),
+            quota: object(),
             files: Value::Array(Vec::new()),
             exit: None,
             failure: None,
+            hint: None,
+            released: None,
         }
     }
 
@@ -124,9 +172,14 @@ impl RunRecord {
             id: row.get("id")?,
             pipeline: row.get("pipeline")?,
             identity: u64::from_str_radix(&identity, 16).unwrap_or_default(),
+            version: row.get("version")?,
+            plan: row.get("plan")?,
+            options: json(row, "options")?,
             status: Status::parse(&status).unwrap_or(Status::Failed),
             started: instant(row, "started")?.unwrap_or_default(),
             ended: instant(row, "ended")?,
+            attempts: row.get("attempts")?,
+            active: row.get("active")?,
             window_from: row.get("window_from")?,
             window_until: row.get("window_until")?,
             counts: Counts {
@@ -135,13 +188,21 @@ impl RunRecord {
                 bytes: row.get("bytes")?,
                 requests: row.get("requests")?,
             },
+            streams: json(row, "streams")?,
             retries: json(row, "retries")?,
             waits: json(row, "waits")?,
+            quota: json(row, "quota")?,
             files: json(row, "files")?,
             exit: row.get("exit")?,
             failure: row.get("failure")?,
+            hint: row.get("hint")?,
+            released: instant(row, "released")?,
         })
     }
+}
+
+fn object() -> Value {
+    Value::Object(serde_json::Map::new())
 }
 
 /// A time, written as RFC 3339.
@@ -160,30 +221,41 @@ impl State {
     pub fn save_run(&mut self, run: &RunRecord) -> Result<(), StateError> {
         self.change("save a run in", |change| {
             change.execute(
-                "INSERT OR REPLACE INTO runs (id, pipeline, identity, status, started, ended,
-                     window_from, window_until, pages, rows, bytes, requests, retries, waits,
-                     files, exit, failure)
-                 VALUES (:id, :pipeline, :identity, :status, :started, :ended,
-                     :window_from, :window_until, :pages, :rows, :bytes, :requests, :retries, :waits,
-                     :files, :exit, :failure)",
+                "INSERT OR REPLACE INTO runs (id, pipeline, identity, version, plan, options,
+                     status, started, ended, attempts, active, window_from, window_until, pages,
+                     rows, bytes, requests, streams, retries, waits, quota, files, exit, failure,
+                     hint, released)
+                 VALUES (:id, :pipeline, :identity, :version, :plan, :options,
+                     :status, :started, :ended, :attempts, :active, :window_from, :window_until, :pages,
+                     :rows, :bytes, :requests, :streams, :retries, :waits, :quota, :files, :exit, :failure,
+                     :hint, :released)",
                 named_params! {
                     ":id": run.id,
                     ":pipeline": run.pipeline,
                     ":identity": format!("{:016x}", run.identity),
+                    ":version": run.version,
+                    ":plan": run.plan,
+                    ":options": run.options.to_string(),
                     ":status": run.status.name(),
                     ":started": run.started.to_string(),
                     ":ended": run.ended.map(|at| at.to_string()),
+                    ":attempts": run.attempts,
+                    ":active": run.active,
                     ":window_from": run.window_from,
                     ":window_until": run.window_until,
                     ":pages": run.counts.pages,
                     ":rows": run.counts.rows,
                     ":bytes": run.counts.bytes,
                     ":requests": run.counts.requests,
+                    ":streams": run.streams.to_string(),
                     ":retries": run.retries.to_string(),
                     ":waits": run.waits.to_string(),
+                    ":quota": run.quota.to_string(),
                     ":files": run.files.to_string(),
                     ":exit": run.exit,
                     ":failure": run.failure,
+                    ":hint": run.hint,
+                    ":released": run.released.map(|at| at.to_string()),
                 },
             )?;
             Ok(())
@@ -202,6 +274,43 @@ impl State {
             Some(pipeline) => self.runs_where("pipeline = ?1", pipeline),
             None => self.runs_where("?1 = ''", ""),
         }
+    }
+
+    /// Forgets runs of a pipeline that ended long ago, and says how many. Those that may go on
+    /// stay, and of each output what tells who wrote it last.
+    pub fn forget_runs(
+        &mut self,
+        pipeline: &str,
+        now: Timestamp,
+        retention: Retention,
+    ) -> Result<usize, StateError> {
+        let oldest = now.checked_sub(retention.age).unwrap_or(Timestamp::MIN);
+        self.change("forget runs in", |change| {
+            let gone = "SELECT id FROM runs WHERE pipeline = ?1 AND started < ?2
+                     AND status NOT IN ('running', 'resumable')
+                     AND id NOT IN (SELECT id FROM runs WHERE pipeline = ?1
+                         ORDER BY started DESC, id DESC LIMIT ?3)";
+            let of = params![pipeline, oldest.to_string(), retention.least];
+            change.execute(
+                &format!(
+                    "DELETE FROM published WHERE run IN ({gone}) AND EXISTS (
+                         SELECT 1 FROM published AS later
+                         WHERE later.target = published.target AND later.at > published.at)"
+                ),
+                of,
+            )?;
+            change.execute(&format!("DELETE FROM runs WHERE id IN ({gone})"), of)
+        })
+    }
+
+    /// The latest run of the pipeline that began after `run` and published any output.
+    pub fn published_after(&self, run: &RunRecord) -> Result<Option<String>, StateError> {
+        let text = "SELECT id FROM runs WHERE pipeline = ?1 AND id <> ?2 AND started >= ?3
+             AND EXISTS (SELECT 1 FROM published WHERE published.run = runs.id)
+             ORDER BY started DESC, id DESC LIMIT 1";
+        let of = params![run.pipeline, run.id, run.started.to_string()];
+        let found = self.connection.query_row(text, of, |row| row.get(0));
+        found.optional().map_err(|e| self.failed(e))
     }
 
     fn runs_where(&self, condition: &str, value: &str) -> Result<Vec<RunRecord>, StateError> {

@@ -21,7 +21,8 @@ use crate::failure::{Exit, Failure};
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Each step of the schema, from one version to the next; never changed, only added to.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
     CREATE TABLE runs (
         id TEXT PRIMARY KEY,
         pipeline TEXT NOT NULL,
@@ -73,7 +74,20 @@ const STEPS: [&str; 1] = ["
         PRIMARY KEY (run, stream, target)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX published_target ON published (target, at);
-"];
+",
+    // What a run was, for those who look back; and parts that wait for a person.
+    "
+    ALTER TABLE runs ADD COLUMN version TEXT NOT NULL DEFAULT '';
+    ALTER TABLE runs ADD COLUMN plan TEXT NOT NULL DEFAULT '';
+    ALTER TABLE runs ADD COLUMN options TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE runs ADD COLUMN attempts INTEGER NOT NULL DEFAULT 1;
+    ALTER TABLE runs ADD COLUMN active REAL NOT NULL DEFAULT 0;
+    ALTER TABLE runs ADD COLUMN streams TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE runs ADD COLUMN quota TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE runs ADD COLUMN hint TEXT;
+    ALTER TABLE runs ADD COLUMN released TEXT;
+",
+];
 
 /// The version of the schema that this program writes.
 #[expect(clippy::cast_possible_truncation, reason = "there are a few")]
@@ -278,7 +292,7 @@ mod tests {
     use super::*;
     use crate::sim::{SimDisk, Trouble};
     use crate::store::cursors::{Base, Cursor, Publish};
-    use crate::store::history::{Counts, RunRecord, Status};
+    use crate::store::history::{Counts, Retention, RunRecord, Status};
     use crate::store::row::PublishIntent;
 
     fn cursor(stream: &str, partition: &str, value: &str) -> Cursor {
@@ -356,6 +370,76 @@ mod tests {
             .unwrap_err()
             .into_failure();
         assert_eq!(failure.exit, Exit::Failed, "{failure}");
+    }
+
+    #[test]
+    fn a_state_of_the_first_version_keeps_its_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join(".gleaner")).unwrap();
+        let old = Connection::open(folder.path().join(".gleaner/state.db")).unwrap();
+        old.execute_batch(STEPS[0]).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        old.execute_batch(
+            "INSERT INTO runs (id, pipeline, identity, status, started, rows)
+             VALUES ('r1', 'pipe', '00000000000000ff', 'resumable', '2026-11-22T02:30:00Z', 7)",
+        )
+        .unwrap();
+        drop(old);
+        let state = State::open(&Disk::system(), folder.path()).unwrap();
+        let run = state.run("r1").unwrap().unwrap();
+        assert_eq!((run.status, run.counts.rows), (Status::Resumable, 7));
+        assert_eq!((run.identity, run.attempts), (255, 1));
+        assert_eq!(run.streams, json!([]));
+    }
+
+    #[test]
+    fn what_is_long_past_is_forgotten_but_not_what_counts() {
+        let disk = SimDisk::new(Path::new("/p"));
+        let mut state = State::open(&disk.door(), Path::new("/p")).unwrap();
+        let day = |day: i64| Timestamp::from_second(day * 86_400).unwrap();
+        for n in 0..10 {
+            let id = format!("r{n}");
+            let mut run = RunRecord::begun(&id, "pipe", 1, day(n));
+            run.status = if n == 1 {
+                Status::Resumable
+            } else {
+                Status::Complete
+            };
+            state.save_run(&run).unwrap();
+            // Only the first wrote the second output.
+            let files = [file("/p/x.csv", 1), file("/p/once.csv", 1)];
+            let publish = Publish {
+                run: &id,
+                pipeline: "pipe",
+                stream: "items",
+                at: day(n),
+                files: &files[..if n == 0 { 2 } else { 1 }],
+                cursors: &[],
+                base: None,
+            };
+            state.publish(std::slice::from_ref(&publish)).unwrap();
+        }
+        state
+            .save_run(&RunRecord::begun("other", "other", 1, day(0)))
+            .unwrap();
+        let keep = |age: i64, least| Retention {
+            age: jiff::SignedDuration::from_hours(24 * age),
+            least,
+        };
+        assert_eq!(state.forget_runs("pipe", day(10), keep(400, 3)).unwrap(), 0);
+        assert_eq!(state.forget_runs("pipe", day(10), keep(1, 100)).unwrap(), 0);
+        assert_eq!(state.forget_runs("pipe", day(10), keep(5, 3)).unwrap(), 4);
+        let left = state.runs(Some("pipe")).unwrap();
+        let left: Vec<&str> = left.iter().map(|run| run.id.as_str()).collect();
+        assert_eq!(left, ["r9", "r8", "r7", "r6", "r5", "r1"]);
+        assert_eq!(state.runs(Some("other")).unwrap().len(), 1);
+        assert_eq!(
+            state.last_published("/p/once.csv").unwrap().unwrap().run,
+            "r0"
+        );
+        assert_eq!(state.last_published("/p/x.csv").unwrap().unwrap().run, "r9");
+        assert!(!state.is_published("r2", "items").unwrap());
+        assert_eq!(state.forget_runs("pipe", day(10), keep(0, 2)).unwrap(), 3);
     }
 
     #[test]
@@ -471,6 +555,13 @@ mod tests {
         first.files = json!([{"path": "x", "crc": 1}]);
         first.exit = Some(73);
         first.failure = Some("disk full".to_owned());
+        first.hint = Some("free some space".to_owned());
+        (first.version, first.plan) = ("0.1.0".to_owned(), "c0ffee".to_owned());
+        first.options = json!({"streams": ["a"]});
+        (first.attempts, first.active) = (3, 61.5);
+        first.streams = json!([{"stream": "a", "records": 2}]);
+        first.quota = json!({"60/min": 4.0});
+        first.released = Some(later);
         state.save_run(&first).unwrap();
         assert_eq!(state.run("r1").unwrap().as_ref(), Some(&first));
         assert_eq!(state.run("r3").unwrap(), None);

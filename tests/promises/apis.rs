@@ -6,6 +6,7 @@
 
 mod coverage;
 mod deal;
+mod examples;
 mod leaf;
 mod play;
 mod show;
@@ -102,17 +103,24 @@ fn judged(cast: Cast, yaml: &str, upset: Upset) -> Result<usize, String> {
             show.stage.upsets()
         ));
     }
+    if upsets == 0 {
+        show.swift(&cast.pair.play)?;
+    }
     Ok(show.api.audit().requests())
 }
 
 /// Alone, and then with a refusal at a limit and an outage of a moment in the middle of the paging.
-fn harvests(cast: Cast, yaml: &str) -> Result<(), String> {
-    let requests = judged(cast, yaml, Upset::default())?;
+fn harvests(cast: Cast, yaml: &str, deaf: Option<&'static str>) -> Result<(), String> {
+    let calm = Upset {
+        deaf,
+        ..Upset::default()
+    };
+    let requests = judged(cast, yaml, calm)?;
     let middle = (requests as u64).div_ceil(2);
     let upset = Upset {
         throttled: Some(middle),
         failed: Some(middle + 1),
-        mistaken: false,
+        ..calm
     };
     judged(cast, yaml, upset)
         .map(|_| ())
@@ -151,6 +159,20 @@ fn every_play_can_be_read() {
 }
 
 #[test]
+fn what_waits_for_a_key_does_not_pass_check() {
+    each(|cast| {
+        let needs = &cast.pair.play.needs;
+        if needs.is_empty() || plan(&cast.pair.name, &cast.pair.pipeline).is_err() {
+            return Ok(());
+        }
+        Err(format!(
+            "`needs` says {}, and the pipeline checks: take what is there out of `needs`",
+            needs.join(", ")
+        ))
+    });
+}
+
+#[test]
 fn every_pipeline_harvests_its_play() {
     each(|cast| {
         if waits(cast) {
@@ -158,7 +180,7 @@ fn every_pipeline_harvests_its_play() {
         }
         let plan = plan(&cast.pair.name, &cast.pair.pipeline)?;
         declares(&cast.pair.play, &plan.source.limits)?;
-        harvests(cast, &cast.pair.pipeline)
+        harvests(cast, &cast.pair.pipeline, None)
     });
 }
 
@@ -180,24 +202,23 @@ fn a_pipeline_that_lacks_what_it_needs_fails() {
             return Ok(());
         }
         let yaml = &cast.pair.pipeline;
-        let mut proofs: BTreeMap<String, String> = BTreeMap::new();
+        let mut proofs: BTreeMap<String, (String, Option<&str>)> = BTreeMap::new();
         for proof in cast.pair.play.kinds.values().flatten() {
-            let (what, changed) = match proof {
-                Proof::Without(key) => (format!("without {key}"), without(yaml, key)),
-                Proof::Swap { swap, by } => (
-                    format!("with {by:?} for {swap:?}"),
-                    yaml.replace(swap.as_str(), by),
-                ),
+            let what = proof.words();
+            let (changed, deaf) = match proof {
+                Proof::Without(key) => (without(yaml, key), None),
+                Proof::Deaf { deaf } => (yaml.clone(), Some(deaf.as_str())),
+                Proof::Swap { swap, by } => (yaml.replace(swap.as_str(), by), None),
             };
-            if changed == *yaml {
+            if changed == *yaml && deaf.is_none() {
                 return Err(format!("{what} it is the same"));
             }
-            proofs.insert(what, changed);
+            proofs.insert(what, (changed, deaf));
         }
-        for (what, changed) in proofs {
+        for (what, (changed, deaf)) in proofs {
             // It must be the run that fails: a file that does not pass `check` proves nothing.
             plan(&cast.pair.name, &changed).map_err(|why| format!("{what}: {why}"))?;
-            if harvests(cast, &changed)
+            if harvests(cast, &changed, deaf)
                 .and_then(|()| tells(cast, &changed))
                 .is_ok()
             {

@@ -46,9 +46,10 @@ const NARROW: [(&str, &[&str]); 2] = [
 ];
 
 /// Crates that one file alone, with those below it, may name.
-const ONE_DOOR: [(&str, &str); 9] = [
+const ONE_DOOR: [(&str, &str); 10] = [
     ("aws_lc_rs", "fetch/jwt.rs"),
     ("crc32c", "crc.rs"),
+    ("croner", "plan/cron.rs"),
     ("reqwest", "fetch/client.rs"),
     ("backoff", "harvest/backoff.rs"),
     ("indicatif", "report/bars.rs"),

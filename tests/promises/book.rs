@@ -38,8 +38,14 @@ impl Scene {
     }
 
     fn project(&self, requests: usize) -> Project {
+        self.project_with(requests, "")
+    }
+
+    /// One whose limit says more, and whose credential is in `BOOK_TOKEN`.
+    fn project_with(&self, requests: usize, more: &str) -> Project {
         Project::new(&format!(
-            "source:\n  url: {}\n  concurrency: 6\n  limits: [{{ limit: {CALLS}/{}ms, spread: false }}]\n\
+            "source:\n  url: {}\n  concurrency: 6\n  limits: [{{ limit: {CALLS}/{}ms, spread: false{more} }}]\n  \
+             auth: {{ bearer: '{{{{ secret.BOOK_TOKEN | default(\"\") }}}}' }}\n\
              streams:\n  items:\n    for: {{ n: {{ range: [1, {requests}] }} }}\n    get: /items/{{{{ n }}}}\n\
              sink: {{ csv: data/items.csv }}\n",
             self.server.url(),
@@ -48,9 +54,14 @@ impl Scene {
     }
 
     fn start(&self, project: &Project) -> Child {
+        self.start_as(project, "")
+    }
+
+    fn start_as(&self, project: &Project, token: &str) -> Child {
         project
             .command(&["run", "items"])
             .env("GLEANER_STATE_DIR", self.state.path())
+            .env("BOOK_TOKEN", token)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -90,6 +101,26 @@ fn processes_share_the_limit_and_a_restart_grants_no_burst() {
     let again = scene.project(25);
     Scene::ends_well(scene.start(&again));
     assert_eq!(scene.audit(), (CALLS, 100));
+}
+
+#[test]
+fn a_limit_by_address_is_one_whatever_the_credential() {
+    let scene = Scene::new();
+    let projects: Vec<_> = (0..3)
+        .map(|_| scene.project_with(25, ", per: host"))
+        .collect();
+    let children: Vec<_> = projects
+        .iter()
+        .zip(["", "ruth-invented", "boaz-invented"])
+        .map(|(project, token)| scene.start_as(project, token))
+        .collect();
+    for child in children {
+        Scene::ends_well(child);
+    }
+    assert_eq!(scene.audit(), (CALLS, 75));
+    let heard = scene.server.heard();
+    let with = heard.iter().filter(|one| one.contains("authorization: "));
+    assert_eq!(with.count(), 50, "each with its own");
 }
 
 #[test]

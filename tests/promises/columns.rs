@@ -304,3 +304,130 @@ fn a_filter_that_fails_names_the_record() {
     ran.project.is_untouched();
     insta::assert_snapshot!("column_filter", ran.said.shown);
 }
+
+#[test]
+fn steps_are_done_in_their_order_and_nothing_else_changes() {
+    let body = r#"{"data":[{"id":1.10,"tags":["a","b"],"user":{"login":"x","id":12345678901234567890123},"drop":0},
+        {"id":2,"tags":[],"user":null,"drop":1},{"id":3,"tags":["c"],"user":{"login":"y"},"drop":2,"hidden":true}]}"#;
+    let stream = r#"
+    for: { repo: [tokio] }
+    records: data
+    query: { repo: "{{ repo }}" }
+    transform:
+      - where: not record.hidden
+      - { explode: tags, keep_empty: true }
+      - rename: { tags: tag, user.login: name }
+      - add: { repo: "{{ repo }}", copy: "{{ record.id }}", n: "{{ index }}" }
+      - drop: [drop]
+      - jq: 'if .tag then . else ., {last: .id} end'"#;
+    let ran = Ran::good(body, stream, "ndjson: data/items.ndjson");
+    assert_eq!(
+        ran.read("data/items.ndjson"),
+        concat!(
+            r#"{"id":1.10,"tag":"a","user":{"name":"x","id":12345678901234567890123},"repo":"tokio","copy":1.10,"n":0}"#,
+            "\n",
+            r#"{"id":1.10,"tag":"b","user":{"name":"x","id":12345678901234567890123},"repo":"tokio","copy":1.10,"n":0}"#,
+            "\n",
+            r#"{"id":2,"tag":null,"user":null,"repo":"tokio","copy":2,"n":1}"#,
+            "\n",
+            r#"{"last":2}"#,
+            "\n",
+        )
+    );
+}
+
+#[test]
+fn paging_goes_by_what_the_api_gave() {
+    // Pages of two; the steps leave nothing of the first and make four records of the second.
+    let server = Server::start(|request| {
+        Reply::json(match () {
+            () if request.contains("page=1") => r#"[{"l":[],"id":1},{"l":[],"id":2}]"#,
+            () if request.contains("page=2") => r#"[{"l":[1,2,3],"id":3},{"l":[4],"id":4}]"#,
+            () if request.contains("page=3") => r#"[{"l":[5],"id":5}]"#,
+            () => "[]",
+        })
+    });
+    let stream = "    query: { n: 2 }\n    pages: { page: { to: page, size: n } }\n    transform: [{ explode: l }]";
+    let project = Project::new(&pipeline(&server, stream, CSV)).knows(&server);
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    let text = std::fs::read_to_string(project.path().join("data/items.csv")).expect("a file");
+    assert_eq!(text, "l,id\r\n1,3\r\n2,3\r\n3,3\r\n4,4\r\n5,5\r\n");
+    assert_eq!(server.heard().len(), 3, "the third page was short");
+}
+
+#[test]
+fn pages_side_by_side_are_transformed_too() {
+    let server = Server::start(|request| {
+        Reply::json(match () {
+            () if request.contains("page=1") => r#"{"total":3,"rows":[{"l":[1,2],"id":1}]}"#,
+            () if request.contains("page=2") => r#"{"total":3,"rows":[{"l":[],"id":2}]}"#,
+            () => r#"{"total":3,"rows":[{"l":[3,4],"id":3}]}"#,
+        })
+    });
+    let stream = "    query: { n: 1 }\n    records: rows\n    pages: { page: { to: page, size: n, total: total } }\n    transform: [{ explode: l }]";
+    let project = Project::new(&pipeline(&server, stream, CSV)).knows(&server);
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    let text = std::fs::read_to_string(project.path().join("data/items.csv")).expect("a file");
+    assert_eq!(text, "l,id\r\n1,1\r\n2,1\r\n3,3\r\n4,3\r\n");
+}
+
+#[test]
+fn a_run_goes_on_over_transformed_pages_and_a_changed_step_is_refused() {
+    let server = Server::start(|request| {
+        let broken = request.contains("page=2");
+        if broken {
+            return Reply::new(404, "not yet");
+        }
+        Reply::json(r#"[{"l":[1,2],"id":1}]"#)
+    });
+    let stream = "    query: { n: 1 }\n    pages: { page: { to: page, size: n } }\n    transform: [{ explode: l }]";
+    let project = Project::new(&pipeline(&server, stream, CSV)).knows(&server);
+    assert_eq!(project.run(&["run", "items"]).code, Some(1));
+    let changed = stream.replace("{ explode: l }", "{ drop: l }");
+    project.write("pipelines/items.yaml", &pipeline(&server, &changed, CSV));
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(2), "{}", said.shown);
+    assert!(
+        said.stderr.contains("streams.items.transform"),
+        "{}",
+        said.shown
+    );
+}
+
+#[test]
+fn a_step_that_fails_names_the_record_and_its_place() {
+    let body = r#"[{"id":1,"at":{"x":1}},{"id":2,"at":"soon"}]"#;
+    for (name, step) in [
+        ("step_jq", "jq: .at.x"),
+        ("step_add", "add: { x: \"{{ record.at.x + 1 }}\" }"),
+    ] {
+        let stream = format!("    transform:\n      - where: record.id > 0\n      - {step}");
+        let ran = Ran::of(body, &stream, CSV);
+        assert_eq!(ran.said.code, Some(1), "{}", ran.said.shown);
+        ran.project.is_untouched();
+        insta::assert_snapshot!(name, ran.said.shown);
+    }
+}
+
+#[test]
+fn a_filter_that_never_ends_is_cut() {
+    let stream = "    transform: [{ jq: 'def f: 1 + f; f' }]";
+    let ran = Ran::of(r#"[{"id":1}]"#, stream, CSV);
+    assert_eq!(ran.said.code, Some(1), "{}", ran.said.shown);
+    assert!(
+        ran.said.stderr.contains("calls itself too deep"),
+        "{}",
+        ran.said.shown
+    );
+}
+
+#[test]
+fn keys_and_types_are_those_of_transformed_records() {
+    let body = r#"[{"o":{"id":"2","v":1}},{"o":{"id":"1","v":2}},{"o":{"id":"2","v":3}}]"#;
+    let stream =
+        "    transform: [{ jq: .o }]\n    key: id\n    columns: { id: { type: integer }, v: }";
+    let ran = Ran::good(body, stream, "csv: data/items.csv, mode: merge");
+    assert_eq!(ran.read("data/items.csv"), "id,v\r\n1,2\r\n2,3\r\n");
+}

@@ -267,6 +267,34 @@ fn it_may_be_left_out_and_then_the_run_is_no_success() {
 }
 
 #[test]
+fn an_answer_that_a_step_fails_on_is_named_and_not_paid_again() {
+    let server = Server::start(|request| match id(request) {
+        3 => Reply::json(r#"{"choices":"none"}"#),
+        id => answer(id),
+    });
+    let text = pipeline(&server, "true", "limits: none").replace(
+        "    key: id\n",
+        "    transform: [{ jq: '.choices |= map(.)' }]\n    key: id\n",
+    );
+    let project = Project::new(&text).knows(&server);
+    project.write("prompts.csv", &prompts(5));
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(1), "{}", said.shown);
+    says(&said, "`transform`, step 1 (`jq`)");
+    says(&said, "--unknown skip");
+    assert_eq!(named(&project), BTreeSet::from([3]));
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(1), "{}", said.shown);
+    assert_eq!(server.heard().len(), 5, "nothing is sent again");
+    project.is_untouched();
+    let said = project.run(&["run", "items", "--unknown", "skip"]);
+    assert_eq!(said.code, Some(3), "{}", said.shown);
+    assert_eq!(server.heard().len(), 5);
+    let rows = rows(&project);
+    assert_eq!(rows.keys().copied().collect::<Vec<_>>(), [1, 2, 4, 5]);
+}
+
+#[test]
 fn the_first_request_of_all_counts_too() {
     let server = Server::says(Reply::new(500, "ow"));
     let project = project(&server, "true", "limits: none", 1);

@@ -105,7 +105,8 @@ pub(super) fn divisible(judge: &mut Judge<'_>, spec: &PipelineSpec, name: &str, 
     }
 }
 
-fn zone(judge: &mut Judge<'_>, at: &At<String>) -> Option<TimeZone> {
+/// A zone of the database.
+pub(super) fn zone(judge: &mut Judge<'_>, at: &At<String>) -> Option<TimeZone> {
     if let Ok(zone) = TimeZone::get(&at.value) {
         return Some(zone);
     }

@@ -307,9 +307,6 @@ impl<'a> Judge<'a> {
                 format!("a secret cannot be used in {}", scope.place),
                 hint,
             );
-        } else if root == "record" {
-            let message = format!("`{root}` is not supported by this version of gleaner yet");
-            self.wrong("not-yet", span, message, "");
         } else if RESERVED.contains(&root) {
             let message = format!("`{root}` is not in sight in {}", scope.place);
             let known: Vec<String> = known().map(|name| format!("`{name}`")).collect();
@@ -440,7 +437,8 @@ impl<'a> Judge<'a> {
 
 /// Whether a mistake may only follow from a part that was left out for its shape.
 fn follows(one: &Diagnostic, written: &Written) -> bool {
-    const ABSENCE: [&str; 10] = [
+    const ABSENCE: [&str; 11] = [
+        "empty-step",
         "no-key",
         "cursor-with-replace",
         "unused-cursor",

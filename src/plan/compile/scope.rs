@@ -70,6 +70,11 @@ impl Scope {
         ];
         Self::new("`signals`", &names)
     }
+    /// `transform`: the record, and what does not change while a run goes on.
+    pub(super) fn transform() -> Self {
+        let names = ["vars", "env", "contact", "run", "record", "index"];
+        Self::new("`transform`", &names)
+    }
     /// Columns.
     pub(super) fn column() -> Self {
         Self::new("a column", &["vars", "run", "index"])

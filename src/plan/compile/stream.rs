@@ -6,7 +6,7 @@ use super::names::Judge;
 use super::scope::Scope;
 use super::{
     auth, columns, cursor, dates, format, limits, pages, parents, partitions, records, request,
-    sink,
+    sink, transform,
 };
 use crate::plan::language::Template;
 use crate::plan::paging::Paging;
@@ -78,6 +78,8 @@ fn stream(
     dates::divisible(judge, spec, name, written);
     let responses: Vec<_> = rules.map(|rule| response(judge, rule, &answer)).collect();
     let records = records::records(judge, &merged);
+    let sight = see(Scope::transform());
+    let transform = transform::transform(judge, merged.transform.as_ref(), &sight);
     let columns = (merged.columns.as_ref())
         .map(|table| columns::columns(judge, table, &see(Scope::column())));
     let shown = columns.as_ref().and_then(|columns| columns.as_deref());
@@ -106,6 +108,7 @@ fn stream(
         responses: responses.into_iter().collect::<Option<_>>()?,
         format: format?,
         records: records?,
+        transform: transform?,
         columns: match columns {
             None => None,
             Some(columns) => Some(columns?),
@@ -144,6 +147,7 @@ pub(super) fn merged(defaults: Option<&StreamSpec>, stream: &StreamSpec) -> Stre
             (one, other) => one.clone().or_else(|| other.clone()),
         },
         key: stream.key.clone().or_else(|| base.key.clone()),
+        transform: (stream.transform.clone()).or_else(|| base.transform.clone()),
         columns: tables(base.columns.as_ref(), stream.columns.as_ref()),
         cursor: stream.cursor.clone().or_else(|| base.cursor.clone()),
         conditional: stream

@@ -15,8 +15,40 @@ use super::play::{Pair, Proof, project, read};
 struct Survey {
     /// The APIs, in the order of the survey; with a word where one cannot be said.
     apis: Vec<Entry>,
-    /// The kinds of what a language must be able to say, by group.
+    /// The kinds of what a language must be able to say, by group; in the file's order.
     kinds: Map<String, Json>,
+}
+
+/// A kind: what it is, and where a play cannot take it away, what else stands for it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Kind {
+    Words(String),
+    Else(Otherwise),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Otherwise {
+    what: String,
+    /// The test that fails without it: `suite::name`.
+    test: Option<String>,
+    /// Why it is left out.
+    out: Option<String>,
+}
+
+impl Kind {
+    fn of(written: &Json) -> Otherwise {
+        match serde_json::from_value(written.clone()).expect("a kind is words, or what, test, out")
+        {
+            Self::Words(what) => Otherwise {
+                what,
+                test: None,
+                out: None,
+            },
+            Self::Else(otherwise) => otherwise,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -39,7 +71,7 @@ const HEAD: &str = "# What is covered
 Made by `UPDATE=1 cargo test --test promises apis::` from the pipelines and plays in [tests/apis](../tests/apis/README.md);
 do not edit. A play is a stand-in for one API, as data: its documented paging, page sizes, limits, refusals and
 errors, with invented records. Each pipeline passes `check`, is harvested whole from its play in stopped time, and once more with a
-refusal at a limit and an outage in the middle of its paging; and with what it needs taken out it fails.
+refusal at a limit and an outage in the middle of its paging; and with what it needs taken out, or not told, it fails.
 
 ";
 
@@ -96,14 +128,14 @@ fn page(pairs: &[Pair]) -> String {
             );
         }
     }
-    page.push_str("\n## Kinds\n\nEach kind of thing that APIs ask of a language, and the pipelines that have it. Where a change is named, the suite makes it\nand sees the pipeline fail.\n\n");
+    page.push_str("\n## Kinds\n\nEach kind of thing that APIs ask of a language, and the pipelines that have it. Where a change is named, the suite makes it\nand sees the pipeline fail; what no change of a file can take away has a test of its own.\n\n");
     page.push_str("| kind | what | pipelines | fails when |\n|---|---|---|---|\n");
-    for (kind, what) in &survey.kinds {
-        let what = what.as_str().unwrap_or_default();
+    for (name, what) in &survey.kinds {
+        let kind = Kind::of(what);
         let mut having = Vec::new();
         let mut fails = BTreeSet::new();
         for pair in pairs.iter().filter(|pair| pair.play.needs.is_empty()) {
-            let Some(proof) = pair.play.kinds.get(kind) else {
+            let Some(proof) = pair.play.kinds.get(name) else {
                 continue;
             };
             having.push(pair.name.as_str());
@@ -111,6 +143,9 @@ fn page(pairs: &[Pair]) -> String {
                 None => {}
                 Some(Proof::Without(key)) => {
                     fails.insert(format!("{} is without `{key}`", pair.name));
+                }
+                Some(Proof::Deaf { deaf }) => {
+                    fails.insert(format!("{} is not told `{deaf}`", pair.name));
                 }
                 Some(Proof::Swap { swap, by }) => {
                     fails.insert(format!(
@@ -122,7 +157,9 @@ fn page(pairs: &[Pair]) -> String {
                 }
             }
         }
-        let fails: Vec<_> = fails.into_iter().take(3).collect();
+        let test = kind.test.map(|test| format!("it is broken: `{test}`"));
+        let out = kind.out.map(|why| format!("**left out**: {why}"));
+        let fails: Vec<_> = fails.into_iter().take(3).chain(test).chain(out).collect();
         let shown = having
             .iter()
             .take(6)
@@ -137,7 +174,8 @@ fn page(pairs: &[Pair]) -> String {
         };
         let _ = writeln!(
             page,
-            "| {kind} | {what} | {shown}{more} | {} |",
+            "| {name} | {} | {shown}{more} | {} |",
+            kind.what,
             fails.join("; ")
         );
     }
@@ -342,6 +380,50 @@ fn the_table_is_up_to_date() {
         there == page,
         "docs/coverage.md is out of date; run the tests with UPDATE=1"
     );
+}
+
+/// Whether `suite::name` is a test: `suite` a file of the promises, or a room's own tests.
+fn is_a_test(path: &str) -> bool {
+    let Some((suite, name)) = path.rsplit_once("::") else {
+        return false;
+    };
+    let suite = suite.replace("::", "/");
+    let files = [
+        format!("tests/promises/{suite}.rs"),
+        format!("src/{suite}.rs"),
+    ];
+    files.iter().any(|file| {
+        let text = std::fs::read_to_string(project().join(file)).unwrap_or_default();
+        let defined = format!("fn {name}(");
+        text.split("#[test]\n").skip(1).any(|after| {
+            let head = after.lines().take(3);
+            head.into_iter().any(|line| line.contains(&defined))
+        })
+    })
+}
+
+#[test]
+fn every_kind_is_seen_to_fail_or_has_a_reason() {
+    let survey = survey();
+    let mut bare = Vec::new();
+    for (name, written) in &survey.kinds {
+        let kind = Kind::of(written);
+        if let Some(test) = &kind.test {
+            assert!(is_a_test(test), "{name}: there is no test {test}");
+        }
+        let proved = super::PAIRS
+            .iter()
+            .filter(|pair| pair.play.needs.is_empty())
+            .any(|pair| matches!(pair.play.kinds.get(name), Some(Some(_))));
+        assert!(
+            !(proved && kind.out.is_some()),
+            "{name} is proved, and said to be left out"
+        );
+        if !proved && kind.test.is_none() && kind.out.is_none() {
+            bare.push(name.as_str());
+        }
+    }
+    assert!(bare.is_empty(), "no change makes these fail: {bare:?}");
 }
 
 #[test]

@@ -43,6 +43,10 @@ pub(crate) struct Play {
     /// What every request must have.
     #[serde(default)]
     pub(crate) wants: Vec<Want>,
+    /// How long a calm run takes at most, from the first request to the last.
+    pub(crate) within: Option<String>,
+    /// How many requests a calm run has at most.
+    pub(crate) requests: Option<usize>,
     /// How a request is refused that lacks something.
     #[serde(default = "Reply::bad_request")]
     pub(crate) refusal: Reply,
@@ -77,6 +81,11 @@ impl Play {
 pub(crate) enum Proof {
     /// A key that is taken out wherever it stands (`limits` becomes `none`).
     Without(String),
+    /// A header that the stand-in keeps to itself: what it says is needed, and heard.
+    Deaf {
+        /// Its name.
+        deaf: String,
+    },
     /// A text that is replaced.
     Swap {
         /// What is there.
@@ -84,6 +93,17 @@ pub(crate) enum Proof {
         /// What comes in its place.
         by: String,
     },
+}
+
+impl Proof {
+    /// What is done, in words for messages.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Without(key) => format!("without {key}"),
+            Self::Deaf { deaf } => format!("not told {deaf}"),
+            Self::Swap { swap, by } => format!("with {by:?} for {swap:?}"),
+        }
+    }
 }
 
 /// A limit as the API documents it.
@@ -104,6 +124,9 @@ pub(crate) struct Limit {
     pub(crate) told: bool,
     /// The API keeps a bucket of this size.
     pub(crate) burst: Option<f64>,
+    /// How much of it others with the same key have used when the run begins.
+    #[serde(default)]
+    pub(crate) others: f64,
 }
 
 /// Something that a request must have.

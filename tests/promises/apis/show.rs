@@ -182,6 +182,27 @@ impl Show {
         Ok(())
     }
 
+    /// A calm run asks for no more than it needs, and is as quick as the limits allow.
+    pub(crate) fn swift(&self, play: &Play) -> Result<(), String> {
+        let asked = self.api.audit().requests();
+        if play.requests.is_some_and(|most| asked > most) {
+            return Err(format!("asked {asked} times"));
+        }
+        let Some(within) = &play.within else {
+            return Ok(());
+        };
+        let most = gleaner::plan::duration::parse(within).map_err(|e| format!("within: {e}"))?;
+        let arrivals = self.api.audit().arrivals();
+        let took = match (arrivals.first(), arrivals.last()) {
+            (Some(first), Some(last)) => last.saturating_duration_since(*first),
+            _ => Duration::ZERO,
+        };
+        if took > most {
+            return Err(format!("took {took:?}, where {within} is enough"));
+        }
+        Ok(())
+    }
+
     /// The audit by all limits that are counted in calls: those the API documents and the file's own.
     fn manners(&self, play: &Play, own: &[LimitPlan], contact: Option<&str>) -> Result<(), String> {
         let audit = self.api.audit();
@@ -290,7 +311,14 @@ impl Show {
 
 /// A published file as rows of named texts.
 fn table(path: &Path) -> Result<Vec<BTreeMap<String, String>>, String> {
-    let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let bytes = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let packed = path.extension().is_some_and(|kind| kind == "zst");
+    let bytes = if packed {
+        zstd::decode_all(&*bytes).map_err(|e| format!("{}: {e}", path.display()))?
+    } else {
+        bytes
+    };
+    let text = String::from_utf8(bytes).map_err(|e| format!("{}: {e}", path.display()))?;
     if path.extension().is_some_and(|kind| kind == "csv") {
         let mut reader = csv::Reader::from_reader(text.as_bytes());
         return reader

@@ -2,7 +2,7 @@
 //! pages its invented records as the API pages, and refuses what the API would refuse.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gleaner::clock::{Clock, Instant};
@@ -26,6 +26,8 @@ pub(crate) struct Upset {
     pub(crate) failed: Option<u64>,
     /// All are answered with the play's mistake.
     pub(crate) mistaken: bool,
+    /// A header that no answer has.
+    pub(crate) deaf: Option<&'static str>,
 }
 
 /// A stand-in on duty.
@@ -35,13 +37,13 @@ pub(crate) struct Stage {
     clock: Clock,
     upset: Upset,
     state: Mutex<State>,
+    /// How often the same was asked.
+    asked: Arc<Mutex<HashMap<String, u64>>>,
 }
 
 #[derive(Default)]
 struct State {
     arrivals: u64,
-    /// How often the same was asked.
-    asked: HashMap<String, u64>,
     /// Of each limit and budget: what was let in, and what it cost.
     used: Vec<HashMap<String, VecDeque<(Instant, f64)>>>,
     /// What was refused that a good client would not have asked.
@@ -61,7 +63,11 @@ impl Stage {
         clock: Clock,
         upset: Upset,
     ) -> Self {
-        let used = play.limits.iter().map(|_| HashMap::new()).collect();
+        let others = |limit: &Limit| {
+            let spent = VecDeque::from([(clock.now(), limit.others)]);
+            HashMap::from([(String::new(), spent)])
+        };
+        let used = play.limits.iter().map(others).collect();
         Self {
             play,
             sets,
@@ -71,6 +77,7 @@ impl Stage {
                 used,
                 ..State::default()
             }),
+            asked: Arc::default(),
         }
     }
 
@@ -110,7 +117,8 @@ impl Stage {
                 request.method, request.origin, request.target
             );
             let number = state.arrivals;
-            let seen = state.asked.entry(key).or_insert(0);
+            let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            let seen = asked.entry(key).or_insert(0);
             *seen += 1;
             (number, *seen - 1)
         };
@@ -127,6 +135,9 @@ impl Stage {
             if let (false, Some(text)) = (said, text) {
                 reply = reply.header(name, &text);
             }
+        }
+        if let Some(deaf) = self.upset.deaf {
+            reply.headers.remove(deaf);
         }
         reply
     }
@@ -359,13 +370,21 @@ impl Stage {
         } else {
             serde_json::from_str::<Json>(&text).map_or(Value::UNDEFINED, |json| value(&json))
         };
-        let asked = request.clone();
+        let mine = request.clone();
         let here = Value::from_function(move |name: &str, value: &Value| {
             format!(
                 "{}{}",
-                asked.origin,
-                asked.target_with(name, &value.to_string())
+                mine.origin,
+                mine.target_with(name, &value.to_string())
             )
+        });
+        let (book, origin) = (Arc::clone(&self.asked), request.origin.clone());
+        let asked = Value::from_function(move |target: &str| {
+            let asked = book.lock().unwrap_or_else(PoisonError::into_inner);
+            asked
+                .get(&format!("GET {origin}{target} "))
+                .copied()
+                .unwrap_or(0)
         });
         let env: BTreeMap<String, String> = self
             .play
@@ -380,7 +399,7 @@ impl Stage {
             })
             .collect();
         context! {
-            path, query, headers, body, text, seen, here, env,
+            path, query, headers, body, text, seen, asked, here, env,
             target => request.target.clone(),
             origin => request.origin.clone(),
             // Rounded up, so that what is told of a later instant is not too early.

@@ -1,0 +1,172 @@
+//! Every run is a row that tells what it was and what to do next: complete, failed before its first
+//! request, killed in the middle and gone on with.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::gate::{Gate, ends};
+use super::scene::{Project, Reply, Server};
+
+/// A pipeline of pages of one record, by number, until an empty one.
+fn pipeline(server: &Server, more: &str) -> String {
+    format!(
+        "source: {{ url: \"{}\", limits: [600/min] }}\nstreams:\n  items: {{ get: /items, records: data, pages: {{ page: {{ to: page }} }}{more} }}\nsink: {{ csv: data/items.csv }}\n",
+        server.url()
+    )
+}
+
+/// Pages of one record each, so many.
+pub(crate) fn paged(request: &str, pages: usize) -> Reply {
+    let page = request.split("page=").nth(1).unwrap_or_default();
+    let page: usize = page
+        .split(|c: char| !c.is_ascii_digit())
+        .next()
+        .and_then(|digits| digits.parse().ok())
+        .unwrap_or(1);
+    if page > pages {
+        return Reply::json(r#"{"data":[]}"#);
+    }
+    Reply::json(format!(r#"{{"data":[{{"id":{page}}}]}}"#))
+}
+
+/// All runs, the latest first.
+pub(crate) fn past(project: &Project) -> Vec<Value> {
+    let said = project.run(&["history", "--json"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    serde_json::from_str(&said.stdout).expect("JSON")
+}
+
+/// What the program says, with what differs from run to run hidden: ids, moments, times, ports.
+pub(crate) fn tamed(project: &Project, args: &[&str]) -> String {
+    let said = project.run(args);
+    let mut text = format!("$ gleaner {}\n", args.join(" "));
+    for (name, part) in [("", &said.stdout), ("--- stderr\n", &said.stderr)] {
+        if !part.is_empty() {
+            text.push_str(name);
+            text.push_str(part);
+        }
+    }
+    let _ = writeln!(text, "--- exit code {}", said.code.unwrap_or(-1));
+    let patterns = [
+        (r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}", "[run]"),
+        (r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{5,8}", "[moment]"),
+        (r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z", "[moment]"),
+        (r"127\.0\.0\.1:[0-9]+", "[server]"),
+        (r"plan [0-9a-f]{16}", "plan [hash]"),
+        (r"CRC32C [0-9a-f]{8}", "CRC32C [sum]"),
+        (r"\b[0-9.]+m?s\b", "[time]"),
+        (r"  +", "  "),
+        (r" +\n", "\n"),
+    ];
+    for (pattern, by) in patterns {
+        let pattern = regex::Regex::new(pattern).expect("a pattern");
+        text = pattern.replace_all(&text, by).into_owned();
+    }
+    text.replace(&project.path().display().to_string(), "[project]")
+}
+
+#[test]
+fn every_run_is_a_row_whatever_became_of_it() {
+    let gate = Gate::new(|request| paged(request, 3));
+    let project = Project::new(&pipeline(&gate.server, "")).knows(&gate.server);
+    let none = project.run(&["history"]);
+    assert_eq!((none.code, none.stdout.as_str()), (Some(0), ""));
+
+    // Killed in the middle: it could not say so, and shows as interrupted.
+    let mut child = gate.start(&project);
+    child.kill().expect("a kill");
+    ends(child);
+    let killed = past(&project);
+    assert_eq!(killed.len(), 1);
+    assert_eq!(killed[0]["status"], "interrupted");
+    assert_eq!(killed[0]["exit"], Value::Null);
+    assert_eq!(killed[0]["attempts"], 1);
+    let next = killed[0]["next"].to_string();
+    assert!(next.contains("gleaner run items"), "{next}");
+
+    // The attempt that follows fails before its first request: the run can still go on.
+    let whole = pipeline(&gate.server, "");
+    project.write(
+        "pipelines/items.yaml",
+        &whole.replace(
+            "limits:",
+            "headers: { x: \"{{ secret.GLEANER_NONE }}\" }, limits:",
+        ),
+    );
+    let refused = project.run(&["run", "items"]);
+    assert_ne!(refused.code, Some(0));
+    let failed = past(&project);
+    assert_eq!(failed.len(), 1, "{failed:#?}");
+    assert_eq!(failed[0]["status"], "resumable");
+    assert_eq!(failed[0]["attempts"], 2);
+    let why = failed[0]["failure"].to_string();
+    assert!(why.contains("GLEANER_NONE"), "{why}");
+
+    project.write("pipelines/items.yaml", &whole);
+    gate.let_go();
+    let done = project.run(&["run", "items"]);
+    assert_eq!(done.code, Some(0), "{}", done.shown);
+    let all = past(&project);
+    assert_eq!(all.len(), 1, "one row, however many attempts");
+    let run = &all[0];
+    assert_eq!(run["status"], "complete");
+    assert_eq!((&run["attempts"], &run["exit"]), (&3.into(), &0.into()));
+    assert_eq!((&run["rows"], &run["pages"]), (&3.into(), &4.into()));
+    assert_eq!(run["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(run["failure"], Value::Null);
+    let written = std::fs::read(project.path().join("data/items.csv")).expect("an output");
+    let file = &run["files"][0];
+    assert_eq!(file["bytes"], written.len());
+    assert_eq!(
+        file["crc32c"],
+        format!("{:08x}", gleaner::crc::of(&written))
+    );
+    assert_eq!(file["rows"], 3);
+    let used = run["quota"]["600/min"].as_f64().expect("a quota");
+    assert!((2.0..=4.0).contains(&used), "{used}");
+
+    // A run that fails at its birth is a row of its own.
+    project.write(
+        "pipelines/items.yaml",
+        &whole.replace("data/items.csv", "../items.csv"),
+    );
+    let wrong = project.run(&["run", "items", "--sink", "csv=/proc/none/items.csv"]);
+    assert_ne!(wrong.code, Some(0));
+    let all = past(&project);
+    assert_eq!((all.len(), &all[0]["status"]), (2, &"failed".into()));
+    assert_eq!(all[0]["options"]["sinks"][0], "csv=/proc/none/items.csv");
+    assert_eq!(all[0]["plan"].as_str().map(str::len), Some(16));
+    assert_ne!(all[0]["plan"], all[1]["plan"]);
+}
+
+#[test]
+fn a_look_back_tells_what_was_and_what_to_do() {
+    let server = Server::start(|request| {
+        if request.contains("/gone") {
+            Reply::new(404, "nothing here")
+        } else {
+            paged(request, 12)
+        }
+    });
+    let project = Project::new(&pipeline(&server, "")).knows(&server);
+    let other = pipeline(&server, "").replace("/items,", "/gone,");
+    project.write(
+        "pipelines/gone.yaml",
+        &other.replace("data/items", "data/gone"),
+    );
+    for name in ["items", "items", "gone"] {
+        project.run(&["run", name, "-q"]);
+    }
+    let shown = |args: &[&str]| tamed(&project, args);
+    insta::assert_snapshot!(shown(&["history"]));
+    insta::assert_snapshot!(shown(&["history", "items", "--last", "1"]));
+    insta::assert_snapshot!(shown(&["history", "gone"]));
+    insta::assert_snapshot!(shown(&["history", "show", "last"]));
+    let found = project.run(&["history", "show", "nothing-like-it"]);
+    assert_eq!(found.code, Some(2), "{}", found.shown);
+    let id = past(&project)[1]["run"].as_str().expect("an id").to_owned();
+    let one = project.run(&["history", "show", &id, "--json"]);
+    let one: Value = serde_json::from_str(&one.stdout).expect("JSON");
+    assert_eq!(one["streams"][0]["records"], 12);
+}
