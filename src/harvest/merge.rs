@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::fitting;
+use super::formatted::formatted;
 use super::key::Key;
 use super::outgoing::{Outgoing, columns};
 use super::publish::{Output, PublishError, read_end};
@@ -503,8 +504,12 @@ pub(super) fn project(
     let rejects = rejects.as_ref();
     let columns = columns(rows);
     let columns = Columns::of(&columns);
-    let written =
-        sink::write::<PublishError>(&sink.format, target, columns, rejects, &mut |each| {
+    let written = sink::write::<PublishError>(
+        &formatted(rows, sink),
+        target,
+        columns,
+        rejects,
+        &mut |each| {
             let (mut reader, _) =
                 BaseReader::open(&rows.run.world.disk, base).map_err(MergeError::from)?;
             let mut origins = Origins::default();
@@ -532,6 +537,7 @@ pub(super) fn project(
                     .map_err(io::Error::other)??;
             }
             Ok(())
-        })?;
+        },
+    )?;
     Ok(written.into())
 }

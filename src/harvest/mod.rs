@@ -27,6 +27,7 @@ mod family;
 mod feed;
 mod files;
 mod fitting;
+mod formatted;
 mod given;
 mod granted;
 mod ground;

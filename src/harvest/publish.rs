@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::fitting;
+use super::formatted::formatted;
 use super::keep::{self, Left};
 use super::merge::{self, MergeError};
 use super::outgoing::{self, Outgoing};
@@ -350,8 +351,12 @@ fn build(
     }
     let rejects = fitting::rejects(target, sink.mode);
     let rejects = rejects.as_ref();
-    let written =
-        sink::write::<PublishError>(&sink.format, target, columns, rejects, &mut |each| {
+    let written = sink::write::<PublishError>(
+        &formatted(rows, sink),
+        target,
+        columns,
+        rejects,
+        &mut |each| {
             let mut outgoing = Outgoing::of(rows);
             let mut stopped = None;
             let read = rows.each_kept(repeats, &mut |placed, partition| {
@@ -367,7 +372,8 @@ fn build(
                 (Some(error), _) => Err(error),
                 (None, read) => Ok(read?),
             }
-        })?;
+        },
+    )?;
     Ok(written.into())
 }
 

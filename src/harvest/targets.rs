@@ -144,6 +144,7 @@ fn added_name(run: &str, sink: &SinkPlan) -> String {
     let format = match sink.format {
         SinkFormat::Csv(_) => "csv",
         SinkFormat::Ndjson => "ndjson",
+        SinkFormat::Parquet(_) => "parquet",
     };
     let compression = match sink.compression {
         Compression::None => "",

@@ -5,7 +5,7 @@ use super::language::Template;
 /// One output of a stream.
 #[derive(Debug)]
 pub struct SinkPlan {
-    /// csv or ndjson, with its settings.
+    /// The format, with its settings.
     pub format: SinkFormat,
     /// Relative to the project root; `-` is standard output; a folder where files are added.
     pub path: Template,
@@ -39,6 +39,8 @@ pub enum SinkFormat {
     Csv(CsvPlan),
     /// One JSON object a line.
     Ndjson,
+    /// Apache Parquet.
+    Parquet(ParquetPlan),
 }
 
 /// What becomes of what is there.
@@ -61,6 +63,13 @@ pub struct CsvPlan {
     pub null: String,
     /// Whether cells that spreadsheets would run as formulas get a leading quote (OWASP).
     pub spreadsheet_safe: bool,
+}
+
+/// How Parquet is written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ParquetPlan {
+    /// What the file says of itself: names and values.
+    pub about: Vec<(String, String)>,
 }
 
 /// How an output file is compressed.

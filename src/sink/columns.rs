@@ -47,6 +47,11 @@ impl Projectors {
         )
     }
 
+    /// Takes values as Parquet has them: see [`Projector::natively`].
+    pub(super) fn natively(self) -> Self {
+        Self(self.0.into_iter().map(Projector::natively).collect())
+    }
+
     /// The headers.
     pub(super) fn names(&self) -> &[String] {
         self.0.first().map_or(&[], Projector::names)

@@ -2,7 +2,7 @@
 //! file beside its target, to be put in its place, or none.
 //!
 //! Declared columns are projected ([`project`]), undeclared ones found by flattening
-//! ([`flatten`]); a [`Sink`] writes the cells as [`csv`] or [`ndjson`]; [`mod@file`] puts the bytes
+//! ([`flatten`]); a [`Sink`] writes the cells as [`csv`], [`ndjson`] or [`mod@parquet`]; [`mod@file`] puts the bytes
 //! beside the target and renames. Values stay JSON as spelled until the very last step.
 
 mod columns;
@@ -13,6 +13,7 @@ pub mod flatten;
 pub mod infer;
 pub mod moment;
 pub mod ndjson;
+pub mod parquet;
 pub mod project;
 pub mod rejects;
 mod shape;

@@ -20,6 +20,19 @@ pub struct Moment {
     pub digits: u8,
 }
 
+impl Moment {
+    /// Microseconds since 1970; finer digits are left off.
+    pub fn micros(self) -> i64 {
+        self.seconds * 1_000_000 + i64::from(self.nanos / 1_000)
+    }
+
+    /// Nanoseconds since 1970, where 64 bits hold them.
+    pub fn billionths(self) -> Option<i64> {
+        let whole = self.seconds.checked_mul(1_000_000_000)?;
+        whole.checked_add(i64::from(self.nanos))
+    }
+}
+
 /// Days since 1970-01-01 of a date.
 pub fn date(text: &str) -> Option<i32> {
     match text.as_bytes() {

@@ -3,13 +3,14 @@
 
 use std::borrow::Cow;
 
+use super::moment::{date, moment};
 use super::rejects::Misfit;
 use super::shape::Shape;
 use crate::json;
 use crate::plan::jq::{Input, Jq};
 use crate::plan::path::{Path, Step};
 use crate::plan::place::Place;
-use crate::plan::typed::{OnBad, Typed};
+use crate::plan::typed::{Kind, OnBad, Typed};
 use crate::plan::{ColumnFrom, ColumnPlan};
 
 /// Unknown names are remembered for the guess, but not without end.
@@ -34,6 +35,8 @@ pub struct Projector {
     bad: Vec<(OnBad, Option<Place>)>,
     /// For each column how many values became null.
     nulled: Vec<u64>,
+    /// Whether values must be held by the machine's own types too.
+    natively: bool,
 }
 
 /// The columns that a member fills.
@@ -55,6 +58,7 @@ impl Projector {
                 .map(|column| (column.on_bad, column.place.clone()))
                 .collect(),
             nulled: vec![0; columns.len()],
+            natively: false,
         };
         for (number, column) in columns.iter().enumerate() {
             if let Some(typed) = &column.typed {
@@ -68,6 +72,14 @@ impl Projector {
             }
         }
         projector
+    }
+
+    /// Takes values of typed columns only where the machine's own types hold them: 64 bits, years
+    /// from 1 to 9999, microseconds.
+    #[must_use]
+    pub fn natively(mut self) -> Self {
+        self.natively = true;
+        self
     }
 
     /// The headers.
@@ -165,11 +177,15 @@ impl Projector {
                     .fit(value)
                     .map(|fitted| Cow::Owned(fitted.into_owned())),
             };
-            if let Some(fitted) = fitted {
+            let beyond = match &fitted {
+                Some(fitted) if self.natively => beyond(typed.kind, fitted),
+                _ => None,
+            };
+            if let (Some(fitted), None) = (fitted, beyond) {
                 *cell = fitted;
                 continue;
             }
-            let why = format!("is not {typed}");
+            let why = beyond.map_or_else(|| format!("is not {typed}"), str::to_owned);
             let value = std::mem::take(cell);
             self.misfit(number, &value, why)?;
         }
@@ -255,10 +271,32 @@ impl Projector {
     }
 }
 
+/// What keeps a value that fits its type out of a format with machine types.
+fn beyond(kind: Kind, cell: &str) -> Option<&'static str> {
+    let text = cell.trim_matches('"');
+    let (held, why) = match kind {
+        _ if cell.is_empty() => return None,
+        Kind::Integer => (
+            cell.parse::<i64>().is_ok(),
+            "is beyond the 64 bits of this format's integers: declare the column `text`",
+        ),
+        Kind::Number => (
+            cell.parse().is_ok_and(f64::is_finite),
+            "is beyond this format's 64-bit floats: declare the column `text`",
+        ),
+        Kind::Date => (date(text).is_some(), "is not within the years 1 to 9999"),
+        Kind::Timestamp => (
+            moment(text).is_some_and(|at| at.digits <= 6),
+            "is not within the years 1 to 9999 and to the microsecond: leave out the type, or declare `text`",
+        ),
+        Kind::Text | Kind::Boolean | Kind::Json => return None,
+    };
+    (!held).then_some(why)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::typed::Kind;
 
     fn columns(paths: &[&str]) -> Vec<ColumnPlan> {
         paths

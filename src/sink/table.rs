@@ -6,6 +6,7 @@
 //! Standard output cannot be taken back: there the columns are found first.
 
 use std::borrow::Cow;
+use std::io;
 
 use super::columns::{Columns, Projectors};
 use super::csv::Csv;
@@ -13,6 +14,7 @@ use super::file::{Out, Target};
 use super::flatten::{Flattener, Layout};
 use super::infer::{Inference, Schema};
 use super::ndjson::Ndjson;
+use super::parquet::Parquet;
 use super::rejects::Rejects;
 use super::{Extra, Row, Rows, Sink, SinkError, Written};
 use crate::plan::sink::SinkFormat;
@@ -35,19 +37,44 @@ pub fn write<E: From<SinkError>>(
 ) -> Result<Written, E> {
     match (format, columns) {
         (SinkFormat::Csv(plan), Some(columns)) => {
-            declared(target, columns, rejects, rows, |out| Csv::new(out, plan))
+            let make = |out| Ok(Csv::new(out, plan));
+            declared(
+                target,
+                Projectors::new(columns),
+                columns,
+                rejects,
+                rows,
+                make,
+            )
         }
-        (SinkFormat::Csv(plan), None) => found(target, rows, |out| Csv::new(out, plan)),
+        (SinkFormat::Csv(plan), None) => found(target, rows, |out| Ok(Csv::new(out, plan))),
         (SinkFormat::Ndjson, Some(columns)) => {
-            declared(target, columns, rejects, rows, Ndjson::new)
+            let make = |out| Ok(Ndjson::new(out));
+            declared(
+                target,
+                Projectors::new(columns),
+                columns,
+                rejects,
+                rows,
+                make,
+            )
         }
         (SinkFormat::Ndjson, None) => lines(target, rows),
+        (SinkFormat::Parquet(plan), Some(columns)) => {
+            let schema = typed(columns, rows)?;
+            let projector = Projectors::new(columns).natively();
+            let make = |out| Parquet::new(out, &schema, plan);
+            declared(target, projector, columns, rejects, rows, make)
+        }
+        (SinkFormat::Parquet(plan), None) => {
+            typed_found(target, rows, |out, schema| Parquet::new(out, schema, plan))
+        }
     }
 }
 
 /// Records as they are.
 fn lines<E: From<SinkError>>(target: &Target, rows: &mut Rows<'_, E>) -> Result<Written, E> {
-    let mut file = Writing::open(target, Ndjson::new)?;
+    let mut file = Writing::open(target, |out| Ok(Ndjson::new(out)))?;
     let mut count = 0;
     rows(&mut |row| {
         count += 1;
@@ -59,12 +86,12 @@ fn lines<E: From<SinkError>>(target: &Target, rows: &mut Rows<'_, E>) -> Result<
 /// Columns known beforehand.
 fn declared<S: Sink<Out = Out>, E: From<SinkError>>(
     target: &Target,
+    mut projector: Projectors,
     columns: Columns<'_>,
     rejects: Option<&Target>,
     rows: &mut Rows<'_, E>,
-    make: impl Fn(Out) -> S,
+    make: impl Fn(Out) -> io::Result<S>,
 ) -> Result<Written, E> {
-    let mut projector = Projectors::new(columns);
     let names = projector.names().to_vec();
     let mut file = Writing::open(target, make)?;
     file.failing(|sink| sink.header(&names))?;
@@ -106,11 +133,57 @@ fn inference(columns: Columns<'_>) -> Inference {
     inference
 }
 
+/// The types of declared columns, before the first row is written: at once where each says its own,
+/// else by looking at all rows.
+fn typed<E: From<SinkError>>(columns: Columns<'_>, rows: &mut Rows<'_, E>) -> Result<Schema, E> {
+    let mut inference = inference(columns);
+    let mut projector = Projectors::new(columns).natively();
+    if columns.iter().any(|column| column.typed.is_none()) {
+        let mut spare = Vec::new();
+        rows(&mut |row| {
+            let mut cells = recycled(std::mem::take(&mut spare));
+            // What does not fit its column is told when it would be written.
+            if projector.cells(row, &mut cells).is_ok() {
+                inference.begin_row();
+                for (number, cell) in cells.iter().enumerate() {
+                    inference.cell(number, cell);
+                }
+            }
+            spare = recycled(cells);
+            Ok(())
+        })?;
+    }
+    let names = columns.iter().map(|column| column.name.as_str());
+    Ok(inference.schema(names.zip(0..)))
+}
+
+/// Columns found first, with their types, and then written.
+fn typed_found<S: Sink<Out = Out>, E: From<SinkError>>(
+    target: &Target,
+    rows: &mut Rows<'_, E>,
+    make: impl Fn(Out, &Schema) -> io::Result<S>,
+) -> Result<Written, E> {
+    let mut table = Table::default();
+    rows(&mut |row| {
+        table.judged = false;
+        Ok(table.learn(row)?)
+    })?;
+    let layout = table.layout();
+    let schema = table.schema(&layout);
+    let mut file = Writing::open(target, |out| make(out, &schema))?;
+    let mut count = 0;
+    rows(&mut |row| {
+        count += 1;
+        Ok(table.write(row, &layout, &mut file)?)
+    })?;
+    Ok(file.finish(count, names(&layout), Some(schema))?)
+}
+
 /// Columns found on the way.
 fn found<S: Sink<Out = Out>, E: From<SinkError>>(
     target: &Target,
     rows: &mut Rows<'_, E>,
-    make: impl Fn(Out) -> S,
+    make: impl Fn(Out) -> io::Result<S>,
 ) -> Result<Written, E> {
     let mut table = Table::default();
     let mut first = FirstPass::Holding(Held::default());
@@ -170,7 +243,7 @@ impl<S: Sink<Out = Out>> FirstPass<S> {
         table: &mut Table,
         row: Row<'_>,
         target: &Target,
-        make: &impl Fn(Out) -> S,
+        make: &impl Fn(Out) -> io::Result<S>,
     ) -> Result<(), SinkError> {
         match self {
             Self::Finding => table.learn(row),
@@ -199,7 +272,7 @@ impl<S: Sink<Out = Out>> FirstPass<S> {
         table: &mut Table,
         held: &Held,
         target: &Target,
-        make: &impl Fn(Out) -> S,
+        make: &impl Fn(Out) -> io::Result<S>,
     ) -> Result<Self, SinkError> {
         let layout = table.layout();
         let mut file = Writing::open(target, make)?;
@@ -328,9 +401,10 @@ struct Writing<S> {
 }
 
 impl<S: Sink<Out = Out>> Writing<S> {
-    fn open(target: &Target, make: impl Fn(Out) -> S) -> Result<Self, SinkError> {
+    fn open(target: &Target, make: impl Fn(Out) -> io::Result<S>) -> Result<Self, SinkError> {
+        let failed = |error| SinkError::new("write", target.shown(), error);
         Ok(Self {
-            sink: make(target.open()?),
+            sink: make(target.open()?).map_err(failed)?,
             target: target.clone(),
         })
     }

@@ -20,12 +20,13 @@ pub enum SinkWord {
 /// Where records go; exactly one format.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-not-yet" = ["parquet"]))]
 pub struct SinkSpec {
     /// CSV: a path, or a path with settings. `.gz` or `.zst` at the end compresses; `-` is standard output.
     pub csv: Option<At<ScalarOr<String, CsvSpec>>>,
     /// One JSON object a line: a path.
     pub ndjson: Option<At<String>>,
+    /// Apache Parquet, columns with types: a path.
+    pub parquet: Option<At<String>>,
     /// What becomes of what is there; default `replace`.
     pub mode: Option<At<ModeSpec>>,
 }

@@ -46,7 +46,10 @@ const NARROW: [(&str, &[&str]); 2] = [
 ];
 
 /// Crates that one file alone, with those below it, may name.
-const ONE_DOOR: [(&str, &str); 10] = [
+const ONE_DOOR: [(&str, &str); 13] = [
+    ("arrow_array", "sink/parquet.rs"),
+    ("arrow_schema", "sink/parquet.rs"),
+    ("parquet", "sink/parquet.rs"),
     ("aws_lc_rs", "fetch/jwt.rs"),
     ("crc32c", "crc.rs"),
     ("croner", "plan/cron.rs"),

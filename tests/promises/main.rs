@@ -47,6 +47,7 @@ mod security_shown;
 mod shipped;
 mod signals;
 mod tables;
+mod types;
 mod verdicts;
 mod way;
 mod windows;

@@ -7,7 +7,7 @@ use super::scope::Scope;
 use super::stream::merged;
 use super::{CompileProblem, Overrides, tables};
 use crate::plan::language::Template;
-use crate::plan::sink::{Compression, CsvPlan, SinkFormat, SinkMode, SinkPlan};
+use crate::plan::sink::{Compression, CsvPlan, ParquetPlan, SinkFormat, SinkMode, SinkPlan};
 use crate::spec::PipelineSpec;
 use crate::spec::at::At;
 use crate::spec::choice::ScalarOr;
@@ -84,7 +84,7 @@ pub(super) fn given<'o>(
 }
 
 fn split(written: &str) -> Result<(SinkFormat, &str), CompileProblem> {
-    let hint = "write `--sink csv=data/out.csv` or `--sink ndjson=data/out.ndjson`";
+    let hint = "write `--sink csv=data/out.csv`; formats are csv, ndjson and parquet";
     let Some((format, path)) = written.split_once('=') else {
         let message = format!("`--sink {written}` is not FORMAT=PATH");
         return Err(CompileProblem::usage(message, hint.to_owned()));
@@ -92,10 +92,11 @@ fn split(written: &str) -> Result<(SinkFormat, &str), CompileProblem> {
     let format = match format.trim() {
         "csv" => SinkFormat::Csv(usual_csv()),
         "ndjson" => SinkFormat::Ndjson,
+        "parquet" => SinkFormat::Parquet(ParquetPlan::default()),
         other => {
             return Err(CompileProblem::usage(
                 format!("there is no format `{other}`"),
-                near::hint(other, ["csv", "ndjson"], "formats"),
+                near::hint(other, ["csv", "ndjson", "parquet"], "formats"),
             ));
         }
     };
@@ -103,7 +104,31 @@ fn split(written: &str) -> Result<(SinkFormat, &str), CompileProblem> {
         let message = format!("`--sink {written}` has no path");
         return Err(CompileProblem::usage(message, hint.to_owned()));
     }
+    if matches!(format, SinkFormat::Parquet(_))
+        && let Some((message, hint)) = no_parquet(path)
+    {
+        return Err(CompileProblem::usage(
+            format!("`--sink {written}`: {message}"),
+            hint.to_owned(),
+        ));
+    }
     Ok((format, path))
+}
+
+/// What speaks against a path of a Parquet file, and what to write.
+fn no_parquet(path: &str) -> Option<(&'static str, &'static str)> {
+    if path.trim() == "-" {
+        let hint = "give it a path; `ndjson` and `csv` can go to standard output";
+        Some((
+            "a Parquet file ends with its index and is read from there: it cannot go to standard output",
+            hint,
+        ))
+    } else if compression(path) != Compression::None {
+        let hint = "leave off the ending: `data/items.parquet`";
+        Some(("a Parquet file is compressed inside (zstd)", hint))
+    } else {
+        None
+    }
 }
 
 fn template(written: &str, path: &str) -> Result<Template, CompileProblem> {
@@ -184,29 +209,33 @@ fn sink(
     place: &Range<usize>,
 ) -> Option<SinkPlan> {
     let path = path(spec);
-    let format = match (&spec.csv, &spec.ndjson) {
-        (Some(csv), None) => match &csv.value {
+    let format = match (&spec.csv, &spec.ndjson, &spec.parquet) {
+        (Some(csv), None, None) => match &csv.value {
             ScalarOr::Short(_) => Some(SinkFormat::Csv(usual_csv())),
             ScalarOr::Long(long) => self::csv(judge, long).map(SinkFormat::Csv),
         },
-        (None, Some(_)) => Some(SinkFormat::Ndjson),
-        (Some(_), Some(ndjson)) => {
-            let hint = "write a list for two files: `sink: [{ csv: … }, { ndjson: … }]`";
-            judge.wrong(
-                "several-variants",
-                &ndjson.span,
-                "a sink has one format",
-                hint,
-            );
+        (None, Some(_), None) => Some(SinkFormat::Ndjson),
+        (None, None, Some(_)) => Some(SinkFormat::Parquet(ParquetPlan::default())),
+        (None, None, None) => {
+            let hint = "write `sink: { csv: PATH }`, `sink: { ndjson: PATH }` or `sink: { parquet: PATH }`";
+            judge.wrong("no-sink", place, "a sink needs a format", hint);
             None
         }
-        (None, None) => {
-            let hint = "write `sink: { csv: PATH }` or `sink: { ndjson: PATH }`";
-            judge.wrong("no-sink", place, "a sink needs a format", hint);
+        (_, other, another) => {
+            let hint = "write a list for two files: `sink: [{ csv: … }, { ndjson: … }]`";
+            let span = another
+                .as_ref()
+                .or(other.as_ref())
+                .map_or(place, |at| &at.span);
+            judge.wrong("several-variants", span, "a sink has one format", hint);
             None
         }
     };
     let path = path?;
+    if let (Some(parquet), Some((message, hint))) = (&spec.parquet, no_parquet(&path)) {
+        judge.wrong("bad-sink", &parquet.span, message, hint);
+        return None;
+    }
     if path.trim().is_empty() {
         judge.wrong("bad-sink", &path.span, "the path is empty", "");
         return None;
@@ -264,6 +293,7 @@ pub(super) fn path(spec: &SinkSpec) -> Option<At<String>> {
         ScalarOr::Long(long) => long.path.clone(),
     });
     csv.or_else(|| spec.ndjson.clone())
+        .or_else(|| spec.parquet.clone())
 }
 
 fn csv(judge: &mut Judge<'_>, spec: &CsvSpec) -> Option<CsvPlan> {
