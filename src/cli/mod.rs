@@ -20,6 +20,7 @@ mod plan;
 mod preview;
 mod project;
 mod reference;
+mod release;
 mod rooms;
 mod run;
 mod runs;
@@ -125,7 +126,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Check(args) => args.execute(global),
         Command::Limits(args) => args.execute(),
         Command::List(_) => list::ListArgs::execute(),
-        Command::Runs(args) => args.execute(),
+        Command::Runs(args) => args.execute(global),
         Command::History(args) => args.execute(),
         Command::Init(args) => args.execute(global),
         Command::Schema(_) => schema::SchemaArgs::execute(),

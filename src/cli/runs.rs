@@ -20,12 +20,14 @@ use crate::store::run::{self, unknown};
 use crate::store::state::State;
 use crate::store::sweep;
 
-use super::{out, project, table};
+use super::global::Global;
+use super::{out, project, release, table};
 
 /// List the runs of the project, or look at one
 ///
 /// A run that was killed or stopped is `resumable`: `gleaner run NAME` continues it, and
-/// `gleaner run NAME --fresh` or `gleaner runs discard ID` removes what it keeps.
+/// `gleaner run NAME --fresh` or `gleaner runs discard ID` removes what it keeps. One that is `held` by its
+/// checks waits for a person: `gleaner runs publish ID` publishes it as it is, `gleaner run NAME` begins anew.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment, args_conflicts_with_subcommands = true)]
 pub(super) struct RunsArgs {
@@ -53,6 +55,16 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    /// Publish a run though its checks do not hold, from what it keeps; nothing is asked
+    Publish {
+        /// The run, or the beginning of its id
+        #[arg(value_name = "ID")]
+        id: String,
+
+        /// Set a variable as that run did; may be repeated
+        #[arg(long = "var", value_name = "NAME=VALUE", value_parser = super::run::assignment)]
+        vars: Vec<(String, String)>,
+    },
     /// Give a run up and remove what it keeps
     Discard {
         /// The run, or the beginning of its id
@@ -62,12 +74,16 @@ enum What {
 }
 
 impl RunsArgs {
-    pub(super) fn execute(&self) -> Result<Exit, Failure> {
+    pub(super) fn execute(&self, global: &Global) -> Result<Exit, Failure> {
         let project = Project::open()?;
         match &self.what {
             None => project.list(self.pipeline.as_deref(), self.json),
             Some(What::Show { id, json }) => project.show(id, *json),
             Some(What::Discard { id }) => project.discard(id),
+            Some(What::Publish { id, vars }) => {
+                drop(project);
+                super::runtime()?.block_on(release::publish(id, vars, global))
+            }
         }
     }
 }
@@ -218,6 +234,9 @@ impl Project {
         if run.status.is_open() && !self.is_at_work(&run) {
             let name = clean(&run.pipeline);
             lines.push(("continue", format!("gleaner run {name}")));
+        }
+        if run.status == Status::Held && self.folder(&run.id).is_some() {
+            lines.push(("release", format!("gleaner runs publish {}", run.id)));
         }
         let mut text = String::new();
         for (name, value) in lines {

@@ -208,3 +208,170 @@ fn coded(bytes: impl AsRef<[u8]>) -> String {
     let text = text.trim_end_matches('=');
     text.replace('+', "-").replace('/', "_")
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::encoding::AsDer as _;
+    use aws_lc_rs::encoding::Pkcs8V1Der;
+    use aws_lc_rs::signature::{
+        ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, KeyPair as _,
+        RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512,
+        RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512,
+        UnparsedPublicKey, VerificationAlgorithm,
+    };
+
+    use super::*;
+    use crate::plan::auth::Alg;
+
+    const RSA: &str = include_str!("../../tests/certs/server.key");
+
+    fn pem_of(der: &[u8]) -> String {
+        let lines: Vec<String> = base64(der)
+            .as_bytes()
+            .chunks(64)
+            .map(|line| String::from_utf8_lossy(line).into_owned())
+            .collect();
+        format!(
+            "-----BEGIN {0}-----\n{1}\n-----END {0}-----\n",
+            "PRIVATE KEY",
+            lines.join("\n")
+        )
+    }
+
+    fn uncoded(text: &str) -> Vec<u8> {
+        let value = |c: u8| match c {
+            b'A'..=b'Z' => c - b'A',
+            b'a'..=b'z' => c - b'a' + 26,
+            b'0'..=b'9' => c - b'0' + 52,
+            b'-' => 62,
+            b'_' => 63,
+            other => panic!("{other} is not of the alphabet for URLs"),
+        };
+        let (mut bits, mut have, mut bytes) = (0_u32, 0, Vec::new());
+        for c in text.bytes() {
+            bits = bits << 6 | u32::from(value(c));
+            have += 6;
+            if have >= 8 {
+                have -= 8;
+                bytes.push(u8::try_from(bits >> have & 0xff).unwrap());
+            }
+        }
+        bytes
+    }
+
+    fn claims() -> Vec<(String, String)> {
+        vec![
+            ("iss".to_owned(), "\"me\"".to_owned()),
+            ("exp".to_owned(), "1".to_owned()),
+        ]
+    }
+
+    /// What RSA with PKCS #1 signs is always the same: this is OpenSSL's, over the same key.
+    #[test]
+    fn a_statement_is_what_openssl_signs() {
+        let key = SigningKey::read(Alg::Rs256, RSA).unwrap();
+        let whole = "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCIsImtpZCI6ImsifQ.eyJpc3MiOiJtZSIsImV4cCI6MX0.\
+             hHGA4NeQftBOFEt1yhH7eTrFPiR2dw9I6uvuArdQYV54zs9pyCaTAjbeQpQMCY7M-cQ2W7VDwxz7rqN-72If48AeN-\
+             qi_BCR-ygp22HctJlJPUwpRHa8eFYp3Q79a5D1_qo_P2Fpu4Cp1XQZdpDwXkzfIMuoOXyUyvCm5eSTLlam1VkgLKpE\
+             IsMlihgzyEtMkoHgm4ORVrr3PpRYkQQSOok3zB_douuvzo38D8B-WZWt3TJRTsjExAdX3G03pl3mmXTU_NP1PYJesV\
+             kYEU0yFRybS9Xxm_r9lnnCPYyrB-mPs84h7oOxYg4ztHcC51GMWF6fwAw9iqWJTa7sBQixDg";
+        assert_eq!(key.sign(Some("k"), &claims()).unwrap(), whole);
+    }
+
+    #[test]
+    fn known_answers() {
+        // RFC 8037, appendix A.4.
+        let key = include_str!("../../tests/certs/rfc8037.key");
+        let key = SigningKey::read(Alg::EdDsa, key).unwrap();
+        let signed = key
+            .pair
+            .sign(b"eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc")
+            .unwrap();
+        assert_eq!(
+            coded(signed),
+            "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg"
+        );
+        // RFC 4231, section 4.3.
+        for (alg, begins) in [
+            (Alg::Hs256, [0x5b, 0xdc, 0xc1, 0x46]),
+            (Alg::Hs384, [0xaf, 0x45, 0xd2, 0xe3]),
+            (Alg::Hs512, [0x16, 0x4b, 0x7a, 0x7b]),
+        ] {
+            let key = SigningKey::read(alg, "Jefe").unwrap();
+            let signed = key.pair.sign(b"what do ya want for nothing?").unwrap();
+            assert_eq!(signed[..4], begins, "{}", alg.name());
+        }
+    }
+
+    /// Signed with one algorithm, a statement passes that one's verifier and no other's.
+    #[test]
+    fn each_algorithm_is_the_one_that_its_name_says() {
+        let p256 = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+        let p384 = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap();
+        let ed = Ed25519KeyPair::generate().unwrap();
+        let rsa = match SigningKey::read(Alg::Rs256, RSA).unwrap().pair {
+            Pair::Rsa(pair, _) => pair.public_key().as_ref().to_vec(),
+            _ => unreachable!("it is one"),
+        };
+        let pem = |pair: &EcdsaKeyPair| pem_of(pair.to_pkcs8v1().unwrap().as_ref());
+        let seed: Pkcs8V1Der<'_> = ed.as_der().unwrap();
+        let (p256_key, p384_key, ed_key) = (pem(&p256), pem(&p384), pem_of(seed.as_ref()));
+        let p256 = p256.public_key().as_ref().to_vec();
+        let p384 = p384.public_key().as_ref().to_vec();
+        let ed = ed.public_key().as_ref().to_vec();
+        let all: [(Alg, &str, &dyn VerificationAlgorithm, &[u8]); 9] = [
+            (Alg::Rs256, RSA, &RSA_PKCS1_2048_8192_SHA256, &rsa),
+            (Alg::Rs384, RSA, &RSA_PKCS1_2048_8192_SHA384, &rsa),
+            (Alg::Rs512, RSA, &RSA_PKCS1_2048_8192_SHA512, &rsa),
+            // RFC 7518, section 3.5: the salt is as long as the hash.
+            (Alg::Ps256, RSA, &RSA_PSS_2048_8192_SHA256, &rsa),
+            (Alg::Ps384, RSA, &RSA_PSS_2048_8192_SHA384, &rsa),
+            (Alg::Ps512, RSA, &RSA_PSS_2048_8192_SHA512, &rsa),
+            // RFC 7518, section 3.4: both numbers in full length, no ASN.1.
+            (Alg::Es256, &p256_key, &ECDSA_P256_SHA256_FIXED, &p256),
+            (Alg::Es384, &p384_key, &ECDSA_P384_SHA384_FIXED, &p384),
+            (Alg::EdDsa, &ed_key, &ED25519, &ed),
+        ];
+        for (alg, key, _, _) in &all {
+            let key = SigningKey::read(*alg, key).unwrap();
+            let whole = key.sign(None, &claims()).unwrap();
+            let (message, signature) = whole.rsplit_once('.').unwrap();
+            let head = String::from_utf8(uncoded(message.split('.').next().unwrap())).unwrap();
+            assert_eq!(
+                head,
+                format!("{{\"alg\":\"{}\",\"typ\":\"JWT\"}}", alg.name())
+            );
+            let signature = uncoded(signature);
+            for (other, _, verifier, public) in &all {
+                let passes = UnparsedPublicKey::new(*verifier, public)
+                    .verify(message.as_bytes(), &signature)
+                    .is_ok();
+                assert_eq!(passes, other == alg, "{} by {}", alg.name(), other.name());
+            }
+            let (_, _, verifier, public) = all.iter().find(|one| one.0 == *alg).unwrap();
+            let changed = message.replace('.', "x.");
+            let public = UnparsedPublicKey::new(*verifier, public);
+            assert!(public.verify(changed.as_bytes(), &signature).is_err());
+        }
+    }
+
+    #[test]
+    fn keys_that_do_not_fit_say_so_and_show_nothing() {
+        assert_eq!(
+            SigningKey::read(Alg::Rs256, "MIIE").unwrap_err(),
+            KeyProblem::NoPem
+        );
+        let cut: String = RSA.lines().take(4).collect::<Vec<_>>().join("\n");
+        let error = SigningKey::read(Alg::Rs256, &cut).unwrap_err();
+        assert!(matches!(error, KeyProblem::NoPem | KeyProblem::BadPem));
+        for alg in [Alg::Es256, Alg::Es384, Alg::EdDsa] {
+            let error = SigningKey::read(alg, RSA).unwrap_err();
+            assert!(matches!(error, KeyProblem::Unfit { .. }), "{error}");
+            assert!(error.to_string().contains(alg.name()), "{error}");
+            assert!(!error.to_string().contains("MII"), "{error}");
+        }
+        // A secret often has its line breaks as two characters.
+        let flat = RSA.trim_end().replace('\n', "\\n");
+        assert!(SigningKey::read(Alg::Rs256, &flat).is_ok());
+    }
+}

@@ -250,7 +250,7 @@ fn decode(text: &str) -> Option<Vec<u8>> {
 }
 
 /// Kinds of trouble by the names that they have in the file.
-const KINDS: [(SendErrorKind, &str); 12] = [
+const KINDS: [(SendErrorKind, &str); 13] = [
     (SendErrorKind::UnknownHost, "unknown_host"),
     (SendErrorKind::Connect, "connect"),
     (SendErrorKind::Unprocessed, "unprocessed"),
@@ -262,6 +262,7 @@ const KINDS: [(SendErrorKind, &str); 12] = [
     (SendErrorKind::NotPublic, "not_public"),
     (SendErrorKind::HeadTooLarge, "head_too_large"),
     (SendErrorKind::Unrecorded, "unrecorded"),
+    (SendErrorKind::Withheld, "withheld"),
     (SendErrorKind::Broken, UNANSWERED),
 ];
 

@@ -116,6 +116,8 @@ pub enum SendErrorKind {
     HeadTooLarge,
     /// A replay: it is not in the recording.
     Unrecorded,
+    /// Nothing may be sent: what is kept is published as it is.
+    Withheld,
 }
 
 /// What a client is built with; all other times are watched by who calls it, see `TimeoutPlan`.

@@ -14,7 +14,6 @@ use super::partitions::Partition;
 use super::rows::Repeats;
 use super::stream::Stream;
 use crate::event::Fact;
-use crate::failure::Failure;
 use crate::plan::paging::Paging;
 use crate::store::index::Index;
 
@@ -53,14 +52,9 @@ impl Told {
 
 impl Stream {
     /// A partition was walked to its end.
-    pub(super) fn judge_totals(
-        &self,
-        partition: &Partition,
-        records: u64,
-        totals: Totals,
-    ) -> Result<(), Box<Failure>> {
+    pub(super) fn judge_totals(&self, partition: &Partition, records: u64, totals: Totals) {
         let (Some(first), Some(last)) = (totals.first, totals.last) else {
-            return Ok(());
+            return;
         };
         let of = match partition.label() {
             label if label.is_empty() => String::new(),
@@ -83,9 +77,9 @@ impl Stream {
         if records < last {
             let short = format!("the API tells of {last} records, but its pages held {records}");
             if self.expect_total.is_some() {
-                return Err(self.held(&format!("{}{of}: {short}", self.name)));
-            }
-            if !self.ends_early() {
+                let message = format!("{short}{of}");
+                self.breaks("total", last.to_string(), records.to_string(), &message);
+            } else if !self.ends_early() {
                 self.fell_short(&format!("{short}{of}"));
             }
         } else if !self.plan().key.is_empty()
@@ -96,19 +90,13 @@ impl Stream {
             let mut told = self.told.0.lock().unwrap_or_else(PoisonError::into_inner);
             told.insert(partition.ordinal, first.min(last));
         }
-        Ok(())
     }
 
     /// Repeats within a partition are known: what they took the place of is missing.
-    pub(super) fn judge_unique(
-        &self,
-        index: &Index,
-        repeats: &Repeats,
-        member: usize,
-    ) -> Result<(), Box<Failure>> {
+    pub(super) fn judge_unique(&self, index: &Index, repeats: &Repeats) {
         let told = self.told.0.lock().unwrap_or_else(PoisonError::into_inner);
         if told.is_empty() || repeats.is_empty() {
-            return Ok(());
+            return;
         }
         let mut held: BTreeMap<u32, u64> = BTreeMap::new();
         for row in index.rows() {
@@ -120,23 +108,23 @@ impl Stream {
                 continue;
             };
             let held = held.get(&place).copied().unwrap_or(0);
-            let kept = held.saturating_sub(repeats.within(member, place));
+            let kept = held.saturating_sub(repeats.within(0, place));
             if kept < *told {
                 wanted += told;
                 unique += kept;
             }
         }
         if unique == wanted {
-            return Ok(());
+            return;
         }
         let short = format!(
             "the API tells of {wanted} records, but without repeats its pages held {unique}: others were left out where some came twice"
         );
         if self.expect_total.is_some() {
-            return Err(self.held(&format!("{}: {short}", self.name)));
+            self.breaks("total", wanted.to_string(), unique.to_string(), &short);
+        } else {
+            self.fell_short(&short);
         }
-        self.fell_short(&short);
-        Ok(())
     }
 
     pub(super) fn notice(&self, message: &str) {

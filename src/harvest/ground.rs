@@ -9,7 +9,7 @@ use super::same;
 use super::standing::{self, Kept, Standing};
 use super::summary::FileSummary;
 use super::targets::Targets;
-use super::{Options, World, chronicle};
+use super::{Options, World, chronicle, release};
 use crate::failure::{Exit, Failure};
 use crate::plan::Plan;
 use crate::store::StoreError;
@@ -53,6 +53,13 @@ impl Ground {
         // Folders of which the state has lost all knowledge.
         let is_known = |id: &str| runs.iter().any(|run| run.id == id);
         sweep::unknown(disk, root, &plan.name, now, &is_known).map_err(StoreError::into_failure)?;
+        if let Some(id) = &options.release {
+            let record = release::find(&ground.state, &runs, id)?;
+            let floor = Floor::new(options.keep_free);
+            let open = RunFolder::open(disk, root, id, &floor).map_err(StoreError::into_failure)?;
+            ground.unfinished = Some((record, open));
+            return Ok(ground);
+        }
         for record in runs.into_iter().filter(|run| run.status.is_open()) {
             if options.fresh {
                 ground.give_up(world, record, Status::Discarded)?;
@@ -171,7 +178,9 @@ impl Ground {
             .extend(standing::lock_targets(run, streams, now)?);
         let names = standing::names(run, streams);
         let continued = self.unfinished.is_some();
+        let mut was = None;
         let (record, open) = if let Some((mut record, open)) = self.unfinished {
+            was = Some(record.status);
             record.status = Status::Running;
             record.attempts += 1;
             chronicle::sign(&mut record, &run.plan);
@@ -249,6 +258,7 @@ impl Ground {
             streams: open.start.streams,
             temporary: None,
             continued,
+            was,
             notes: self.notes,
             _locks: self.locks,
         };

@@ -55,9 +55,17 @@ enum Variable {
 impl<'a> Key<'a> {
     /// The key of a stream; `None` where it has none.
     pub(super) fn new(plan: &'a StreamPlan, names: &'a Names) -> Option<Self> {
+        Self::of(plan, names, &plan.key)
+    }
+
+    /// These output columns of a stream; `None` where they are none.
+    pub(super) fn of(
+        plan: &'a StreamPlan,
+        names: &'a Names,
+        columns: &'a [String],
+    ) -> Option<Self> {
         let mut templates = Vec::new();
-        let parts: Vec<(Part<'a>, Option<&ColumnPlan>)> = plan
-            .key
+        let parts: Vec<(Part<'a>, Option<&ColumnPlan>)> = columns
             .iter()
             .map(|name| {
                 let member = || Path {
@@ -124,9 +132,40 @@ impl<'a> Key<'a> {
         in_page: u32,
         out: &mut Vec<u8>,
     ) -> Result<bool, LanguageProblem> {
-        let computed = self.computed.of(partition, in_page)?;
         let (mut in_record, mut found) = (false, false);
-        for (part, column) in &self.parts {
+        self.each(record, partition, in_page, &mut |_, value, own| {
+            if own {
+                in_record = true;
+                found |= value.is_some();
+            }
+            push_value(value, out);
+        })?;
+        Ok(found || !in_record)
+    }
+
+    /// The values in the order of the columns, as their columns have them.
+    pub(super) fn values(
+        &mut self,
+        record: &str,
+        partition: &Partition,
+        in_page: u32,
+        visit: &mut dyn FnMut(usize, Option<&str>),
+    ) -> Result<(), LanguageProblem> {
+        self.each(record, partition, in_page, &mut |at, value, _| {
+            visit(at, value);
+        })
+    }
+
+    /// The values, and whether each is the record's own.
+    fn each(
+        &mut self,
+        record: &str,
+        partition: &Partition,
+        in_page: u32,
+        visit: &mut dyn FnMut(usize, Option<&str>, bool),
+    ) -> Result<(), LanguageProblem> {
+        let computed = self.computed.of(partition, in_page)?;
+        for (at, (part, column)) in self.parts.iter().enumerate() {
             let made;
             let mut own = matches!(part, Part::Record(_) | Part::Filtered(_));
             let value = match part {
@@ -135,7 +174,7 @@ impl<'a> Key<'a> {
                     made = filtered(jq, record, *column)?;
                     made.as_deref()
                 }
-                Part::Computed(at) => computed.get(*at).map(String::as_str),
+                Part::Computed(number) => computed.get(*number).map(String::as_str),
                 Part::Found(path, name, variable) => match json::get(record, path) {
                     Some(raw) if !is_taken_apart(raw) => {
                         own = true;
@@ -150,13 +189,9 @@ impl<'a> Key<'a> {
             };
             let value = value.filter(|raw| *raw != "null");
             let value = value.and_then(|raw| fitted(raw, *column));
-            if own {
-                in_record = true;
-                found |= value.is_some();
-            }
-            push_value(value.as_deref(), out);
+            visit(at, value.as_deref(), own);
         }
-        Ok(found || !in_record)
+        Ok(())
     }
 
     /// 128 bits over the key's values; `None` if the record has none of them.

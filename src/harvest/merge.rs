@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 
 use super::fitting;
 use super::formatted::formatted;
+use super::gathered::{Before, Gathered, Head, member_of};
 use super::key::Key;
 use super::outgoing::{Outgoing, columns};
 use super::publish::{Output, PublishError, read_end};
 use super::rows::{Member, Placed, Ranks, Rows};
-use super::versions::{Liner, Origins, Version, push_of};
+use super::versions::{Liner, Origins, Version};
 use crate::disk::DiskError;
 use crate::failure::Exit;
 use crate::plan::sink::SinkPlan;
@@ -229,7 +230,7 @@ fn push_run(rows: &Rows<'_>, sorter: &mut Sorter) -> Result<(), MergeError> {
 }
 
 /// The key of each stream of a table.
-fn keys<'a>(rows: &Rows<'a>) -> Vec<Key<'a>> {
+pub(super) fn keys<'a>(rows: &Rows<'a>) -> Vec<Key<'a>> {
     let keys = rows
         .members
         .iter()
@@ -237,7 +238,7 @@ fn keys<'a>(rows: &Rows<'a>) -> Vec<Key<'a>> {
     keys.flatten().collect()
 }
 
-fn length(of: usize) -> u32 {
+pub(super) fn length(of: usize) -> u32 {
     u32::try_from(of).unwrap_or(u32::MAX)
 }
 
@@ -252,7 +253,7 @@ struct Newest {
 }
 
 /// In place of a stream: it came with an earlier run.
-const OF_BEFORE: u32 = u32::MAX;
+pub(super) const OF_BEFORE: u32 = u32::MAX;
 
 /// Versions of this run, in order of their keys.
 struct OfRun {
@@ -303,194 +304,6 @@ fn take(order: &[u8], value: &[u8]) -> Option<Newest> {
         member: u32::from_le_bytes(*member),
         line: line.to_vec(),
     })
-}
-
-/// What a base says of the table that it gathers.
-struct Gathered {
-    /// What its keys are made of, and of which streams it is, where there are several.
-    definition: String,
-    is_shared: bool,
-}
-
-impl Gathered {
-    fn of(rows: &Rows<'_>) -> Self {
-        let mut keys: Vec<String> = Vec::new();
-        for member in &rows.members {
-            let key = Key::definition(member.plan);
-            if !keys.contains(&key) {
-                keys.push(key);
-            }
-        }
-        let is_shared = rows.members.len() > 1;
-        let names: Vec<&str> = rows.members.iter().map(|m| m.plan.name.as_str()).collect();
-        let of = if is_shared {
-            format!("{}: ", names.join(" + "))
-        } else {
-            String::new()
-        };
-        Self {
-            definition: format!("{of}{}", keys.join(" | ")),
-            is_shared,
-        }
-    }
-
-    /// Whether a base is of this table already.
-    fn is_made_so(&self, rows: &Rows<'_>, path: &Path) -> Result<bool, MergeError> {
-        let (_, head) = BaseReader::open(&rows.run.world.disk, path)?;
-        Ok(head.key == self.definition)
-    }
-}
-
-/// Which stream of the table a line of its base is of. Of a stream that is in the pipeline no more
-/// the records stay, and count as the first one's; those of one that writes elsewhere now do not.
-pub(super) fn member_of(rows: &Rows<'_>, stream: Option<&str>) -> Option<usize> {
-    let Some(name) = stream else { return Some(0) };
-    let place = rows.members.iter().position(|one| one.plan.name == name);
-    let is_there = || rows.run.plan.streams.iter().any(|plan| plan.name == name);
-    place.or_else(|| (!is_there()).then_some(0))
-}
-
-/// The base of the last publish, in order of its keys.
-#[derive(Default)]
-struct Before<'r, 'a> {
-    reader: Option<BaseReader>,
-    rows: Option<&'r Rows<'a>>,
-    keys: Vec<Key<'a>>,
-    /// The stream of lines that do not say whose they are.
-    owner: Option<usize>,
-    origins: Origins,
-    head: Option<Head>,
-    /// What the key is made of.
-    definition: String,
-    is_shared: bool,
-}
-
-/// Its next record.
-#[derive(Default)]
-struct Head {
-    key: Vec<u8>,
-    rank: Vec<u8>,
-    line: Vec<u8>,
-}
-
-impl<'r, 'a> Before<'r, 'a> {
-    /// Opens a base. One of another table, or whose keys were made of something else, is sorted anew,
-    /// with the run; so is one that is not the only one.
-    fn open(
-        rows: &'r Rows<'a>,
-        old: &Old,
-        table: &Gathered,
-        is_only: bool,
-        age: u64,
-        sorter: &mut Sorter,
-    ) -> Result<Self, MergeError> {
-        let path = base::folder(&rows.run.world.root).join(&old.base.file);
-        let (reader, head) = BaseReader::open(&rows.run.world.disk, &path)?;
-        let mut before = Self {
-            reader: Some(reader),
-            rows: Some(rows),
-            keys: keys(rows),
-            owner: rows.members.iter().position(|m| m.plan.name == old.owner),
-            origins: Origins::default(),
-            head: None,
-            definition: table.definition.clone(),
-            is_shared: table.is_shared,
-        };
-        if is_only && head.key == table.definition {
-            return Ok(before);
-        }
-        let (mut ordinal, mut order, mut value) = (0_u64, Vec::new(), Vec::new());
-        while before.read()? {
-            let Some(head) = &before.head else { break };
-            order.clear();
-            order.extend_from_slice(&head.key);
-            value.clear();
-            value.extend(length(order.len()).to_le_bytes());
-            order.extend_from_slice(&head.rank);
-            value.extend(length(order.len()).to_le_bytes());
-            value.extend(OF_BEFORE.to_le_bytes());
-            order.push(0);
-            order.extend(age.to_be_bytes());
-            order.extend(ordinal.to_be_bytes());
-            value.extend_from_slice(&head.line);
-            sorter.push(&order, &value)?;
-            ordinal += 1;
-        }
-        Ok(Self::default())
-    }
-
-    /// Moves to the next record, which must come later in the order.
-    fn advance(&mut self) -> Result<(), MergeError> {
-        let last = self.head.take();
-        self.read()?;
-        if let (Some(last), Some(head)) = (&last, &self.head)
-            && last.key >= head.key
-        {
-            return Err(self.damaged("its records are not in order"));
-        }
-        Ok(())
-    }
-
-    fn read(&mut self) -> Result<bool, MergeError> {
-        self.head = None;
-        let (Some(reader), Some(rows)) = (&mut self.reader, self.rows) else {
-            return Ok(false);
-        };
-        loop {
-            let Some(line) = reader.next()? else {
-                return Ok(false);
-            };
-            let version = Version::parse(line);
-            let known = version.and_then(|version| Some((version, self.origins.of(&version)?)));
-            let Some((version, partition)) = known else {
-                return Err(self.damaged("a line is no record"));
-            };
-            let at = match version.stream {
-                None => self.owner.or(Some(0)),
-                Some(_) => member_of(rows, version.stream),
-            };
-            let Some(at) = at else { continue };
-            let (Some(key), Some(member)) = (self.keys.get_mut(at), rows.members.get(at)) else {
-                return Ok(false);
-            };
-            let mut head = Head::default();
-            if self.is_shared && version.stream.is_none() {
-                push_of(&member.plan.name, line, &mut head.line);
-            } else {
-                head.line.extend_from_slice(line.as_bytes());
-            }
-            let has_key = key
-                .push(version.record, partition, version.in_page, &mut head.key)
-                .map_err(io::Error::other)?;
-            if !has_key {
-                return Err(MergeError::Keyless {
-                    count: 1,
-                    key: self.definition.clone(),
-                    sample: version.record.chars().take(120).collect(),
-                });
-            }
-            let ranks = Ranks::of(&rows.members);
-            ranks.push_old(member.plan, version.record, &mut head.rank);
-            self.head = Some(head);
-            return Ok(true);
-        }
-    }
-
-    /// Keeps its record, and moves on.
-    fn keep(&mut self, out: &mut BaseWriter) -> Result<(), MergeError> {
-        if let Some(head) = &self.head {
-            out.line(&head.line)?;
-        }
-        self.advance()
-    }
-
-    fn damaged(&self, what: &'static str) -> MergeError {
-        let path = self.reader.as_ref().map(|reader| reader.path().to_owned());
-        MergeError::Base(BaseError::Damaged {
-            path: path.unwrap_or_default(),
-            what,
-        })
-    }
 }
 
 /// Builds an output from a base.

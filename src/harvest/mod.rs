@@ -5,6 +5,7 @@ pub mod estimate;
 pub mod events;
 pub mod network;
 pub mod once;
+pub mod release;
 pub mod secrets;
 pub mod summary;
 pub mod tape;
@@ -13,6 +14,7 @@ mod answer;
 mod attempt;
 mod auth;
 mod budget;
+mod checks;
 mod children;
 mod chronicle;
 mod circuit;
@@ -28,10 +30,12 @@ mod feed;
 mod files;
 mod fitting;
 mod formatted;
+mod gathered;
 mod given;
 mod granted;
 mod ground;
 mod hosts;
+mod inspect;
 mod keep;
 mod key;
 mod logins;
@@ -67,6 +71,7 @@ mod trouble;
 mod turn;
 mod unchanged;
 mod understand;
+mod unpublished;
 mod verdict;
 mod versions;
 mod walk;
@@ -344,6 +349,7 @@ impl Harvest {
                     summary.rejected = published.rejected;
                     summary.published_before = published.before;
                     summary.table = run.tables.first_beside(&run.plan, &summary.stream);
+                    summary.schema = published.schema;
                 }
                 Err(failure) => {
                     run.world.events.emit(Fact::StreamFailed {

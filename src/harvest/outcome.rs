@@ -170,6 +170,7 @@ impl Stream {
             | SendErrorKind::Request
             | SendErrorKind::NotPublic
             | SendErrorKind::Unrecorded
+            | SendErrorKind::Withheld
             | SendErrorKind::HeadTooLarge => unsendable(),
             // Fatal at first; later the name is known to be right and the resolver has a bad day.
             SendErrorKind::UnknownHost if !self.run.was_reached() => unsendable(),

@@ -12,11 +12,11 @@ use super::outgoing::{self, Outgoing};
 use super::rows::{Member, Repeats, Rows};
 use super::standing::{self, SharedState};
 use super::stream::Stream;
-use super::summary::FileSummary;
+use super::summary::{FileSummary, Schema};
 use super::targets::Targets;
-use crate::disk::DiskError;
+pub(super) use super::unpublished::{disk_failure, failure, read_end};
 use crate::event::Fact;
-use crate::failure::{Exit, Failure};
+use crate::failure::Failure;
 use crate::plan::language::Template;
 use crate::plan::sink::{SinkFormat, SinkMode, SinkPlan};
 use crate::plan::{ColumnFrom, ColumnPlan};
@@ -39,6 +39,8 @@ pub(super) struct Published {
     pub(super) before: bool,
     /// Cursors that move when its children are published too.
     pub(super) owed: Vec<Cursor>,
+    /// What kinds of values its columns have, where that is asked.
+    pub(super) schema: Option<Schema>,
 }
 
 /// An output that is built beside its target.
@@ -84,7 +86,7 @@ pub(super) enum PublishError {
 
 impl PublishError {
     /// Whether the reader of standard output went away; only that can be a pipe.
-    fn is_closed_pipe(&self) -> bool {
+    pub(super) fn is_closed_pipe(&self) -> bool {
         match self {
             Self::Sink(error) => error.is_closed_pipe(),
             Self::Read(error) => error.kind() == io::ErrorKind::BrokenPipe,
@@ -112,24 +114,18 @@ pub(super) async fn publish(
     targets: Targets,
     state: Option<SharedState>,
 ) -> Result<Vec<Published>, AtFault> {
-    for (at, Whole { stream, store }) in table.iter_mut().enumerate() {
-        store.sort();
-        let records = store.index().records();
-        if stream.run.options.limit_records.is_none()
-            && let Some(least) = stream.plan().expect.min_records
-            && records < least
-        {
-            let message = format!(
-                "{}: {records} records, but `expect.min_records` wants {least}",
-                stream.name
-            );
-            return Err((at, stream.held(&message)));
-        }
+    for whole in &mut table {
+        whole.store.sort();
     }
-    let is_chosen = |whole: &Whole| whole.stream.run.family.is_chosen(&whole.stream.name);
-    if !table.iter().all(is_chosen) {
-        // Their children asked for them; their own files and cursors stay as they are.
-        return Ok(table.iter().map(|_| Published::default()).collect());
+    if let [Whole { stream, store }] = &table[..]
+        && !stream.run.family.is_chosen(&stream.name)
+    {
+        // Its children asked for it; its own files and cursors stay as they are.
+        let judged = stream.judge_number(store.index().records(), None);
+        judged
+            .and_then(|()| stream.settle_checks())
+            .map_err(|failure| (0, failure))?;
+        return Ok(vec![Published::default()]);
     }
     let streams: Vec<Arc<Stream>> = table.iter().map(|whole| whole.stream.clone()).collect();
     // Reading, projecting and writing files blocks.
@@ -218,7 +214,8 @@ fn write_all(
         file.place()
             .map_err(|e| failed(failure(stream, e.into())))?;
     }
-    let published = ready.repeats.into_iter().enumerate().map(|(at, repeats)| {
+    let told = ready.repeats.into_iter().zip(ready.schemas);
+    let published = told.enumerate().map(|(at, (repeats, schema))| {
         let is_first = at == 0;
         Published {
             // Of a table the first tells.
@@ -229,6 +226,7 @@ fn write_all(
             },
             repeats,
             rejected: if is_first { rejected } else { 0 },
+            schema,
             ..Published::default()
         }
     });
@@ -243,6 +241,8 @@ struct Ready {
     repeats: Vec<u64>,
     /// What the next run begins with.
     left: Left,
+    /// What kinds of values the columns of each stream have, where that is asked.
+    schemas: Vec<Option<Schema>>,
 }
 
 /// Builds all files beside their targets, and the new base.
@@ -260,6 +260,7 @@ fn build_all(
             files: Vec::new(),
             repeats: Vec::new(),
             left: Left::default(),
+            schemas: Vec::new(),
         });
     };
     let plan = first.plan();
@@ -268,11 +269,18 @@ fn build_all(
     let rows_of = |members| Rows { run, members, most };
     let failed = |error: PublishError| (0, failure(first, error));
     let mut left = Left::default();
+    let (mut schemas, mut own_repeats) = (Vec::new(), None);
     for (at, Whole { stream, store }) in table.iter().enumerate() {
         let own = rows_of(vec![Member::of(stream.plan(), store)]);
-        let moved = stream.moved(&own);
-        left.cursors
-            .push(moved.map_err(|error| (at, failure(stream, error)))?);
+        let failed = |error: PublishError| (at, failure(stream, error));
+        left.cursors.push(stream.moved(&own).map_err(failed)?);
+        let (schema, found) = judge(stream, store, &own, state).map_err(|f| (at, f))?;
+        schemas.push(schema);
+        own_repeats = found;
+    }
+    // All are judged, and nothing is built yet.
+    for (at, Whole { stream, .. }) in table.iter().enumerate() {
+        stream.settle_checks().map_err(|failure| (at, failure))?;
     }
     // Those that do not run this time have columns, and records in the base.
     let beside = run.plan.table(first.at);
@@ -294,20 +302,13 @@ fn build_all(
         left.at_rest = at_rest.map(|member| member.plan.name.clone()).collect();
         merged = Some(new);
     }
-    let is_owed = table.iter().any(|whole| whole.stream.told.is_owed());
-    let repeats = match &merged {
-        Some(_) if plan.sinks.iter().all(|sink| sink.mode == SinkMode::Merge) && !is_owed => {
+    let repeats = match (own_repeats, &merged) {
+        (Some(found), _) if beside.len() == 1 => found,
+        (_, Some(_)) if plan.sinks.iter().all(|sink| sink.mode == SinkMode::Merge) => {
             Repeats::default()
         }
         _ => rows.repeats().map_err(|e| failed(e.into()))?,
     };
-    if rows.most == u64::MAX {
-        for (at, Whole { stream, store }) in table.iter().enumerate() {
-            stream
-                .judge_unique(store.index(), &repeats, member(stream))
-                .map_err(|failure| (at, failure))?;
-        }
-    }
     let mut files = Vec::new();
     for (at, (sink, target)) in plan.sinks.iter().zip(&targets.0).enumerate() {
         // One may be the part itself; two outputs must not be one file. What went to standard
@@ -330,7 +331,29 @@ fn build_all(
         files,
         repeats: repeats.collect(),
         left,
+        schemas,
     })
+}
+
+/// Judges what one stream of the table brought; what kinds of values it has and which records repeat
+/// others of it, where that was looked at.
+fn judge(
+    stream: &Stream,
+    store: &StreamStore,
+    own: &Rows<'_>,
+    state: Option<&SharedState>,
+) -> Result<(Option<Schema>, Option<Repeats>), Box<Failure>> {
+    stream.judge_number(own.records(), state)?;
+    if !(stream.plan().expect.reads_records() || stream.told.is_owed()) {
+        return Ok((None, None));
+    }
+    let found = own.repeats();
+    let found = found.map_err(|error| failure(stream, error.into()))?;
+    if own.most == u64::MAX {
+        stream.judge_unique(store.index(), &found);
+    }
+    let schema = stream.inspect(own, &found, state)?;
+    Ok((schema, Some(found)))
 }
 
 fn build(
@@ -413,87 +436,5 @@ fn copy(rows: &Rows<'_>, target: &Target, last: bool) -> Result<Output, PublishE
         rows: rows.records(),
         rejected: None,
         nulled: Vec::new(),
-    })
-}
-
-/// A publish that failed, as it is told.
-pub(super) fn failure(stream: &Stream, error: PublishError) -> Box<Failure> {
-    let error = match error {
-        PublishError::Failure(failure) => return failure,
-        error => error,
-    };
-    if error.is_closed_pipe() {
-        return Box::new(Failure {
-            exit: Exit::Failed,
-            message: format!(
-                "{}: standard output was closed before all rows were written",
-                stream.name
-            ),
-            causes: Vec::new(),
-            hint: Some(
-                "its reader (such as `head`) left early; `--limit-records` asks for fewer rows"
-                    .to_owned(),
-            ),
-        });
-    }
-    let message = stream
-        .run
-        .secrets
-        .scrub(&format!("{}: {error}", stream.name));
-    let mut causes = Vec::new();
-    let (exit, hint) = match &error {
-        PublishError::Sink(e) => {
-            let cause = e.cause();
-            causes.extend(cause.map(|cause| stream.run.secrets.scrub(&cause)));
-            (
-                if e.is_disk() {
-                    Exit::Disk
-                } else {
-                    Exit::Failed
-                },
-                e.hint(),
-            )
-        }
-        PublishError::Merge(e) => {
-            let (exit, hint) = e.end();
-            (exit, hint.map(str::to_owned))
-        }
-        PublishError::Read(error) => {
-            let (exit, hint) = read_end(error);
-            (exit, hint.map(str::to_owned))
-        }
-        PublishError::Failure(_) => (Exit::Failed, None),
-    };
-    Box::new(Failure {
-        exit,
-        message,
-        causes,
-        hint,
-    })
-}
-
-/// What reading the staged records came to: the disk, a spilled sort, or a template and its record.
-pub(super) fn read_end(error: &io::Error) -> (Exit, Option<&'static str>) {
-    match error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<DiskError>())
-    {
-        Some(error) => (Exit::Disk, Some(error.hint())),
-        None => (
-            Exit::Failed,
-            Some(
-                "what was fetched is kept: correct the pipeline file and run again; a template or a file of `for` may not be as it was",
-            ),
-        ),
-    }
-}
-
-/// A file that cannot be made or written.
-pub(super) fn disk_failure(error: &DiskError) -> Box<Failure> {
-    Box::new(Failure {
-        exit: Exit::Disk,
-        message: error.to_string(),
-        causes: vec![error.source.to_string()],
-        hint: Some(error.hint().to_owned()),
     })
 }

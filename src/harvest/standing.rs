@@ -46,6 +46,8 @@ pub(super) struct Standing {
     pub(super) temporary: Option<PathBuf>,
     /// Whether an earlier attempt began it.
     pub(super) continued: bool,
+    /// How the run stood before this attempt.
+    pub(super) was: Option<Status>,
     pub(super) notes: Vec<String>,
     pub(super) _locks: Vec<Lock>,
 }
@@ -90,6 +92,7 @@ impl Standing {
             streams,
             temporary: Some(root),
             continued: false,
+            was: None,
             notes: Vec::new(),
             _locks: locks,
         };
@@ -155,6 +158,8 @@ impl Standing {
         });
         let status = if is_complete {
             Status::Complete
+        } else if run.options.releases() && self.was == Some(Status::Held) {
+            Status::Held
         } else if unknown > 0 || (is_paid && kept.pages > 0) {
             // Asked anew it would be done, or paid for, once more.
             Status::Resumable

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use minijinja::Value;
 
+use super::checks::Checks;
 use super::commit::{Committer, GROUP_TIME};
 use super::crew::Crew;
 use super::digest::Digest;
@@ -45,6 +46,8 @@ pub(super) struct Stream {
     pub(super) reader: Arc<Reader>,
     /// Where `expect.total` stands among the wanted values.
     pub(super) expect_total: Option<usize>,
+    /// What of `expect` does not hold.
+    pub(super) checks: Checks,
     /// What partitions told of, until repeats are known.
     pub(super) told: drift::Told,
     /// Whether a condition looks at `text`: the whole body as text is made only then.
@@ -115,6 +118,7 @@ impl Stream {
             name,
             reader: Arc::new(reader),
             expect_total,
+            checks: Checks::default(),
             told: drift::Told::default(),
             reads_text,
             rereads_bodies: !plan.responses.is_empty()

@@ -207,6 +207,7 @@ pub(super) fn unsendable(error: &SendError, asked: &Asked, place: &str) -> Box<F
             asked.origin
         ),
         SendErrorKind::Unrecorded => "there is no recorded answer".to_owned(),
+        SendErrorKind::Withheld => "the run does not keep all of its pages".to_owned(),
         SendErrorKind::HeadTooLarge => {
             format!("the answer of {} has no end of headers", asked.origin)
         }
@@ -224,6 +225,9 @@ pub(super) fn unsendable(error: &SendError, asked: &Asked, place: &str) -> Box<F
         }
         SendErrorKind::Unrecorded => {
             "a replay needs the pipeline, `--var` and the files of `for` to ask what the recording asked; make a new one with `--record`"
+        }
+        SendErrorKind::Withheld => {
+            "it cannot be published from what it keeps: `gleaner run NAME` asks the API"
         }
         SendErrorKind::HeadTooLarge => "no API sends so many; look what answers under `source.url`",
         _ => "check the headers and the URL that the templates render",

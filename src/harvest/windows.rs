@@ -127,6 +127,11 @@ impl Windows {
             .unwrap_or_else(|| cursor.from(None, self.started))
     }
 
+    /// The furthest that any partition was published.
+    pub(super) fn newest(&self) -> Option<&Position> {
+        self.kept.values().max()
+    }
+
     /// Where all of them end, if they do.
     pub(super) fn to(&self) -> Option<&Position> {
         self.to.as_ref()

@@ -8,6 +8,7 @@ mod auth;
 mod columns;
 mod cursor;
 mod dates;
+mod expect;
 mod format;
 mod graphql;
 mod limits;

@@ -11,6 +11,7 @@ pub mod cursor;
 pub mod dates;
 pub mod duration;
 mod environment;
+pub mod expect;
 mod filters;
 pub mod format;
 mod guard;
@@ -42,6 +43,7 @@ use globset::GlobMatcher;
 
 use self::auth::AuthPlan;
 use self::cursor::CursorPlan;
+use self::expect::ExpectPlan;
 use self::format::FormatPlan;
 use self::jq::Jq;
 use self::language::{Expr, Template};
@@ -321,17 +323,6 @@ pub enum ColumnFrom {
     Jq(Jq),
     /// Nothing: another stream of the same table has it.
     Nothing,
-}
-
-/// What must hold before publish.
-#[derive(Debug, Default)]
-pub struct ExpectPlan {
-    /// Where a page says how many records the partition has.
-    pub total: Option<Path>,
-    /// Fewest records of the stream.
-    pub min_records: Option<u64>,
-    /// Reaching this many pages in one partition is an error.
-    pub max_pages: Option<u64>,
 }
 
 /// One entry of `responses`.

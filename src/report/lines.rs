@@ -141,6 +141,18 @@ pub(super) fn lasting(event: &Event, verbose: bool, attempts: &mut Throttle) -> 
                 n => format!("{} pages are here", show::thousands(*n)),
             }
         ),
+        // What is held is told once, by the summary.
+        Fact::CheckFailed {
+            stream,
+            message,
+            released: true,
+            ..
+        } => format!(
+            "{}: {} {}; published all the same",
+            clean(stream),
+            paint(NOTE, "note:"),
+            clean(message)
+        ),
         Fact::Noticed { stream, message } | Fact::FellShort { stream, message } => {
             format!(
                 "{}: {} {}",

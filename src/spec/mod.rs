@@ -12,6 +12,7 @@ pub mod cursor;
 mod decode;
 pub mod diagnostic;
 mod draw;
+pub mod expect;
 pub mod format;
 pub mod load;
 pub mod near;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use super::at::At;
 use super::choice::{ScalarOr, Table};
 use super::cursor::CursorSpec;
+use super::expect::ExpectSpec;
 use super::format::{FormatSpec, FormatWord};
 use super::records::RecordsSpec;
 use super::sink::SinksSpec;
@@ -349,19 +350,6 @@ pub enum OnBadSpec {
 /// A key that is there, though its value may be YAML's null.
 fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
     T::deserialize(from).map(Some)
-}
-
-/// What must hold before publish.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(extend("x-not-yet" = ["max_drop", "unique", "fresh"]))]
-pub struct ExpectSpec {
-    /// Path of the number of records of a partition.
-    pub total: Option<At<String>>,
-    /// Fewest records of the stream.
-    pub min_records: Option<u64>,
-    /// Reaching this many pages in one partition is an error.
-    pub max_pages: Option<u64>,
 }
 
 impl<'de> Deserialize<'de> for ForSpec {

@@ -11,6 +11,7 @@ mod leaf;
 mod play;
 mod show;
 mod stage;
+mod table;
 mod wire;
 mod words;
 

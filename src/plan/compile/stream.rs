@@ -5,16 +5,16 @@ use std::time::Duration;
 use super::names::Judge;
 use super::scope::Scope;
 use super::{
-    auth, columns, cursor, dates, format, limits, pages, parents, partitions, records, request,
-    sink, transform,
+    auth, columns, cursor, dates, expect, format, limits, pages, parents, partitions, records,
+    request, sink, transform,
 };
 use crate::plan::language::Template;
 use crate::plan::paging::Paging;
-use crate::plan::{ExpectPlan, Pause, ResponseRule, StreamPlan, Then, duration};
+use crate::plan::{Pause, ResponseRule, StreamPlan, Then, duration};
 use crate::spec::PipelineSpec;
 use crate::spec::at::At;
 use crate::spec::choice::{ScalarOr, Table};
-use crate::spec::stream::{ExpectSpec, ResponseSpec, StreamSpec, ThenSpec, ThenWord};
+use crate::spec::stream::{ResponseSpec, StreamSpec, ThenSpec, ThenWord};
 
 /// All streams that have no mistake; mistakes are noted.
 pub(super) fn streams(
@@ -85,7 +85,7 @@ fn stream(
     let shown = columns.as_ref().and_then(|columns| columns.as_deref());
     let format = format::format(judge, &merged, records.as_ref(), shown);
     let key = columns::key(judge, &merged);
-    let expect = expect(judge, merged.expect.as_ref());
+    let expect = expect::expect(judge, &merged);
     cursor::used(judge, &merged);
     let conditional = conditional(judge, &merged);
     let sinks = sink::sinks(judge, spec, name, &merged, need_sinks);
@@ -154,14 +154,7 @@ pub(super) fn merged(defaults: Option<&StreamSpec>, stream: &StreamSpec) -> Stre
             .conditional
             .clone()
             .or_else(|| base.conditional.clone()),
-        expect: match (&stream.expect, &base.expect) {
-            (Some(first), Some(then)) => Some(ExpectSpec {
-                total: first.total.clone().or_else(|| then.total.clone()),
-                min_records: first.min_records.or(then.min_records),
-                max_pages: first.max_pages.or(then.max_pages),
-            }),
-            (one, other) => one.clone().or_else(|| other.clone()),
-        },
+        expect: expect::merged(base.expect.as_ref(), stream.expect.as_ref()),
         sink: stream.sink.clone().or_else(|| base.sink.clone()),
     }
 }
@@ -199,21 +192,6 @@ fn conditional(judge: &mut Judge<'_>, spec: &StreamSpec) -> bool {
         );
     }
     true
-}
-
-fn expect(judge: &mut Judge<'_>, spec: Option<&ExpectSpec>) -> Option<ExpectPlan> {
-    let Some(spec) = spec else {
-        return Some(ExpectPlan::default());
-    };
-    let total = match &spec.total {
-        None => None,
-        Some(path) => Some(judge.path(path)?),
-    };
-    Some(ExpectPlan {
-        total,
-        min_records: spec.min_records,
-        max_pages: spec.max_pages,
-    })
 }
 
 /// How long to wait before asking again for what is not ready, and for how long in all.

@@ -1,9 +1,8 @@
 //! One harvest of a play, in stopped time, and whether it kept what it should.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,12 +18,11 @@ use gleaner::plan::limit::{Counting, LimitPlan, LimitWhen};
 use gleaner::sim::{Latency, MemoryTransport, Route, Rules, SimApi};
 use gleaner::spec::diagnostic::SourceText;
 use gleaner::spec::load;
-use serde_json::Value as Json;
 
 use super::deal::Sets;
 use super::play::{Expect, Pair, Play};
 use super::stage::{self, Stage, Upset};
-use super::words::spelt;
+use super::table::table;
 
 /// What the files of a play know as `private_key`.
 const PRIVATE_KEY: &str = include_str!(concat!(
@@ -312,34 +310,6 @@ impl Show {
             expect.cells.keys()
         ))
     }
-}
-
-/// A published file as rows of named texts.
-fn table(path: &Path) -> Result<Vec<BTreeMap<String, String>>, String> {
-    let bytes = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let packed = path.extension().is_some_and(|kind| kind == "zst");
-    let bytes = if packed {
-        zstd::decode_all(&*bytes).map_err(|e| format!("{}: {e}", path.display()))?
-    } else {
-        bytes
-    };
-    let text = String::from_utf8(bytes).map_err(|e| format!("{}: {e}", path.display()))?;
-    if path.extension().is_some_and(|kind| kind == "csv") {
-        let mut reader = csv::Reader::from_reader(text.as_bytes());
-        return reader
-            .deserialize()
-            .map(|row| row.map_err(|e| e.to_string()))
-            .collect();
-    }
-    let record = |line: &str| {
-        let fields: BTreeMap<String, Json> =
-            serde_json::from_str(line).map_err(|e| format!("{line}: {e}"))?;
-        Ok(fields
-            .iter()
-            .map(|(name, value)| (name.clone(), spelt(value)))
-            .collect())
-    };
-    text.lines().map(record).collect()
 }
 
 /// A documented limit must be among those that the file declares, as it is or tighter.

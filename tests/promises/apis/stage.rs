@@ -37,8 +37,8 @@ pub(crate) struct Stage {
     clock: Clock,
     upset: Upset,
     state: Mutex<State>,
-    /// How often the same was asked.
-    asked: Arc<Mutex<HashMap<String, u64>>>,
+    /// How often the same was answered.
+    answered: Arc<Mutex<HashMap<String, u64>>>,
 }
 
 #[derive(Default)]
@@ -77,12 +77,16 @@ impl Stage {
                 used,
                 ..State::default()
             }),
-            asked: Arc::default(),
+            answered: Arc::default(),
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answered(&self) -> MutexGuard<'_, HashMap<String, u64>> {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a good client would not have asked.
@@ -111,16 +115,8 @@ impl Stage {
             {
                 state.early += 1;
             }
-            let body = String::from_utf8_lossy(&request.body);
-            let key = format!(
-                "{} {}{} {body}",
-                request.method, request.origin, request.target
-            );
-            let number = state.arrivals;
-            let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-            let seen = asked.entry(key).or_insert(0);
-            *seen += 1;
-            (number, *seen - 1)
+            let seen = self.answered().get(&same(request)).copied();
+            (state.arrivals, seen.unwrap_or(0))
         };
         let found = self.play.routes.iter().find_map(|route| {
             let path = self.fits(route, request)?;
@@ -201,6 +197,7 @@ impl Stage {
         if self.upset.failed == Some(number) {
             return reply(&self.play.trouble, names, &[]);
         }
+        *self.answered().entry(same(request)).or_insert(0) += 1;
         match self.page(route, names) {
             Ok(page) => {
                 let rows: Vec<Json> = page.rows.iter().map(|row| row.json.clone()).collect();
@@ -378,7 +375,7 @@ impl Stage {
                 mine.target_with(name, &value.to_string())
             )
         });
-        let (book, origin) = (Arc::clone(&self.asked), request.origin.clone());
+        let (book, origin) = (Arc::clone(&self.answered), request.origin.clone());
         let asked = Value::from_function(move |target: &str| {
             let asked = book.lock().unwrap_or_else(PoisonError::into_inner);
             asked
@@ -456,6 +453,15 @@ fn number(value: &Value) -> f64 {
         .to_string()
         .parse()
         .unwrap_or_else(|_| panic!("a cost of {value}"))
+}
+
+/// What makes two requests the same.
+fn same(request: &SimRequest) -> String {
+    let body = String::from_utf8_lossy(&request.body);
+    format!(
+        "{} {}{} {body}",
+        request.method, request.origin, request.target
+    )
 }
 
 /// A limit as the language reads it.

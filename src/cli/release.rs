@@ -1,0 +1,80 @@
+//! `gleaner runs publish`: a person takes what checks hold as it is.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::failure::{Exit, Failure};
+use crate::harvest::release::NothingSent;
+use crate::harvest::{Backfill, Options};
+use crate::report::{Manner, Reporter, clean};
+use crate::store::history::{RunRecord, Status};
+
+use super::drive::Drive;
+use super::global::Global;
+use super::rooms::{self, Overrides};
+use super::run::tell;
+use super::runs::Project;
+use super::{out, project, state};
+
+/// Publishes a held run from what it keeps. Doing it again changes nothing.
+pub(super) async fn publish(
+    id: &str,
+    vars: &[(String, String)],
+    global: &Global,
+) -> Result<Exit, Failure> {
+    let runs = Project::open()?;
+    let run = runs.find(id)?;
+    if run.status == Status::Complete {
+        out::stderr(&format!("run {} is published already\n", run.id));
+        return Ok(Exit::Complete);
+    }
+    let waits = run.status == Status::Held || run.status.is_open();
+    if waits && runs.folder(&run.id).is_none() {
+        let pipeline = clean(&run.pipeline).into_owned();
+        return Err(Failure::usage(format!(
+            "run {} keeps nothing any more: a later run came after it",
+            run.id
+        ))
+        .hint(format!("`gleaner history {pipeline}` tells which")));
+    }
+    drop(runs);
+    let found = project::find(&run.pipeline)?;
+    let overrides = Overrides {
+        vars: vars.to_vec(),
+        sinks: texts(&run, "sinks"),
+        streams: texts(&run, "streams"),
+    };
+    let Some(plan) = rooms::plan_or_tell(&found.path, &overrides)? else {
+        return Ok(Exit::Invalid);
+    };
+    let drive = Drive::new(Reporter::new(Manner {
+        json: false,
+        verbosity: global.verbosity(),
+        terminal: std::io::stderr().is_terminal(),
+        colour: out::stderr_colour(),
+    }));
+    let world = drive.world(Arc::new(NothingSent), found.root);
+    let text = |name: &str| run.options[name].as_str().map(str::to_owned);
+    let options = Options {
+        streams: overrides.streams,
+        backfill: Backfill {
+            full: run.options["full"] == Value::Bool(true),
+            from: text("from"),
+            to: text("to"),
+        },
+        keep_free: state::keep_free()?,
+        state: state::folder(),
+        release: Some(run.id),
+        ..Options::default()
+    };
+    let ended = drive.run(plan, world, options).await;
+    Ok(tell(ended, false))
+}
+
+fn texts(run: &RunRecord, name: &str) -> Vec<String> {
+    let all = run.options[name].as_array().into_iter().flatten();
+    all.filter_map(|one| one.as_str().map(str::to_owned))
+        .collect()
+}

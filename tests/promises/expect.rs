@@ -1,0 +1,348 @@
+//! Checks of `expect` over many nights: what does not hold is not published, all of it is told
+//! at once, and a person can publish it all the same, without a request.
+
+use gleaner::event::Fact;
+use gleaner::failure::Exit;
+use gleaner::sim::{Dataset, Listing, Paging, Route, Rules};
+use jiff::civil::{Weekday, date};
+
+use super::fixture::{Ran, Scene};
+use super::history::past;
+use super::scene::{Project, Reply, Server};
+
+fn yaml(stream: &str) -> String {
+    format!(
+        "source: {{ url: https://api.test, limits: none }}
+streams:
+  a: {{ get: /a, records: data, pages: {{ page: {{ to: page }} }}, {stream} }}
+sink: {{ ndjson: out/a.ndjson }}
+"
+    )
+}
+
+fn giving(records: impl IntoIterator<Item = String>) -> Rules {
+    let data = Dataset::from_texts(records);
+    Rules {
+        routes: vec![Route::list(
+            "/a",
+            Listing::new(data, Paging::page()).size(10),
+        )],
+        ..Rules::default()
+    }
+}
+
+fn numbered(count: usize) -> Rules {
+    giving((1..=count).map(|id| format!(r#"{{"id":{id}}}"#)))
+}
+
+/// Nights in one project.
+struct Nights {
+    yaml: String,
+    root: Option<tempfile::TempDir>,
+}
+
+impl Nights {
+    fn of(stream: &str) -> Self {
+        Self {
+            yaml: yaml(stream),
+            root: None,
+        }
+    }
+
+    fn night(&mut self, at: &str, rules: Rules) -> Night {
+        let scene = Scene::new(&self.yaml, rules).at(at);
+        let ran = match self.root.take() {
+            Some(root) => scene.within(root).run(),
+            None => scene.run(),
+        };
+        let night = Night::of(&ran);
+        self.root = Some(ran.root);
+        night
+    }
+
+    fn rows(&self) -> usize {
+        let root = self.root.as_ref().expect("a night");
+        let text = std::fs::read_to_string(root.path().join("out/a.ndjson"));
+        text.map_or(0, |text| text.lines().count())
+    }
+}
+
+/// What a night came to.
+struct Night {
+    exit: Exit,
+    /// Message, causes and hint.
+    told: String,
+    checks: Vec<String>,
+}
+
+impl Night {
+    fn of(ran: &Ran) -> Self {
+        let failure = ran.stream("a").failure.as_ref();
+        Self {
+            exit: ran.summary.exit,
+            told: failure.map_or_else(String::new, |failure| {
+                format!("{failure} {}", failure.hint.as_deref().unwrap_or_default())
+            }),
+            checks: ran
+                .events
+                .iter()
+                .filter_map(|event| match &event.fact {
+                    Fact::CheckFailed { check, .. } => Some(check.to_string()),
+                    _ => None,
+                })
+                .collect(),
+        }
+    }
+
+    fn held(&self, by: &[&str], says: &str) {
+        assert_eq!(self.exit, Exit::Held, "{}", self.told);
+        assert_eq!(self.checks, by);
+        assert!(self.told.contains(says), "{}", self.told);
+    }
+
+    fn complete(&self) {
+        assert_eq!(self.exit, Exit::Complete, "{}", self.told);
+        assert!(self.checks.is_empty(), "{:?}", self.checks);
+    }
+}
+
+#[test]
+fn fewer_records_than_on_earlier_days_of_the_week() {
+    let mut nights = Nights::of("key: id");
+    let mut day = date(2026, 11, 1);
+    let at = |day: jiff::civil::Date| format!("{day}T02:30:00Z");
+    // Sundays bring a hundred, all other days ten.
+    let usual = |day: jiff::civil::Date| match day.weekday() {
+        Weekday::Sunday => 100,
+        _ => 10,
+    };
+    while day < date(2026, 11, 22) {
+        nights.night(&at(day), numbered(usual(day))).complete();
+        day = day.tomorrow().expect("a day");
+    }
+    assert_eq!(day.weekday(), Weekday::Sunday);
+    nights.yaml = yaml("key: id, expect: { max_drop: 50% }");
+    let few = nights.night(&at(day), numbered(49));
+    few.held(
+        &["max_drop"],
+        "49 records are 51% fewer than the usual 100, the median of the last 3 runs of a Sunday",
+    );
+    assert_eq!(nights.rows(), 10, "Saturday's file stays");
+    // What was held is no measure for what comes; half is just enough.
+    nights.night(&at(day), numbered(50)).complete();
+    assert_eq!(nights.rows(), 50);
+    let monday = day.tomorrow().expect("a day");
+    nights.night(&at(monday), numbered(10)).complete();
+}
+
+#[test]
+fn the_first_night_has_nothing_to_keep_to() {
+    let mut nights = Nights::of("expect: { max_drop: 10%, schema: same }");
+    nights.night("2026-11-01T02:30:00Z", numbered(3)).complete();
+    let second = nights.night("2026-11-02T02:30:00Z", numbered(2));
+    second.held(
+        &["max_drop"],
+        "2 records are 33% fewer than the usual 3, as the run before had",
+    );
+}
+
+#[test]
+fn values_that_several_records_share() {
+    let mail = |mails: &[&str]| {
+        let texts: Vec<String> = (mails.iter().enumerate())
+            .map(|(id, mail)| format!(r#"{{"id":{id},"user":{{"mail":{mail}}}}}"#))
+            .collect();
+        giving(texts)
+    };
+    for columns in ["", "columns: { id: , mail: user.mail }, "] {
+        let name = if columns.is_empty() {
+            "user.mail"
+        } else {
+            "mail"
+        };
+        let mut nights = Nights::of(&format!("{columns}expect: {{ unique: {name} }}"));
+        // Two records without one do not share it.
+        nights
+            .night(
+                "2026-11-01T02:30:00Z",
+                mail(&[r#""a@x""#, r#""b@x""#, "null", "null"]),
+            )
+            .complete();
+        let twice = nights.night(
+            "2026-11-02T02:30:00Z",
+            mail(&[r#""a@x""#, r#""b@x""#, r#""a@x""#, r#""a@x""#]),
+        );
+        twice.held(
+            &["unique"],
+            &format!("1 value of {name} stand in several records, a@x among them"),
+        );
+    }
+    // What `key` takes for one record is one.
+    let mut nights = Nights::of("key: user.mail, expect: { unique: user.mail }");
+    nights
+        .night("2026-11-01T02:30:00Z", mail(&[r#""a@x""#, r#""a@x""#]))
+        .complete();
+    let mut both = Nights::of("expect: { unique: [user.mail, id] }");
+    both.night("2026-11-01T02:30:00Z", mail(&[r#""a@x""#, r#""a@x""#]))
+        .complete();
+}
+
+#[test]
+fn records_that_are_too_old() {
+    let days = |days: &[&str]| {
+        let texts: Vec<String> = (days.iter().map(|day| format!(r#"{{"at":{day}}}"#))).collect();
+        giving(texts)
+    };
+    let mut nights = Nights::of("expect: { fresh: { field: at, within: 2d } }");
+    let night = "2026-11-22T02:30:00Z";
+    nights
+        .night(
+            night,
+            days(&[r#""2026-11-01""#, r#""2026-11-20T02:30:00Z""#]),
+        )
+        .complete();
+    let old = nights.night(
+        night,
+        days(&[r#""2026-11-20T02:29:59Z""#, "null", r#""2026-11-01""#]),
+    );
+    old.held(&["fresh"], "the newest `at` is 2026-11-20T02:29:59Z");
+    let none = nights.night(night, days(&[]));
+    none.held(&["fresh"], "no record has a `at`");
+    let mut epoch = Nights::of("expect: { fresh: { field: at, within: 1d, format: epoch } }");
+    epoch.night("1970-01-02T00:00:00Z", days(&["1"])).complete();
+    epoch
+        .night("1970-01-03T00:00:00Z", days(&["1"]))
+        .held(&["fresh"], "1970-01-01T00:00:01Z");
+}
+
+#[test]
+fn values_that_are_missing_and_columns_that_change_are_told_together() {
+    let people = |texts: &[&str]| giving(texts.iter().map(|text| (*text).to_owned()));
+    let mut nights = Nights::of("expect: { nulls: { mail: 50% }, schema: grow, min_records: 2 }");
+    let good = [
+        r#"{"id":1,"mail":"a","age":30}"#,
+        r#"{"id":2,"mail":null,"age":31.5}"#,
+    ];
+    nights
+        .night("2026-11-01T02:30:00Z", people(&good))
+        .complete();
+    let grown = [
+        good[0],
+        good[1],
+        r#"{"id":3,"mail":"c","age":1,"new":true}"#,
+    ];
+    nights
+        .night("2026-11-02T02:30:00Z", people(&grown))
+        .complete();
+    let bad = nights.night("2026-11-03T02:30:00Z", people(&[r#"{"id":"x"}"#]));
+    bad.held(
+        &["min_records", "nulls", "schema"],
+        "a: 3 checks do not hold: min_records, nulls, schema: 1 records, but `expect.min_records` wants 2: `mail` has no value in 100.0% (1 of 1); `expect.nulls` allows 50%: its columns are others than before: `age` is gone; `mail` is gone; `id` was integer and is text",
+    );
+    assert!(
+        bad.told.contains("`gleaner runs publish 20261103T023000Z-"),
+        "{}",
+        bad.told
+    );
+    assert_eq!(nights.rows(), 3);
+}
+
+/// A server with so many records, and a pipeline that wants three.
+fn project(server: &Server) -> Project {
+    Project::new(&format!(
+        "source: {{ url: \"{}\", limits: none }}\nstreams:\n  items: {{ get: /items, records: data, expect: {{ min_records: 3 }} }}\n  others: {{ get: /others, records: data, sink: {{ csv: data/others.csv }} }}\nsink: {{ csv: data/items.csv }}\n",
+        server.url()
+    ))
+    .knows(server)
+}
+
+#[test]
+fn a_person_publishes_what_checks_hold() {
+    let server = Server::start(|_| Reply::json(r#"{"data":[{"id":1},{"id":2}]}"#));
+    let project = project(&server);
+    let held = project.run(&["run", "items"]);
+    assert_eq!(held.code, Some(3), "{}", held.shown);
+    let row = &past(&project)[0];
+    assert_eq!(row["status"], "held");
+    assert_eq!(row["streams"][0]["checks"][0]["expected"], "at least 3");
+    assert_eq!(row["streams"][0]["checks"][0]["seen"], "2");
+    let id = row["run"].as_str().expect("an id").to_owned();
+    let next = row["next"].to_string();
+    assert!(
+        next.contains(&format!("gleaner runs publish {id}")),
+        "{next}"
+    );
+    assert!(
+        held.stderr.contains(&format!("gleaner runs publish {id}")),
+        "{}",
+        held.stderr
+    );
+    let old = std::fs::read_to_string(project.path().join("data/items.csv")).expect("a file");
+    assert!(old.contains("old"), "{old}");
+
+    let asked = server.heard().len();
+    let published = project.run(&["runs", "publish", &id]);
+    assert_eq!(published.code, Some(0), "{}", published.shown);
+    assert!(
+        published.stderr.contains("published all the same"),
+        "{}",
+        published.shown
+    );
+    assert_eq!(server.heard().len(), asked, "nothing is asked");
+    let rows = std::fs::read_to_string(project.path().join("data/items.csv")).expect("a file");
+    assert_eq!(rows, "id\r\n1\r\n2\r\n");
+    let all = past(&project);
+    assert_eq!((all.len(), &all[0]["status"]), (1, &"released".into()));
+    assert_eq!(all[0]["rows"], 4);
+    assert!(all[0]["released"].is_string());
+    assert_eq!(all[0]["files"].as_array().map(Vec::len), Some(2));
+
+    let again = project.run(&["runs", "publish", &id]);
+    assert_eq!(again.code, Some(0), "{}", again.shown);
+    assert!(
+        again.stderr.contains("is published already"),
+        "{}",
+        again.shown
+    );
+    assert_eq!(past(&project), all);
+}
+
+#[test]
+fn what_is_held_is_not_published_over_what_is_newer() {
+    let held_back = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let few = std::sync::Arc::clone(&held_back);
+    let server = Server::start(move |_| {
+        if few.load(std::sync::atomic::Ordering::SeqCst) {
+            Reply::json(r#"{"data":[{"id":1}]}"#)
+        } else {
+            Reply::json(r#"{"data":[{"id":7},{"id":8},{"id":9}]}"#)
+        }
+    });
+    let project = project(&server);
+    for _ in 0..2 {
+        assert_eq!(project.run(&["run", "items"]).code, Some(3));
+    }
+    let runs = past(&project);
+    let ids: Vec<&str> = runs.iter().filter_map(|run| run["run"].as_str()).collect();
+    // Of two that wait for a person the latest counts, and what it keeps is all there is.
+    let older = project.run(&["runs", "publish", ids[1]]);
+    assert_eq!(older.code, Some(2), "{}", older.shown);
+    assert!(
+        older.stderr.contains("keeps nothing any more"),
+        "{}",
+        older.shown
+    );
+    // `others` was published by a run since: what it holds is newer.
+    held_back.store(false, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(
+        project.run(&["run", "items", "--stream", "others"]).code,
+        Some(0)
+    );
+    let newer = project.run(&["runs", "publish", ids[0]]);
+    assert_ne!(newer.code, Some(0), "{}", newer.shown);
+    let old = std::fs::read_to_string(project.path().join("data/others.csv")).expect("a file");
+    assert!(old.contains('9'), "{old}");
+    assert_eq!(project.run(&["run", "items"]).code, Some(0));
+    assert_eq!(past(&project)[0]["status"], "complete");
+    assert_ne!(project.run(&["runs", "publish", ids[0]]).code, Some(0));
+}
