@@ -102,11 +102,18 @@ impl Clock {
         if self.epoch.is_some() {
             return Duration::from_hours(24) + self.started.elapsed();
         }
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        Duration::new(
-            u64::try_from(time.tv_sec).unwrap_or(0),
-            u32::try_from(time.tv_nsec).unwrap_or(0),
-        )
+        duration(rustix::time::clock_gettime(rustix::time::ClockId::Boottime))
+    }
+
+    /// Time since the machine was started that it was awake: `CLOCK_MONOTONIC`, which other processes
+    /// compare with theirs.
+    pub fn awake(&self) -> Duration {
+        if self.epoch.is_some() {
+            return self.since_boot();
+        }
+        duration(rustix::time::clock_gettime(
+            rustix::time::ClockId::Monotonic,
+        ))
     }
 
     /// Waits until `at`; an instant in the past returns at once.
@@ -123,4 +130,11 @@ impl Clock {
     pub async fn timeout<F: Future>(&self, limit: Duration, work: F) -> Result<F::Output, Elapsed> {
         tokio::time::timeout(limit, work).await.map_err(|_| Elapsed)
     }
+}
+
+fn duration(time: rustix::time::Timespec) -> Duration {
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or(0),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
 }

@@ -157,6 +157,74 @@ pub enum Fact {
         /// The note.
         message: String,
     },
+    /// The schedule of a pipeline was read, or read again after its file changed.
+    Scheduled {
+        /// The pipeline.
+        pipeline: Name,
+        /// Its times.
+        cron: String,
+        /// On whose clock.
+        zone: String,
+        /// When it starts next, jitter included.
+        next: Option<Timestamp>,
+        /// Whether it was known before.
+        again: bool,
+    },
+    /// The file of a pipeline cannot be understood.
+    ScheduleBroken {
+        /// The pipeline.
+        pipeline: Name,
+        /// What is wrong.
+        message: String,
+        /// Whether what stood in it before stays in force.
+        kept: bool,
+    },
+    /// A pipeline has no schedule any more.
+    Unscheduled {
+        /// The pipeline.
+        pipeline: Name,
+    },
+    /// A planned time is left out.
+    TimeSkipped {
+        /// The pipeline.
+        pipeline: Name,
+        /// The time, the latest if there are several.
+        planned: Timestamp,
+        /// How many.
+        times: u32,
+        /// Why.
+        why: String,
+    },
+    /// The run of a planned time begins.
+    TimeCame {
+        /// The pipeline.
+        pipeline: Name,
+        /// The time.
+        planned: Timestamp,
+        /// How many times the run stands for.
+        times: u32,
+        /// Whether it was begun before.
+        again: bool,
+    },
+    /// The run of a planned time ended.
+    TimeDone {
+        /// The pipeline.
+        pipeline: Name,
+        /// The time.
+        planned: Timestamp,
+        /// Its exit code.
+        exit: u8,
+        /// How long it took.
+        #[serde(serialize_with = "seconds")]
+        took: Duration,
+        /// When the pipeline starts next.
+        next: Option<Timestamp>,
+    },
+    /// Something worth knowing about the schedule as a whole.
+    ScheduleNoticed {
+        /// The note.
+        message: String,
+    },
     /// A check of `expect` does not hold.
     CheckFailed {
         /// The stream.

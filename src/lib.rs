@@ -24,11 +24,12 @@
 //! - [`store`]: what outlives a process — parts and ledger of a run, locks, the state of all runs
 //! - [`sink`]: rows to files — projection, csv, ndjson
 //! - [`harvest`]: the run — walk, attempt, commit, publish, summary
+//! - [`schedule`]: when — cron times, catch-up, the process that keeps them
 //! - [`report`]: events to people and machines
 //! - [`cli`]: the rim, one file per command
 //! - [`sim`]: a pretend API, for tests, benches and the demo
 //!
-//! Arrows go one way: `spec ◀ plan ◀ {limits, fetch, records, store, sink} ◀ harvest ◀ cli`.
+//! Arrows go one way: `spec ◀ plan ◀ {limits, fetch, records, store, sink} ◀ harvest ◀ schedule ◀ cli`.
 //! [`clock`], [`crc`], [`event`] and [`disk`] import nothing of ours, [`json`] only `plan::path`. `tests/arrows.rs` proves it.
 
 pub mod cli;
@@ -44,6 +45,7 @@ pub mod limits;
 pub mod plan;
 pub mod records;
 pub mod report;
+pub mod schedule;
 pub mod sim;
 pub mod sink;
 pub mod spec;

@@ -53,6 +53,18 @@ impl Drive {
         }))
     }
 
+    /// The outside, as one of several runs side by side sees it.
+    pub(super) fn shared_world(&self, transport: SharedTransport, root: PathBuf) -> World {
+        World {
+            clock: self.clock,
+            transport,
+            disk: Disk::system(),
+            root,
+            events: Events::new(self.clock, self.reporter.listener()),
+            stop: self.stop.asked.clone(),
+        }
+    }
+
     /// The outside, as a run sees it.
     pub(super) fn world(&self, transport: SharedTransport, root: PathBuf) -> World {
         let (stop, listener) = (self.stop.clone(), self.reporter.listener());

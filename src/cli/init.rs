@@ -194,7 +194,7 @@ fn choice<T: ValueEnum>(
 }
 
 /// One question; an empty answer means the usual one.
-fn ask(question: &str, usual: &str) -> Result<String, Failure> {
+pub(super) fn ask(question: &str, usual: &str) -> Result<String, Failure> {
     let shown = if usual.is_empty() {
         String::new()
     } else {
@@ -217,7 +217,7 @@ fn ask(question: &str, usual: &str) -> Result<String, Failure> {
 }
 
 /// Whole or not at all: beside the target first, then renamed.
-fn write(path: &Path, text: &str) -> Result<(), Failure> {
+pub(super) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     let beside: PathBuf = path.with_extension("tmp");
     let written = path
         .parent()

@@ -24,6 +24,7 @@ mod release;
 mod rooms;
 mod run;
 mod runs;
+mod schedule;
 mod schema;
 mod signals;
 mod state;
@@ -82,6 +83,7 @@ Exit codes:
 enum Command {
     Run(run::RunArgs),
     Runs(runs::RunsArgs),
+    Schedule(schedule::ScheduleArgs),
     History(history::HistoryArgs),
     Check(check::CheckArgs),
     Preview(preview::PreviewArgs),
@@ -122,6 +124,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Preview(args) => runtime()?.block_on(args.execute(global)),
         Command::Plan(args) => runtime()?.block_on(args.execute(global)),
         Command::Demo(args) => runtime()?.block_on(args.execute(global)),
+        Command::Schedule(args) => args.execute(global),
         Command::State(args) => args.execute(),
         Command::Check(args) => args.execute(global),
         Command::Limits(args) => args.execute(),
@@ -150,7 +153,7 @@ fn told(problem: &clap::Error) {
 /// A page is parsed by one thread; more of them than this only wait for the network.
 const MOST_WORKERS: usize = 8;
 
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+pub(in crate::cli) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     // Said here, because tokio would panic over an odd value in its environment variable.
     let workers = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
     tokio::runtime::Builder::new_multi_thread()

@@ -35,17 +35,21 @@ pub(super) fn root() -> Result<PathBuf, Failure> {
 pub(super) fn all() -> Result<Vec<Found>, Failure> {
     let here = here()?;
     let root = root()?;
-    let files = load::all(&root).map_err(|error| {
-        let folder = root.join(PIPELINES);
-        Failure::new(Exit::Failed, format!("cannot read {}", folder.display())).caused_by(&error)
-    })?;
-    Ok(files
+    Ok(files(&root)?
         .into_iter()
         .map(|file| Found {
             path: file.strip_prefix(&here).unwrap_or(&file).to_owned(),
             root: root.clone(),
         })
         .collect())
+}
+
+/// All pipeline files of the project at `root`, by name.
+pub(super) fn files(root: &Path) -> Result<Vec<PathBuf>, Failure> {
+    load::all(root).map_err(|error| {
+        let folder = root.join(PIPELINES);
+        Failure::new(Exit::Failed, format!("cannot read {}", folder.display())).caused_by(&error)
+    })
 }
 
 /// The name of a pipeline: its file's stem.

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::attempt::Fetched;
 use super::commit::New;
+use super::more;
 use super::stream::Stream;
 use crate::crc;
 use crate::fetch::{link, origin};
@@ -35,6 +36,9 @@ pub(super) struct Digest {
     pub(super) wanted: Vec<Option<String>>,
     /// Where `Link: …; rel="next"` leads, or the next token, where a header holds it.
     pub(super) next: Option<String>,
+    /// A sign of another page where the pipeline says nothing of pages. Such a page fails, so this
+    /// is never written down.
+    pub(super) more: Option<String>,
     /// What keyset paging finds in the last record.
     pub(super) last: Option<Last>,
 }
@@ -53,10 +57,12 @@ impl Stream {
     pub(super) fn digest(&self, fetched: &Fetched, size: Option<u64>) -> Digest {
         let paging = &self.plan().paging;
         let mut wanted = fetched.page.wants.clone();
+        let signs = wanted.split_off(wanted.len().saturating_sub(self.signs.len()));
         let mut digest = Digest {
             count: fetched.page.count() as u64,
             content: content_hash(&fetched.page.lines),
             ended: fetched.last,
+            more: more::sign(&self.signs, &signs),
             ..Digest::default()
         };
         match paging {
@@ -202,6 +208,7 @@ impl Digest {
             is_split: facts.more.contains_key(SPLIT),
             wanted: facts.wanted.clone(),
             next: facts.next.clone(),
+            more: None,
             last: match (&facts.last, facts.more.get(WITHOUT)) {
                 (Some(value), _) => Some(Last::Value(value.clone())),
                 (None, Some(record)) => Some(Last::Without(record.as_str()?.to_owned())),

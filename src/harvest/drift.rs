@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use super::partitions::Partition;
-use super::rows::Repeats;
+use super::repeats::Repeats;
 use super::stream::Stream;
 use crate::event::Fact;
 use crate::plan::paging::Paging;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::once::Spot;
-use super::partitions::{Partition, Source};
+use super::partitions::Partition;
 use super::run::no_book;
 use super::stream::Stream;
 use super::walk::{Next, Walk};
@@ -268,12 +268,10 @@ impl Stream {
         let run = &self.run;
         let plan = self.plan();
         let each = !plan.cost.is_empty() || run.plan.source.limits.iter().any(is_particular);
-        let source = Source::of(run, plan);
         let mut counted = 0;
         let mut first = None;
-        for partition in source.walk() {
-            let partition = partition.map_err(|e| super::open_failure(&self.name, &e))?;
-            let partition = self.windowed(partition);
+        for partition in self.partitions_to_ask(true) {
+            let partition = partition?;
             if counted == MOST_PARTITIONS {
                 return self.alike(first.as_ref(), each, pages, counted, demand);
             }
@@ -329,12 +327,9 @@ impl Stream {
     async fn probe(&self) -> Result<(Count, Option<Duration>), Box<Failure>> {
         let run = &self.run;
         let plan = self.plan();
-        let source = Source::of(run, plan);
-        let Some(partition) = source.walk().next() else {
+        let Some(partition) = self.partitions_to_ask(false).next().transpose()? else {
             return Ok((Count::new(0, Known::Exactly), None));
         };
-        let partition = partition.map_err(|e| super::open_failure(&self.name, &e))?;
-        let partition = self.windowed(partition);
         let base = self.render(&partition)?;
         let in_turn = self.ends_early();
         let mut walk = Walk::new(

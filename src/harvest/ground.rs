@@ -203,8 +203,14 @@ impl Ground {
                 .save_run(&record)
                 .map_err(StateError::into_failure)?;
         }
-        let mut kept: Vec<Kept> = Vec::new();
         let earlier = published(run, &self.state, &record, &open, streams)?;
+        if let Some(at) = run.options.planned {
+            // Before anything is asked: should the schedule die, the run tells what became of that time.
+            self.state
+                .firing_runs(&run.plan.name, at, &run.id)
+                .map_err(StateError::into_failure)?;
+        }
+        let mut kept: Vec<Kept> = Vec::new();
         let mut stores: Vec<Option<StreamStore>> = open.streams.into_iter().map(Some).collect();
         for (at, _) in streams {
             let name = &run.plan.streams[*at].name;

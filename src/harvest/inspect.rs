@@ -8,7 +8,8 @@ use std::path::Path;
 use super::checks::{COMPARED, Earlier};
 use super::key::Key;
 use super::publish::PublishError;
-use super::rows::{Repeats, Rows};
+use super::repeats::Repeats;
+use super::rows::Rows;
 use super::standing::SharedState;
 use super::stream::Stream;
 use super::summary::Schema;
@@ -46,7 +47,7 @@ impl Stream {
     pub(super) fn inspect(
         &self,
         rows: &Rows<'_>,
-        repeats: &Repeats,
+        repeats: &mut Repeats,
         state: Option<&SharedState>,
     ) -> Result<Option<Schema>, Box<Failure>> {
         let expect = &self.plan().expect;
@@ -219,7 +220,12 @@ fn changes(rule: SchemaRule, now: &Kinds, before: &[Schema]) -> Vec<String> {
 }
 
 /// One pass over the records of one stream that will stand in the output.
-fn look(plan: &StreamPlan, folder: &Path, rows: &Rows<'_>, repeats: &Repeats) -> io::Result<Found> {
+fn look(
+    plan: &StreamPlan,
+    folder: &Path,
+    rows: &Rows<'_>,
+    repeats: &mut Repeats,
+) -> io::Result<Found> {
     let names = &rows.run.names;
     let expect = &plan.expect;
     let columns: Option<Vec<String>> = (plan.columns.as_ref())

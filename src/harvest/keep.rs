@@ -127,13 +127,28 @@ impl Stream {
         }
     }
 
+    /// Beginning and end of the window of a partition, where it ends before it begins.
+    fn inverted(&self, partition: &Partition) -> Option<(Position, &Position)> {
+        let (cursor, windows) = self.cursor()?;
+        windows.inverted(cursor, partition)
+    }
+
     /// Whether the window of a partition ends before it begins; that is told, and the partition is
     /// over: what an API makes of such a question is anybody's guess.
     pub(super) fn has_nothing_to_ask(&self, partition: &Partition) -> bool {
-        let inverted = self
-            .cursor()
-            .and_then(|(cursor, windows)| windows.inverted(cursor, partition));
-        let Some((from, to)) = inverted else {
+        let is_over = self.tell_inverted(partition);
+        if is_over {
+            self.emit(Fact::PartitionFinished {
+                stream: self.name.clone(),
+                partition: u64::from(partition.ordinal),
+            });
+        }
+        is_over
+    }
+
+    /// Tells of a window that ends before it begins; false where it does not.
+    fn tell_inverted(&self, partition: &Partition) -> bool {
+        let Some((from, to)) = self.inverted(partition) else {
             return false;
         };
         let label = partition.label();
@@ -142,17 +157,28 @@ impl Stream {
         } else {
             format!(" of {label}")
         };
-        self.emit(Fact::Noticed {
-            stream: self.name.clone(),
-            message: self.run.secrets.scrub(&format!(
-                "nothing to ask for: the window{of} begins at {from} and ends before, at {to}"
-            )),
-        });
-        self.emit(Fact::PartitionFinished {
-            stream: self.name.clone(),
-            partition: u64::from(partition.ordinal),
-        });
+        self.notice(&format!(
+            "nothing to ask for: the window{of} begins at {from} and ends before, at {to}"
+        ));
         true
+    }
+
+    /// The partitions that a run would ask for, with their windows in sight: for who looks ahead.
+    /// Of those that it would not, the first is told if `tells`.
+    pub(super) fn partitions_to_ask(
+        &self,
+        tells: bool,
+    ) -> impl Iterator<Item = Result<Partition, Box<Failure>>> + '_ {
+        let mut told = !tells;
+        let walk = Source::of(&self.run, self.plan()).walk();
+        walk.filter_map(move |partition| match partition {
+            Err(e) => Some(Err(super::open_failure(&self.name, &e))),
+            Ok(partition) if self.inverted(&partition).is_some() => {
+                told = told || self.tell_inverted(&partition);
+                None
+            }
+            Ok(partition) => Some(Ok(self.windowed(partition))),
+        })
     }
 
     /// Whether pages come newest first and these records have come to what is older than the

@@ -15,11 +15,6 @@ use crate::plan::position::{push_integer, push_text};
 use crate::plan::typed::OnBad;
 use crate::plan::{ColumnFrom, ColumnPlan, StreamPlan};
 
-/// Records whose last so many keys are remembered by [`Novelty`]; a loop comes back far sooner.
-const REMEMBERED: usize = 16 * 1024;
-/// Pages without a new key that make a loop (design, A run).
-const STALE_PAGES: u32 = 3;
-
 /// How a stream's records are told apart.
 #[derive(Debug)]
 pub(super) struct Key<'a> {
@@ -272,87 +267,14 @@ fn push_value(json: Option<&str>, out: &mut Vec<u8>) {
     }
 }
 
-/// Notices when a partition's pages stop bringing new keys.
-#[derive(Debug)]
-pub(super) struct Novelty<'a> {
-    key: Key<'a>,
-    /// Keys seen, each at the place its hash gives: a later one takes the place of an earlier.
-    seen: Vec<u64>,
-    stale: u32,
-}
-
-impl<'a> Novelty<'a> {
-    /// Nothing was seen yet; `None` for a stream without a key.
-    pub(super) fn new(plan: &'a StreamPlan, names: &'a Names) -> Option<Self> {
-        Some(Self {
-            key: Key::new(plan, names)?,
-            seen: Vec::new(),
-            stale: 0,
-        })
-    }
-
-    /// Looks at a page's records; false when too many pages in a row had no new key.
-    pub(super) fn judge<'r>(
-        &mut self,
-        records: impl Iterator<Item = &'r str>,
-        partition: &Partition,
-    ) -> Result<bool, LanguageProblem> {
-        self.seen.resize(REMEMBERED, 0);
-        let (mut any, mut new) = (false, false);
-        for (in_page, record) in (0..).zip(records) {
-            // Zero stands for an empty place; one key in 2^64 is taken for another.
-            let Some((hash, _)) = self.key.hash(record, partition, in_page)? else {
-                new = true;
-                continue;
-            };
-            any = true;
-            let place = usize::try_from(hash % REMEMBERED as u64).unwrap_or(0);
-            new |= std::mem::replace(&mut self.seen[place], hash) != hash;
-        }
-        self.stale = if new || !any { 0 } else { self.stale + 1 };
-        Ok(self.stale < STALE_PAGES)
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn three_pages_without_a_new_key_are_a_loop() {
-        let names = Names::empty();
-        let key = Key {
-            parts: vec![(Part::Record(Path::parse("id").expect("a path")), None)],
-            computed: Computed::new(&names, Vec::new()),
+impl<'a> Key<'a> {
+    /// The key of records that are known by one field.
+    pub(super) fn of_field(field: &str, names: &'a Names) -> Self {
+        Self {
+            parts: vec![(Part::Record(Path::parse(field).expect("a path")), None)],
+            computed: Computed::new(names, Vec::new()),
             spare: Vec::new(),
-        };
-        let mut novelty = Novelty {
-            key,
-            seen: Vec::new(),
-            stale: 0,
-        };
-        let partition = Partition {
-            ordinal: 0,
-            variables: Vec::new(),
-        };
-        let mut judge = |ids: &[u32]| {
-            let records: Vec<String> = ids
-                .iter()
-                .map(|id| format!("{{\"id\":{id},\"at\":{}}}", ids.len()))
-                .collect();
-            novelty
-                .judge(records.iter().map(String::as_str), &partition)
-                .expect("no template")
-        };
-        assert!(judge(&[1, 2, 3]));
-        assert!(
-            judge(&[3, 2]) && judge(&[1]),
-            "two stale pages can be an overlap"
-        );
-        assert!(judge(&[3, 4]), "a new key starts again");
-        assert!(judge(&[4]) && judge(&[3]));
-        assert!(judge(&[]), "an empty page says nothing");
-        assert!(judge(&[1]) && judge(&[2]));
-        assert!(!judge(&[1, 2]));
+        }
     }
 }

@@ -40,8 +40,10 @@ mod keep;
 mod key;
 mod logins;
 mod merge;
+mod more;
 mod names;
 mod newest;
+mod novelty;
 mod outcome;
 mod outgoing;
 mod owed;
@@ -54,6 +56,7 @@ mod ready;
 mod record;
 mod refresh;
 mod renew;
+mod repeats;
 mod rows;
 mod run;
 mod same;
@@ -79,6 +82,7 @@ mod windows;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::disk::Disk;
@@ -154,6 +158,10 @@ pub struct Options {
     pub unknown: Unknown,
     /// Whether exchanges are written down, or come from a recording.
     pub tape: Tape,
+    /// How long the run may take before it is ended, to be gone on with another time.
+    pub deadline: Option<Duration>,
+    /// The planned time that it runs for, where the schedule asked for it.
+    pub planned: Option<jiff::Timestamp>,
     /// A run whose checks do not hold, to be published from what it keeps: its id.
     pub release: Option<String>,
     /// What the command line asked for, to stand in the history.
@@ -352,6 +360,7 @@ impl Harvest {
                     summary.schema = published.schema;
                 }
                 Err(failure) => {
+                    let failure = run.if_overdue(&name, failure);
                     run.world.events.emit(Fact::StreamFailed {
                         stream: name,
                         message: failure.message.clone(),

@@ -13,7 +13,7 @@ use super::attempt::Fetched;
 use super::commit::{Committer, Staged, What};
 use super::digest::Digest;
 use super::drift::Totals;
-use super::key::Novelty;
+use super::novelty::Novelty;
 use super::partitions::Partition;
 use super::slice::Slice;
 use super::spread::Spread;
@@ -145,16 +145,19 @@ impl Stream {
                 Got::Fetched(fetched) => {
                     self.judge_types(fetched.kept().records(), partition, &place)?;
                     if let Some(novelty) = &mut novelty
-                        && !novelty
-                            .judge(fetched.kept().records(), partition)
-                            .map_err(|e| self.unrendered(&e.message))?
+                        && !self.brings_new(novelty, fetched.kept(), partition).await?
                     {
                         let fault = WalkFault::Loop("three pages brought no new key".to_owned());
                         return Err(trouble::walk(&fault, &place, &self.show(&request)));
                     }
                     fetched.url.clone()
                 }
-                Got::Kept(_) => request.url.clone(),
+                Got::Kept(row) => {
+                    if let Some(novelty) = &mut novelty {
+                        novelty.keep(*row);
+                    }
+                    request.url.clone()
+                }
             };
             let mut next = self
                 .after(&mut at.walk, &mut digest, &got, partition, &place)

@@ -9,7 +9,8 @@ use super::formatted::formatted;
 use super::keep::{self, Left};
 use super::merge::{self, MergeError};
 use super::outgoing::{self, Outgoing};
-use super::rows::{Member, Repeats, Rows};
+use super::repeats::Repeats;
+use super::rows::{Member, Rows};
 use super::standing::{self, SharedState};
 use super::stream::Stream;
 use super::summary::{FileSummary, Schema};
@@ -302,7 +303,7 @@ fn build_all(
         left.at_rest = at_rest.map(|member| member.plan.name.clone()).collect();
         merged = Some(new);
     }
-    let repeats = match (own_repeats, &merged) {
+    let mut repeats = match (own_repeats, &merged) {
         (Some(found), _) if beside.len() == 1 => found,
         (_, Some(_)) if plan.sinks.iter().all(|sink| sink.mode == SinkMode::Merge) => {
             Repeats::default()
@@ -318,7 +319,7 @@ fn build_all(
             // Nothing new is nothing to add.
             (SinkMode::Append, _) if rows.records() == 0 => continue,
             (SinkMode::Merge, Some(merged)) => merge::project(&rows, &merged.path, sink, target),
-            _ => build(&rows, &repeats, sink, target, last),
+            _ => build(&rows, &mut repeats, sink, target, last),
         };
         files.push((file.map_err(failed)?, target.shown()));
     }
@@ -348,17 +349,17 @@ fn judge(
         return Ok((None, None));
     }
     let found = own.repeats();
-    let found = found.map_err(|error| failure(stream, error.into()))?;
+    let mut found = found.map_err(|error| failure(stream, error.into()))?;
     if own.most == u64::MAX {
         stream.judge_unique(store.index(), &found);
     }
-    let schema = stream.inspect(own, &found, state)?;
+    let schema = stream.inspect(own, &mut found, state)?;
     Ok((schema, Some(found)))
 }
 
 fn build(
     rows: &Rows<'_>,
-    repeats: &Repeats,
+    repeats: &mut Repeats,
     sink: &SinkPlan,
     target: &Target,
     last: bool,

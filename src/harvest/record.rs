@@ -10,6 +10,7 @@ use minijinja::value::{DynObject, Enumerator, Object, ObjectRepr, ValueKind};
 use crate::json;
 use crate::plan::json::{Json, Numbers};
 use crate::plan::path::{Path, Step};
+use crate::plan::window::Window;
 use crate::plan::{ColumnFrom, StreamPlan};
 use crate::records::view;
 
@@ -146,8 +147,16 @@ pub(super) fn text(value: &Value) -> String {
 /// Variables as a text that [`of_text`] reads.
 pub(super) fn to_text(variables: &[(String, Value)]) -> String {
     let lines = variables.iter().map(|(name, value)| {
+        let name = json::quoted(name);
+        // A window is more than what is seen in it.
+        if let Some(window) = Window::of(value)
+            && let Some(zone) = window.zone()
+        {
+            let (from, to) = (window.from, window.to);
+            return format!("[{name},[\"{from}\",\"{to}\",{}]]", json::quoted(zone));
+        }
         let key = known_by(value).unwrap_or("null");
-        format!("[{},{},{key}]", json::quoted(name), text(value))
+        format!("[{name},{},{key}]", text(value))
     });
     format!("[{}]", lines.collect::<Vec<_>>().join(","))
 }
@@ -159,10 +168,16 @@ pub(super) fn of_text(all: &str) -> Option<Vec<(String, Value)>> {
             let mut parts = json::elements(one);
             let name = json::plain(parts.next()?).into_owned();
             let text = parts.next()?;
-            let value = view::of_json(text, Numbers::Spelled);
-            let value = match parts.next()? {
-                "null" => value,
-                key => keyed(value, text, key.to_owned()),
+            let value = match parts.next() {
+                None => {
+                    let window: Vec<_> = json::elements(text).map(json::plain).collect();
+                    let [from, to, zone] = &window[..] else {
+                        return None;
+                    };
+                    Value::from_object(Window::restore(from, to, zone)?)
+                }
+                Some("null") => view::of_json(text, Numbers::Spelled),
+                Some(key) => keyed(view::of_json(text, Numbers::Spelled), text, key.to_owned()),
             };
             Some((name, value))
         })
@@ -181,6 +196,12 @@ mod tests {
         let record = value(line, &key);
         assert_eq!(known_by(&record), Some("12345678901234567890123"));
         assert_eq!(text(&record), line);
+        let window = Window::restore(
+            "2024-03-30T23:00:00Z",
+            "2024-03-31T22:00:00Z",
+            "Europe/Berlin",
+        );
+        let window = window.expect("a window");
         let batch = Value::from(vec![record.clone(), Value::from("00123")]);
         let before = vec![
             ("record".to_owned(), record),
@@ -188,6 +209,7 @@ mod tests {
             ("text".to_owned(), Value::from("a\"b")),
             ("number".to_owned(), Value::from(7)),
             ("none".to_owned(), Value::from(())),
+            ("day".to_owned(), Value::from_object(window.clone())),
         ];
         let written = to_text(&before);
         let after = of_text(&written).expect("variables");
@@ -195,6 +217,8 @@ mod tests {
         assert_eq!(known_by(&after[0].1), known_by(&before[0].1));
         assert_eq!(text(&after[1].1), format!("[{line},\"00123\"]"));
         assert_eq!(after[2].1.as_str(), Some("a\"b"));
+        assert_eq!(Window::of(&after[5].1), Some(&window));
+        assert_eq!(after[5].1.to_string(), "2024-03-31");
     }
 
     #[test]

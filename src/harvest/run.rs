@@ -26,9 +26,9 @@ use crate::fetch::credentials::Credentials;
 use crate::fetch::origin::Policy;
 use crate::fetch::record::Recording;
 use crate::limits::{Asker, Book, BookProblem, Disagreement, Limits, Scrub};
-use crate::plan::Plan;
 use crate::plan::language::{LanguageProblem, Template};
 use crate::plan::limit::{LimitPlan, LimitWhen};
+use crate::plan::{Plan, duration};
 
 /// How long answers in flight are waited for when somebody asks to stop.
 const GRACE: Duration = Duration::from_secs(8);
@@ -88,6 +88,8 @@ pub(super) struct Run {
     pub(super) unknown: AtomicUsize,
     /// Until when what is in flight may end, once somebody asked to stop.
     grace: OnceLock<Instant>,
+    /// When it is ended, if it is not done by then.
+    deadline: Option<Instant>,
 }
 
 /// What is fixed when a run begins, and stays when it goes on.
@@ -235,6 +237,7 @@ impl Run {
             &credentials,
         )?;
         let Beginning { id, seed, started } = beginning;
+        let deadline = options.deadline.map(|most| world.clock.now() + most);
         let policy = Policy::new(&base, &plan.source.allow_origins);
         let family = Family::new(&plan, &options.streams);
         Ok(Self {
@@ -265,23 +268,59 @@ impl Run {
             reached: AtomicBool::new(false),
             unknown: AtomicUsize::new(0),
             grace: OnceLock::new(),
+            deadline,
         })
     }
 
-    /// `work`, unless somebody asks the run to stop first.
+    /// `work`, unless somebody asks the run to stop first, or its deadline comes.
     pub(super) async fn until_stopped<T>(
         &self,
         work: impl Future<Output = T>,
     ) -> Result<T, Box<Failure>> {
-        let mut stop = self.world.stop.clone();
         // Work that never waits would never be interrupted below.
-        if *stop.borrow() {
+        if *self.world.stop.borrow() || self.is_overdue() {
             return Err(interrupted());
         }
         tokio::select! {
             biased;
             done = work => Ok(done),
-            () = stopped(&mut stop) => Err(interrupted()),
+            () = self.must_end() => Err(interrupted()),
+        }
+    }
+
+    /// Waits until somebody asks to stop, or the deadline comes.
+    async fn must_end(&self) {
+        let mut stop = self.world.stop.clone();
+        match self.deadline {
+            None => stopped(&mut stop).await,
+            Some(at) => {
+                // Either way it has to end.
+                let _ = self.world.clock.timeout_at(at, stopped(&mut stop)).await;
+            }
+        }
+    }
+
+    fn is_overdue(&self) -> bool {
+        let now = self.world.clock.now();
+        self.deadline.is_some_and(|deadline| now >= deadline)
+    }
+
+    /// What ended because the deadline came, and not because somebody asked to stop, says so.
+    pub(super) fn if_overdue(&self, stream: &str, failure: Box<Failure>) -> Box<Failure> {
+        let most = self.options.deadline.filter(|_| self.is_overdue());
+        match most {
+            Some(most) if failure.exit == Exit::Interrupted && !*self.world.stop.borrow() => {
+                Box::new(Failure {
+                    exit: Exit::Resumable,
+                    message: format!(
+                        "{stream}: not complete by its deadline of {}",
+                        duration::show(most)
+                    ),
+                    causes: Vec::new(),
+                    hint: Some("what was published before is untouched, and what was fetched is kept; run again to continue, or raise `deadline`".to_owned()),
+                })
+            }
+            _ => failure,
         }
     }
 
@@ -296,9 +335,8 @@ impl Run {
             return Ok(work.await);
         }
         let clock = self.world.clock;
-        let mut stop = self.world.stop.clone();
         let over = async {
-            stopped(&mut stop).await;
+            self.must_end().await;
             clock
                 .sleep_until(*self.grace.get_or_init(|| clock.now() + GRACE))
                 .await;

@@ -268,6 +268,14 @@ impl Secrets {
             | Fact::MarginUsed { .. }
             | Fact::LimitsLearned { .. }
             | Fact::SignalsIgnored { .. }
+            // The schedule's, which knows no secrets.
+            | Fact::Scheduled { .. }
+            | Fact::ScheduleBroken { .. }
+            | Fact::Unscheduled { .. }
+            | Fact::TimeSkipped { .. }
+            | Fact::TimeCame { .. }
+            | Fact::TimeDone { .. }
+            | Fact::ScheduleNoticed { .. }
             | Fact::RunFinished { .. } => return None,
         }
         Some(event)

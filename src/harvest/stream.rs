@@ -14,6 +14,7 @@ use super::crew::Crew;
 use super::digest::Digest;
 use super::drift;
 use super::feed::FedPage;
+use super::more;
 use super::once::{Sendings, Spot};
 use super::partitions::{Partition, Source};
 use super::ready::Resting;
@@ -24,6 +25,7 @@ use crate::event::{Fact, Name};
 use crate::failure::{Exit, Failure};
 use crate::plan::language::{Expr, Template};
 use crate::plan::paging::Paging;
+use crate::plan::path::Path;
 use crate::plan::request::{BodyPlan, Rendered};
 use crate::plan::{Pause, StreamPlan, Then};
 use crate::records::format::Reader;
@@ -46,6 +48,9 @@ pub(super) struct Stream {
     pub(super) reader: Arc<Reader>,
     /// Where `expect.total` stands among the wanted values.
     pub(super) expect_total: Option<usize>,
+    /// Where an answer may show that there is another page, if the pipeline says nothing of pages;
+    /// looked up behind all other wanted values.
+    pub(super) signs: Vec<Path>,
     /// What of `expect` does not hold.
     pub(super) checks: Checks,
     /// What partitions told of, until repeats are known.
@@ -88,8 +93,13 @@ impl Stream {
     /// The stream at this place of the plan.
     pub(super) fn new(run: Arc<Run>, at: usize) -> Self {
         let plan = &run.plan.streams[at];
-        let wants = walk::wants(&plan.paging, plan.expect.total.as_ref());
+        let mut wants = walk::wants(&plan.paging, plan.expect.total.as_ref());
         let expect_total = plan.expect.total.as_ref().map(|_| wants.len() - 1);
+        let signs = match plan.paging {
+            Paging::None { declared: false } => more::places(&plan.records.path),
+            _ => Vec::new(),
+        };
+        wants.extend(&signs);
         let name = plan.name.as_str().into();
         let conditions = plan.responses.iter().map(|rule| &rule.when);
         let signals = run
@@ -118,6 +128,7 @@ impl Stream {
             name,
             reader: Arc::new(reader),
             expect_total,
+            signs,
             checks: Checks::default(),
             told: drift::Told::default(),
             reads_text,
@@ -364,11 +375,9 @@ impl Stream {
     pub(super) async fn first_page(
         &self,
     ) -> Result<(Vec<String>, Vec<(String, Value)>), Box<Failure>> {
-        let Some(partition) = Source::of(&self.run, self.plan()).walk().next() else {
+        let Some(partition) = self.partitions_to_ask(true).next().transpose()? else {
             return Ok((Vec::new(), Vec::new()));
         };
-        let partition = partition.map_err(|e| super::open_failure(&self.name, &e))?;
-        let partition = self.windowed(partition);
         let base = self.render(&partition)?;
         let turn = Walk::new(&self.plan().paging, None, true).first(self.start_token(&partition)?);
         let request = base.page(&turn).map_err(|e| self.unrendered(&e.message))?;

@@ -136,11 +136,12 @@ impl<'a> Walk<'a> {
         let wanted = |at: usize| page.wanted.get(at).and_then(Option::as_deref);
         match self.paging {
             Paging::None { declared: true } => Ok(Next::End),
-            Paging::None { declared: false } => match page.next {
-                Some(_) => Err(WalkFault::Forgotten(
+            Paging::None { declared: false } => match (&page.next, &page.more) {
+                (Some(_), _) => Err(WalkFault::Forgotten(
                     "it sends `Link: …; rel=\"next\"`".to_owned(),
                 )),
-                None => Ok(Next::End),
+                (None, Some(sign)) => Err(WalkFault::Forgotten(sign.clone())),
+                (None, None) => Ok(Next::End),
             },
             Paging::Link => Ok(match &page.next {
                 Some(url) => Next::Url(url.clone()),

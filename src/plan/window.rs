@@ -33,6 +33,17 @@ impl Window {
         value.downcast_object_ref()
     }
 
+    /// The name of its zone; none for the machine's own.
+    pub fn zone(&self) -> Option<&str> {
+        self.zone.iana_name()
+    }
+
+    /// A window as it was: both ends in RFC 3339, and the name of its zone.
+    pub fn restore(from: &str, to: &str, zone: &str) -> Option<Self> {
+        let zone = TimeZone::get(zone).ok()?;
+        Some(Self::new(from.parse().ok()?, to.parse().ok()?, zone))
+    }
+
     /// The first day inside.
     fn first_day(&self) -> Date {
         self.from.to_zoned(self.zone.clone()).date()

@@ -11,6 +11,7 @@ use crate::event::{Event, Fact};
 
 use super::board::{self, Board, elapsed};
 use super::clean::clean;
+use super::schedule;
 use super::show;
 use super::style::{BAD, NOTE, paint};
 use super::throttle::Throttle;
@@ -199,7 +200,7 @@ pub(super) fn lasting(event: &Event, verbose: bool, attempts: &mut Throttle) -> 
             let why = board::wait(why, None, event.at)?;
             format!("{}: {why}, {}", clean(stream), show::duration(*took))
         }
-        _ => return None,
+        other => return schedule::line(other),
     })
 }
 

@@ -9,6 +9,7 @@ mod clean;
 mod failure;
 mod lines;
 mod ndjson;
+mod schedule;
 mod show;
 mod style;
 mod summary;
@@ -59,6 +60,8 @@ pub struct Manner {
 #[derive(Debug)]
 pub struct Reporter {
     way: Way,
+    /// Whose lines these are, where several are at work.
+    name: Option<String>,
 }
 
 #[derive(Debug)]
@@ -84,7 +87,20 @@ impl Reporter {
         } else {
             Way::Lines(Mutex::new(Lines::new(verbose)))
         };
-        Arc::new(Self { way })
+        Arc::new(Self { way, name: None })
+    }
+
+    /// Plain lines, each with the name of the pipeline that it is about, for one of several runs side by side.
+    pub fn named(manner: Manner, name: &str) -> Arc<Self> {
+        let plain = Manner {
+            terminal: false,
+            ..manner
+        };
+        let mut reporter = Self::new(plain);
+        if let Some(reporter) = Arc::get_mut(&mut reporter) {
+            reporter.name = Some(clean(name).into_owned());
+        }
+        reporter
     }
 
     /// The listener for a run's events.
@@ -105,7 +121,12 @@ impl Reporter {
             }
             Way::Lines(lines) => {
                 for line in lock(lines).hear(event) {
-                    write_stderr(&line);
+                    match &self.name {
+                        Some(name) if !line.starts_with(&format!("{name}: ")) => {
+                            write_stderr(&format!("{name}: {line}"));
+                        }
+                        _ => write_stderr(&line),
+                    }
                 }
             }
             Way::Bars(bars) => lock(bars).hear(event),

@@ -86,6 +86,14 @@ pub fn pipeline(disk: &Disk, root: &Path, name: &str, now: Timestamp) -> Result<
     take(disk, &place, &format!("pipeline {name}"), now)
 }
 
+/// Locks the schedule of the project at `root`: two who keep it would run everything twice.
+pub fn schedule(disk: &Disk, root: &Path, now: Timestamp) -> Result<Lock, LockError> {
+    let folder = root.join(".gleaner").join("locks");
+    disk.create_folder(&folder, Access::Private)?;
+    // No pipeline's lock begins with a dot.
+    take(disk, &folder.join(".schedule"), "the schedule", now)
+}
+
 /// Whether the process that took the lock of a pipeline last is still alive. For people only: it
 /// takes no lock, since a run that begins at this moment would be turned away.
 pub fn is_at_work(disk: &Disk, root: &Path, name: &str) -> bool {

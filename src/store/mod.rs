@@ -4,7 +4,8 @@
 //! .gleaner/runs/<id>/ledger    what was committed, a frame a group   (ledger)
 //!                     0.part   records of the first stream           (part)
 //! .gleaner/locks/<name>.lock   held while a pipeline runs            (locks)
-//! .gleaner/state.db            runs, cursors, bases                  (state)
+//! .gleaner/locks/.schedule     held while the schedule is kept       (locks)
+//! .gleaner/state.db            runs, cursors, bases, planned times   (state)
 //! ```
 //!
 //! A [`run::RunFolder`] is one run on disk; each of its streams is a [`stream::StreamStore`], which
@@ -16,6 +17,7 @@ pub mod base;
 pub mod copies;
 pub mod cursors;
 pub mod error;
+pub mod firings;
 pub mod hash;
 pub mod history;
 pub mod index;

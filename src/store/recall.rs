@@ -1,15 +1,20 @@
 //! Pages that earlier processes committed, to be found again while a run goes on.
 
+use std::sync::Arc;
+
 use super::StoreError;
 use super::index::{Index, PageRow};
 use super::ledger;
 use super::row::{Page, Row};
+use crate::crc;
 use crate::disk::DiskFile;
 
 /// What was committed of a stream before this process; what a page said is read from the ledger.
 #[derive(Debug)]
 pub struct Recall {
+    stream: Arc<str>,
     ledger: DiskFile,
+    part: DiskFile,
     /// By partition and page; of several for one page the last counts.
     rows: Vec<PageRow>,
 }
@@ -24,6 +29,21 @@ pub struct Sums {
 }
 
 impl Sums {
+    /// What an index holds.
+    pub(super) fn of(index: &Index) -> Self {
+        Self::of_sorted(&sorted(index))
+    }
+
+    fn of_sorted(rows: &[PageRow]) -> Self {
+        let same = |a: &PageRow, b: &PageRow| (a.partition, a.page) == (b.partition, b.page);
+        let mut sums = Self::default();
+        for page in rows.chunk_by(same) {
+            sums.pages += 1;
+            sums.records += page.last().map_or(0, |row| u64::from(row.records));
+        }
+        sums
+    }
+
     /// Together with others.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
@@ -34,11 +54,21 @@ impl Sums {
     }
 }
 
+/// By partition and page, and then as they were committed.
+fn sorted(index: &Index) -> Vec<PageRow> {
+    let mut rows = index.rows().to_vec();
+    rows.sort_by_key(|row| (row.partition, row.page, row.row_at));
+    rows
+}
+
 impl Recall {
-    pub(super) fn new(ledger: DiskFile, index: &Index) -> Self {
-        let mut rows = index.rows().to_vec();
-        rows.sort_by_key(|row| (row.partition, row.page, row.row_at));
-        Self { ledger, rows }
+    pub(super) fn new(stream: Arc<str>, ledger: DiskFile, part: DiskFile, index: &Index) -> Self {
+        Self {
+            stream,
+            ledger,
+            part,
+            rows: sorted(index),
+        }
     }
 
     /// The latest row of a page.
@@ -56,6 +86,23 @@ impl Recall {
             Row::Page(page) => Ok(page),
             _ => Err(self.unread(row, "the row of a page is another one")),
         }
+    }
+
+    /// Reads the records of a page back, one a line.
+    pub fn records(&self, row: &PageRow) -> Result<String, StoreError> {
+        let mut bytes = vec![0; row.len as usize];
+        self.part.read_exact_at(&mut bytes, row.start)?;
+        let is_whole = crc::of(&bytes) == row.crc;
+        String::from_utf8(bytes)
+            .ok()
+            .filter(|_| is_whole)
+            .ok_or_else(|| StoreError::Damaged {
+                path: self.part.path().to_owned(),
+                stream: self.stream.to_string(),
+                partition: row.partition,
+                page: row.page,
+                start: row.start,
+            })
     }
 
     /// That the row of a page makes no sense.
@@ -81,13 +128,7 @@ impl Recall {
 
     /// How many pages there are, and records in them.
     pub fn sums(&self) -> Sums {
-        let same = |a: &PageRow, b: &PageRow| (a.partition, a.page) == (b.partition, b.page);
-        let mut sums = Sums::default();
-        for page in self.rows.chunk_by(same) {
-            sums.pages += 1;
-            sums.records += page.last().map_or(0, |row| u64::from(row.records));
-        }
-        sums
+        Sums::of_sorted(&self.rows)
     }
 
     /// Whether nothing was committed.

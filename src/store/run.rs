@@ -8,7 +8,7 @@ use super::StoreError;
 use super::index::{Index, PageRow};
 use super::ledger::{self, Ledger};
 use super::part::Part;
-use super::recall::{Recall, Sums};
+use super::recall::Sums;
 use super::row::{Page, PublishIntent, Row, RunEnd, RunStart, Sent};
 use super::space::Floor;
 use super::stream::{SharedLedger, StreamStore};
@@ -96,7 +96,7 @@ pub fn kept(disk: &Disk, root: &Path, id: &str) -> Result<Sums, StoreError> {
     })?;
     let sums = history.streams.iter_mut().map(|told| {
         told.index.supersede_all(&told.superseded);
-        Recall::new(file.clone(), &told.index).sums()
+        Sums::of(&told.index)
     });
     Ok(sums.fold(Sums::default(), Sums::and))
 }

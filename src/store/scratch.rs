@@ -12,6 +12,29 @@ pub struct Spot {
     len: u32,
 }
 
+impl Spot {
+    /// Bytes of [`Spot::to_bytes`].
+    pub const LEN: usize = 12;
+
+    /// For keeping it elsewhere.
+    pub fn to_bytes(self) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        let (at, len) = bytes.split_at_mut(8);
+        at.copy_from_slice(&self.at.to_le_bytes());
+        len.copy_from_slice(&self.len.to_le_bytes());
+        bytes
+    }
+
+    /// What was kept elsewhere.
+    pub fn of_bytes(bytes: [u8; Self::LEN]) -> Self {
+        let (at, len) = bytes.split_at(8);
+        Self {
+            at: u64::from_le_bytes(at.try_into().unwrap_or_default()),
+            len: u32::from_le_bytes(len.try_into().unwrap_or_default()),
+        }
+    }
+}
+
 /// A private file of texts. It lies in a run's folder, which is removed as a whole in the end.
 #[derive(Debug)]
 pub struct Scratch {
@@ -71,6 +94,7 @@ mod tests {
         let texts = ["a", "", "ä\n", "b"];
         let spots: Vec<Spot> = texts.iter().map(|t| scratch.put(t).unwrap()).collect();
         for (text, spot) in texts.iter().zip(spots) {
+            let spot = Spot::of_bytes(spot.to_bytes());
             assert_eq!(get(scratch.file(), spot).unwrap(), *text);
         }
     }

@@ -197,6 +197,17 @@ enum Source {
 type Pair<'a> = (&'a [u8], &'a [u8]);
 
 impl Sorted {
+    /// Begins with the first pair again.
+    pub fn rewind(&mut self) -> Result<(), DiskError> {
+        match &mut self.0 {
+            Source::Spilled(merge) => merge.rewind(),
+            Source::Held { next, .. } => {
+                *next = 0;
+                Ok(())
+            }
+        }
+    }
+
     /// The next pair.
     #[expect(
         clippy::should_implement_trait,
@@ -255,10 +266,20 @@ impl Merge {
             lent: None,
             key: Vec::new(),
         };
-        for reader in 0..merge.readers.len() {
-            merge.advance(reader)?;
-        }
+        merge.rewind()?;
         Ok(merge)
+    }
+
+    fn rewind(&mut self) -> Result<(), DiskError> {
+        self.heap.clear();
+        self.lent = None;
+        for at in 0..self.readers.len() {
+            if let Some(reader) = self.readers.get_mut(at) {
+                reader.rewind();
+            }
+            self.advance(at)?;
+        }
+        Ok(())
     }
 
     fn advance(&mut self, at: usize) -> Result<(), DiskError> {
@@ -309,6 +330,12 @@ impl Reader {
             key: Vec::new(),
             value: Vec::new(),
         }
+    }
+
+    fn rewind(&mut self) {
+        self.at = 0;
+        self.used = 0;
+        self.ahead.clear();
     }
 
     /// Reads the next pair; false at the end.

@@ -21,7 +21,7 @@ use crate::failure::{Exit, Failure};
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Each step of the schema, from one version to the next; never changed, only added to.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
     CREATE TABLE runs (
         id TEXT PRIMARY KEY,
@@ -86,6 +86,26 @@ const STEPS: [&str; 2] = [
     ALTER TABLE runs ADD COLUMN quota TEXT NOT NULL DEFAULT '{}';
     ALTER TABLE runs ADD COLUMN hint TEXT;
     ALTER TABLE runs ADD COLUMN released TEXT;
+",
+    // The schedule.
+    "
+    CREATE TABLE marks (
+        pipeline TEXT PRIMARY KEY,
+        schedule TEXT NOT NULL,
+        until TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE firings (
+        pipeline TEXT NOT NULL,
+        at TEXT NOT NULL,
+        times INTEGER NOT NULL,
+        status TEXT NOT NULL,
+        begun TEXT,
+        ended TEXT,
+        run TEXT,
+        exit INTEGER,
+        why TEXT,
+        PRIMARY KEY (pipeline, at)
+    ) STRICT, WITHOUT ROWID;
 ",
 ];
 

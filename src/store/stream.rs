@@ -220,7 +220,8 @@ impl StreamStore {
     /// What earlier processes committed, to be looked up while the stream is written.
     pub fn recall(&self) -> Recall {
         let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        Recall::new(ledger.file().clone(), &self.index)
+        let (ledger, part) = (ledger.file().clone(), self.part.file().clone());
+        Recall::new(Arc::clone(&self.name), ledger, part, &self.index)
     }
 
     /// Takes all pages of a partition back in one step: it is walked from its beginning again.

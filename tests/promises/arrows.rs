@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const LEAVES: [&str; 5] = ["clock", "crc", "event", "disk", "failure"];
 
 /// What each room may see beside the leaves: `room` or `room::module`.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("spec", &[]),
     ("plan", &["spec"]),
     // What `records` and `sink` both need to look into JSON text.
@@ -24,12 +24,14 @@ const ARROWS: [(&str, &[&str]); 14] = [
             "plan", "json", "limits", "fetch", "records", "store", "sink",
         ],
     ),
+    ("schedule", &["plan", "store", "harvest"]),
     ("report", &["harvest::summary"]),
     ("sim", &["fetch::transport"]),
     (
         "cli",
         &[
-            "spec", "plan", "limits", "fetch", "records", "store", "sink", "harvest", "report",
+            "spec", "plan", "limits", "fetch", "records", "store", "sink", "harvest", "schedule",
+            "report",
         ],
     ),
     ("main", &["cli"]),

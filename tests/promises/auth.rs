@@ -409,6 +409,64 @@ fn what_passes_at_a_token_endpoint_is_waited_for() {
     assert!(at[3] - at[2] >= 77 * SEC);
 }
 
+/// The server gives one token that ends midway, and no other: its token endpoint is down for good.
+/// One task asks for all, a few times; the run ends, keeps what came, and goes on when all is well.
+#[test]
+fn a_token_endpoint_that_is_down_for_good_ends_the_run_and_loses_nothing() {
+    let server = Server {
+        says: None,
+        ..Server::new(Some(3))
+    };
+    let down = |server: &Server, from: usize| {
+        let mut rules = server.rules(1000);
+        let (gives, calls) = (server.clone(), Arc::new(Mutex::new(0)));
+        let log = Arc::clone(&calls);
+        rules.routes[1] = Route::custom(
+            "/token",
+            Arc::new(move |request| {
+                let mut calls = log.lock().expect("no panic");
+                *calls += 1;
+                if *calls > from {
+                    return SimReply::error(500, "out of order");
+                }
+                gives.token(request)
+            }),
+        )
+        .method(Method::POST)
+        .open();
+        rules.latency = Latency::Fixed(Duration::from_secs(1));
+        (rules, calls)
+    };
+    let yaml = pipeline(CLIENT, "");
+    let (rules, calls) = down(&server, 1);
+    let ran = scene(&yaml, rules).file("out/a.ndjson", "old\n").run();
+    assert_eq!(ran.summary.exit, Exit::Resumable, "{}", said(&ran));
+    assert_eq!(ran.text("out/a.ndjson"), "old\n");
+    let said = said(&ran);
+    for wanted in ["https://api.test/token", "500"] {
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+    // One that was given, and the attempts of one request: sixteen tasks make no storm.
+    assert_eq!(*calls.lock().expect("no panic"), 1 + 6);
+    let kept = ran.summary.streams[0].pages;
+    assert!((1..100).contains(&kept), "{kept} pages");
+    // Each task was refused once at most, and none of them asked again without a token.
+    assert!(
+        server.books().stale.len() <= 16,
+        "{:?}",
+        server.books().stale
+    );
+    // It is up again: only what is missing is asked for.
+    let server = Server::new(None);
+    let again = scene(&yaml, server.rules(1000))
+        .within(ran.root)
+        .run()
+        .complete();
+    whole(&again, 1000);
+    assert_eq!(server.books().calls.len(), 1);
+    assert_eq!(again.requests() as u64, 100 - kept + 1);
+}
+
 #[test]
 fn calls_for_tokens_take_permits_and_waits_for_tokens_hold_none() {
     // Three tokens an hour: what a token waits for is told as any wait.

@@ -161,6 +161,58 @@ fn a_token_in_a_post_body_that_comes_again() {
     assert_eq!(ran.requests(), 2);
 }
 
+/// The first page is new; then come the same records, each time with another `at`. From page
+/// `breaks_at` on the server is down.
+fn in_a_circle(breaks_at: u64) -> Rules {
+    custom(move |request: &SimRequest| {
+        let page: u64 = request
+            .param("cursor")
+            .map_or(1, |page| page.parse().expect("a number"));
+        if page >= breaks_at {
+            return SimReply::error(500, "down");
+        }
+        let next = page + 1;
+        SimReply::json(
+            200,
+            format!(
+                r#"{{"data":[{{"id":1,"at":{page}}},{{"id":2,"at":{page}}}],"next":"{next}"}}"#
+            ),
+        )
+    })
+}
+
+#[test]
+fn a_run_that_goes_on_knows_the_keys_that_it_kept() {
+    let yaml = pipeline("key: id\npages: { token: { from: next, to: cursor } }");
+    let whole = Scene::new(&yaml, in_a_circle(u64::MAX)).run();
+    says(&whole, "three pages brought no new key");
+    assert_eq!(
+        whole.requests(),
+        4,
+        "one that is new, and three that are not"
+    );
+    // It breaks off at each of the pages, and goes on.
+    for breaks_at in 2..=4 {
+        let ran = Scene::new(&yaml, in_a_circle(breaks_at)).run();
+        assert_eq!(ran.summary.exit, Exit::Resumable, "{:#?}", ran.failure());
+        let again = Scene::new(&yaml, in_a_circle(u64::MAX))
+            .within(ran.root)
+            .run();
+        says(&again, "three pages brought no new key");
+        assert_eq!(
+            again.requests() as u64,
+            5 - breaks_at,
+            "broken off at {breaks_at}"
+        );
+        // What was found does not change when it is tried once more.
+        let more = Scene::new(&yaml, in_a_circle(u64::MAX))
+            .within(again.root)
+            .run();
+        says(&more, "three pages brought no new key");
+        assert_eq!(more.requests(), 1);
+    }
+}
+
 #[test]
 fn single_records_that_are_alike_are_no_circle() {
     let answer = |request: &SimRequest| {
@@ -248,10 +300,38 @@ fn pages_that_were_forgotten() {
     says(&ran, "the stream has no `pages`");
     let hint = ran.failure().hint.clone().unwrap_or_default();
     assert!(hint.contains("pages: link"), "{hint}");
-    let total = |_: &SimRequest| SimReply::json(200, PAGE);
+    let total =
+        |_: &SimRequest| SimReply::json(200, r#"{"data":[{"id":1},{"id":2}],"total":1000}"#);
     let ran = refused("expect: { total: total }", custom(total), Exit::Failed);
     says(&ran, "it tells of 1000 records and holds 2");
-    // Said out loud, one page is meant.
+    for (beside, wanted) in [
+        (r#""next":"https://api.test/a?page=2""#, "it has a `next`"),
+        (r#""next_cursor":"x""#, "it has a `next_cursor`"),
+        (r#""has_more":true"#, "`has_more` is true"),
+        (
+            r#""meta":{"pagination":{"next":2}}"#,
+            "it has a `meta.pagination.next`",
+        ),
+    ] {
+        let body = format!(r#"{{"data":[{{"id":1}}],{beside}}}"#);
+        let answer = move |_: &SimRequest| SimReply::json(200, body.clone());
+        let ran = refused("", custom(answer.clone()), Exit::Failed);
+        says(&ran, wanted);
+        says(&ran, "the stream has no `pages`");
+        let hint = ran.failure().hint.clone().unwrap_or_default();
+        assert!(
+            hint.contains("`pages: none` if one page is meant"),
+            "{hint}"
+        );
+        // Said out loud, one page is meant.
+        Scene::new(&pipeline("pages: none"), custom(answer))
+            .run()
+            .complete();
+    }
+    // An answer that is one record has nothing beside it.
+    let one = |_: &SimRequest| SimReply::json(200, r#"{"id":1,"next":"b","has_more":true}"#);
+    let yaml = pipeline("").replace("    records: data\n", "");
+    Scene::new(&yaml, custom(one)).run().complete();
     let said = pipeline("pages: none");
     Scene::new(&said, custom(link)).run().complete();
 }

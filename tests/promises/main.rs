@@ -40,6 +40,8 @@ mod resume;
 mod retries;
 mod scene;
 mod schedule;
+mod schedule_keeper;
+mod schedule_rules;
 mod secrets;
 mod security;
 mod security_data;

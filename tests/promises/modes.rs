@@ -459,4 +459,19 @@ fn an_inverted_window_is_not_asked_for() {
     assert_eq!(server.heard().len(), 1);
     assert_eq!(read(&project, "data/items.csv"), before);
     assert!(good(&project, &["state", "show"]).contains('5'));
+    // Nor by those who look ahead.
+    for look in [
+        &["plan", "items"][..],
+        &["plan", "items", "--probe"],
+        &["preview", "items"],
+    ] {
+        let said = project.run(look);
+        assert_eq!(said.code, Some(0), "{}", said.shown);
+        let times = said.stderr.matches("nothing to ask for").count();
+        assert_eq!(times, 1, "{look:?}: {}", said.shown);
+        if look[0] == "plan" {
+            assert!(said.stdout.contains("items: 0 requests"), "{}", said.shown);
+        }
+    }
+    assert_eq!(server.heard().len(), 1);
 }

@@ -4,7 +4,6 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use gleaner::disk::Disk;
 use gleaner::failure::Exit;
 use gleaner::sim::SimDisk;
 use gleaner::sim::disk::Trouble;
@@ -278,73 +277,5 @@ fn f40_a_ledger_of_a_later_version_is_left_alone() {
             "{} changed",
             path.display()
         );
-    }
-}
-
-// ---- readers ---------------------------------------------------------------------------------
-
-/// Files are replaced whole: who opens one at any moment reads one generation to its end.
-#[test]
-fn a_reader_never_sees_half_a_file() {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    use gleaner::sim::{Route, Rules, SimReply, SimRequest};
-
-    const ROWS: usize = 2000;
-    let folder = tempfile::tempdir().expect("a folder");
-    let root = folder.path().to_owned();
-    let publish = |generation: usize| {
-        let answer = move |_: &SimRequest| {
-            let rows: Vec<String> = (0..ROWS)
-                .map(|n| format!(r#"{{"generation":{generation},"n":{n}}}"#))
-                .collect();
-            SimReply::json(200, format!(r#"{{"data":[{}]}}"#, rows.join(",")))
-        };
-        let rules = Rules {
-            routes: vec![Route::custom("/a", Arc::new(answer))],
-            ..Rules::default()
-        };
-        let came = harvest(Disk::system(), &root, YAML, rules);
-        assert_eq!(came.exit(), Exit::Complete, "{}", came.said());
-    };
-    publish(0);
-    let done = Arc::new(AtomicBool::new(false));
-    let readers: Vec<_> = OUTPUTS
-        .into_iter()
-        .map(|name| {
-            let (path, done) = (root.join(name), Arc::clone(&done));
-            std::thread::spawn(move || {
-                let (mut reads, mut last, mut seen) = (0_u32, 0, 1);
-                while !done.load(Ordering::SeqCst) {
-                    let text = std::fs::read_to_string(&path).expect("it is always there");
-                    let header = usize::from(name.ends_with("csv"));
-                    let rows: Vec<&str> = text.lines().skip(header).collect();
-                    assert_eq!(rows.len(), ROWS, "{name} after {reads} reads");
-                    let digits = |row: &str| -> Vec<usize> {
-                        row.split(|c: char| !c.is_ascii_digit())
-                            .filter_map(|part| part.parse().ok())
-                            .collect()
-                    };
-                    let generation = digits(rows[0])[0];
-                    for (n, row) in rows.iter().enumerate() {
-                        assert_eq!(digits(row), [generation, n], "{name} is of two times");
-                    }
-                    assert!(generation >= last, "{name} went back");
-                    seen += u32::from(generation > last);
-                    last = generation;
-                    reads += 1;
-                }
-                (reads, seen)
-            })
-        })
-        .collect();
-    for generation in 1..=100 {
-        publish(generation);
-    }
-    done.store(true, Ordering::SeqCst);
-    for reader in readers {
-        let (reads, seen) = reader.join().expect("it saw whole files only");
-        assert!(reads >= seen && seen > 1, "{reads} reads, {seen} times");
     }
 }

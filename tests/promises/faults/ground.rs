@@ -108,13 +108,18 @@ impl Came {
 
 /// Runs the pipeline to its end.
 pub(super) fn harvest(disk: Disk, root: &Path, yaml: &str, rules: Rules) -> Came {
+    harvest_at("2026-11-22T02:30:00Z", disk, root, yaml, rules)
+}
+
+/// The same at another time.
+pub(super) fn harvest_at(now: &str, disk: Disk, root: &Path, yaml: &str, rules: Rules) -> Came {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        let clock = Clock::simulated("2026-11-22T02:30:00Z".parse().expect("an instant"));
+        let clock = Clock::simulated(now.parse().expect("an instant"));
         let api = SimApi::with_clock(rules, clock);
         let told = Arc::new(Mutex::new(Vec::new()));
         let tells = Arc::clone(&told);

@@ -34,7 +34,7 @@
 //! | 28 | success without data | tried twice, failed with a sample, never an empty file | [`pages`] |
 //! | 29 | records missing on page 5 of 9 | failed, not an early end | [`pages`] |
 //! | 30 | JSON at its edges | the page's error, or the text exactly | [`pages`] |
-//! | 31 | 401 midway; tokens that end or are taken back; a token endpoint with a bad day | fatal at once, with what to do; renewed once for all, refused again is fatal; waited for | [`wire`]; `auth` |
+//! | 31 | 401 midway; tokens that end or are taken back; a token endpoint with a bad day, or down for good | fatal at once, with what to do; renewed once for all, refused again is fatal; waited for, or a resumable stop that keeps what came | [`wire`]; `auth` |
 //! | 32 | new columns, changed types, 5000 columns | in the file, in the same order whatever the concurrency | [`files`] |
 //! | 33 | cells with everything in them | read back the same | [`files`] |
 //! | 34 | names that climb, hide or are too long | refused or encoded, nothing outside | [`files`] |
@@ -45,7 +45,7 @@
 //! | 39 | large pages side by side; many rows and a slow disk | bytes in flight stay bounded | [`time`]; [`slow`] |
 //! | 40 | the pipeline changed before a run goes on; a ledger of a later version | refused by name; left alone | `resume`; [`disk`] |
 //!
-//! And what a reader sees who opens the outputs during a hundred publishes: [`disk`].
+//! And what a reader sees who opens the outputs during a hundred publishes: [`readers`].
 
 mod canary;
 mod cursor;
@@ -56,6 +56,7 @@ mod ground;
 mod moving;
 mod pages;
 mod process;
+mod readers;
 mod slow;
 mod sockets;
 mod time;

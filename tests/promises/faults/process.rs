@@ -1,6 +1,7 @@
 //! Faults 6, 7, 9 to 11 and 37 with the real program: disks that are full, read-only or somewhere
 //! else, two at one output, and signals.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -65,22 +66,54 @@ fn repeated(server: &Server) -> Vec<usize> {
 
 // ---- 6, 7, 10 --------------------------------------------------------------------------------
 
+/// Set in a namespace of its own.
+const INSIDE: &str = "GLEANER_TEST_INSIDE";
+/// `mount` where nothing can be mounted and that is known.
+const PASS_OVER: &str = "GLEANER_PASS_OVER";
+
+/// Runs a test that mounts small disks: here, or in a namespace of its own, in which anybody may. Where
+/// neither is allowed it fails, unless somebody has said that it may be passed over.
+fn where_disks_can_be_mounted(name: &str, test: fn()) {
+    let folder = tempfile::tempdir().expect("a folder");
+    if mount(folder.path(), "size=64k") {
+        drop(Mounted(folder.path().to_owned()));
+        return test();
+    }
+    if std::env::var(PASS_OVER).is_ok_and(|what| what == "mount") {
+        // Past the capture of output: nobody is to take this for shown.
+        let word = format!("{name} is PASSED OVER: nothing can be mounted\n");
+        let _ = std::io::stderr().write_all(word.as_bytes());
+        return;
+    }
+    let hint = format!("run it as root, or say {PASS_OVER}=mount to pass it over");
+    assert!(
+        std::env::var_os(INSIDE).is_none(),
+        "no disk can be mounted in a namespace either: {hint}"
+    );
+    let inside = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount"])
+        .arg(std::env::current_exe().expect("this program"))
+        .args(["--exact", name])
+        .env(INSIDE, "1")
+        .output()
+        .expect("unshare, of util-linux");
+    let said = String::from_utf8_lossy(&inside.stdout);
+    assert!(
+        inside.status.success() && said.contains("1 passed"),
+        "{said}{}\n{hint}",
+        String::from_utf8_lossy(&inside.stderr)
+    );
+}
+
 /// A small disk, gone when dropped.
 struct Mounted(PathBuf);
 
 impl Mounted {
-    /// Mounts one at a folder; `None`, and a word about it, where that is not allowed.
-    #[expect(
-        clippy::print_stderr,
-        reason = "a test that is passed over must say so"
-    )]
-    fn at(folder: &Path, options: &str) -> Option<Self> {
+    /// Mounts one at a folder.
+    fn at(folder: &Path, options: &str) -> Self {
         std::fs::create_dir_all(folder).expect("a folder");
-        if mount(folder, options) {
-            return Some(Self(folder.to_owned()));
-        }
-        eprintln!("passed over: this needs the right to mount a tmpfs");
-        None
+        assert!(mount(folder, options), "a tmpfs");
+        Self(folder.to_owned())
     }
 
     fn remount(&self, options: &str) {
@@ -109,11 +142,16 @@ fn run(project: &Project) -> Said {
 
 #[test]
 fn f06_a_small_disk_that_fills_up_while_pages_are_kept() {
+    where_disks_can_be_mounted(
+        "faults::process::f06_a_small_disk_that_fills_up_while_pages_are_kept",
+        fills_up_while_pages_are_kept,
+    );
+}
+
+fn fills_up_while_pages_are_kept() {
     let server = Server::start(|request| page(number(request)));
     let project = Project::new(&pipeline(&server, "data/items.csv"));
-    let Some(small) = Mounted::at(&project.path().join(".gleaner"), "size=512k") else {
-        return;
-    };
+    let small = Mounted::at(&project.path().join(".gleaner"), "size=512k");
     let said = run(&project);
     assert_eq!(said.code, Some(73), "{}", said.shown);
     assert!(said.stderr.contains("the disk is full"), "{}", said.shown);
@@ -126,11 +164,16 @@ fn f06_a_small_disk_that_fills_up_while_pages_are_kept() {
 
 #[test]
 fn f07_a_small_disk_that_fills_up_while_the_output_is_made() {
+    where_disks_can_be_mounted(
+        "faults::process::f07_a_small_disk_that_fills_up_while_the_output_is_made",
+        fills_up_while_the_output_is_made,
+    );
+}
+
+fn fills_up_while_the_output_is_made() {
     let server = Server::start(|request| page(number(request)));
     let project = Project::new(&pipeline(&server, "data/items.csv"));
-    let Some(small) = Mounted::at(&project.path().join("data"), "size=256k") else {
-        return;
-    };
+    let small = Mounted::at(&project.path().join("data"), "size=256k");
     project.write("data/items.csv", crate::scene::OLD);
     let said = run(&project);
     assert_eq!(said.code, Some(73), "{}", said.shown);
@@ -147,21 +190,27 @@ fn f07_a_small_disk_that_fills_up_while_the_output_is_made() {
 
 #[test]
 fn f10_folders_that_are_read_only_or_lead_nowhere_are_told_before_the_first_request() {
+    where_disks_can_be_mounted(
+        "faults::process::f10_folders_that_are_read_only_or_lead_nowhere_are_told_before_the_first_request",
+        read_only_or_leading_nowhere,
+    );
+}
+
+fn read_only_or_leading_nowhere() {
     let server = Server::start(|request| page(number(request)));
     for folder in ["data", ".gleaner"] {
         // A disk mounted read-only, which not even root may write to.
         let project = Project::new(&pipeline(&server, "data/items.csv"));
-        if let Some(disk) = Mounted::at(&project.path().join(folder), "size=256k") {
-            if folder == "data" {
-                project.write("data/items.csv", crate::scene::OLD);
-            }
-            disk.remount("ro");
-            let said = run(&project);
-            assert_eq!(said.code, Some(73), "{folder}: {}", said.shown);
-            assert!(said.stderr.contains(folder), "{folder}: {}", said.shown);
-            assert!(said.stderr.contains("hint: "), "{folder}: {}", said.shown);
-            drop(disk);
+        let disk = Mounted::at(&project.path().join(folder), "size=256k");
+        if folder == "data" {
+            project.write("data/items.csv", crate::scene::OLD);
         }
+        disk.remount("ro");
+        let said = run(&project);
+        assert_eq!(said.code, Some(73), "{folder}: {}", said.shown);
+        assert!(said.stderr.contains(folder), "{folder}: {}", said.shown);
+        assert!(said.stderr.contains("hint: "), "{folder}: {}", said.shown);
+        drop(disk);
         // A link to nowhere.
         let project = Project::new(&pipeline(&server, "data/items.csv"));
         let place = project.path().join(folder);

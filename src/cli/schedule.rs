@@ -1,0 +1,268 @@
+//! `gleaner schedule`: keeps the times of all pipelines of the project, or runs what is due.
+
+mod coming;
+mod install;
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use jiff::SignedDuration;
+
+use super::drive::Drive;
+use super::global::Global;
+use super::rooms::{self, NoPlan, Overrides};
+use super::{out, project, run, runtime, state};
+use crate::disk::Disk;
+use crate::event::{Event, Fact};
+use crate::failure::{Exit, Failure};
+use crate::harvest::{Harvest, Options};
+use crate::report::{Manner, Reporter, Verbosity, plural};
+use crate::schedule::agenda::LATE;
+use crate::schedule::board::Board;
+use crate::schedule::keeper::Keeper;
+use crate::schedule::systemd::{Asked, Manager};
+use crate::schedule::{Content, Hands, Order, Read};
+use crate::store::hash::stable;
+use crate::store::locks;
+use crate::store::state::StateError;
+
+/// Pipeline files are looked at this often.
+const READ_EVERY: Duration = Duration::from_secs(2);
+
+/// Run pipelines at the times that their `schedule` says
+///
+/// Stays in the foreground, for containers and systemd, and keeps the times of all pipelines of the
+/// project. Each decision is on the disk before anything comes of it: after a kill or a power cut, the next
+/// start goes on where this one ended. Files that change are read again by themselves; one that
+/// is broken leaves what stood in it before in force.
+///
+/// Ctrl-C and SIGTERM stop gracefully, which is exit code 0: runs keep what they have, and go on at the next start.
+///
+/// For crontab and Kubernetes, --once runs what has become due since the last time and ends with the
+/// exit code of the worst run.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment, args_conflicts_with_subcommands = true)]
+pub(super) struct ScheduleArgs {
+    #[command(subcommand)]
+    what: Option<What>,
+
+    /// Run what is due, and end
+    #[arg(long)]
+    once: bool,
+
+    /// Most runs side by side; limits of APIs are shared among them whatever this says
+    #[arg(long, value_name = "N", default_value = "4")]
+    parallel: NonZeroUsize,
+
+    /// Write events as NDJSON to standard output
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    Next(coming::NextArgs),
+    Install(install::InstallArgs),
+}
+
+impl ScheduleArgs {
+    pub(super) fn execute(&self, global: &Global) -> Result<Exit, Failure> {
+        match &self.what {
+            None => runtime()?.block_on(self.keep(global)),
+            Some(What::Next(args)) => args.execute(),
+            Some(What::Install(args)) => args.execute(global),
+        }
+    }
+
+    async fn keep(&self, global: &Global) -> Result<Exit, Failure> {
+        let root = project::root()?;
+        let manner = Manner {
+            json: self.json,
+            verbosity: global.verbosity(),
+            terminal: false,
+            colour: out::stderr_colour(),
+        };
+        let drive = Drive::new(Reporter::new(manner));
+        let clock = drive.clock;
+        let now = clock.calendar();
+        let disk = Disk::system();
+        let _lock = locks::schedule(&disk, &root, now).map_err(|error| *error.into_failure())?;
+        // Whoever is called now and then may be called a moment after the first time it should have seen.
+        let reach = if self.once {
+            LATE
+        } else {
+            SignedDuration::ZERO
+        };
+        let board = Board::open(&disk, &root, now, reach);
+        let board = board.map_err(|error: StateError| *error.into_failure())?;
+        let files = Arc::new(Files::new(root.clone()));
+        let work = Work {
+            drive: drive.clone(),
+            manner,
+            root,
+            options: options()?,
+        };
+        let work = Arc::new(work);
+        let reporter = Arc::clone(&drive.reporter);
+        let hands = Hands {
+            read: Box::new(move || files.read().map_err(Box::new)),
+            run: Box::new(move |order, _| {
+                let work = Arc::clone(&work);
+                Box::pin(async move { work.run(order).await })
+            }),
+            tell: Box::new(move |fact: Fact| {
+                let at = clock.calendar();
+                reporter.hear(&Event { at, fact });
+            }),
+        };
+        let keeper = Keeper {
+            clock,
+            hands: Arc::new(hands),
+            parallel: self.parallel,
+            read_every: READ_EVERY,
+            once: self.once,
+            stop: drive.stop.asked.clone(),
+            manager: Manager::find(&Asked::of_environment()),
+        };
+        let worst = keeper.keep(board).await;
+        Ok(match (self.once, drive.stop.is_asked()) {
+            (true, false) => worst,
+            (true, true) => drive.stop.exit(worst.worst(Exit::Interrupted)),
+            // Runs that failed have said so; the schedule did what it is for.
+            (false, _) => Exit::Complete,
+        })
+    }
+}
+
+/// What all runs have in common.
+struct Work {
+    drive: Drive,
+    manner: Manner,
+    root: PathBuf,
+    options: Options,
+}
+
+fn options() -> Result<Options, Failure> {
+    Ok(Options {
+        limits: state::limits(),
+        keep_free: state::keep_free()?,
+        state: state::folder(),
+        ..Options::default()
+    })
+}
+
+impl Work {
+    /// One run, from the text of its file to its last word.
+    async fn run(&self, order: Order) -> Exit {
+        let only_errors = self.manner.json || self.manner.verbosity == Verbosity::Quiet;
+        let drive = Drive {
+            reporter: Reporter::named(self.manner, &order.name),
+            ..self.drive.clone()
+        };
+        let options = Options {
+            deadline: order.deadline,
+            planned: Some(order.at),
+            ..self.options.clone()
+        };
+        let plan = match rooms::plan_text(&order.path, &order.text, &Overrides::default()) {
+            Ok(plan) => plan,
+            Err(NoPlan::Failure(failure)) => return run::tell(Err(failure), only_errors),
+            // It was good when it was read.
+            Err(NoPlan::Mistakes(mistakes)) => {
+                out::stderr(&mistakes.draw(out::stderr_colour()));
+                return Exit::Invalid;
+            }
+        };
+        let root = self.root.clone();
+        // Opening reads files and takes locks, which others need not wait for.
+        let opened = tokio::task::spawn_blocking(move || {
+            let transport = rooms::transport(&plan, &root)?;
+            let world = drive.shared_world(transport, root);
+            Harvest::open(plan, world, options).map_err(|failure| *failure)
+        });
+        let ended = match opened.await {
+            Ok(Ok(harvest)) => Ok(harvest.run().await),
+            Ok(Err(failure)) => Err(failure),
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        };
+        let ended = ended.map(|mut summary| {
+            summary.exit = self.drive.stop.exit(summary.exit);
+            summary
+        });
+        run::tell(ended, only_errors)
+    }
+}
+
+/// The files of the project, each understood once for as long as it stays the same.
+struct Files {
+    root: PathBuf,
+    known: Mutex<HashMap<PathBuf, (String, Content)>>,
+}
+
+impl Files {
+    fn new(root: PathBuf) -> Self {
+        Self {
+            root,
+            known: Mutex::default(),
+        }
+    }
+
+    fn read(&self) -> Result<Vec<Read>, Failure> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = std::mem::take(&mut *known);
+        let mut files = Vec::new();
+        for path in project::files(&self.root)? {
+            let text = std::fs::read_to_string(&path);
+            let content = match (before.remove(&path), text) {
+                (Some((old, content)), Ok(text)) if old == text => {
+                    known.insert(path.clone(), (text, content.clone()));
+                    content
+                }
+                (_, text) => {
+                    let content = understood(&path);
+                    if let Ok(text) = text {
+                        known.insert(path.clone(), (text, content.clone()));
+                    }
+                    content
+                }
+            };
+            files.push(Read {
+                name: project::stem(&path),
+                path,
+                content,
+            });
+        }
+        Ok(files)
+    }
+}
+
+/// What stands in a file; whatever is wrong is one line, and `check` says the rest.
+fn understood(path: &std::path::Path) -> Content {
+    let broken = |message: String| Content::Broken {
+        print: stable(&[&message]),
+        message,
+    };
+    match rooms::plan(path, &Overrides::default()) {
+        Ok(plan) => match plan.schedule {
+            Some(schedule) => Content::Scheduled {
+                text: plan.text,
+                schedule: Box::new(schedule),
+            },
+            None => Content::Unscheduled,
+        },
+        Err(NoPlan::Failure(failure)) => broken(failure.to_string()),
+        Err(NoPlan::Mistakes(mistakes)) => {
+            let count = plural(mistakes.all.len() as u64, "mistake");
+            let first = mistakes.all.first().map(|one| one.message.as_str());
+            broken(format!(
+                "{count}, such as: {}; see `gleaner check {}`",
+                first.unwrap_or_default(),
+                project::stem(path)
+            ))
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What the schedule does, a line each: logs are read in other places than they are written, so times
+//! are in UTC.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::clean::clean;
+use super::show;
+use super::style::{BAD, GOOD, NOTE, paint};
+use crate::event::Fact;
+
+/// The line of a fact of the schedule; `None` where it is another one.
+pub(super) fn line(fact: &Fact) -> Option<String> {
+    Some(match fact {
+        Fact::Scheduled {
+            pipeline,
+            cron,
+            zone,
+            next,
+            again,
+        } => format!(
+            "{}: {}{} in {}{}",
+            clean(pipeline),
+            if *again { "its file changed; " } else { "" },
+            clean(cron),
+            clean(zone),
+            then(*next)
+        ),
+        Fact::ScheduleBroken {
+            pipeline,
+            message,
+            kept,
+        } => format!(
+            "{}: {} {}; {}",
+            clean(pipeline),
+            paint(BAD, "broken file:"),
+            clean(message),
+            if *kept {
+                "what stood in it before stays in force"
+            } else {
+                "it does not run until that is corrected"
+            }
+        ),
+        Fact::Unscheduled { pipeline } => {
+            format!("{}: has no schedule any more", clean(pipeline))
+        }
+        Fact::TimeSkipped {
+            pipeline,
+            planned,
+            times,
+            why,
+        } => format!(
+            "{}: {} {}{}: {}",
+            clean(pipeline),
+            paint(NOTE, "left out"),
+            utc(*planned),
+            more(*times, "earlier ones"),
+            clean(why)
+        ),
+        Fact::TimeCame {
+            pipeline,
+            planned,
+            times,
+            again,
+        } => format!(
+            "{}: {} the run of {}{}",
+            clean(pipeline),
+            if *again { "going on with" } else { "beginning" },
+            utc(*planned),
+            more(*times, "missed before it"),
+        ),
+        Fact::TimeDone {
+            pipeline,
+            planned,
+            exit,
+            took,
+            next,
+        } => format!(
+            "{}: the run of {} {} after {}{}",
+            clean(pipeline),
+            utc(*planned),
+            match exit {
+                0 => paint(GOOD, "is complete"),
+                3 => paint(NOTE, "is complete, and its checks want a person"),
+                75 => paint(NOTE, "is not finished"),
+                77 => paint(NOTE, "was not started: another run holds the lock"),
+                130 | 143 => paint(NOTE, "was stopped"),
+                code => paint(BAD, &format!("failed with exit code {code}")),
+            },
+            show::duration(*took),
+            then(*next)
+        ),
+        Fact::ScheduleNoticed { message } => {
+            format!("{} {}", paint(NOTE, "note:"), clean(message))
+        }
+        _ => return None,
+    })
+}
+
+fn utc(at: Timestamp) -> String {
+    let at = at.to_zoned(TimeZone::UTC);
+    at.strftime("%Y-%m-%d %H:%M UTC").to_string()
+}
+
+fn then(next: Option<Timestamp>) -> String {
+    next.map_or_else(String::new, |at| format!("; next {}", utc(at)))
+}
+
+fn more(times: u32, what: &str) -> String {
+    match times {
+        0 | 1 => String::new(),
+        n => format!(" and {} {what}", show::thousands(u64::from(n) - 1)),
+    }
+}
