@@ -6,8 +6,10 @@
 mod agree;
 mod check;
 mod completions;
+mod convert;
 mod cursors;
 mod demo;
+mod describe;
 mod draft;
 mod drive;
 mod global;
@@ -16,6 +18,7 @@ mod init;
 mod limits;
 mod list;
 mod out;
+mod outputs;
 mod plan;
 mod preview;
 mod project;
@@ -89,6 +92,8 @@ enum Command {
     Preview(preview::PreviewArgs),
     Plan(plan::PlanArgs),
     State(cursors::StateArgs),
+    Describe(describe::DescribeArgs),
+    Convert(convert::ConvertArgs),
     Limits(limits::LimitsArgs),
     List(list::ListArgs),
     Init(init::InitArgs),
@@ -127,6 +132,8 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Schedule(args) => args.execute(global),
         Command::State(args) => args.execute(),
         Command::Check(args) => args.execute(global),
+        Command::Describe(args) => args.execute(),
+        Command::Convert(args) => args.execute(),
         Command::Limits(args) => args.execute(),
         Command::List(_) => list::ListArgs::execute(),
         Command::Runs(args) => args.execute(global),

@@ -17,6 +17,10 @@ use crate::event::Fact;
 use crate::failure::Exit;
 use crate::plan::schedule::{Overlap, SchedulePlan};
 use crate::store::firings::{Firing, FiringStatus, Mark};
+use crate::store::history::RunRecord;
+use crate::store::locks;
+use crate::store::run::RunFolder;
+use crate::store::space::Floor;
 use crate::store::state::{State, StateError};
 
 /// A pipeline that another process runs is tried again so much later.
@@ -96,15 +100,20 @@ impl Board {
                 Some(run) if firing.status == FiringStatus::Begun => state.run(run)?,
                 _ => None,
             };
-            match run {
-                // It ended, and nobody was left to write that down.
-                Some(run) if !run.status.is_open() => {
+            // It ended, and nobody was left to write that down.
+            let ended = match run {
+                Some(run) if run.status.is_open() => last_word(disk, root, &run, since),
+                Some(run) => Some((run.exit, run.ended)),
+                None => None,
+            };
+            match ended {
+                Some((exit, at)) => {
                     firing.status = FiringStatus::Done;
-                    firing.ended = run.ended.or(Some(since));
-                    firing.exit = run.exit;
+                    firing.ended = at.or(Some(since));
+                    firing.exit = exit;
                     state.save_firing(&firing)?;
                 }
-                _ => inherited.push(firing),
+                None => inherited.push(firing),
             }
         }
         let marks = state.marks()?;
@@ -442,6 +451,19 @@ impl Board {
         let posts = self.posts.values().filter(|post| !post.text.is_empty());
         (posts.count(), self.broken.len())
     }
+}
+
+/// The exit of a run whose ledger says that it is over, though the state does not: its process died between the
+/// two. Whoever is at work on it now, or cannot be read, has not said its last word.
+fn last_word(
+    disk: &Disk,
+    root: &Path,
+    run: &RunRecord,
+    now: Timestamp,
+) -> Option<(Option<u8>, Option<Timestamp>)> {
+    let _lock = locks::pipeline(disk, root, &run.pipeline, now).ok()?;
+    let open = RunFolder::open(disk, root, &run.id, &Floor::new(0)).ok()?;
+    Some((Some(open.end?.exit), None))
 }
 
 /// Why a time is left out, if it is.

@@ -182,6 +182,13 @@ impl<K: PartialOrd + Clone> Ends<K> {
     }
 }
 
+impl Column {
+    /// Whether its type has a machine's own form, and some value does not fit into it.
+    pub fn is_wide(&self) -> bool {
+        self.native == Native::Text && !matches!(self.kind, None | Some(Kind::Text))
+    }
+}
+
 impl Inference {
     /// Knows no columns yet.
     pub fn new(look: Look, mixing: Mixing) -> Self {

@@ -5,6 +5,7 @@
 //! ([`flatten`]); a [`Sink`] writes the cells as [`csv`], [`ndjson`] or [`mod@parquet`]; [`mod@file`] puts the bytes
 //! beside the target and renames. Values stay JSON as spelled until the very last step.
 
+pub mod back;
 mod columns;
 pub mod csv;
 mod digits;
@@ -28,7 +29,7 @@ pub use self::columns::Columns;
 pub use self::file::{Built, Out, Target};
 pub use self::infer::Schema;
 pub use self::rejects::{Misfit, Rejected};
-pub use self::table::write;
+pub use self::table::{CellRows, rewrite, write};
 
 /// One record on its way out.
 #[derive(Debug, Clone, Copy)]

@@ -12,7 +12,7 @@ use super::columns::{Columns, Projectors};
 use super::csv::Csv;
 use super::file::{Out, Target};
 use super::flatten::{Flattener, Layout};
-use super::infer::{Inference, Schema};
+use super::infer::{Inference, Look, Mixing, Schema};
 use super::ndjson::Ndjson;
 use super::parquet::Parquet;
 use super::rejects::Rejects;
@@ -70,6 +70,62 @@ pub fn write<E: From<SinkError>>(
             typed_found(target, rows, |out, schema| Parquet::new(out, schema, plan))
         }
     }
+}
+
+/// Hands over rows of cells.
+pub type CellRows<'r> =
+    dyn FnMut(&mut dyn FnMut(&[String]) -> Result<(), SinkError>) -> Result<(), SinkError> + 'r;
+
+/// Writes rows that are cells already, under columns that are known.
+pub fn rewrite(
+    format: &SinkFormat,
+    target: &Target,
+    schema: &Schema,
+    rows: &mut CellRows<'_>,
+) -> Result<Written, SinkError> {
+    match format {
+        SinkFormat::Csv(plan) => cells(target, schema, rows, |out| Ok(Csv::new(out, plan))),
+        SinkFormat::Ndjson => cells(target, schema, rows, |out| Ok(Ndjson::new(out))),
+        SinkFormat::Parquet(plan) => {
+            cells(target, schema, rows, |out| Parquet::new(out, schema, plan))
+        }
+    }
+}
+
+fn cells<S: Sink<Out = Out>>(
+    target: &Target,
+    schema: &Schema,
+    rows: &mut CellRows<'_>,
+    make: impl Fn(Out) -> io::Result<S>,
+) -> Result<Written, SinkError> {
+    let names: Vec<String> = schema.columns.iter().map(|c| c.name.clone()).collect();
+    let mut file = Writing::open(target, make)?;
+    file.failing(|sink| sink.header(&names))?;
+    let mut count = 0;
+    rows(&mut |row| {
+        count += 1;
+        file.failing(|sink| {
+            row.iter().try_for_each(|cell| sink.cell(cell))?;
+            sink.end_row()
+        })
+    })?;
+    file.finish(count, names, Some(schema.clone()))
+}
+
+/// The types of records without declared columns, and what `look` asks for beside.
+pub(super) fn look<E: From<SinkError>>(look: Look, rows: &mut Rows<'_, E>) -> Result<Schema, E> {
+    let mut table = Table {
+        types: (
+            Inference::new(look, Mixing::Exact),
+            Inference::new(look, Mixing::Exact),
+        ),
+        ..Table::default()
+    };
+    rows(&mut |row| {
+        table.judged = false;
+        Ok(table.learn(row)?)
+    })?;
+    Ok(table.schema(&table.layout()))
 }
 
 /// Records as they are.

@@ -111,18 +111,21 @@ impl State {
     /// An output as it was published last.
     pub fn last_published(&self, target: &str) -> Result<Option<PublishedFile>, StateError> {
         let text = "SELECT * FROM published WHERE target = ?1 ORDER BY at DESC, run DESC LIMIT 1";
-        let found = self.connection.query_row(text, [target], |row| {
-            Ok(PublishedFile {
-                run: row.get("run")?,
-                stream: row.get("stream")?,
-                target: row.get("target")?,
-                size: row.get("size")?,
-                crc: row.get("crc")?,
-                rows: row.get("rows")?,
-                at: instant(row, "at")?.unwrap_or_default(),
-            })
-        });
+        let found = self.connection.query_row(text, [target], read_published);
         found.optional().map_err(|e| self.failed(e))
+    }
+
+    /// All that runs of a pipeline published, the latest first.
+    pub fn published_by(&self, pipeline: &str) -> Result<Vec<PublishedFile>, StateError> {
+        let text = "SELECT published.* FROM published JOIN runs ON runs.id = published.run
+                    WHERE runs.pipeline = ?1 ORDER BY at DESC, run DESC, target";
+        let read = || -> rusqlite::Result<Vec<PublishedFile>> {
+            self.connection
+                .prepare(text)?
+                .query_map([pipeline], read_published)?
+                .collect()
+        };
+        read().map_err(|e| self.failed(e))
     }
 
     /// Cursors of a pipeline, by stream and partition.
@@ -245,6 +248,18 @@ fn put(change: &Transaction<'_>, publish: &Publish<'_>) -> rusqlite::Result<()> 
         )?;
     }
     Ok(())
+}
+
+fn read_published(row: &Row<'_>) -> rusqlite::Result<PublishedFile> {
+    Ok(PublishedFile {
+        run: row.get("run")?,
+        stream: row.get("stream")?,
+        target: row.get("target")?,
+        size: row.get("size")?,
+        crc: row.get("crc")?,
+        rows: row.get("rows")?,
+        at: instant(row, "at")?.unwrap_or_default(),
+    })
 }
 
 fn put_cursor(change: &Transaction<'_>, cursor: &Cursor) -> rusqlite::Result<()> {

@@ -41,6 +41,7 @@ mod retries;
 mod scene;
 mod schedule;
 mod schedule_keeper;
+mod schedule_real;
 mod schedule_rules;
 mod secrets;
 mod security;

@@ -51,6 +51,25 @@ fn hostile_values_come_back_from_every_format() {
     assert!(good, "{said}");
     // Nothing was passed over: three bodies by nine readers, and those of JSON.
     assert!(said.lines().count() >= 33, "{said}");
+    // The same out of what the API sent, without a request.
+    let again = tempfile::tempdir().expect("a folder");
+    let data = again.path().join("data");
+    fs::create_dir(&data).expect("a folder");
+    for stream in ["hostile", "tame", "wide"] {
+        let lines = format!("{stream}.ndjson");
+        fs::copy(project.path().join("data").join(&lines), data.join(&lines)).expect("a copy");
+        for to in ["csv", "parquet"] {
+            let out = data.join(format!("{stream}.{to}"));
+            let out = out.to_str().expect("a path");
+            let said = project.run(&[
+                "convert", "items", "--stream", stream, "--from", "ndjson", "--to", to, "--out",
+                out,
+            ]);
+            assert_eq!(said.code, Some(0), "{}", said.shown);
+        }
+    }
+    let (good, said) = readback("check", again.path());
+    assert!(good, "converted: {said}");
 }
 
 /// The same data make the same file, whatever the run is called and when it was.
@@ -106,4 +125,164 @@ fn what_no_machine_type_holds_is_told_before_anything_changes() {
     assert_eq!(said.code, Some(3), "{}", said.shown);
     let rejects = fs::read_to_string(project.path().join("data/items.parquet.rejects.ndjson"));
     assert!(rejects.expect("a file").contains("12345678901234567890123"));
+}
+
+const RECORDS: &str = r#"[{"id":1,"code":"00123","at":"2024-05-01T12:00:00+02:00","n":0.5,"tags":["a"],"long":1},
+  {"id":2,"code":"","at":null,"n":1234567,"tags":null,"long":1234567890123456789012345},
+  {"id":"3","code":"x","at":"2024-05-02T00:00:00.25Z","n":null,"tags":[],"long":null}]"#;
+
+/// A project whose stream `items` was published with these sinks.
+fn published(sinks: &str) -> Project {
+    let server = Server::says(Reply::json(RECORDS));
+    let pipeline = format!(
+        "source: {{ url: \"{}\", limits: none }}\nstreams:\n  items: {{ get: /items }}\nsink: {sinks}\n",
+        server.url()
+    );
+    let project = Project::new(&pipeline).knows(&server);
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    project
+}
+
+/// A command that sends nothing: its API is gone by now.
+#[track_caller]
+fn done(project: &Project, args: &[&str]) -> String {
+    let said = project.run(args);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    said.stdout
+}
+
+#[test]
+fn describe_tells_what_was_published() {
+    let sinks =
+        "[{ ndjson: data/items.ndjson }, { csv: data/items.csv }, { parquet: data/items.parquet }]";
+    let project = published(sinks);
+    let json = done(&project, &["describe", "items", "--format", "json"]);
+    let all: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(
+        (&all[0]["stream"], &all[0]["format"]),
+        (&"items".into(), &"parquet".into())
+    );
+    assert_eq!(all[0]["rows"], 3);
+    let told = |name: &str, what: &str| {
+        let columns = all[0]["columns"].as_array().expect("columns").iter();
+        let mut named = columns.filter(|column| column["name"] == name);
+        named.next().expect("the column")[what].clone()
+    };
+    for (name, kind, native, nulls) in [
+        ("id", "json", "json", 0),
+        ("code", "text", "text", 0),
+        ("at", "timestamp", "micros", 1),
+        ("n", "number", "float64", 1),
+        ("tags", "json", "json", 1),
+        ("long", "integer", "text", 1),
+    ] {
+        assert_eq!(told(name, "kind"), kind, "{name}");
+        assert_eq!(told(name, "native"), native, "{name}");
+        assert_eq!(told(name, "nulls"), nulls, "{name}");
+    }
+    assert_eq!(told("long", "max"), "1234567890123456789012345");
+    assert_eq!(told("at", "min"), "\"2024-05-01T10:00:00Z\"");
+    // JSON knows its own types, and says what made a column wider.
+    let table = done(&project, &["describe", "items", "--from", "ndjson"]);
+    assert!(
+        table.contains("items: 3 rows in data/items.ndjson"),
+        "{table}"
+    );
+    assert!(table.contains("integer wide"), "{table}");
+    assert!(
+        table.contains("`id` was integer (1) until row 3: \"3\""),
+        "{table}"
+    );
+    let markdown = done(
+        &project,
+        &["describe", "items", "--format", "markdown", "--from", "csv"],
+    );
+    assert!(
+        markdown.contains("| column | type | nulls | least | greatest | examples |"),
+        "{markdown}"
+    );
+    assert!(
+        markdown.lines().any(|line| line.starts_with("| code | ")),
+        "{markdown}"
+    );
+    let said = project.run(&["describe", "items", "--stream", "others"]);
+    assert_eq!(said.code, Some(2), "{}", said.shown);
+}
+
+#[test]
+fn convert_writes_what_was_published_in_another_format() {
+    let project = published("{ ndjson: data/items.ndjson.gz }");
+    let said = done(&project, &["convert", "items", "--to", "parquet"]);
+    assert!(
+        said.contains("items: 3 rows in data/items.parquet"),
+        "{said}"
+    );
+    done(
+        &project,
+        &[
+            "convert",
+            "items",
+            "--to",
+            "csv",
+            "--out",
+            "share/items.csv.zst",
+        ],
+    );
+    assert!(project.path().join("share/items.csv.zst").exists());
+    // What a run publishes is never written over, and nothing is converted to what it is.
+    for (args, why) in [
+        (&["--to", "ndjson"][..], "is published as ndjson alone"),
+        (
+            &["--to", "csv", "--out", "data/items.ndjson.gz"],
+            "is published by runs",
+        ),
+        (
+            &["--to", "parquet", "--out", "x.parquet.gz"],
+            "compressed inside",
+        ),
+        (
+            &["--to", "csv", "--from", "csv"],
+            "that is the format it has",
+        ),
+    ] {
+        let said = project.run(&[&["convert", "items"], args].concat());
+        assert_eq!(said.code, Some(2), "{}", said.shown);
+        assert!(said.shown.contains(why), "{}", said.shown);
+    }
+}
+
+#[test]
+fn types_survive_every_way_between_formats() {
+    let project = published("{ parquet: data/items.parquet }");
+    done(&project, &["convert", "items", "--to", "ndjson"]);
+    let lines = fs::read_to_string(project.path().join("data/items.ndjson")).expect("a file");
+    assert_eq!(
+        lines,
+        concat!(
+            r#"{"id":1,"code":"00123","at":"2024-05-01T10:00:00Z","n":0.5,"tags":["a"],"long":1}"#,
+            "\n",
+            r#"{"id":2,"code":"","at":null,"n":1234567.0,"tags":null,"long":1234567890123456789012345}"#,
+            "\n",
+            r#"{"id":"3","code":"x","at":"2024-05-02T00:00:00.25Z","n":null,"tags":[],"long":null}"#,
+            "\n"
+        )
+    );
+    done(&project, &["convert", "items", "--to", "csv"]);
+    let text = fs::read_to_string(project.path().join("data/items.csv")).expect("a file");
+    assert_eq!(
+        text.replace("\r\n", "\n"),
+        "id,code,at,n,tags,long\n1,00123,2024-05-01T10:00:00Z,0.5,\"[\"\"a\"\"]\",1\n\
+         2,\"\",,1234567.0,,1234567890123456789012345\n3,x,2024-05-02T00:00:00.25Z,,[],\n"
+    );
+}
+
+/// Files that runs added to a folder are one table.
+#[test]
+fn a_folder_of_files_is_one_output() {
+    let project = published("{ csv: data/items/, mode: append }");
+    let table = done(&project, &["describe", "items"]);
+    assert!(table.contains("items: 3 rows in data/items,"), "{table}");
+    done(&project, &["convert", "items", "--to", "parquet"]);
+    assert!(project.path().join("data/items.parquet").exists());
 }

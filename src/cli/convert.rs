@@ -1,0 +1,191 @@
+//! `gleaner convert`: what was published, in another format.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::clock::Clock;
+use crate::disk::{self, Access, Disk};
+use crate::failure::{Exit, Failure};
+use crate::plan::sink::{Compression, CsvPlan, ParquetPlan, SinkFormat};
+use crate::plan::typed::Kind;
+use crate::report::{clean, plural, size};
+use crate::sink::back::Source;
+use crate::sink::infer::Look;
+use crate::sink::{self, SinkError, Target, Written};
+use crate::store::locks::{self, LockError};
+use crate::store::state::State;
+
+use super::outputs::{self, Format, Output};
+use super::{out, project, state};
+
+/// Write what was published in another format
+///
+/// Reads the files of the last publish and sends nothing. The new file takes the place of an old one when
+/// it is whole; a file that a run publishes is never overwritten. Types are those that describe shows:
+/// from CSV, those that `datapackage.json` beside it tells, else those that its cells look like.
+///
+/// For example:
+///
+///   gleaner convert quakes --to parquet
+///   gleaner convert quakes --to csv --out share/quakes.csv
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct ConvertArgs {
+    /// Name of a pipeline
+    #[arg(value_name = "NAME")]
+    pipeline: String,
+
+    /// The format to write
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    to: Format,
+
+    /// Where to: a file, in the project or anywhere; beside what is read if left out
+    #[arg(long, value_name = "PATH")]
+    out: Option<PathBuf>,
+
+    /// Only this stream; may be repeated
+    #[arg(long = "stream", value_name = "STREAM")]
+    streams: Vec<String>,
+
+    /// Read this output
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    from: Option<Format>,
+}
+
+impl ConvertArgs {
+    pub(super) fn execute(&self) -> Result<Exit, Failure> {
+        let root = project::root()?;
+        if self.from == Some(self.to) {
+            return Err(Failure::usage("that is the format it has"));
+        }
+        let from = self.from.or_else(|| self.other(&root));
+        let found = outputs::find(&root, &self.pipeline, &self.streams, from)?;
+        if self.out.is_some() && found.len() > 1 {
+            let message = format!("--out is one file, and there are {} streams", found.len());
+            return Err(Failure::usage(message).hint("choose one with --stream"));
+        }
+        for output in found {
+            if output.format == self.to {
+                let message = format!(
+                    "{} is published as {} alone",
+                    clean(&output.stream),
+                    self.to.ending()
+                );
+                return Err(Failure::usage(message));
+            }
+            self.convert(&root, &output)?;
+        }
+        Ok(Exit::Complete)
+    }
+
+    /// A format to read that is not the one to write, where there are several.
+    fn other(&self, root: &Path) -> Option<Format> {
+        let all = [Format::Parquet, Format::Ndjson, Format::Csv];
+        let mut others = all.into_iter().filter(|format| *format != self.to);
+        others.find(|format| {
+            outputs::find(root, &self.pipeline, &self.streams, Some(*format)).is_ok()
+        })
+    }
+
+    fn convert(&self, root: &Path, output: &Output) -> Result<(), Failure> {
+        let path = match &self.out {
+            Some(path) => std::path::absolute(path).map_err(|error| {
+                Failure::usage(format!("{} is no path", path.display())).caused_by(&error)
+            })?,
+            None => beside(&output.path, self.to),
+        };
+        let disk = Disk::system();
+        let published = State::open(&disk, root)
+            .and_then(|state| state.last_published(&path.display().to_string()));
+        if published.map_err(|error| *error.into_failure())?.is_some() {
+            let message = format!("{} is published by runs", path.display());
+            return Err(Failure::usage(message).hint("name another file with --out"));
+        }
+        disk.create_folder(disk::above(&path), Access::Umask)
+            .map_err(|error| {
+                Failure::new(Exit::Disk, error.to_string()).caused_by(&error.source)
+            })?;
+        let now = Clock::system().calendar();
+        let locks = state::folder().unwrap_or_else(|| root.join(".gleaner"));
+        let _lock = locks::target(&disk, &locks, &path, now)
+            .map_err(|error: LockError| *error.into_failure())?;
+        let target = Target::File {
+            disk,
+            path: path.clone(),
+            compression: compression(&path, self.to)?,
+        };
+        let source = output.open()?;
+        let about = [
+            ("gleaner.pipeline", self.pipeline.clone()),
+            ("gleaner.stream", output.stream.clone()),
+        ];
+        let format = match self.to {
+            Format::Csv => SinkFormat::Csv(CsvPlan {
+                delimiter: b',',
+                null: String::new(),
+                spreadsheet_safe: false,
+            }),
+            Format::Ndjson => SinkFormat::Ndjson,
+            Format::Parquet => SinkFormat::Parquet(ParquetPlan {
+                about: about.map(|(name, value)| (name.to_owned(), value)).into(),
+            }),
+        };
+        let written = write(output, &source, &format, &target).map_err(outputs::unreadable)?;
+        let (rows, bytes) = (written.rows, written.file.bytes());
+        written.file.place().map_err(outputs::unreadable)?;
+        let shown = path.strip_prefix(root).unwrap_or(&path);
+        out::stdout(&format!(
+            "{}: {} in {} ({})\n",
+            clean(&output.stream),
+            plural(rows, "row"),
+            clean(&shown.display().to_string()),
+            size(bytes)
+        ))
+    }
+}
+
+fn write(
+    output: &Output,
+    source: &Source,
+    format: &SinkFormat,
+    target: &Target,
+) -> Result<Written, SinkError> {
+    if source.is_records() {
+        return sink::write(format, target, None, None, &mut |each| source.records(each));
+    }
+    let schema = source.look(Look::Types)?;
+    let mixed = schema.columns.iter().filter(|column| {
+        output.format == Format::Csv && column.kind == Some(Kind::Json) && column.widened.is_some()
+    });
+    for column in mixed {
+        out::stderr(&format!(
+            "note: column `{}` held values of several types, and CSV does not say which: its cells are text\n",
+            clean(&column.name)
+        ));
+    }
+    sink::rewrite(format, target, &schema, &mut |each| source.rows(each))
+}
+
+/// `data/items.csv.gz` → `data/items.parquet`; of a folder of files, one file beside it.
+fn beside(path: &Path, to: Format) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let stem = match name.find('.').filter(|at| *at > 0) {
+        Some(dot) => name.get(..dot).unwrap_or(&name),
+        None => &name,
+    };
+    path.with_file_name(format!("{stem}.{}", to.ending()))
+}
+
+fn compression(path: &Path, to: Format) -> Result<Compression, Failure> {
+    let compression = match path.extension().and_then(|ending| ending.to_str()) {
+        Some("gz") => Compression::Gzip,
+        Some("zst") => Compression::Zstd,
+        _ => Compression::None,
+    };
+    if to == Format::Parquet && compression != Compression::None {
+        return Err(Failure::usage("a Parquet file is compressed inside (zstd)")
+            .hint("leave off the ending: `--out items.parquet`"));
+    }
+    Ok(compression)
+}
