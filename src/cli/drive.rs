@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::failure::Failure;
 use crate::fetch::transport::SharedTransport;
+use crate::harvest::alerts::Watch;
 use crate::harvest::events::Events;
 use crate::harvest::summary::Summary;
 use crate::harvest::{Harvest, Options, World};
@@ -88,10 +89,32 @@ impl Drive {
         world: World,
         options: Options,
     ) -> Result<Summary, Failure> {
+        self.run_watched(plan, world, options, None).await
+    }
+
+    /// The same; those who watch it hear of its beginning and its end.
+    pub(super) async fn run_watched(
+        &self,
+        plan: Plan,
+        world: World,
+        options: Options,
+        watch: Option<Watch>,
+    ) -> Result<Summary, Failure> {
         // Its hours pass in a blink: nobody could watch.
         let is_replay = options.tape.is_replay();
         self.stop.begin(options.leaves_trace());
-        let harvest = Harvest::open(plan, world, options).map_err(|failure| *failure)?;
+        let harvest = match Harvest::open(plan, world, options) {
+            Ok(harvest) => harvest,
+            Err(failure) => {
+                if let Some(watch) = &watch {
+                    watch.ended(Err(&failure)).await;
+                }
+                return Err(*failure);
+            }
+        };
+        if let Some(watch) = &watch {
+            watch.began().await;
+        }
         let ticker =
             (!is_replay).then(|| tokio::spawn(tick(self.clock, Arc::clone(&self.reporter))));
         let mut summary = harvest.run().await;
@@ -100,6 +123,9 @@ impl Drive {
         }
         self.reporter.close();
         summary.exit = self.stop.exit(summary.exit);
+        if let Some(watch) = &watch {
+            watch.ended(Ok(&summary)).await;
+        }
         Ok(summary)
     }
 }

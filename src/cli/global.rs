@@ -23,10 +23,24 @@ pub(super) struct Global {
     #[arg(short, long, global = true)]
     verbose: bool,
 
+    /// How to tell what happens: for people, or as a log of JSON lines
+    #[arg(long, value_name = "HOW", value_enum, default_value_t, global = true)]
+    log: LogStyle,
+
     #[expect(clippy::doc_markdown, reason = "clap shows it as written")]
     /// When to use colour; NO_COLOR is honoured
     #[arg(long, value_name = "WHEN", value_enum, default_value_t, global = true)]
     color: Colour,
+}
+
+/// How to tell what happens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum LogStyle {
+    /// Progress and results
+    #[default]
+    Human,
+    /// A JSON object a line, on standard error
+    Json,
 }
 
 /// When to use colour.
@@ -49,6 +63,11 @@ impl Global {
             (_, true) => Verbosity::Verbose,
             _ => Verbosity::Usual,
         }
+    }
+
+    /// Whether what happens is told as JSON lines.
+    pub(super) fn logs(&self) -> bool {
+        self.log == LogStyle::Json
     }
 
     /// Puts colour and folder into force for the whole process; called once, before any command.

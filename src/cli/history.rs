@@ -148,11 +148,10 @@ impl Project {
         }
         let name = clean(&latest.pipeline);
         let why = latest.failure.as_deref().map(clean);
-        let _ = writeln!(
-            out,
-            "\n{name}: {}",
-            why.unwrap_or_else(|| self.word(latest).into())
-        );
+        let why = why.unwrap_or_else(|| self.word(latest).into());
+        // A stream may have the pipeline's name, and its message begins with it.
+        let why = why.strip_prefix(&format!("{name}: ")).unwrap_or(&why);
+        let _ = writeln!(out, "\n{name}: {why}");
         for step in next {
             let _ = writeln!(out, "  next: {}", clean(&step));
         }
@@ -175,9 +174,12 @@ impl Project {
         let again = format!(
             "`gleaner run {name}` continues it; pages that are here are not asked for again"
         );
+        // Its first line says what to do; a piece of the file may stand below it.
+        let hint = run.hint.as_deref().and_then(|hint| hint.lines().next());
+        let hint = hint.map(str::to_owned);
         match self.word(run) {
             "interrupted" => vec![again],
-            "stopped" | "resumable" => run.hint.iter().cloned().chain([again]).collect(),
+            "stopped" | "resumable" => hint.into_iter().chain([again]).collect(),
             "held" => {
                 let release = self
                     .folder(&run.id)
@@ -187,7 +189,7 @@ impl Project {
             }
             "failed" => {
                 let anew = format!("`gleaner run {name}` begins anew");
-                run.hint.iter().cloned().chain([anew]).collect()
+                hint.into_iter().chain([anew]).collect()
             }
             _ => Vec::new(),
         }

@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::failure::{Exit, Failure};
 use crate::fetch::replay::Cassette;
+use crate::harvest::alerts::Watch;
 use crate::harvest::once::Unknown;
 use crate::harvest::summary::Summary;
 use crate::harvest::tape::Tape;
@@ -90,6 +91,10 @@ pub(super) struct RunArgs {
     #[arg(long, conflicts_with = "limit_records")]
     keep_parts: bool,
 
+    /// Tell those whom `schedule` names: `on_failure` when things change, `ping` always
+    #[arg(long, conflicts_with_all = ["limit_records", "replay"])]
+    alerts: bool,
+
     /// Write every exchange down, without secrets: a new file, packed if its name ends in .zst
     #[arg(long, value_name = "FILE", conflicts_with_all = ["limit_records", "replay"])]
     record: Option<PathBuf>,
@@ -129,12 +134,16 @@ impl RunArgs {
             return Err(Failure::usage("a recording is of one pipeline")
                 .hint("run them one by one, each with a file of its own"));
         }
-        let mut drive = Drive::new(Reporter::new(Manner {
-            json: self.json,
-            verbosity,
-            terminal: std::io::stderr().is_terminal() && self.replay.is_none(),
-            colour: out::stderr_colour(),
-        }));
+        let mut drive = Drive::new(if global.logs() && !self.json {
+            Reporter::log(verbosity, || Clock::system().calendar())
+        } else {
+            Reporter::new(Manner {
+                json: self.json,
+                verbosity,
+                terminal: std::io::stderr().is_terminal() && self.replay.is_none(),
+                colour: out::stderr_colour(),
+            })
+        });
         let tape = self.tape(&plans)?;
         if let Tape::Replay(cassette) = &tape {
             drive.clock = Clock::simulated(cassette.head.started);
@@ -146,7 +155,11 @@ impl RunArgs {
                 break;
             }
             let ended = self.one(&drive, found, plan, tape.clone()).await;
-            exit = exit.worst(tell(ended, self.json || verbosity == Verbosity::Quiet));
+            exit = exit.worst(if drive.reporter.ended(ended.as_ref()) {
+                ended.map_or_else(|failure| failure.exit, |summary| summary.exit)
+            } else {
+                tell(ended, self.json || verbosity == Verbosity::Quiet)
+            });
         }
         Ok(exit)
     }
@@ -281,7 +294,8 @@ impl RunArgs {
             noted: self.noted(),
             ..Options::default()
         };
-        drive.run(plan, world, options).await
+        let watch = self.alerts.then(|| Watch::of(&plan, &world));
+        drive.run_watched(plan, world, options, watch).await
     }
 }
 

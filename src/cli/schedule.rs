@@ -16,9 +16,11 @@ use super::drive::Drive;
 use super::global::Global;
 use super::rooms::{self, NoPlan, Overrides};
 use super::{out, project, run, runtime, state};
+use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::event::{Event, Fact};
 use crate::failure::{Exit, Failure};
+use crate::harvest::alerts::Watch;
 use crate::harvest::{Harvest, Options};
 use crate::report::{Manner, Reporter, Verbosity, plural};
 use crate::schedule::agenda::LATE;
@@ -86,7 +88,8 @@ impl ScheduleArgs {
             terminal: false,
             colour: out::stderr_colour(),
         };
-        let drive = Drive::new(Reporter::new(manner));
+        let logs = global.logs() && !self.json;
+        let drive = Drive::new(reporter(manner, logs, None));
         let clock = drive.clock;
         let now = clock.calendar();
         let disk = Disk::system();
@@ -103,6 +106,7 @@ impl ScheduleArgs {
         let work = Work {
             drive: drive.clone(),
             manner,
+            logs,
             root,
             options: options()?,
         };
@@ -142,8 +146,19 @@ impl ScheduleArgs {
 struct Work {
     drive: Drive,
     manner: Manner,
+    /// Whether what happens is told as JSON lines.
+    logs: bool,
     root: PathBuf,
     options: Options,
+}
+
+/// Who tells of the schedule, or of one pipeline.
+fn reporter(manner: Manner, logs: bool, name: Option<&str>) -> Arc<Reporter> {
+    match name {
+        _ if logs => Reporter::log(manner.verbosity, || Clock::system().calendar()),
+        Some(name) => Reporter::named(manner, name),
+        None => Reporter::new(manner),
+    }
 }
 
 fn options() -> Result<Options, Failure> {
@@ -160,7 +175,7 @@ impl Work {
     async fn run(&self, order: Order) -> Exit {
         let only_errors = self.manner.json || self.manner.verbosity == Verbosity::Quiet;
         let drive = Drive {
-            reporter: Reporter::named(self.manner, &order.name),
+            reporter: reporter(self.manner, self.logs, Some(&order.name)),
             ..self.drive.clone()
         };
         let options = Options {
@@ -178,14 +193,26 @@ impl Work {
             }
         };
         let root = self.root.clone();
+        let teller = Arc::clone(&drive.reporter);
         // Opening reads files and takes locks, which others need not wait for.
         let opened = tokio::task::spawn_blocking(move || {
             let transport = rooms::transport(&plan, &root)?;
             let world = drive.shared_world(transport, root);
-            Harvest::open(plan, world, options).map_err(|failure| *failure)
+            let watch = Watch::of(&plan, &world);
+            let harvest = Harvest::open(plan, world, options).map_err(|failure| *failure);
+            Ok::<_, Failure>((watch, harvest))
         });
+        let mut watched = None;
         let ended = match opened.await {
-            Ok(Ok(harvest)) => Ok(harvest.run().await),
+            Ok(Ok((watch, Ok(harvest)))) => {
+                watch.began().await;
+                watched = Some(watch);
+                Ok(harvest.run().await)
+            }
+            Ok(Ok((watch, Err(failure)))) => {
+                watched = Some(watch);
+                Err(failure)
+            }
             Ok(Err(failure)) => Err(failure),
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
@@ -193,6 +220,12 @@ impl Work {
             summary.exit = self.drive.stop.exit(summary.exit);
             summary
         });
+        if let Some(watch) = watched {
+            watch.ended(ended.as_ref()).await;
+        }
+        if teller.ended(ended.as_ref()) {
+            return ended.map_or_else(|failure| failure.exit, |summary| summary.exit);
+        }
         run::tell(ended, only_errors)
     }
 }

@@ -1,5 +1,6 @@
 //! The run: walk, attempt, commit, publish, summary.
 
+pub mod alerts;
 pub mod backoff;
 pub mod estimate;
 pub mod events;
@@ -18,10 +19,12 @@ mod checks;
 mod children;
 mod chronicle;
 mod circuit;
+mod command;
 mod commit;
 mod computed;
 mod course;
 mod crew;
+mod delivery;
 mod digest;
 mod drift;
 mod exchange;

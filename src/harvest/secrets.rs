@@ -87,6 +87,13 @@ impl Secrets {
         Ok(found)
     }
 
+    /// What can be found, for those who do without the rest.
+    pub(super) fn as_found(plan: &Plan, root: &Path) -> Self {
+        Self::look(plan, root)
+            .map(|(found, _, _)| found)
+            .unwrap_or_default()
+    }
+
     /// What has a value, and the names of secrets and of variables that have none.
     fn look(plan: &Plan, root: &Path) -> Result<(Self, Vec<String>, Vec<String>), Box<Failure>> {
         let mut file = read_env_file(&root.join(".env"))?;

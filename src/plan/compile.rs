@@ -4,6 +4,7 @@
 //! pipeline language; `names` holds what they share: templates, the names they may use, and
 //! what was found wrong.
 
+mod alerts;
 mod auth;
 mod columns;
 mod cursor;
@@ -107,13 +108,14 @@ pub fn compile(written: &Written, overrides: &Overrides) -> Result<Plan, Compile
     limits::names(&mut judge, spec);
     limits::uncovered(&mut judge, spec, source.as_ref());
     tables::tables(&mut judge, spec, &mut streams);
+    let alerts = alerts::alerts(&mut judge, spec.schedule.as_ref());
     judge.unused_vars(spec.vars.as_ref());
 
     let name = written.source.path.file_stem().unwrap_or_default();
     let name = name.to_string_lossy().into_owned();
     let (secrets, env, all) = judge.finish(written);
-    match (source, all.is_empty()) {
-        (Some(source), true) => {
+    match (source, alerts, all.is_empty()) {
+        (Some(source), Some(alerts), true) => {
             let mut streams = streams;
             if let Some(parse) = given_sinks {
                 for stream in &mut streams {
@@ -132,6 +134,7 @@ pub fn compile(written: &Written, overrides: &Overrides) -> Result<Plan, Compile
                     .map(|about| about.value.clone())
                     .unwrap_or_default(),
                 source,
+                alerts,
                 resume_within,
                 streams,
                 schedule,

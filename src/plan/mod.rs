@@ -4,6 +4,7 @@
 //! never their values, so it can be printed and hashed. Nothing in it is optional merely because
 //! a default exists: defaults are applied here, once.
 
+pub mod alerts;
 pub mod auth;
 pub mod compile;
 pub mod cron;
@@ -41,6 +42,7 @@ use std::time::Duration;
 
 use globset::GlobMatcher;
 
+use self::alerts::AlertPlan;
 use self::auth::AuthPlan;
 use self::cursor::CursorPlan;
 use self::expect::ExpectPlan;
@@ -71,6 +73,8 @@ pub struct Plan {
     pub about: String,
     /// Where and how to ask.
     pub source: SourcePlan,
+    /// Who hears how watched runs end.
+    pub alerts: AlertPlan,
     /// How long after it began an unfinished run is gone on with.
     pub resume_within: Duration,
     /// One kind of record each, in the order of the file.

@@ -8,6 +8,7 @@ mod board;
 mod clean;
 mod failure;
 mod lines;
+mod log;
 mod ndjson;
 mod schedule;
 mod show;
@@ -22,6 +23,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 
 use crate::event::Event;
+use crate::failure::Failure;
+use crate::harvest::summary::Summary;
 
 pub use self::clean::{clean, clean_json};
 pub use self::failure::{draw as draw_failure, draw_stream as draw_stream_failure};
@@ -30,6 +33,7 @@ pub use self::summary::draw as draw_summary;
 
 use self::bars::Bars;
 use self::lines::Lines;
+use self::log::Log;
 
 /// How much is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -64,11 +68,21 @@ pub struct Reporter {
     name: Option<String>,
 }
 
+/// Tells the time to lines that no event brings.
+struct Now(Box<dyn Fn() -> Timestamp + Send + Sync>);
+
+impl std::fmt::Debug for Now {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Now")
+    }
+}
+
 #[derive(Debug)]
 enum Way {
     Silent,
     Json { closed: AtomicBool },
     Lines(Mutex<Lines>),
+    Log(Mutex<Log>, Now),
     Bars(Box<Mutex<Bars>>),
 }
 
@@ -103,6 +117,26 @@ impl Reporter {
         reporter
     }
 
+    /// Tells on standard error, a JSON object a line; `now` is the time.
+    pub fn log(
+        verbosity: Verbosity,
+        now: impl Fn() -> Timestamp + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let way = Way::Log(Mutex::new(Log::new(verbosity)), Now(Box::new(now)));
+        Arc::new(Self { way, name: None })
+    }
+
+    /// How a run ended, where that belongs into a log; whether it was told.
+    pub fn ended(&self, ended: Result<&Summary, &Failure>) -> bool {
+        let Way::Log(log, now) = &self.way else {
+            return false;
+        };
+        for line in lock(log).ended((now.0)(), ended) {
+            write_stderr(&line);
+        }
+        true
+    }
+
     /// The listener for a run's events.
     pub fn listener(self: &Arc<Self>) -> impl Fn(&Event) + Send + Sync + 'static {
         let reporter = Arc::clone(self);
@@ -129,6 +163,11 @@ impl Reporter {
                     }
                 }
             }
+            Way::Log(log, _) => {
+                if let Some(line) = lock(log).hear(event) {
+                    write_stderr(&line);
+                }
+            }
             Way::Bars(bars) => lock(bars).hear(event),
         }
     }
@@ -145,6 +184,11 @@ impl Reporter {
         match &self.way {
             Way::Silent => {}
             Way::Json { .. } | Way::Lines(_) => write_stderr(line),
+            Way::Log(log, now) => {
+                if let Some(line) = lock(log).say((now.0)(), line) {
+                    write_stderr(&line);
+                }
+            }
             Way::Bars(bars) => lock(bars).say(line),
         }
     }

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::at::At;
+use super::choice::ScalarOr;
 
 /// When `gleaner schedule` runs the pipeline.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -21,6 +22,32 @@ pub struct ScheduleSpec {
     pub jitter: Option<At<String>>,
     /// A run that is not done so long after it began is ended, and goes on the next time; default none.
     pub deadline: Option<At<String>>,
+    /// Who is told when runs begin to fail, and when they are well again.
+    pub on_failure: Option<At<OnFailureSpec>>,
+    /// Asked for when a run begins (`/start` below it), succeeds, and fails (`/fail`); or `{start, success, failure}`.
+    pub ping: Option<At<ScalarOr<String, PingSpec>>>,
+}
+
+/// Who is told when runs begin to fail, and when they are well again.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OnFailureSpec {
+    /// A URL that takes JSON with POST; may be a template over secrets.
+    pub webhook: Option<At<String>>,
+    /// A program and its arguments, or text for `sh -c`; the same JSON is on its standard input.
+    pub command: Option<At<ScalarOr<String, Vec<At<String>>>>>,
+}
+
+/// Addresses that are asked for with GET.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PingSpec {
+    /// When a run begins.
+    pub start: Option<At<String>>,
+    /// When all of it is published.
+    pub success: Option<At<String>>,
+    /// When it is not.
+    pub failure: Option<At<String>>,
 }
 
 /// What becomes of times that passed while nobody was there.

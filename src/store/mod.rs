@@ -13,6 +13,7 @@
 //! [`index::Index`] says where each page lies, so that publish can read them in canonical order.
 //! `docs/state.md` describes the files.
 
+pub mod alerts;
 pub mod base;
 pub mod copies;
 pub mod cursors;

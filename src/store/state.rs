@@ -21,7 +21,7 @@ use crate::failure::{Exit, Failure};
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Each step of the schema, from one version to the next; never changed, only added to.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     "
     CREATE TABLE runs (
         id TEXT PRIMARY KEY,
@@ -105,6 +105,17 @@ const STEPS: [&str; 3] = [
         exit INTEGER,
         why TEXT,
         PRIMARY KEY (pipeline, at)
+    ) STRICT, WITHOUT ROWID;
+",
+    // Who was told how a pipeline is.
+    "
+    CREATE TABLE alerts (
+        pipeline TEXT PRIMARY KEY,
+        condition TEXT NOT NULL,
+        since TEXT NOT NULL,
+        run TEXT,
+        webhook TEXT,
+        command TEXT
     ) STRICT, WITHOUT ROWID;
 ",
 ];

@@ -56,6 +56,8 @@ pub(crate) fn tamed(project: &Project, args: &[&str]) -> String {
         (r"plan [0-9a-f]{16}", "plan [hash]"),
         (r"CRC32C [0-9a-f]{8}", "CRC32C [sum]"),
         (r"\b[0-9.]+m?s\b", "[time]"),
+        (r"\b[0-9]{2}:[0-9]{2}\b", "[time]"),
+        (r"[0-9.,]+/s", "[rate]"),
         (r"  +", "  "),
         (r" +\n", "\n"),
     ];
@@ -169,4 +171,51 @@ fn a_look_back_tells_what_was_and_what_to_do() {
     let one = project.run(&["history", "show", &id, "--json"]);
     let one: Value = serde_json::from_str(&one.stdout).expect("JSON");
     assert_eq!(one["streams"][0]["records"], 12);
+}
+
+/// What an operator does after a night that failed: looks, reads what is wrong and what to do, mends
+/// the file, and lets the run go on. Nothing is asked again.
+#[test]
+fn an_operator_walks_through_a_failed_night() {
+    let server = Server::start(|request| {
+        if request.contains("page=3") {
+            Reply::json(r#"{"data":[{"id":5,"amount":"unknown"}]}"#)
+        } else if request.contains("page=4") {
+            Reply::json(r#"{"data":[]}"#)
+        } else {
+            let page = if request.contains("page=2") { 2 } else { 1 };
+            let row = |id: usize| format!(r#"{{"id":{id},"amount":{id}0}}"#);
+            Reply::json(format!(
+                r#"{{"data":[{},{}]}}"#,
+                row(page * 2 - 1),
+                row(page * 2)
+            ))
+        }
+    });
+    let columns = ", key: id, columns: { id: { type: integer }, amount: { type: number } }";
+    let yaml = pipeline(&server, columns);
+    let project = Project::new(&yaml).knows(&server);
+    let mut walk = String::from("# the night\n");
+    walk.push_str(&tamed(&project, &["run", "items"]));
+    walk.push_str("\n# in the morning\n");
+    walk.push_str(&tamed(&project, &["history"]));
+    walk.push('\n');
+    walk.push_str(&tamed(&project, &["history", "show", "last"]));
+    let asked = server.heard().len();
+    project.write(
+        "pipelines/items.yaml",
+        &yaml.replace("type: number", "type: number, on_bad_value: \"null\""),
+    );
+    walk.push_str("\n# the column takes what is no number as nothing: on_bad_value: null\n");
+    walk.push_str(&tamed(&project, &["run", "items"]));
+    assert_eq!(
+        server.heard().len(),
+        asked,
+        "pages that are here are not asked for again"
+    );
+    walk.push('\n');
+    walk.push_str(&tamed(&project, &["history", "items"]));
+    insta::assert_snapshot!(walk);
+    let rows = std::fs::read_to_string(project.path().join("data/items.csv")).expect("an output");
+    assert_eq!(rows.lines().count(), 6, "{rows}");
 }

@@ -1,5 +1,6 @@
 //! One binary of suites, named for the promises they keep.
 
+mod alerts;
 mod apis;
 mod arrows;
 mod auth;

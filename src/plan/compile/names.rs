@@ -95,6 +95,18 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// Judges what a run does not need: secrets and variables that only stand there may be missing.
+    pub(super) fn aside<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        let (secrets, env) = (self.secrets.clone(), self.env.clone());
+        let done = work(self);
+        for (all, before) in [(&mut self.secrets, secrets), (&mut self.env, env)] {
+            for (name, optional) in all.iter_mut() {
+                *optional = before.get(name).copied().unwrap_or(true);
+            }
+        }
+        done
+    }
+
     /// A place of the file, to be kept in the plan.
     pub(super) fn place(&self, span: &Range<usize>) -> Place {
         Place::new(self.path, self.file, span)

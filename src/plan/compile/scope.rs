@@ -31,6 +31,10 @@ impl Scope {
     pub(super) fn auth() -> Self {
         Self::new("`auth`", &["vars", "env", "secret", "contact", "run"])
     }
+    /// Who hears how runs end.
+    pub(super) fn alert() -> Self {
+        Self::new("an alert", &["vars", "env", "secret", "contact", "run"])
+    }
     /// How a token is sent.
     pub(super) fn token() -> Self {
         Self::auth().and(["token"])

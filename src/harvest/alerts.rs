@@ -1,0 +1,395 @@
+//! Who hears how the runs of a pipeline end: `schedule.on_failure` when that changes, and
+//! `schedule.ping` every time, for a dead-man's switch that notices when nobody comes.
+//!
+//! What is told is a change: well, held, unfinished, failed. A pipeline that fails every night is told
+//! of once, and once more when it is well again. The state remembers what was told to whom, so a
+//! message that nobody took is sent again after the next run. A process that dies between sending and
+//! writing that down sends it twice: `id` is the same then.
+//!
+//! Nothing of this can fail a run. It goes through the door to the network, but outside the limits,
+//! which belong to the API.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use url::Url;
+
+use super::World;
+use super::command;
+use super::delivery::{self, Undelivered};
+use super::events::Events;
+use super::names::Names;
+use super::secrets::Secrets;
+use super::summary::Summary;
+use crate::clock::Clock;
+use crate::disk::Disk;
+use crate::event::Fact;
+use crate::failure::{Exit, Failure};
+use crate::fetch::transport::SharedTransport;
+use crate::plan::Plan;
+use crate::plan::alerts::{AlertPlan, PingPlan};
+use crate::plan::language::Template;
+use crate::store::alerts::{Alert, Channel};
+use crate::store::state::{State, StateError};
+
+/// Where a pipeline's runs are told of. Made before a run, so that one that does not open is told of too.
+#[derive(Debug)]
+pub struct Watch {
+    pipeline: String,
+    clock: Clock,
+    transport: SharedTransport,
+    disk: Disk,
+    root: PathBuf,
+    events: Events,
+    secrets: Secrets,
+    webhook: Option<Url>,
+    command: Option<Vec<String>>,
+    start: Option<Url>,
+    success: Option<Url>,
+    failure: Option<Url>,
+    began: Mutex<Option<Timestamp>>,
+}
+
+/// How a run ended, as others hear it.
+struct Ended<'a> {
+    condition: &'static str,
+    exit: Exit,
+    run: Option<&'a str>,
+    rows: u64,
+    message: Option<String>,
+    hint: Option<String>,
+    streams: Value,
+}
+
+/// All is published.
+const WELL: &str = "well";
+
+impl Watch {
+    /// The watch over the next run of a plan. What cannot be rendered is told, and left out.
+    pub fn of(plan: &Plan, world: &World) -> Self {
+        let now = world.clock.calendar();
+        let secrets = Secrets::as_found(plan, &world.root);
+        let mut watch = Self {
+            pipeline: plan.name.clone(),
+            clock: world.clock,
+            transport: Arc::clone(&world.transport),
+            disk: world.disk.clone(),
+            root: world.root.clone(),
+            events: world.events.clone(),
+            secrets,
+            webhook: None,
+            command: plan.alerts.command.clone(),
+            start: None,
+            success: None,
+            failure: None,
+            began: Mutex::new(None),
+        };
+        if !plan.alerts.is_empty() {
+            match Names::new(plan, &watch.secrets, now) {
+                Ok(names) => watch.render(&plan.alerts, &names),
+                Err(problem) => watch.notice(&format!("nobody is told of this run: {problem}")),
+            }
+        }
+        watch
+    }
+
+    fn render(&mut self, plan: &AlertPlan, names: &Names) {
+        let names = names.request(&[]);
+        let url = |key: &str, template: &Template| {
+            let problem = match template.text(&names) {
+                Ok(text) if text.trim().is_empty() => return None,
+                Ok(text) => match Url::parse(text.trim()) {
+                    Ok(url) if matches!(url.scheme(), "http" | "https") => return Some(url),
+                    Ok(_) => "it is no http or https URL".to_owned(),
+                    Err(problem) => format!("it is no URL ({problem})"),
+                },
+                Err(problem) => problem.to_string(),
+            };
+            self.notice(&format!("`schedule.{key}` cannot be used: {problem}"));
+            None
+        };
+        let webhook = (plan.webhook.as_ref()).and_then(|one| url("on_failure.webhook", one));
+        let (start, success, failure) = match &plan.ping {
+            None => (None, None, None),
+            Some(PingPlan::Below(base)) => match url("ping", base) {
+                None => (None, None, None),
+                Some(base) => (
+                    Some(below(&base, "start")),
+                    Some(base.clone()),
+                    Some(below(&base, "fail")),
+                ),
+            },
+            Some(PingPlan::Each {
+                start,
+                success,
+                failure,
+            }) => (
+                start.as_ref().and_then(|one| url("ping.start", one)),
+                success.as_ref().and_then(|one| url("ping.success", one)),
+                failure.as_ref().and_then(|one| url("ping.failure", one)),
+            ),
+        };
+        self.webhook = webhook;
+        (self.start, self.success, self.failure) = (start, success, failure);
+    }
+
+    fn notice(&self, message: &str) {
+        self.events.emit(Fact::RunNoticed {
+            message: self.secrets.scrub(message),
+        });
+    }
+
+    /// The run begins.
+    pub async fn began(&self) {
+        let now = self.clock.calendar();
+        *self.began.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        self.ping(self.start.as_ref()).await;
+    }
+
+    /// The run ended so, or did not open.
+    pub async fn ended(&self, ended: Result<&Summary, &Failure>) {
+        let Some(ended) = self.told(ended) else {
+            return;
+        };
+        let place = if ended.condition == WELL {
+            &self.success
+        } else {
+            &self.failure
+        };
+        self.ping(place.as_ref()).await;
+        if self.webhook.is_none() && self.command.is_none() {
+            return;
+        }
+        if let Err(failure) = self.alert(&ended).await {
+            self.notice(&format!("nobody could be told of this run: {failure}"));
+        }
+    }
+
+    async fn ping(&self, url: Option<&Url>) {
+        let Some(url) = url else { return };
+        if let Err(problem) = delivery::get(&self.transport, self.clock, url).await {
+            self.undelivered("the ping", url, &problem);
+        }
+    }
+
+    /// A URL's path is often all the secret that there is: only the origin is told.
+    fn undelivered(&self, what: &str, url: &Url, problem: &Undelivered) {
+        let origin = url.origin().ascii_serialization();
+        self.notice(&format!("{what} to {origin} was not taken: {problem}"));
+    }
+
+    /// Tells those who have not heard how things are now.
+    async fn alert(&self, ended: &Ended<'_>) -> Result<(), Box<Failure>> {
+        let now = self.clock.calendar();
+        let mut fresh = Alert::new(&self.pipeline, ended.condition, now, ended.run);
+        // Nobody has to hear that what nobody heard of is over, or that all was well from the start.
+        let (before, alert) = self
+            .state(move |state| {
+                let before = state.alert(&fresh.pipeline)?;
+                match &before {
+                    Some(known) if known.condition == fresh.condition => {
+                        return Ok((before.clone(), known.clone()));
+                    }
+                    Some(known) if fresh.condition == WELL => {
+                        for channel in Channel::ALL {
+                            if known.told(channel).is_none() {
+                                fresh.set_told(channel, now);
+                            }
+                        }
+                    }
+                    None if fresh.condition == WELL => {
+                        for channel in Channel::ALL {
+                            fresh.set_told(channel, now);
+                        }
+                    }
+                    _ => {}
+                }
+                state.save_alert(&fresh)?;
+                Ok((before, fresh))
+            })
+            .await?;
+        let was = before.filter(|before| before.condition != alert.condition);
+        let payload = self.payload(ended, &alert, was.as_ref());
+        if let (Some(url), None) = (&self.webhook, alert.told(Channel::Webhook)) {
+            let body = payload.to_string();
+            match delivery::post(&self.transport, self.clock, url, body).await {
+                Ok(()) => self.delivered(&alert, Channel::Webhook).await?,
+                Err(problem) => self.undelivered("the alert", url, &problem),
+            }
+        }
+        if let (Some(words), None) = (&self.command, alert.told(Channel::Command)) {
+            let given = command::Given {
+                words: words.clone(),
+                folder: self.root.clone(),
+                variables: variables(&payload),
+                input: payload.to_string(),
+            };
+            match command::run(given, self.clock, command::PATIENCE).await {
+                Ok(()) => self.delivered(&alert, Channel::Command).await?,
+                Err(problem) => self.notice(&format!(
+                    "the command of `schedule.on_failure` did not do its work: {problem}"
+                )),
+            }
+        }
+        Ok(())
+    }
+
+    async fn delivered(&self, alert: &Alert, channel: Channel) -> Result<(), Box<Failure>> {
+        let (alert, now) = (alert.clone(), self.clock.calendar());
+        self.state(move |state| state.alert_told(&alert, channel, now))
+            .await
+    }
+
+    async fn state<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut State) -> Result<T, StateError> + Send + 'static,
+    ) -> Result<T, Box<Failure>> {
+        let (disk, root) = (self.disk.clone(), self.root.clone());
+        let step = tokio::task::spawn_blocking(move || {
+            let mut state = State::open(&disk, &root)?;
+            work(&mut state)
+        });
+        match step.await {
+            Ok(done) => done.map_err(StateError::into_failure),
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+
+    /// What is to be told of an end; nothing of one that says nothing: somebody stopped the run, or
+    /// another one is at work.
+    fn told<'a>(&self, ended: Result<&'a Summary, &'a Failure>) -> Option<Ended<'a>> {
+        let exit = match ended {
+            Ok(summary) => summary.exit,
+            Err(failure) => failure.exit,
+        };
+        let condition = match exit {
+            Exit::Complete => WELL,
+            Exit::Held => "held",
+            Exit::Resumable => "unfinished",
+            Exit::Interrupted | Exit::Terminated | Exit::Locked => return None,
+            _ => "failed",
+        };
+        let summary = ended.ok();
+        let worst = match ended {
+            Err(failure) => Some(failure),
+            Ok(summary) => {
+                let mut streams = summary.streams.iter();
+                let of_streams = streams.find_map(|stream| stream.failure.as_ref());
+                summary.failure.as_ref().or(of_streams)
+            }
+        };
+        let scrub = |text: &str| self.secrets.scrub(text);
+        let streams = summary.into_iter().flat_map(|summary| &summary.streams);
+        let streams = streams.map(|stream| {
+            let checks = stream.checks.iter().map(|check| {
+                json!({
+                    "check": check.check,
+                    "expected": scrub(&check.expected),
+                    "seen": scrub(&check.seen),
+                })
+            });
+            json!({
+                "stream": stream.stream,
+                "records": stream.records,
+                "failure": stream.failure.as_ref().map(|failure| scrub(&failure.to_string())),
+                "checks": checks.collect::<Vec<_>>(),
+            })
+        });
+        Some(Ended {
+            condition,
+            exit,
+            run: summary.map(|summary| summary.run.as_str()),
+            rows: summary.map_or(0, |summary| summary.streams.iter().map(|s| s.records).sum()),
+            message: worst.map(|failure| scrub(&failure.to_string())),
+            hint: worst.and_then(|failure| failure.hint.as_deref()).map(scrub),
+            streams: streams.collect(),
+        })
+    }
+
+    /// What is sent: `text` alone is enough for chats.
+    fn payload(&self, ended: &Ended<'_>, alert: &Alert, was: Option<&Alert>) -> Value {
+        let pipeline = &self.pipeline;
+        let event = if alert.condition == WELL {
+            "recovered"
+        } else {
+            &alert.condition
+        };
+        let why = ended.message.as_deref().unwrap_or_default();
+        let text = match (event, was) {
+            ("recovered", Some(was)) => format!(
+                "{pipeline} is well again: {} rows; it was {} since {}",
+                ended.rows, was.condition, was.since
+            ),
+            ("recovered", None) => format!("{pipeline} is well again: {} rows", ended.rows),
+            ("held", _) => format!("{pipeline} is held by its checks: {why}"),
+            ("unfinished", _) => format!("{pipeline} is not finished: {why}"),
+            _ => format!("{pipeline} failed: {why}"),
+        };
+        let began = *self.began.lock().unwrap_or_else(PoisonError::into_inner);
+        json!({
+            "id": format!("{pipeline} {} {}", alert.condition, alert.since),
+            "event": event,
+            "text": text,
+            "pipeline": pipeline,
+            "run": ended.run,
+            "exit": ended.exit,
+            "was": was.map(|was| was.condition.as_str()),
+            "since": alert.since.to_string(),
+            "began": began.map(|at| at.to_string()),
+            "ended": self.clock.calendar().to_string(),
+            "rows": ended.rows,
+            "message": ended.message,
+            "hint": ended.hint,
+            "streams": ended.streams,
+            "version": env!("CARGO_PKG_VERSION"),
+        })
+    }
+}
+
+/// What a command finds in its environment.
+fn variables(payload: &Value) -> Vec<(&'static str, String)> {
+    let text = |value: &Value| match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    [
+        ("GLEANER_EVENT", "event"),
+        ("GLEANER_PIPELINE", "pipeline"),
+        ("GLEANER_RUN", "run"),
+        ("GLEANER_EXIT", "exit"),
+        ("GLEANER_TEXT", "text"),
+    ]
+    .map(|(name, key)| (name, text(&payload[key])))
+    .to_vec()
+}
+
+/// `https://hc-ping.com/ID` and `start` make `https://hc-ping.com/ID/start`.
+fn below(base: &Url, step: &str) -> Url {
+    let mut url = base.clone();
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty().push(step);
+    }
+    url
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_stand_below_the_address_and_before_its_query() {
+        for (base, wanted) in [
+            ("https://hc-ping.com/a-b", "https://hc-ping.com/a-b/start"),
+            ("https://hc-ping.com/a-b/", "https://hc-ping.com/a-b/start"),
+            ("https://x.test/p?key=1", "https://x.test/p/start?key=1"),
+        ] {
+            assert_eq!(
+                below(&Url::parse(base).expect("a URL"), "start").as_str(),
+                wanted
+            );
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Who is told of nightly runs: once when things change, over real HTTP, and never a secret.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use gleaner::clock::Clock;
+use gleaner::disk::Disk;
+use gleaner::event::Fact;
+use gleaner::failure::{Exit, Failure};
+use gleaner::fetch::transport::{
+    BodySource, Boxed, Request, Response, SendError, SharedTransport, Transport,
+};
+use gleaner::harvest::World;
+use gleaner::harvest::alerts::Watch;
+use gleaner::harvest::events::Events;
+use serde_json::Value;
+
+use super::fixture::plan;
+use super::scene::{Project, Reply, Server};
+
+/// What the API gives in a night.
+const GOOD: usize = 0;
+const GONE: usize = 1;
+const FEW: usize = 2;
+
+/// The first lines of requests, and their bodies as JSON.
+fn heard(server: &Server) -> Vec<(String, Value)> {
+    let heard = server.heard().into_iter();
+    heard
+        .map(|request| {
+            let line = request.lines().next().unwrap_or_default();
+            let target = line.split(' ').nth(1).unwrap_or_default().to_owned();
+            let body = request.split("\r\n\r\n").nth(1).unwrap_or_default();
+            (target, serde_json::from_str(body).unwrap_or(Value::Null))
+        })
+        .collect()
+}
+
+fn texts<'v>(all: impl IntoIterator<Item = &'v Value>, key: &str) -> Vec<String> {
+    let all = all.into_iter().map(|value| value[key].as_str());
+    all.map(|text| text.unwrap_or_default().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_change_is_told_once_and_a_ping_comes_every_night() {
+    let night = Arc::new(AtomicUsize::new(GONE));
+    let now = Arc::clone(&night);
+    // What it says of a failure holds the credential.
+    let api = Server::start(move |_| match now.load(Ordering::SeqCst) {
+        GOOD => Reply::json(r#"{"data":[{"id":1},{"id":2}]}"#),
+        FEW => Reply::json(r#"{"data":[{"id":1}]}"#),
+        _ => Reply::new(404, "no such thing for hush-hush-token"),
+    });
+    let (hook, dead_man) = (
+        Server::says(Reply::new(200, "ok")),
+        Server::says(Reply::new(200, "ok")),
+    );
+    let project = Project::new(&format!(
+        "source: {{ url: \"{}\", limits: none, auth: {{ bearer: \"{{{{ secret.API_TOKEN }}}}\" }} }}
+streams:
+  items: {{ get: /items, records: data, expect: {{ min_records: 2 }} }}
+sink: {{ csv: data/items.csv }}
+schedule:
+  cron: \"30 2 * * *\"
+  on_failure: {{ webhook: \"{{{{ secret.HOOK }}}}\", command: \"cat >> told; echo >> told\" }}
+  ping: {}/ping/abc
+",
+        api.url(),
+        dead_man.url()
+    ));
+    let hook_url = format!("{}/hooks/very-private-path", hook.url());
+    let env = [("API_TOKEN", "hush-hush-token"), ("HOOK", &hook_url)];
+    let run = |args: &[&str], env: &[(&str, &str)]| {
+        let said = project.run_with(args, &[env, &[("PATH", "/usr/bin:/bin")]].concat());
+        for secret in ["very-private-path", "hush-hush-token", "/ping/abc"] {
+            assert!(!said.shown.contains(secret), "{}", said.shown);
+        }
+        said
+    };
+    // Nobody watches a run by hand, so what only alerts need may be missing.
+    assert_eq!(run(&["run", "items"], &env[..1]).code, Some(1));
+    assert!(hook.heard().is_empty() && dead_man.heard().is_empty());
+
+    for (what, code) in [
+        (GONE, 1),
+        (GONE, 1),
+        (GOOD, 0),
+        (GOOD, 0),
+        (FEW, 3),
+        (FEW, 3),
+        (GONE, 1),
+        (GOOD, 0),
+    ] {
+        night.store(what, Ordering::SeqCst);
+        let said = run(&["run", "items", "--alerts", "--fresh"], &env);
+        assert_eq!(said.code, Some(code), "{}", said.shown);
+    }
+    let told = heard(&hook);
+    let bodies: Vec<&Value> = told.iter().map(|(_, body)| body).collect();
+    let wanted = ["failed", "recovered", "held", "failed", "recovered"];
+    assert_eq!(texts(bodies.clone(), "event"), wanted);
+    assert!(
+        told.iter()
+            .all(|(target, _)| target == "/hooks/very-private-path")
+    );
+    let mut ids = texts(bodies.clone(), "id");
+    ids.dedup();
+    assert_eq!(ids.len(), 5);
+    let first = bodies[0];
+    assert_eq!(
+        (&first["pipeline"], &first["exit"]),
+        (&"items".into(), &1.into())
+    );
+    let text = first["text"].as_str().expect("a text");
+    assert!(
+        text.starts_with("items failed: items, page 1: 404 Not Found"),
+        "{text}"
+    );
+    assert!(
+        !told
+            .iter()
+            .any(|(_, body)| body.to_string().contains("hush-hush"))
+    );
+    assert_eq!(bodies[2]["streams"][0]["checks"][0]["check"], "min_records");
+    let well = bodies[4]["text"].as_str().expect("a text");
+    assert!(
+        well.starts_with("items is well again: 2 rows; it was failed since 20"),
+        "{well}"
+    );
+
+    // The command heard the same.
+    let told = fs::read_to_string(project.path().join("told")).expect("it was told");
+    let lines: Vec<Value> = told
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!(texts(&lines, "event"), wanted);
+    assert_eq!(texts(&lines, "id"), texts(bodies, "id"));
+
+    let pings: Vec<String> = heard(&dead_man)
+        .into_iter()
+        .map(|(target, _)| target)
+        .collect();
+    let mut wanted = Vec::new();
+    for end in ["/fail", "/fail", "", "", "/fail", "/fail", "/fail", ""] {
+        wanted.push("/ping/abc/start".to_owned());
+        wanted.push(format!("/ping/abc{end}"));
+    }
+    assert_eq!(pings, wanted);
+}
+
+/// Takes what is sent, or not, night by night.
+#[derive(Debug)]
+struct Receiver {
+    /// For each night whether it is there.
+    there: Mutex<VecDeque<bool>>,
+    taken: Mutex<Vec<Value>>,
+    tries: AtomicUsize,
+}
+
+struct Nothing;
+
+impl BodySource for Nothing {
+    fn chunk(&mut self) -> Boxed<'_, Result<Option<bytes::Bytes>, SendError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+}
+
+impl Transport for Receiver {
+    fn send(&self, request: Request) -> Boxed<'_, Result<Response, SendError>> {
+        self.tries.fetch_add(1, Ordering::Relaxed);
+        let is_there = self.there.lock().expect("no panic").front() == Some(&true);
+        let body = request.body.unwrap_or_default();
+        if is_there {
+            let body = serde_json::from_slice(&body).expect("JSON");
+            self.taken.lock().expect("no panic").push(body);
+        }
+        let status = if is_there { 200 } else { 503 };
+        Box::pin(std::future::ready(Ok(Response {
+            status: http::StatusCode::from_u16(status).expect("a status"),
+            headers: http::HeaderMap::new(),
+            body: Box::new(Nothing),
+        })))
+    }
+}
+
+#[test]
+fn what_nobody_took_is_told_again_and_fails_no_run() {
+    let root = tempfile::tempdir().expect("a folder");
+    let plan = plan(
+        "source: { url: https://api.test, limits: none }
+streams: { a: { get: /a } }
+sink: { ndjson: out.ndjson }
+schedule: { cron: '@daily', on_failure: { webhook: https://hooks.test/private } }
+",
+    );
+    let receiver = Arc::new(Receiver {
+        there: Mutex::new([false, true, true, false, true].into()),
+        taken: Mutex::default(),
+        tries: AtomicUsize::new(0),
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    let notes: Arc<Mutex<Vec<String>>> = Arc::default();
+    runtime.block_on(async {
+        let clock = Clock::simulated("2026-11-22T02:30:00Z".parse().expect("an instant"));
+        let (_asks, stop) = tokio::sync::watch::channel(false);
+        let heard = Arc::clone(&notes);
+        let transport: SharedTransport = receiver.clone();
+        let world = World {
+            clock,
+            transport,
+            disk: Disk::system(),
+            root: root.path().to_owned(),
+            events: Events::new(clock, move |event| {
+                if let Fact::RunNoticed { message } = &event.fact {
+                    heard.lock().expect("no panic").push(message.clone());
+                }
+            }),
+            stop,
+        };
+        // Failed three nights long; the first message is not taken. Stopped by hand: that says nothing.
+        // Then another kind of failure that is not taken, and is told the night after.
+        for exit in [
+            Exit::Failed,
+            Exit::Disk,
+            Exit::Terminated,
+            Exit::Held,
+            Exit::Held,
+        ] {
+            let failure = Failure::new(exit, "it did not go well");
+            Watch::of(&plan, &world).ended(Err(&failure)).await;
+            receiver.there.lock().expect("no panic").pop_front();
+        }
+    });
+    let taken = receiver.taken.lock().expect("no panic");
+    assert_eq!(texts(&*taken, "event"), ["failed", "held"]);
+    assert_eq!(
+        taken[0]["since"], "2026-11-22T02:30:00Z",
+        "since the first night"
+    );
+    assert_eq!(receiver.tries.load(Ordering::Relaxed), 4 + 1 + 4 + 1);
+    let notes = notes.lock().expect("no panic");
+    assert_eq!(
+        *notes,
+        ["the alert to https://hooks.test was not taken: it answered 503 Service Unavailable"; 2]
+    );
+}
