@@ -307,7 +307,8 @@ impl Draft {
             "    # key: id         # what identifies a record; repeats are dropped\n    \
              # columns:        # without, every field becomes a column\n    \
              #   id:\n    \
-             #   author: user.login\n",
+             #   author: user.login\n    \
+             #   created_at: { type: timestamp }  # `gleaner preview NAME --columns` drafts all of them\n",
         );
     }
 }
@@ -335,7 +336,7 @@ fn constant(name: &str) -> String {
 }
 
 /// Text as a YAML scalar: plain where that is beyond doubt, else quoted as JSON, which YAML reads.
-fn scalar(text: &str) -> String {
+pub(super) fn scalar(text: &str) -> String {
     let plain = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/')
         && text
             .chars()
@@ -406,6 +407,7 @@ mod tests {
             # columns:        # without, every field becomes a column
             #   id:
             #   author: user.login
+            #   created_at: { type: timestamp }  # `gleaner preview NAME --columns` drafts all of them
 
         # One file a stream; it is replaced when a run is complete, and not before.
         sink:

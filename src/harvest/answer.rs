@@ -5,6 +5,7 @@ use http::{HeaderMap, StatusCode};
 use minijinja::Value;
 use url::Url;
 
+use super::mistakes;
 use super::outcome::{Answer, Good, Outcome, Sent};
 use super::stream::Stream;
 use super::trouble;
@@ -32,6 +33,9 @@ const GRAPHQL_ERRORS: &str = "correct the query or its variables; where such an 
 
 /// A success that is not what was declared is tried this often: once may be a hiccup of a proxy.
 const SUSPECT_ATTEMPTS: u32 = 2;
+
+/// Most bytes of an answer in a message.
+const MOST_SAMPLE: usize = 160;
 
 /// A body as conditions see it.
 #[derive(Debug, Clone, Copy)]
@@ -82,7 +86,11 @@ impl Stream {
             );
             match verdict::by_rules(&self.plan().responses, &names, &answer.headers, now) {
                 Ok(verdict) => verdict,
-                Err(problem) => return Outcome::Fail(trouble::rule("responses", &problem, place)),
+                Err(problem) => {
+                    let sample = self.beginning(&answer.body);
+                    let failure = mistakes::rule("responses", &problem, place, sample);
+                    return Outcome::Fail(failure);
+                }
             }
         };
         let by_rules = by_rules.or_else(|| self.by_key(answer.status));
@@ -224,6 +232,15 @@ impl Stream {
                 |t| self.run.secrets.scrub(t),
             )),
         }
+    }
+
+    /// How an answer begins, for people.
+    pub(super) fn beginning(&self, body: &[u8]) -> Option<String> {
+        let text = String::from_utf8_lossy(body.get(..MOST_SAMPLE).unwrap_or(body));
+        let more = if body.len() > MOST_SAMPLE { "…" } else { "" };
+        let text = trouble::shorten(&text, MOST_SAMPLE) + more;
+        let said = format!("the answer is {text}");
+        (text.len() > more.len()).then(|| self.run.secrets.scrub(&said))
     }
 
     /// What was asked at last, after redirects, for people.

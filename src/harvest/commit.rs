@@ -71,10 +71,14 @@ pub(super) struct New {
     /// What the walk needs to go on after it.
     pub(super) facts: Facts,
     /// Given back when the page is written.
-    pub(super) _reservation: Reservation,
+    pub(super) _reservation: Option<Reservation>,
 }
 
 impl Staged {
+    fn is_raw(&self) -> bool {
+        matches!(&self.what, What::New(page) if page.facts.raw)
+    }
+
     fn bytes(&self) -> usize {
         match &self.what {
             What::New(page) => page.lines.len(),
@@ -348,6 +352,9 @@ impl Writer {
     fn void(&mut self, partition: u32, from: u32) {
         let of_it = |row: &&PageRow| row.partition == partition && row.page >= from;
         let (mut pages, mut kept, mut records) = (0, 0, 0);
+        if let Some(feed) = &self.feed {
+            feed.take_back(self.index.rows().iter().filter(of_it));
+        }
         for row in self.index.rows().iter().filter(of_it) {
             pages += 1;
             kept += u64::from(Some(row.row_at) <= self.earlier);
@@ -417,6 +424,12 @@ impl Order {
     /// Lets a page through, with those that waited for it, or holds it back; gives the bytes let
     /// through.
     fn take(&mut self, page: Staged, group: &mut Vec<Staged>) -> usize {
+        if page.is_raw() {
+            // It stands in nobody's place.
+            let through = page.bytes();
+            group.push(page);
+            return through;
+        }
         let place = (page.partition, page.page);
         if place.0 == self.next.0 && place.1 > self.next.1 {
             self.held.insert(place, page);
@@ -470,7 +483,7 @@ mod tests {
                 records: 1,
                 print: 0,
                 facts: Facts::default(),
-                _reservation: reservation,
+                _reservation: Some(reservation),
             })),
         }
     }
@@ -491,6 +504,21 @@ mod tests {
         let (order, held) = through(&[(0, 0), (0, 2), (0, 3), (0, 1), (0, 4)]).await;
         assert_eq!(order, [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4)]);
         assert_eq!(held, 0);
+    }
+
+    #[tokio::test]
+    async fn a_page_as_it_came_stands_in_nobodys_place() {
+        let (mut order, mut group) = (Order::default(), Vec::new());
+        for (number, raw) in [(0, true), (1, true), (1, false), (0, false)] {
+            let mut page = page((0, number), vec![b'x']).await;
+            if let What::New(new) = &mut page.what {
+                new.facts.raw = raw;
+            }
+            order.take(page, &mut group);
+        }
+        let came = group.iter().map(|page| (page.page, page.is_raw()));
+        let came: Vec<_> = came.collect();
+        assert_eq!(came, [(0, true), (1, true), (0, false), (1, false)]);
     }
 
     #[tokio::test]

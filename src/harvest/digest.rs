@@ -148,6 +148,7 @@ impl Stream {
             },
             content: Some(format!("{:016x}", digest.content)),
             ended: digest.ended,
+            steps: self.steps().filter(|_| !digest.is_split),
             more: self.more(digest),
             ..Facts::default()
         }
@@ -191,7 +192,7 @@ impl Fetched {
             records: u32::try_from(records).unwrap_or(u32::MAX),
             print,
             facts,
-            _reservation: self.reservation,
+            _reservation: Some(self.reservation),
         }
     }
 }

@@ -249,9 +249,10 @@ impl Stream {
     /// Shows its children what it makes of its parents' first records.
     async fn sample(&self) {
         if let Some(feed) = self.run.family.feed(&self.name)
-            && let Ok((records, variables)) = self.first_page().await
+            && let Ok((records, partition)) = self.first_page().await
         {
-            feed.sample(&records, variables);
+            let variables = partition.iter().flat_map(Partition::of_for);
+            feed.sample(&records, variables.cloned().collect());
         }
     }
 
@@ -338,9 +339,11 @@ impl Stream {
             in_turn,
         );
         let turn = walk.first(self.start_token(&partition)?);
-        let request = base.page(&turn).map_err(|e| self.unrendered(&e.message))?;
+        let request = base.page(&turn).map_err(|e| self.unrendered(&e))?;
         let place = self.place(&partition, 0);
-        let fetched = self.ask(&request, &Spot::first(&partition, &place)).await?;
+        let fetched = self
+            .look_at(&request, &Spot::first(&partition, &place))
+            .await?;
         let took = fetched.took;
         let digest = self.digest(&fetched, None);
         if let Some(feed) = run.family.feed(&self.name) {

@@ -4,7 +4,7 @@
 //! Of a page it is known where it lies, 16 bytes; its records are read back from the part when a
 //! child comes to them. So a million parents that wait for their turn hold no record.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -79,6 +79,8 @@ struct State {
     pages: Vec<FedPage>,
     /// Partitions that began again, and how many pages there were before.
     void: HashMap<u32, usize>,
+    /// Where single pages lie that were taken back.
+    gone: HashSet<u64>,
     part: Option<DiskFile>,
     names: Option<Scratch>,
     /// Where the variables of each partition lie.
@@ -139,12 +141,19 @@ impl Feed {
         state.void.insert(partition, pages);
     }
 
+    /// Pages that were committed were taken back: others take their places.
+    pub(super) fn take_back<'r>(&self, rows: impl Iterator<Item = &'r PageRow>) {
+        let with_records = rows.filter(|row| row.records > 0);
+        self.state().gone.extend(with_records.map(|row| row.start));
+    }
+
     /// It was walked to its end: these are its pages, in canonical order.
     pub(super) fn whole(&self, pages: Vec<FedPage>) {
         let mut state = self.state();
         state.phase = Phase::Whole;
         state.pages = pages;
         state.void = HashMap::new();
+        state.gone = HashSet::new();
         drop(state);
         self.news.send_replace(());
     }
@@ -194,7 +203,7 @@ impl Feed {
     pub(super) fn is_void(&self, place: usize, page: &FedPage) -> bool {
         let state = self.state();
         let before = state.void.get(&page.partition);
-        before.is_some_and(|before| place < *before)
+        before.is_some_and(|before| place < *before) || state.gone.contains(&page.start)
     }
 
     /// Reads a page back.
@@ -243,10 +252,8 @@ mod tests {
         assert_eq!(size_of::<FedPage>(), 16);
     }
 
-    #[test]
-    fn pages_of_a_partition_that_began_again_are_void() {
-        let feed = Feed::new(Arc::new(watch::Sender::new(())));
-        let row = |partition, start| PageRow {
+    fn row(partition: u32, start: u64) -> PageRow {
+        PageRow {
             partition,
             page: 0,
             start,
@@ -255,16 +262,33 @@ mod tests {
             crc: 0,
             row_len: 0,
             row_at: 0,
-        };
-        feed.push([row(0, 0), row(1, 1)].iter());
-        feed.supersede(0);
-        feed.push([row(0, 2)].iter());
-        let void: Vec<bool> = (0..3)
+        }
+    }
+
+    fn void(feed: &Feed) -> Vec<bool> {
+        (0..3)
             .filter_map(|at| match feed.at(at, true) {
                 Fed::Page(page) => Some(feed.is_void(at, &page)),
                 Fed::Wait | Fed::Over => None,
             })
-            .collect();
-        assert_eq!(void, [true, false, false]);
+            .collect()
+    }
+
+    #[test]
+    fn pages_of_a_partition_that_began_again_are_void() {
+        let feed = Feed::new(Arc::new(watch::Sender::new(())));
+        feed.push([row(0, 0), row(1, 1)].iter());
+        feed.supersede(0);
+        feed.push([row(0, 2)].iter());
+        assert_eq!(void(&feed), [true, false, false]);
+    }
+
+    #[test]
+    fn pages_that_were_taken_back_are_void() {
+        let feed = Feed::new(Arc::new(watch::Sender::new(())));
+        feed.push([row(0, 0), row(0, 1)].iter());
+        feed.take_back([row(0, 1)].iter());
+        feed.push([row(0, 2)].iter());
+        assert_eq!(void(&feed), [false, true, false]);
     }
 }

@@ -111,8 +111,11 @@ impl Stream {
         let mut projector = Projector::new(columns);
         let mut computed = Computed::new(&self.run.names, templates(Some(columns)));
         for (in_page, record) in (0..).zip(records) {
-            let values =
-                (computed.of(partition, in_page)).map_err(|e| self.unrendered(&e.message))?;
+            let values = computed.of(partition, in_page).map_err(|e| {
+                let mut failure = self.unrendered(&e);
+                failure.message = self.run.secrets.scrub(&trouble::at(place, &e.message));
+                failure
+            })?;
             let values: Vec<&str> = values.iter().map(String::as_str).collect();
             let mut cells = Vec::new();
             let tried = projector.cells(record, &values, &mut cells);

@@ -27,6 +27,7 @@ mod crew;
 mod delivery;
 mod digest;
 mod drift;
+mod edit;
 mod exchange;
 mod family;
 mod feed;
@@ -43,6 +44,7 @@ mod keep;
 mod key;
 mod logins;
 mod merge;
+mod mistakes;
 mod more;
 mod names;
 mod newest;
@@ -63,6 +65,7 @@ mod repeats;
 mod rows;
 mod run;
 mod same;
+mod sample;
 mod slice;
 mod spans;
 mod split;
@@ -99,9 +102,10 @@ use self::chronicle::Unopened;
 use self::events::Events;
 use self::ground::Ground;
 use self::once::Unknown;
-use self::partitions::Source;
+use self::partitions::{Partition, Source};
 use self::publish::Published;
 use self::run::{Beginning, Run};
+pub use self::sample::{Sample, SampledColumns};
 use self::standing::{Kept, Standing};
 use self::stream::Stream;
 use self::summary::{StreamSummary, Summary, Tally};
@@ -186,17 +190,6 @@ pub struct Harvest {
     standing: Option<(Standing, Vec<Kept>)>,
 }
 
-/// The first records of a stream, for `preview`.
-#[derive(Debug)]
-pub struct Sample {
-    /// The stream.
-    pub stream: String,
-    /// Its first page's records as JSON text.
-    pub records: Vec<String>,
-    /// Why there are none.
-    pub failure: Option<Failure>,
-}
-
 impl Harvest {
     /// Touches the world early, so that what must fail fails before the first request: secrets,
     /// output folders, `for` lists.
@@ -266,12 +259,24 @@ impl Harvest {
                 Err(failure) => Err(failure),
             };
             let feed = self.run.family.feed(&stream.name);
+            let mut columns = None;
             let (records, failure) = match first {
-                Ok((records, variables)) => {
+                Ok((records, partition)) => {
                     if let Some(feed) = feed {
-                        feed.sample(&records, variables);
+                        let variables = partition.iter().flat_map(Partition::of_for);
+                        feed.sample(&records, variables.cloned().collect());
                     }
-                    (records, None)
+                    let made = partition.map(|partition| stream.in_columns(&records, &partition));
+                    match made.transpose() {
+                        Ok(made) => {
+                            columns = made.flatten();
+                            (records, None)
+                        }
+                        Err(failure) => {
+                            let told = self.run.told(&stream.name, failure);
+                            (Vec::new(), Some(*told))
+                        }
+                    }
                 }
                 Err(failure) => {
                     if let Some(feed) = feed {
@@ -285,6 +290,7 @@ impl Harvest {
                 let sample = Sample {
                     stream: stream.name.to_string(),
                     records,
+                    columns,
                     failure,
                 };
                 samples.push((at, sample));

@@ -97,7 +97,7 @@ impl Stream {
         page: &Page,
         partition: &Partition,
     ) -> Result<bool, Box<Failure>> {
-        let unrendered = |e: LanguageProblem| self.unrendered(&e.message);
+        let unrendered = |e: LanguageProblem| self.unrendered(&e);
         for row in std::mem::take(&mut novelty.kept) {
             let stream = Arc::clone(self);
             let read = tokio::task::spawn_blocking(move || {

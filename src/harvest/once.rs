@@ -54,6 +54,7 @@ pub enum Unknown {
 }
 
 /// Where a page stands.
+#[derive(Clone, Copy)]
 pub(super) struct Spot<'a> {
     /// Its partition.
     pub(super) partition: &'a Partition,

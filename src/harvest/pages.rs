@@ -13,6 +13,7 @@ use super::attempt::Fetched;
 use super::commit::{Committer, Staged, What};
 use super::digest::Digest;
 use super::drift::Totals;
+use super::mistakes;
 use super::novelty::Novelty;
 use super::partitions::Partition;
 use super::slice::Slice;
@@ -23,6 +24,7 @@ use super::walk::{self, Next, Walk, WalkFault};
 use crate::event::Fact;
 use crate::failure::Failure;
 use crate::plan::Then;
+use crate::plan::language::LanguageProblem;
 use crate::plan::paging::Paging;
 use crate::plan::request::{Rendered, Turn};
 use crate::store::index::PageRow;
@@ -31,6 +33,18 @@ use crate::store::index::PageRow;
 pub(super) enum Got {
     Fetched(Box<Fetched>),
     Kept(PageRow),
+    /// From the run's folder as it came, and taken through the steps of today.
+    Redone(Box<Fetched>),
+}
+
+impl Got {
+    /// It, if its records are at hand.
+    fn at_hand(&self) -> Option<&Fetched> {
+        match self {
+            Self::Fetched(fetched) | Self::Redone(fetched) => Some(fetched),
+            Self::Kept(_) => None,
+        }
+    }
 }
 
 /// What the walk of a part came to.
@@ -84,7 +98,7 @@ impl Stream {
             };
             match request {
                 Ok(request) => Ok((progress, request)),
-                Err(e) => Err(self.unrendered(&e.message)),
+                Err(e) => Err(self.unrendered(&e)),
             }
         };
         let mut novelty = Novelty::new(self.plan(), &self.run.names);
@@ -97,17 +111,17 @@ impl Stream {
                 let fault = WalkFault::Loop("the same request comes again".to_owned());
                 return Err(trouble::walk(&fault, &place, &self.show(&request)));
             }
+            let spot = slice.spot(at.page, print, &place);
             let kept = if replay {
-                self.kept(partition.ordinal, at.page, print, size)?
+                self.kept(&spot, size)?
             } else {
                 None
             };
-            let (got, mut digest) = match kept {
-                Some((row, digest)) => (Got::Kept(row), digest),
-                None => match self
-                    .ask(&request, &slice.spot(at.page, print, &place))
-                    .await
-                {
+            let (mut got, mut digest) = match kept {
+                Some((found, digest)) => {
+                    (self.redo(found, &digest, &request, &spot).await?, digest)
+                }
+                None => match self.ask(&request, &spot).await {
                     Ok(fetched) => {
                         let digest = self.digest(&fetched, size);
                         (Got::Fetched(Box::new(fetched)), digest)
@@ -134,34 +148,42 @@ impl Stream {
                     Err(unfetched) => return Err(unfetched.failure),
                 },
             };
-            at.kept = matches!(got, Got::Kept(_));
+            at.kept = !matches!(got, Got::Fetched(_));
             if digest.is_split {
                 self.hand_on(got, &digest, print, partition, committer, at.page)
                     .await?;
                 *page = at.page + 1;
                 return Ok(Ended::Split);
             }
-            let url = match &got {
-                Got::Fetched(fetched) => {
-                    self.judge_types(fetched.kept().records(), partition, &place)?;
-                    if let Some(novelty) = &mut novelty
-                        && !self.brings_new(novelty, fetched.kept(), partition).await?
-                    {
-                        let fault = WalkFault::Loop("three pages brought no new key".to_owned());
-                        return Err(trouble::walk(&fault, &place, &self.show(&request)));
-                    }
-                    fetched.url.clone()
-                }
-                Got::Kept(row) => {
-                    if let Some(novelty) = &mut novelty {
-                        novelty.keep(*row);
-                    }
-                    request.url.clone()
-                }
-            };
             let mut next = self
                 .after(&mut at.walk, &mut digest, &got, partition, &place)
                 .map_err(|fault| fault.into_failure(&place, &self.show(&request)))?;
+            if let Got::Fetched(fetched) = got {
+                let edited = self.edit(*fetched, &digest, &spot, committer).await?;
+                got = Got::Fetched(Box::new(edited));
+            }
+            let (mut url, mut misfit) = (request.url.clone(), None);
+            if let (Got::Kept(row), Some(novelty)) = (&got, &mut novelty) {
+                novelty.keep(*row);
+            }
+            if let Some(page) = got.at_hand() {
+                let records = || page.kept().records();
+                misfit = self.judge_types(records(), partition, &place).err();
+                if let Some(failure) = misfit.take_if(|_| !self.is_paid()) {
+                    return Err(failure);
+                }
+                if let Some(novelty) = &mut novelty
+                    && !self.brings_new(novelty, page.kept(), partition).await?
+                {
+                    let fault = WalkFault::Loop("three pages brought no new key".to_owned());
+                    return Err(trouble::walk(&fault, &place, &self.show(&request)));
+                }
+                if next != Next::End && self.is_past(records(), partition) {
+                    digest.ended = true;
+                    next = Next::End;
+                }
+                url = page.url.clone();
+            }
             // Rendered before the page is kept: one that leads nowhere is asked for again by the
             // next attempt.
             let mut following = self.following(slice, &next, &url, &place)?;
@@ -176,6 +198,10 @@ impl Stream {
             }
             self.hand_on(got, &digest, print, partition, committer, at.page)
                 .await?;
+            // What was paid for is kept, whatever the columns make of it.
+            if let Some(misfit) = misfit {
+                return Err(misfit);
+            }
             at.records += digest.count;
             at.totals.add(self.told_total(&digest));
             at.page += 1;
@@ -291,7 +317,7 @@ impl Stream {
                 };
             }
         };
-        turn.map(Some).map_err(|e| self.unrendered(&e.message))
+        turn.map(Some).map_err(|e| self.unrendered(&e))
     }
 
     /// Whether pages must be asked for one after the other.
@@ -352,17 +378,14 @@ impl Stream {
                 Some(&fetched.page),
             );
             let holds = stop.holds(&names);
-            if holds.map_err(|e| StepFault::Failure(trouble::rule("stop", &e, place)))? {
+            let failed = |e: LanguageProblem| {
+                let sample = self.beginning(&fetched.body);
+                StepFault::Failure(mistakes::rule("stop", &e, place, sample))
+            };
+            if holds.map_err(failed)? {
                 digest.ended = true;
                 next = Next::End;
             }
-        }
-        if let (Next::One(_) | Next::Url(_) | Next::Many { .. }, Got::Fetched(fetched)) =
-            (&next, got)
-            && self.is_past(fetched.kept().records(), partition)
-        {
-            digest.ended = true;
-            next = Next::End;
         }
         Ok(next)
     }
@@ -378,11 +401,20 @@ impl Stream {
     ) -> Result<(), Box<Failure>> {
         let kept = match &got {
             Got::Kept(row) => u64::from(row.records),
-            Got::Fetched(fetched) => fetched.kept().count() as u64,
+            Got::Fetched(page) | Got::Redone(page) => page.kept().count() as u64,
         };
         self.records.fetch_add(kept, Ordering::Relaxed);
         let what = match got {
             Got::Kept(row) => What::Kept(row),
+            Got::Redone(page) => {
+                self.emit(Fact::PagesKept {
+                    stream: self.name.clone(),
+                    pages: 1,
+                    records: kept,
+                });
+                let facts = self.written(digest);
+                What::New(Box::new(page.into_new(digest, print, facts)))
+            }
             Got::Fetched(fetched) => {
                 self.emit(Fact::PageFetched {
                     stream: self.name.clone(),

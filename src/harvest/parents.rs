@@ -144,7 +144,12 @@ impl Records {
                 seen.push(("record".to_owned(), record.clone()));
                 seen.push((wanted.variable.to_owned(), record));
                 let holds = only.holds(&names.answer(&seen));
-                if !holds.map_err(PullProblem::Where)? {
+                let holds = holds.map_err(|mut problem| {
+                    let record = super::walk::shorten(line);
+                    problem.message = format!("{}; the record is {record}", problem.message);
+                    PullProblem::Where(problem)
+                });
+                if !holds? {
                     continue;
                 }
             }

@@ -97,7 +97,7 @@ impl Stream {
         let turn = walk.first(self.start_token(&slice.partition)?);
         match slice.base.page(&turn) {
             Ok(request) => Ok(slice.print(paging, &request)),
-            Err(e) => Err(self.unrendered(&e.message)),
+            Err(e) => Err(self.unrendered(&e)),
         }
     }
 }

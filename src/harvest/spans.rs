@@ -77,6 +77,7 @@ fn at_edge(
                 .map_err(|message| LanguageProblem {
                     message,
                     range: None,
+                    place: None,
                 })
         }
     }

@@ -61,7 +61,7 @@ impl Stream {
                 Ended::Split => {
                     let halves = self.halves(&part)?.ok_or_else(|| {
                         let place = self.place(&part.partition, begins);
-                        self.unrendered(&format!("{place}: its window cannot be halved any more"))
+                        self.unrendered(format!("{place}: its window cannot be halved any more"))
                     })?;
                     parts.extend(halves);
                 }
@@ -157,7 +157,7 @@ impl Stream {
                 records: 0,
                 print: self.first_print(part)?,
                 facts: self.written(&digest),
-                _reservation: reservation,
+                _reservation: Some(reservation),
             })),
         };
         Ok(committer.commit(split).await?)

@@ -150,19 +150,16 @@ impl Stream {
         at: u64,
     ) -> Result<(u64, Digest, Rendered), Unfetched> {
         let partition = &slice.partition;
-        let request = slice
-            .base
-            .page(&turn)
-            .map_err(|e| self.unrendered(&e.message))?;
+        let request = slice.base.page(&turn).map_err(|e| self.unrendered(&e))?;
         let print = slice.print(&self.plan().paging, &request);
-        let kept = self.kept(partition.ordinal, page, print, None)?;
-        let (got, digest) = if let Some((row, digest)) = kept {
-            (Got::Kept(row), digest)
+        let place = self.place(partition, page);
+        let spot = slice.spot(page, print, &place);
+        let (got, digest) = if let Some((found, digest)) = self.kept(&spot, None)? {
+            (self.redo(found, &digest, &request, &spot).await?, digest)
         } else {
-            let place = self.place(partition, page);
-            let spot = slice.spot(page, print, &place);
             let fetched = self.ask(&request, &spot).await?;
             let digest = self.digest(&fetched, None);
+            let fetched = self.edit(fetched, &digest, &spot, &committer).await?;
             (Got::Fetched(Box::new(fetched)), digest)
         };
         self.hand_on(got, &digest, print, partition, &committer, page)

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use minijinja::Value;
-
 use super::checks::Checks;
 use super::commit::{Committer, GROUP_TIME};
 use super::crew::Crew;
 use super::digest::Digest;
 use super::drift;
+use super::edit::Found;
 use super::feed::FedPage;
+use super::mistakes::Unrendered;
 use super::more;
 use super::once::{Sendings, Spot};
 use super::partitions::{Partition, Source};
@@ -26,12 +26,11 @@ use crate::failure::{Exit, Failure};
 use crate::plan::language::{Expr, Template};
 use crate::plan::paging::Paging;
 use crate::plan::path::Path;
-use crate::plan::request::{BodyPlan, Rendered};
+use crate::plan::request::{BodyPlan, RenderProblem, Rendered};
 use crate::plan::{Pause, StreamPlan, Then};
 use crate::records::format::Reader;
 use crate::records::select::Selector;
 use crate::store::StoreError;
-use crate::store::index::PageRow;
 use crate::store::recall::Recall;
 use crate::store::stream::StreamStore;
 
@@ -167,28 +166,40 @@ impl Stream {
     /// would go on over a disk that loses what is committed.
     pub(super) fn kept(
         &self,
-        partition: u32,
-        page: u32,
-        print: u64,
+        spot: &Spot<'_>,
         size: Option<u64>,
-    ) -> Result<Option<(PageRow, Digest)>, Box<Failure>> {
-        let found = self
-            .recall
-            .as_ref()
-            .and_then(|recall| Some((recall, recall.find(partition, page)?)));
-        let Some((recall, row)) = found else {
+    ) -> Result<Option<(Found, Digest)>, Box<Failure>> {
+        let Some(recall) = &self.recall else {
             return Ok(None);
         };
-        let written = recall.page(&row).map_err(StoreError::into_failure)?;
-        if written.request != print || written.facts.is_empty() {
-            return Ok(None);
+        let (Spot { page, print, .. }, steps) = (*spot, self.steps());
+        let mut is_there = false;
+        for row in recall.find(spot.partition.ordinal, page) {
+            let written = recall.page(&row).map_err(StoreError::into_failure)?;
+            if written.request != print || written.facts.is_empty() {
+                return Ok(None);
+            }
+            let Some(digest) = Digest::of(&written) else {
+                let error = recall.unread(&row, "a page without what leads on from it");
+                return Err(error.into_failure());
+            };
+            let facts = written.facts;
+            let is_done = facts.steps == steps && (steps.is_none() || !facts.raw);
+            let found = if is_done || digest.is_split {
+                Found::Page(row)
+            } else if facts.steps.is_none() {
+                Found::AsItCame(row)
+            } else {
+                is_there = true;
+                continue;
+            };
+            self.learn(&digest, size);
+            return Ok(Some((found, digest)));
         }
-        let Some(digest) = Digest::of(&written) else {
-            let error = recall.unread(&row, "a page without what leads on from it");
-            return Err(error.into_failure());
-        };
-        self.learn(&digest, size);
-        Ok(Some((row, digest)))
+        if is_there {
+            return Err(self.came_otherwise(spot.text));
+        }
+        Ok(None)
     }
 
     /// Its plan.
@@ -354,37 +365,36 @@ impl Stream {
             .request
             .render(&self.run.base, &names)
             .map_err(|e| match partition.label() {
-                label if label.is_empty() => self.unrendered(&e.message),
-                label => self.unrendered(&format!("{} ({label})", e.message)),
+                label if label.is_empty() => self.unrendered(&e),
+                label => self.unrendered(RenderProblem {
+                    message: format!("{} ({label})", e.message),
+                    ..e
+                }),
             })
     }
 
-    pub(super) fn unrendered(&self, message: &str) -> Box<Failure> {
-        Box::new(Failure {
-            exit: Exit::Failed,
-            message: self.run.secrets.scrub(&format!("{}: {message}", self.name)),
-            causes: Vec::new(),
-            hint: Some(
-                "correct the template in the pipeline file, or the values that `for` gives it"
-                    .to_owned(),
-            ),
-        })
+    pub(super) fn unrendered(&self, problem: impl Into<Unrendered>) -> Box<Failure> {
+        let mut failure = problem.into().of(&self.name);
+        failure.message = self.run.secrets.scrub(&failure.message);
+        failure
     }
 
-    /// The first page of the first partition, for `preview`, and the variables of that.
+    /// The first page of the first partition, for `preview`, and that partition, if there is one.
     pub(super) async fn first_page(
         &self,
-    ) -> Result<(Vec<String>, Vec<(String, Value)>), Box<Failure>> {
+    ) -> Result<(Vec<String>, Option<Partition>), Box<Failure>> {
         let Some(partition) = self.partitions_to_ask(true).next().transpose()? else {
-            return Ok((Vec::new(), Vec::new()));
+            return Ok((Vec::new(), None));
         };
         let base = self.render(&partition)?;
         let turn = Walk::new(&self.plan().paging, None, true).first(self.start_token(&partition)?);
-        let request = base.page(&turn).map_err(|e| self.unrendered(&e.message))?;
+        let request = base.page(&turn).map_err(|e| self.unrendered(&e))?;
         let place = self.place(&partition, 0);
-        let fetched = self.ask(&request, &Spot::first(&partition, &place)).await?;
+        let fetched = self
+            .look_at(&request, &Spot::first(&partition, &place))
+            .await?;
         let records = fetched.kept().records().map(str::to_owned).collect();
-        Ok((records, partition.of_for().cloned().collect()))
+        Ok((records, Some(partition)))
     }
 
     pub(super) fn start_token(
@@ -396,10 +406,10 @@ impl Stream {
                 start: Some(start), ..
             } => {
                 let names = self.run.names.request(&partition.variables);
-                start
-                    .text(&names)
-                    .map(Some)
-                    .map_err(|e| self.unrendered(&format!("`pages.token.start`: {e}")))
+                start.text(&names).map(Some).map_err(|mut e| {
+                    e.message = format!("`pages.token.start`: {}", e.message);
+                    self.unrendered(&e)
+                })
             }
             _ => Ok(None),
         }

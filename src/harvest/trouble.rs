@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::mistakes::in_file;
 use super::outcome::Asked;
 use super::partitions::PartitionProblem;
 use super::verdict::Trouble;
@@ -16,9 +17,7 @@ use crate::fetch::transport::{SendError, SendErrorKind};
 use crate::limits::NoTurn;
 use crate::plan::RecordsPlan;
 use crate::plan::duration::show;
-use crate::plan::language::LanguageProblem;
 use crate::records::problem::{SelectError, There};
-use crate::records::transform::TransformError;
 
 /// Most characters of a server's words in a message.
 const MOST_WORDS: usize = 200;
@@ -104,7 +103,10 @@ pub(super) fn open_failure(stream: &str, problem: &PartitionProblem) -> Box<Fail
         exit: Exit::Usage,
         message: format!("{stream}: {problem}"),
         causes: Vec::new(),
-        hint: Some(hint.to_owned()),
+        hint: Some(match problem {
+            PartitionProblem::Template { problem, .. } => in_file(hint, problem.place.as_deref()),
+            _ => hint.to_owned(),
+        }),
     })
 }
 
@@ -263,15 +265,6 @@ pub(super) fn body(error: &BodyError, place: &str) -> Result<Box<Failure>, Strin
     }
 }
 
-/// An expression that failed on an answer.
-pub(super) fn rule(key: &str, problem: &LanguageProblem, place: &str) -> Box<Failure> {
-    failed(
-        at(place, &format!("`{key}` cannot be judged: {problem}")),
-        Vec::new(),
-        Some("correct the expression in the pipeline file"),
-    )
-}
-
 /// The walk cannot go on.
 pub(super) fn walk(fault: &WalkFault, place: &str, request: &str) -> Box<Failure> {
     let (message, hint) = match fault {
@@ -317,6 +310,10 @@ pub(super) fn select(
             "correct `records` after an answer of the API; if `{0}` may be missing, write `records: {{ optional: {0} }}`",
             records.path
         )),
+        SelectError::Filter { .. } => Some(
+            "correct the filter after an answer of the API; where records may be missing, write `records: { optional: { jq: … } }`"
+                .to_owned(),
+        ),
         SelectError::Shape { key, .. } => Some(format!(
             "compare `{key}` with an answer of the API; `gleaner preview` shows what comes of it"
         )),
@@ -325,30 +322,16 @@ pub(super) fn select(
         ),
         _ => None,
     };
+    let is_here = matches!(
+        error,
+        SelectError::Absent { .. } | SelectError::Shape { .. } | SelectError::Filter { .. }
+    );
+    let shown = records.place.as_ref().filter(|_| is_here);
     Box::new(Failure {
         exit: Exit::Failed,
         message: scrub(&at(place, &error.to_string())),
         causes: vec![format!("asked {url}")],
-        hint,
-    })
-}
-
-/// A step of `transform` that cannot be done to a record.
-pub(super) fn transform(
-    error: &TransformError,
-    place: &str,
-    scrub: impl Fn(&str) -> String,
-) -> Box<Failure> {
-    let record =
-        (!error.record.is_empty()).then(|| scrub(&format!("the record is {}", error.record)));
-    Box::new(Failure {
-        exit: Exit::Failed,
-        message: scrub(&at(place, &error.to_string())),
-        causes: record.into_iter().collect(),
-        hint: Some(format!(
-            "correct the step in the pipeline file\n{}",
-            error.place
-        )),
+        hint: hint.map(|hint| in_file(&hint, shown)),
     })
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::answer::Seen;
 use super::budget::Reservation;
+use super::mistakes;
 use super::outcome::Sent;
 use super::run::interrupted;
 use super::stream::Stream;
@@ -82,10 +83,11 @@ impl Stream {
             .iter()
             .map(|cost| match cost.at_most.number(&names) {
                 Ok(number) => Ok((Name::from(cost.unit.as_str()), number)),
-                Err(problem) => Err(trouble::rule(
+                Err(problem) => Err(mistakes::rule(
                     &format!("cost.{}", cost.unit),
                     &problem,
                     place,
+                    None,
                 )),
             })
             .collect()

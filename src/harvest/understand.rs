@@ -41,7 +41,11 @@ impl Stream {
             member: self.plan().format.member.clone(),
         };
         let is_kept = self.rereads_bodies || !raw.is_good;
-        if self.reader.is_usual(raw.told(), &answer.body) && !archive::is_packed(&answer.body) {
+        let takes_time = self.selector().takes_time();
+        if !takes_time
+            && self.reader.is_usual(raw.told(), &answer.body)
+            && !archive::is_packed(&answer.body)
+        {
             let selector = self.reader.selector();
             let page = if is_kept {
                 selector.select(&answer.body)
@@ -51,7 +55,7 @@ impl Stream {
             return Ok(Read { page, json: None });
         }
         raw.body = std::mem::take(&mut answer.body).freeze();
-        let read = if raw.body.len() <= BLOCKING_FROM {
+        let read = if raw.body.len() <= BLOCKING_FROM && !takes_time {
             raw.read(&self.reader)
         } else {
             let reader = Arc::clone(&self.reader);

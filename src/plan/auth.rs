@@ -211,7 +211,7 @@ pub enum LoginAuth {
     /// One that lasts, or none. Never [`AuthPlan::Token`].
     Plain(AuthPlan),
     /// A signed statement, sent as a bearer.
-    Signed(JwtPlan),
+    Signed(Box<JwtPlan>),
 }
 
 /// How long a token holds.

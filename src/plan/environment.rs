@@ -109,6 +109,7 @@ pub(super) fn judge(
             return Err(LanguageProblem {
                 message: format!("`{tag}` is not available: templates read no files"),
                 range: Some(range),
+                place: None,
             });
         }
     }
@@ -123,6 +124,7 @@ pub(super) fn judge(
         LanguageProblem {
             message: format!("unknown {what} `{name}`{hint}"),
             range: Some(range),
+            place: None,
         }
     };
     for (name, range) in scan.filters() {
@@ -136,6 +138,7 @@ pub(super) fn judge(
             return Err(LanguageProblem {
                 message,
                 range: Some(range),
+                place: None,
             });
         }
     }

@@ -44,6 +44,14 @@ impl Plan {
 }
 
 impl StreamPlan {
+    /// All that decides what `transform` makes of a record.
+    pub fn steps(&self) -> String {
+        let steps: Vec<String> = (self.transform.iter())
+            .map(|step| step.step.to_string())
+            .collect();
+        steps.join("\n")
+    }
+
     fn identify(&self, fields: &mut Vec<Field>) {
         let mut add = |key: &str, text: String| {
             fields.push((format!("streams.{}.{key}", self.name), text));
@@ -87,11 +95,9 @@ impl StreamPlan {
         if self.format.kind.is_some() {
             add("format", self.format.to_string());
         }
-        if !self.transform.is_empty() {
-            let steps: Vec<String> = (self.transform.iter())
-                .map(|step| step.step.to_string())
-                .collect();
-            add("transform", steps.join("\n"));
+        // What was paid for is kept as it came too, and can be taken through other steps.
+        if !self.transform.is_empty() && !self.request.once.acts() {
+            add("transform", self.steps());
         }
         if let Some(stop) = &self.stop {
             add("stop", stop.written().to_owned());
@@ -243,6 +249,7 @@ fn shape(shape: &Shape) -> String {
         Shape::Rows(RowNames::Given(names)) => format!(" rows {names:?}"),
         Shape::Rows(RowNames::First) => " rows first".to_owned(),
         Shape::Entries { key } => format!(" entries {key:?}"),
+        Shape::Filtered(jq) => format!(" jq {}", jq.written()),
     }
 }
 

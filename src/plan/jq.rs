@@ -83,6 +83,7 @@ impl Jq {
         let at = |part: &str, message: String| LanguageProblem {
             message,
             range: place(written, part),
+            place: None,
         };
         let arena = Arena::default();
         // Once as it is: only this way jaq says what is wrong.
@@ -213,6 +214,15 @@ impl Input {
     }
 }
 
+/// The same text is the same filter.
+impl PartialEq for Jq {
+    fn eq(&self, other: &Self) -> bool {
+        self.written == other.written
+    }
+}
+
+impl Eq for Jq {}
+
 impl fmt::Debug for Jq {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Jq").field(&self.written).finish()
@@ -228,6 +238,7 @@ fn problem(words: impl AsRef<str>) -> LanguageProblem {
     LanguageProblem {
         message,
         range: None,
+        place: None,
     }
 }
 

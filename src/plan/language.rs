@@ -14,11 +14,13 @@ use super::environment::{AS_FILE, AS_TARGET, AS_TEXT, LENIENT, STRICT, judge};
 use super::guard;
 use super::json::{Json, Numbers};
 use super::names::Scan;
+use super::place::Place;
 
 /// A template that renders to text, or, where it is exactly one `{{ }}`, to a value.
 #[derive(Clone)]
 pub struct Template {
     written: String,
+    place: Option<Arc<Place>>,
     /// `None` for text without a delimiter.
     compiled: Option<Arc<Compiled>>,
 }
@@ -43,6 +45,7 @@ struct Head {
 #[derive(Clone)]
 pub struct Expr {
     written: String,
+    place: Option<Arc<Place>>,
     compiled: Arc<Expression<'static, 'static>>,
     names: Vec<UsedName>,
 }
@@ -55,6 +58,9 @@ pub struct LanguageProblem {
     pub message: String,
     /// Byte range in the written text, where known.
     pub range: Option<Range<usize>>,
+    /// Where the text stands in the pipeline file, if that is known: what only the data show is
+    /// told with it.
+    pub place: Option<Arc<Place>>,
 }
 
 /// A name that a template uses, with its path: `vars.repos`, `secret.TOKEN`, `repo`.
@@ -83,6 +89,7 @@ impl Template {
         if !["{{", "{%", "{#"].iter().any(|open| written.contains(open)) {
             return Ok(Self {
                 written: written.to_owned(),
+                place: None,
                 compiled: None,
             });
         }
@@ -115,6 +122,7 @@ impl Template {
         let names = names(&scan, undeclared, base);
         Ok(Self {
             written: written.to_owned(),
+            place: None,
             compiled: Some(Arc::new(Compiled {
                 environment,
                 head,
@@ -126,6 +134,25 @@ impl Template {
     /// Its text as written.
     pub fn written(&self) -> &str {
         &self.written
+    }
+
+    /// The same, known to stand there in the pipeline file.
+    #[must_use]
+    pub fn placed(mut self, place: Place) -> Self {
+        self.place = Some(Arc::new(place));
+        self
+    }
+
+    /// Where it stands in the pipeline file, if that is known.
+    pub fn place(&self) -> Option<Arc<Place>> {
+        self.place.clone()
+    }
+
+    fn failed(&self, problem: LanguageProblem) -> LanguageProblem {
+        LanguageProblem {
+            place: self.place.clone(),
+            ..problem
+        }
     }
 
     /// Whether it has no `{{`, `{%` or `{#`: it renders to itself.
@@ -148,10 +175,11 @@ impl Template {
 
     /// Renders to text; strict. Null is empty.
     pub fn text(&self, names: &Value) -> Result<String, LanguageProblem> {
-        match &self.compiled {
+        let text = match &self.compiled {
             None => Ok(self.written.clone()),
             Some(compiled) => self.render(compiled, AS_TEXT, 0, names),
-        }
+        };
+        text.map_err(|problem| self.failed(problem))
     }
 
     /// Renders to a value: the value itself where the template is exactly one `{{ }}`, else text.
@@ -161,7 +189,10 @@ impl Template {
             .as_ref()
             .and_then(|compiled| compiled.head.as_ref())
         {
-            Some(head) if head.alone => self.head_value(head, names),
+            Some(head) if head.alone => {
+                let value = self.head_value(head, names);
+                value.map_err(|problem| self.failed(problem))
+            }
             _ => self.text(names).map(Value::from),
         }
     }
@@ -169,6 +200,11 @@ impl Template {
     /// Renders to the target of a request: every value is percent-encoded whole, but for one
     /// that the template begins with: that one is the URL's own beginning.
     pub fn target(&self, names: &Value) -> Result<String, LanguageProblem> {
+        let text = self.target_text(names);
+        text.map_err(|problem| self.failed(problem))
+    }
+
+    fn target_text(&self, names: &Value) -> Result<String, LanguageProblem> {
         let Some(compiled) = &self.compiled else {
             return Ok(self.written.clone());
         };
@@ -183,6 +219,7 @@ impl Template {
                     self.written[head.range.clone()].trim()
                 ),
                 range: Some(head.range.clone()),
+                place: None,
             });
         }
         let mut text = value.to_string();
@@ -204,7 +241,7 @@ impl Template {
         environment
             .add_template_owned(AS_FILE, self.written.clone())
             .and_then(|()| environment.get_template(AS_FILE)?.render(names))
-            .map_err(|error| problem(&error, 0, &self.written))
+            .map_err(|error| self.failed(problem(&error, 0, &self.written)))
     }
 
     fn head_value(&self, head: &Head, names: &Value) -> Result<Value, LanguageProblem> {
@@ -216,6 +253,7 @@ impl Template {
             return Err(LanguageProblem {
                 message: format!("`{}` has no value", self.written[head.range.clone()].trim()),
                 range: Some(head.range.clone()),
+                place: None,
             });
         }
         Ok(value)
@@ -244,6 +282,7 @@ impl Expr {
             return Err(LanguageProblem {
                 message: "this is an expression already: write it without `{{ }}`".to_owned(),
                 range: Some(0..written.len()),
+                place: None,
             });
         }
         let as_written = lenient
@@ -260,6 +299,7 @@ impl Expr {
         };
         Ok(Self {
             written: written.to_owned(),
+            place: None,
             compiled: Arc::new(compiled),
             names,
         })
@@ -275,11 +315,24 @@ impl Expr {
         self.names.clone()
     }
 
+    /// The same, known to stand there in the pipeline file.
+    #[must_use]
+    pub fn placed(mut self, place: Place) -> Self {
+        self.place = Some(Arc::new(place));
+        self
+    }
+
+    /// Where it stands in the pipeline file, if that is known.
+    pub fn place(&self) -> Option<Arc<Place>> {
+        self.place.clone()
+    }
+
     /// Evaluates it leniently.
     pub fn value(&self, names: &Value) -> Result<Value, LanguageProblem> {
         self.compiled.eval(names).map_err(|error| LanguageProblem {
             // Places of the guarded form would mislead.
             range: None,
+            place: self.place.clone(),
             ..problem(&error, 0, "")
         })
     }
@@ -342,7 +395,11 @@ fn problem(error: &minijinja::Error, offset: usize, written: &str) -> LanguagePr
             .detail()
             .map_or_else(|| kind.to_string(), str::to_owned),
     };
-    LanguageProblem { message, range }
+    LanguageProblem {
+        message,
+        range,
+        place: None,
+    }
 }
 
 #[cfg(test)]

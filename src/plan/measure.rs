@@ -28,6 +28,10 @@ impl Measure {
         number.ok_or_else(|| LanguageProblem {
             message: format!("`{written}` gives {value:?}, not a number from 0 on"),
             range: None,
+            place: match self {
+                Self::Expr(expr) => expr.place(),
+                Self::Template(template) => template.place(),
+            },
         })
     }
 }

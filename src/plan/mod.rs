@@ -260,6 +260,8 @@ pub struct RecordsPlan {
     pub optional: bool,
     /// What is made of what is there.
     pub shape: Shape,
+    /// Where it stands in the pipeline file.
+    pub place: Option<Place>,
 }
 
 /// What is made of the values at the records' path.
@@ -277,6 +279,8 @@ pub enum Shape {
         /// The field.
         key: String,
     },
+    /// What a filter gives of the whole answer.
+    Filtered(Jq),
 }
 
 /// What the values of a positional row are called.
@@ -289,7 +293,7 @@ pub enum RowNames {
 }
 
 /// One output column.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ColumnPlan {
     /// Its header.
     pub name: String,
@@ -317,7 +321,7 @@ impl ColumnPlan {
 }
 
 /// Where a column's value comes from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum ColumnFrom {
     /// A place in the record.
     Path(Path),

@@ -2,6 +2,7 @@
 //! page is decided. Templates are behind us; here values are put into slots.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -11,6 +12,7 @@ use url::form_urlencoded;
 
 use super::json::Json;
 use super::path::{Path, Step};
+use super::place::Place;
 use super::request::{Slot, header_value};
 
 /// A value that paging puts into a slot.
@@ -56,12 +58,15 @@ pub struct Rendered {
 pub struct RenderProblem {
     /// What went wrong, and in which template.
     pub message: String,
+    /// Where that stands in the pipeline file, if it is known.
+    pub place: Option<Arc<Place>>,
 }
 
 impl RenderProblem {
     pub(super) fn new(key: impl fmt::Display, cause: impl fmt::Display) -> Self {
         Self {
             message: format!("{key}: {cause}"),
+            place: None,
         }
     }
 }

@@ -214,7 +214,10 @@ pub(super) fn header_value(name: &HeaderName, text: &str) -> Result<HeaderValue,
 }
 
 fn at(key: impl std::fmt::Display, problem: LanguageProblem) -> RenderProblem {
-    RenderProblem::new(key, problem.message)
+    RenderProblem {
+        place: problem.place,
+        ..RenderProblem::new(key, problem.message)
+    }
 }
 
 impl BodyPlan {

@@ -3,6 +3,7 @@
 mod charset;
 mod csv;
 mod fast;
+mod filter;
 pub mod format;
 mod ndjson;
 pub mod page;

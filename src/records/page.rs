@@ -77,6 +77,16 @@ impl Default for Lines {
 }
 
 impl Page {
+    /// Records as they are kept, one on a line.
+    pub fn of_lines(lines: Bytes) -> Self {
+        let mut page = Self::default();
+        for end in memchr::memchr_iter(b'\n', &lines) {
+            page.end_line(end + 1);
+        }
+        page.lines = lines;
+        page
+    }
+
     /// How many records there are.
     pub fn count(&self) -> usize {
         self.ends.len()

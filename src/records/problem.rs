@@ -105,6 +105,18 @@ pub enum SelectError {
         /// Its beginning.
         sample: String,
     },
+    /// A filter cannot make records of an answer.
+    #[error("`records: {{ jq: {filter} }}`{}: {what}; the answer begins {sample:?}", .output.map(|n| format!(", output {n}")).unwrap_or_default())]
+    Filter {
+        /// The filter, shortened.
+        filter: String,
+        /// Which of its outputs, counted from 1, where it has given some.
+        output: Option<usize>,
+        /// What is wrong.
+        what: String,
+        /// The beginning of the answer.
+        sample: String,
+    },
     /// More text than a page may become.
     #[error("{TOO_MUCH}; ask for smaller pages")]
     TooMuch,
@@ -147,6 +159,7 @@ impl SelectError {
         match self {
             Self::Absent { .. }
             | Self::Shape { .. }
+            | Self::Filter { .. }
             | Self::NoHeader
             | Self::NotInEncoding { .. }
             | Self::Files { .. } => true,

@@ -13,6 +13,7 @@ use serde::de::{
 use serde_json::value::RawValue;
 
 use super::fast;
+use super::filter;
 use super::page::{Found, Lines, Page};
 use super::problem::{self, SelectError};
 use super::shape;
@@ -69,8 +70,19 @@ impl Selector {
 
     /// Reads a page.
     pub fn select(&self, body: &[u8]) -> Result<Page, SelectError> {
+        if let Shape::Filtered(jq) = &self.shape {
+            let text = text(body)?;
+            // It is read for what else is wanted, and seen to be JSON that is not too deep.
+            let (page, _) = self.read(text)?;
+            return filter::records(text, page, jq, self.optional);
+        }
         let page = self.find(body)?;
         self.shaped_page(page)
+    }
+
+    /// Whether it may take so long that others should not wait for it.
+    pub fn takes_time(&self) -> bool {
+        matches!(self.shape, Shape::Filtered(_))
     }
 
     fn shaped_page(&self, page: Page) -> Result<Page, SelectError> {
@@ -93,6 +105,9 @@ impl Selector {
     /// The same for a body that nobody else needs: records that stand close together become lines
     /// where they are.
     pub fn select_in_place(&self, mut body: BytesMut) -> Result<Page, SelectError> {
+        if self.takes_time() {
+            return self.select(&body);
+        }
         let text = text(&body)?;
         let passed = body.len() - text.len();
         let (mut page, lines) = self.read(text)?;

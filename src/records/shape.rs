@@ -30,7 +30,7 @@ pub(super) fn records(found: &Page, shape: &Shape, path: &Path) -> Result<Page, 
     for (index, line) in found.records().enumerate() {
         let value = unwrapped(line);
         let done = match (shape, &names) {
-            (Shape::Plain, _) => out.add(value),
+            (Shape::Plain | Shape::Filtered(_), _) => out.add(value),
             (Shape::Zip, _) => zip(value, &mut out),
             (Shape::Rows(_), Some(names)) => row(value, names, &mut out),
             (Shape::Rows(_), None) => header(value).map(|first| names = Some(first)),
@@ -50,7 +50,7 @@ pub(super) fn records(found: &Page, shape: &Shape, path: &Path) -> Result<Page, 
 /// What the pipeline file calls a shape.
 fn key(shape: &Shape) -> &'static str {
     match shape {
-        Shape::Plain => "records",
+        Shape::Plain | Shape::Filtered(_) => "records",
         Shape::Zip => "records.zip",
         Shape::Rows(_) => "records.rows",
         Shape::Entries { .. } => "records.entries",
@@ -275,6 +275,7 @@ mod tests {
             path: Path::parse(path).unwrap(),
             optional: false,
             shape,
+            place: None,
         };
         let page = Selector::shaped(&plan, &[]).select(body.as_bytes())?;
         assert_eq!(page.records().count(), page.count());
@@ -386,6 +387,7 @@ mod tests {
             path: Path::parse("a.b").unwrap(),
             optional: true,
             shape: Shape::Zip,
+            place: None,
         };
         let page = Selector::shaped(&plan, &[]).select(b"{}").unwrap();
         assert!(page.absent && page.count() == 0);

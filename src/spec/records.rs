@@ -9,7 +9,6 @@ use super::choice::ScalarOr;
 /// Where the records are, and what is made of them.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-not-yet" = ["jq"]))]
 pub struct RecordsSpec {
     /// A path or a shape; missing means no records.
     pub optional: Option<Box<At<ScalarOr<String, RecordsSpec>>>>,
@@ -23,6 +22,8 @@ pub struct RecordsSpec {
     pub entries: Option<At<String>>,
     /// The field that the names of `entries` become.
     pub key: Option<At<String>>,
+    /// A jq filter over the whole answer: what it gives is taken as if it stood at a path.
+    pub jq: Option<At<String>>,
 }
 
 /// The names are in the first row.

@@ -71,13 +71,12 @@ impl Recall {
         }
     }
 
-    /// The latest row of a page.
-    pub fn find(&self, partition: u32, page: u32) -> Option<PageRow> {
-        let after = self
-            .rows
-            .partition_point(|row| (row.partition, row.page) <= (partition, page));
-        let row = self.rows.get(after.checked_sub(1)?)?;
-        ((row.partition, row.page) == (partition, page)).then_some(*row)
+    /// All rows of a page, the latest first.
+    pub fn find(&self, partition: u32, page: u32) -> impl Iterator<Item = PageRow> {
+        let place = (partition, page);
+        let after = (self.rows).partition_point(|row| (row.partition, row.page) <= place);
+        let rows = self.rows.iter().take(after).rev().copied();
+        rows.take_while(move |row| (row.partition, row.page) == place)
     }
 
     /// Reads back what a page said.

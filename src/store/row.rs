@@ -143,6 +143,12 @@ pub struct Facts {
     /// A hash of the records, for the loop guards.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
+    /// Whether its records are as they came, and the page that they become has a row of its own.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub raw: bool,
+    /// What the steps are known by that made its records; without, they are as they came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<String>,
     /// Whether the partition ends with this page.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub ended: bool,

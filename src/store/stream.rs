@@ -67,7 +67,8 @@ pub struct Group {
 impl Group {
     /// Syncs the part, then writes the rows and syncs the ledger. When it returns, the pages
     /// survive anything; when it fails, the stream must not be written any more: what is on the
-    /// disk is found out by the next process.
+    /// disk is found out by the next process. Of pages that are here as they came, to become others,
+    /// nothing is given back.
     pub fn commit(mut self) -> Result<Vec<PageRow>, StoreError> {
         self.part.sync_data()?;
         let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,6 +76,9 @@ impl Group {
         for (row, place) in self.index.iter_mut().zip(places) {
             (row.row_at, row.row_len) = (place.at, place.len);
         }
+        let counts = |row: &Row| !matches!(row, Row::Page(page) if page.facts.raw);
+        let mut counts = self.rows.iter().map(counts);
+        self.index.retain(|_| counts.next().unwrap_or(true));
         Ok(self.index)
     }
 }

@@ -431,3 +431,139 @@ fn keys_and_types_are_those_of_transformed_records() {
     let ran = Ran::good(body, stream, "csv: data/items.csv, mode: merge");
     assert_eq!(ran.read("data/items.csv"), "id,v\r\n1,2\r\n2,3\r\n");
 }
+
+// ---- records by a filter --------------------------------------------------------------------
+
+#[test]
+fn records_by_a_filter_page_stop_and_total_as_others_do() {
+    let server = Server::start(|request| {
+        let page = |at: usize| {
+            let ids: Vec<String> = (0..2)
+                .map(|n| format!(r#""{}":{{"n":1.{n}0}}"#, at * 2 + n))
+                .collect();
+            format!(
+                r#"{{"total":6,"hits":{{{}}},"noise":[1,2]}}"#,
+                ids.join(",")
+            )
+        };
+        Reply::json(match request.split_once("page=") {
+            Some((_, rest)) if rest.starts_with('2') => page(1),
+            Some((_, rest)) if rest.starts_with('3') => page(2),
+            _ => page(0),
+        })
+    });
+    let records = "records: { jq: '.hits | to_entries[] | {id: (.key | tonumber)} + .value' }";
+    let text = |more: &str| {
+        format!(
+            "source: {{ url: \"{}\", limits: none }}
+streams:
+  items:
+    get: /items
+    query: {{ size: 2 }}
+    {records}
+    {more}
+    key: id
+sink: {{ ndjson: data/items.ndjson }}
+",
+            server.url()
+        )
+    };
+    let all = [
+        r#"{"id":0,"n":1.00}"#,
+        r#"{"id":1,"n":1.10}"#,
+        r#"{"id":2,"n":1.00}"#,
+        r#"{"id":3,"n":1.10}"#,
+        r#"{"id":4,"n":1.00}"#,
+        r#"{"id":5,"n":1.10}"#,
+    ];
+    for (more, rows, requests) in [
+        (
+            "pages: { page: { to: page, size: size, total: total } }",
+            6,
+            3,
+        ),
+        (
+            "pages: { page: { to: page, size: size } }\n    expect: { total: total }\n    stop: last.id >= 5",
+            6,
+            3,
+        ),
+        (
+            "pages: { page: { to: page } }\n    stop: last.id == 3 and count == 2",
+            4,
+            2,
+        ),
+    ] {
+        let project = Project::new(&text(more)).knows(&server);
+        let before = server.heard().len();
+        let said = project.run(&["run", "items"]);
+        assert_eq!(said.code, Some(0), "{more}: {}", said.shown);
+        let read = std::fs::read_to_string(project.path().join("data/items.ndjson"));
+        let read = read.expect("an output");
+        assert_eq!(read.lines().collect::<Vec<_>>(), all[..rows], "{more}");
+        assert_eq!(server.heard().len() - before, requests, "{more}");
+    }
+    // Fewer than are told of are held, as with a path.
+    let more = "pages: none\n    expect: { total: total }";
+    let project = Project::new(&text(more)).knows(&server);
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(3), "{}", said.shown);
+}
+
+#[test]
+fn a_filter_takes_apart_what_came_in_any_format_and_what_nobody_asked_for() {
+    let csv = Reply::new(200, "name;n\nann;1\nbob;2\n").header("content-type", "text/csv");
+    let server = Server::says(csv);
+    let text = format!(
+        "source: {{ url: \"{}\", limits: none }}
+streams:
+  items:
+    get: /items
+    format: {{ csv: {{ delimiter: \";\" }} }}
+    records: {{ jq: 'map(.n |= tonumber) | {{all: ., sum: (map(.n) | add)}}' }}
+    sink: {{ ndjson: data/items.ndjson }}
+  names:
+    for: {{ item: {{ stream: items }} }}
+    records: {{ jq: '.all[].name' }}
+    sink: {{ ndjson: data/names.ndjson }}
+sink: {{ csv: none.csv }}
+",
+        server.url()
+    );
+    let project = Project::new(&text).knows(&server);
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    let read = |file: &str| std::fs::read_to_string(project.path().join(file)).expect("a file");
+    assert_eq!(
+        read("data/items.ndjson"),
+        "{\"all\":[{\"name\":\"ann\",\"n\":1},{\"name\":\"bob\",\"n\":2}],\"sum\":3}\n"
+    );
+    assert_eq!(
+        read("data/names.ndjson"),
+        "{\"value\":\"ann\"}\n{\"value\":\"bob\"}\n"
+    );
+}
+
+// ---- preview ----------------------------------------------------------------------------------
+
+#[test]
+fn a_preview_shows_declared_columns_and_what_does_not_fit() {
+    let body = r#"[{"id":"7","price":"1.10","user":{"login":"ann"},"at":"2024-05-01T12:00:00+02:00"},
+        {"id":"8","price":"12,50","user":{"login":"bob"},"at":"2024-05-02T12:00:00+02:00"}]"#;
+    let server = Server::says(Reply::json(body));
+    let stream = r#"
+    for: { repo: [tokio] }
+    query: { repo: "{{ repo }}" }
+    columns:
+      repo: "{{ repo }}"
+      id: { type: integer }
+      price: { type: number }
+      author: user.login
+      at: { type: timestamp }
+      first: { jq: '.user.login[:1]' }"#;
+    let project = Project::new(&pipeline(&server, stream, CSV)).knows(&server);
+    let said = project.run(&["preview", "items"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    insta::assert_snapshot!("preview_columns", said.shown);
+    let said = project.run(&["preview", "items", "--columns"]);
+    insta::assert_snapshot!("preview_drafts_columns", said.shown);
+}

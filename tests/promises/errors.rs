@@ -249,6 +249,78 @@ fn records_that_are_not_there() {
     fails("records_absent", 1, &project, &["run", "items"]);
 }
 
+/// A mistake that only the data show: stream, partition and page are named, the expression is shown
+/// where it stands, and what it met.
+#[test]
+fn expressions_that_fail_on_what_came() {
+    for (name, stream) in [
+        (
+            "data_rule",
+            "responses: [{ if: body.items + 1 > 2, then: skip }]",
+        ),
+        (
+            "data_rule_text",
+            "responses: [{ if: status == 200, then: { fail: \"{{ body.items + 1 }}\" } }]",
+        ),
+        (
+            "data_stop",
+            "records: items\n    pages: { page: { to: page } }\n    stop: last.id + 1 > 3",
+        ),
+        ("data_request", "query: { since: \"{{ repo + 1 }}\" }"),
+        (
+            "data_body",
+            "headers: { x-since: \"{{ (repo | int(default=none)) + 1 }}\" }",
+        ),
+        ("data_jq", "records: { jq: '.items[] | {id: (.id + 1)}' }"),
+        ("data_jq_null", "records: { jq: .itmes }"),
+        ("data_zip", "records: { zip: items.0 }"),
+        (
+            "data_where",
+            "records: items\n    transform: [{ where: record.id + 1 > 2 }]",
+        ),
+        (
+            "data_column",
+            "records: items\n    columns: { id: , next: \"{{ repo + 1 }}\" }",
+        ),
+        ("data_cost", "cost: { tokens: { at_most: \"{{ repo }}\" } }"),
+    ] {
+        let body = format!(
+            r#"{{"items":[{{"id":"x"}}],"more":"{}"}}"#,
+            "sheaves ".repeat(60)
+        );
+        let server = Server::says(Reply::json(body));
+        let right = pipeline(&server.url());
+        let stream =
+            format!("    for: {{ repo: [tokio] }}\n    get: /items/{{{{ repo }}}}\n    {stream}\n");
+        let text = right.replace("    get: /items\n", &stream);
+        let text = match name {
+            "data_cost" => text.replace("limits: none", "limits: [9 tokens/min]"),
+            _ => text,
+        };
+        let project = Project::new(&text).knows(&server);
+        let said = fails(name, 1, &project, &["run", "items"]);
+        // The line of the file.
+        assert!(
+            said.stderr.contains("pipelines/items.yaml:"),
+            "{}",
+            said.shown
+        );
+        assert!(said.stderr.contains("tokio"), "{}", said.shown);
+        assert!(said.stderr.len() < 2000, "{}", said.shown);
+    }
+}
+
+#[test]
+fn a_condition_on_parents_that_fails_shows_the_parent() {
+    let server = Server::says(Reply::json(r#"[{"id":"x"}]"#));
+    let text = pipeline(&server.url()).replace(
+        "    get: /items\n",
+        "    for: { one: { stream: all, where: one.id + 1 > 2 } }\n    get: /items/{{ one.id }}\n  all: { get: /all, sink: none }\n",
+    );
+    let project = Project::new(&text).knows(&server);
+    fails("data_parents", 2, &project, &["run", "items"]);
+}
+
 #[test]
 fn outputs_that_cannot_be_written() {
     let server = good();

@@ -112,8 +112,8 @@ fn pass(time: Duration) {
     std::thread::sleep(time);
 }
 
-/// What a round came to: kills, prompts that are named, rows.
-fn round(seed: u64) -> (u32, usize) {
+/// What a round came to: kills, and prompts that are named. Each attempt has the next of the steps.
+fn round(seed: u64, steps: &[&str]) -> (u32, usize) {
     let dice = Mutex::new(fastrand::Rng::with_seed(seed));
     let server = Server::start(move |request| {
         let late = dice.lock().expect("dice").u64(0..=8);
@@ -122,8 +122,20 @@ fn round(seed: u64) -> (u32, usize) {
     });
     let mut dice = fastrand::Rng::with_seed(!seed);
     let project = project(&server, "true", "limits: none", PROMPTS);
+    let mut attempts = 0;
+    let mut change = || {
+        let Some(step) = steps.get(attempts % steps.len().max(1)) else {
+            return String::new();
+        };
+        attempts += 1;
+        let text = pipeline(&server, "true", "limits: none");
+        let filter = format!(".choices[0].message.content += \"{step}\"");
+        project.write("pipelines/items.yaml", &with_step(&text, &filter));
+        (*step).to_owned()
+    };
     let mut kills = 0;
     while kills < MOST_KILLS {
+        change();
         let mut child = project
             .command(&["run", "items", "-q"])
             .spawn()
@@ -147,6 +159,7 @@ fn round(seed: u64) -> (u32, usize) {
             return (kills, 0);
         }
     }
+    let step = change();
     let said = project.run(&["run", "items", "-q"]);
     let named = named(&project);
     for (id, count) in counts(&server) {
@@ -173,7 +186,7 @@ fn round(seed: u64) -> (u32, usize) {
         );
     }
     for (id, text) in rows {
-        assert_eq!(text, format!("answer {id},"), "seed {seed}");
+        assert_eq!(text, format!("answer {id}{step},"), "seed {seed}");
     }
     assert!(
         counts(&server).values().all(|count| *count == 1),
@@ -184,11 +197,20 @@ fn round(seed: u64) -> (u32, usize) {
 
 #[test]
 fn no_prompt_is_paid_twice_however_often_the_run_is_killed() {
+    kill_rounds(&[]);
+}
+
+#[test]
+fn no_answer_is_lost_to_a_step_however_often_it_changes_and_the_run_is_killed() {
+    kill_rounds(&["!", "?", "."]);
+}
+
+fn kill_rounds(steps: &[&str]) {
     let rounds = std::env::var("GLEANER_KILL_ROUNDS").ok();
     let rounds = rounds.map_or(8, |n| n.parse().expect("a number of rounds"));
     let (mut kills, mut named) = (0, 0);
     for seed in 0..rounds {
-        let (killed, left) = round(seed);
+        let (killed, left) = round(seed, steps);
         kills += killed;
         named += left;
     }
@@ -266,32 +288,137 @@ fn it_may_be_left_out_and_then_the_run_is_no_success() {
     assert_eq!(rows.keys().copied().collect::<Vec<_>>(), [1, 2, 4, 5]);
 }
 
+/// The pipeline with a step.
+fn with_step(pipeline: &str, jq: &str) -> String {
+    let step = format!("    transform: [{{ jq: '{jq}' }}]\n    key: id\n");
+    pipeline.replace("    key: id\n", &step)
+}
+
 #[test]
-fn an_answer_that_a_step_fails_on_is_named_and_not_paid_again() {
+fn an_answer_that_a_step_fails_on_is_kept_and_other_steps_publish_it() {
     let server = Server::start(|request| match id(request) {
         3 => Reply::json(r#"{"choices":"none"}"#),
         id => answer(id),
     });
-    let text = pipeline(&server, "true", "limits: none").replace(
-        "    key: id\n",
-        "    transform: [{ jq: '.choices |= map(.)' }]\n    key: id\n",
-    );
-    let project = Project::new(&text).knows(&server);
+    let text = pipeline(&server, "true", "limits: none");
+    let project = Project::new(&with_step(&text, ".choices |= map(.)")).knows(&server);
     project.write("prompts.csv", &prompts(5));
     let said = project.run(&["run", "items"]);
     assert_eq!(said.code, Some(1), "{}", said.shown);
+    says(&said, "items, page 1 of row=");
     says(&said, "`transform`, step 1 (`jq`)");
-    says(&said, "--unknown skip");
-    assert_eq!(named(&project), BTreeSet::from([3]));
+    says(&said, "the record is {\"choices\":\"none\"}");
+    says(&said, "is not asked for again");
+    assert_eq!(named(&project), BTreeSet::new(), "all answers are here");
     let said = project.run(&["run", "items"]);
     assert_eq!(said.code, Some(1), "{}", said.shown);
-    assert_eq!(server.heard().len(), 5, "nothing is sent again");
+    says(&said, "`transform`, step 1 (`jq`)");
     project.is_untouched();
-    let said = project.run(&["run", "items", "--unknown", "skip"]);
-    assert_eq!(said.code, Some(3), "{}", said.shown);
-    assert_eq!(server.heard().len(), 5);
-    let rows = rows(&project);
-    assert_eq!(rows.keys().copied().collect::<Vec<_>>(), [1, 2, 4, 5]);
+
+    // What the first step had made is made anew too.
+    let step = "if .choices == \"none\" then {} else .choices[0].message.content += \"!\" end";
+    project.write("pipelines/items.yaml", &with_step(&text, step));
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    let answers = rows(&project);
+    let wanted = [1, 2, 3, 4, 5].map(|id| match id {
+        3 => (3, ",".to_owned()),
+        id => (id, format!("answer {id}!,")),
+    });
+    assert_eq!(answers, BTreeMap::from(wanted));
+    assert!(counts(&server).values().all(|count| *count == 1));
+    assert_eq!(server.heard().len(), 5, "nothing is paid for twice");
+}
+
+#[test]
+fn steps_may_be_taken_away_and_added_over_what_was_paid_for() {
+    let (server, now) = troubled(401);
+    let project = project(&server, "true", "limits: none", 5);
+    let text =
+        pipeline(&server, "true", "limits: none").replace("concurrency: 8", "concurrency: 1");
+    let step = ".choices[0].message.content += \"!\"";
+    for text in [text.clone(), with_step(&text, step), text.clone()] {
+        project.write("pipelines/items.yaml", &text);
+        let said = project.run(&["run", "items"]);
+        assert_eq!(said.code, Some(1), "{}", said.shown);
+    }
+    now.store(200, Ordering::SeqCst);
+    project.write("pipelines/items.yaml", &with_step(&text, step));
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    let answers = rows(&project);
+    assert!(
+        answers.values().all(|text| text.ends_with("!,")),
+        "{answers:?}"
+    );
+    let mut counts = counts(&server);
+    // 401 is a refusal: nothing was done.
+    assert_eq!(counts.remove(&3), Some(4));
+    assert_eq!(counts, BTreeMap::from([(1, 1), (2, 1), (4, 1), (5, 1)]));
+}
+
+#[test]
+fn paid_pages_side_by_side_are_kept_as_they_came() {
+    let server = Server::start(|request| {
+        let (_, rest) = request.split_once("page=").expect("a page");
+        match rest.chars().next() {
+            Some('3') => Reply::json(r#"{"total":4,"data":[{"id":"x"}]}"#),
+            page => Reply::json(format!(
+                r#"{{"total":4,"data":[{{"id":{}}}]}}"#,
+                page.unwrap_or_default()
+            )),
+        }
+    });
+    let text = |step: &str| {
+        format!(
+            "source: {{ url: \"{}\", limits: none, concurrency: 3 }}
+streams:
+  items:
+    get: /items
+    once: true
+    records: data
+    pages: {{ page: {{ to: page, size: size, total: total }} }}
+    query: {{ size: 1 }}
+    transform: [{{ jq: '{step}' }}]
+sink: {{ ndjson: data/items.ndjson }}
+",
+            server.url()
+        )
+    };
+    let project = Project::new(&text(".id += 1")).knows(&server);
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(1), "{}", said.shown);
+    says(&said, "items, page 3: `transform`, step 1 (`jq`)");
+    project.write("pipelines/items.yaml", &text(".id |= tostring"));
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    let read = std::fs::read_to_string(project.path().join("data/items.ndjson"));
+    assert_eq!(
+        read.expect("an output"),
+        "{\"id\":\"1\"}\n{\"id\":\"2\"}\n{\"id\":\"x\"}\n{\"id\":\"4\"}\n"
+    );
+    assert_eq!(server.heard().len(), 4, "{:?}", server.heard());
+}
+
+#[test]
+fn a_value_that_does_not_fit_costs_no_paid_answer() {
+    let server = Server::start(|request| answer(id(request)));
+    let text = pipeline(&server, "true", "limits: none");
+    let typed = text.replace(
+        "answer: choices.0.message.content",
+        "answer: { from: choices.0.message.content, type: integer }",
+    );
+    let project = Project::new(&typed).knows(&server);
+    project.write("prompts.csv", &prompts(3));
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(1), "{}", said.shown);
+    says(&said, "is not a whole number");
+    assert_eq!(named(&project), BTreeSet::new());
+    project.write("pipelines/items.yaml", &text);
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    assert_eq!(rows(&project).len(), 3);
+    assert_eq!(server.heard().len(), 3, "nothing is paid for twice");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Windows of time: the same grid in every run, from where the cursor stands, whatever the zone.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gleaner::failure::Exit;
@@ -370,4 +370,55 @@ fn children_of_a_window_that_was_halved_come_once() {
             assert_eq!(split.text(out), whole.text(out), "{out} {first_page_tells}");
         }
     }
+}
+
+#[test]
+fn records_that_were_taken_back_lead_to_no_request_that_acts() {
+    let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+    let log = Arc::clone(&heard);
+    let order = move |request: &SimRequest| {
+        let id = request.path.rsplit('/').next().unwrap_or_default();
+        log.lock().expect("the log").push(id.to_owned());
+        SimReply::json(200, format!(r#"{{"of":"{id}"}}"#))
+    };
+    // The whole window fails on its second page, before the first is told of; its halves do not know
+    // what that one held.
+    let window = |request: &SimRequest| {
+        let (from, last) = (request.param("from"), request.param("last"));
+        let from = from.expect("a day");
+        let is_whole = from == "2026-01-01" && last.as_deref() == Some("2026-01-04");
+        let data = match (is_whole, request.param("o").as_deref().unwrap_or("0")) {
+            (true, "0") => r#"{"id":"gone-1"},{"id":"gone-2"}"#.to_owned(),
+            (true, _) => return SimReply::json(400, r#"{"message":"search limit"}"#),
+            (false, "0") => format!(r#"{{"id":"{from}"}}"#),
+            (false, _) => String::new(),
+        };
+        SimReply::json(200, format!(r#"{{"data":[{data}]}}"#))
+    };
+    let rules = Rules {
+        routes: vec![
+            Route::custom("/a", Arc::new(window)),
+            Route::custom("/b/*", Arc::new(order)),
+        ],
+        latency: Latency::Fixed(Duration::from_millis(50)),
+        ..Rules::default()
+    };
+    let yaml = "source: { url: https://api.test, limits: none, concurrency: 4 }
+streams:
+  a:
+    for: { span: { dates: 4d, from: 2026-01-01, to: 2026-01-05 } }
+    get: /a
+    query: { from: '{{ span.from | date }}', last: '{{ span.last }}', limit: 2 }
+    pages: { offset: { to: o, size: limit } }
+    responses: [{ if: status == 400, then: split }]
+    records: data
+    sink: none
+  b: { for: { one: { stream: a } }, get: '/b/{{ one.id }}', once: true }
+sink: { csv: out/b.csv }
+";
+    let ran = Scene::new(yaml, rules).run().complete();
+    assert_eq!(ran.lines("out/b.csv").len(), 3);
+    let mut heard = heard.lock().expect("the log").clone();
+    heard.sort_unstable();
+    assert_eq!(heard, ["2026-01-01", "2026-01-03"]);
 }

@@ -369,7 +369,7 @@ fn login(judge: &mut Judge<'_>, at: &At<LoginSpec>) -> Option<TokenPlan> {
                 let hint = "remove `url`, `form` and `as` from it";
                 judge.wrong("bad-login", &at.span, message, hint);
             }
-            statement(judge, jwt).map(LoginAuth::Signed)
+            statement(judge, jwt).map(|jwt| LoginAuth::Signed(Box::new(jwt)))
         }
     };
     let token = token_from(judge, &spec.token);

@@ -177,7 +177,7 @@ impl<'a> Judge<'a> {
         match parsed {
             Ok(template) => {
                 let known = self.names(at, &template.names(), scope);
-                known.then_some(template)
+                known.then(|| template.placed(self.place(&at.span)))
             }
             Err(problem) => {
                 self.language(at, "bad-template", &problem, "");
@@ -201,7 +201,7 @@ impl<'a> Judge<'a> {
         match Expr::parse(&at.value) {
             Ok(expr) => {
                 let known = self.names(at, &expr.names(), scope);
-                known.then_some(expr)
+                known.then(|| expr.placed(self.place(&at.span)))
             }
             Err(problem) => {
                 self.language(at, "bad-expression", &problem, "");

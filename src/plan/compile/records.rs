@@ -28,6 +28,7 @@ fn one(
                 path: judge.path(&at.with(path.clone()))?,
                 optional,
                 shape: Shape::Plain,
+                place: Some(judge.place(&at.span)),
             });
         }
         ScalarOr::Long(long) => long,
@@ -36,6 +37,7 @@ fn one(
         ("zip", long.zip.as_ref()),
         ("rows", long.rows.as_ref()),
         ("entries", long.entries.as_ref()),
+        ("jq", long.jq.as_ref()),
     ];
     let mut written = forms.iter().filter_map(|(name, at)| Some((*name, (*at)?)));
     let first = written.next();
@@ -62,12 +64,21 @@ fn one(
     }
     let Some((name, at_path)) = first else {
         let message = "`records` needs one of its forms";
-        let hint = "known here: a path, `optional`, `zip`, `rows`, `entries`";
+        let hint = "known here: a path, `optional`, `zip`, `rows`, `entries`, `jq`";
         judge.wrong("missing-key", &at.span, message, hint);
         return None;
     };
-    let path = judge.path(at_path);
     left_over(judge, long, name);
+    let place = Some(judge.place(&at_path.span));
+    if name == "jq" {
+        return Some(RecordsPlan {
+            path: Path::default(),
+            optional,
+            shape: Shape::Filtered(judge.jq(at_path)?),
+            place,
+        });
+    }
+    let path = judge.path(at_path);
     let shape = match name {
         "zip" => Some(Shape::Zip),
         "rows" => rows(judge, long, at_path, path.as_ref()).map(Shape::Rows),
@@ -77,6 +88,7 @@ fn one(
         path: path?,
         optional,
         shape: shape?,
+        place,
     })
 }
 

@@ -76,7 +76,10 @@ fn stream(
     let rules = own.chain(spec.source.responses.iter().flatten());
     auth::renewable(judge, &spec.source, &rules.clone().collect::<Vec<_>>());
     dates::divisible(judge, spec, name, written);
-    let responses: Vec<_> = rules.map(|rule| response(judge, rule, &answer)).collect();
+    let is_once = request.as_ref().is_some_and(|r| r.once.is_strict());
+    let responses: Vec<_> = rules
+        .map(|rule| response(judge, rule, &answer, is_once))
+        .collect();
     let records = records::records(judge, &merged);
     let sight = see(Scope::transform());
     let transform = transform::transform(judge, merged.transform.as_ref(), &sight);
@@ -198,7 +201,12 @@ fn conditional(judge: &mut Judge<'_>, spec: &StreamSpec) -> bool {
 const EVERY: Duration = Duration::from_secs(10);
 const WITHIN: Duration = Duration::from_hours(1);
 
-fn response(judge: &mut Judge<'_>, spec: &ResponseSpec, scope: &Scope) -> Option<ResponseRule> {
+fn response(
+    judge: &mut Judge<'_>,
+    spec: &ResponseSpec,
+    scope: &Scope,
+    is_once: bool,
+) -> Option<ResponseRule> {
     let when = judge.expr(&spec.when, scope);
     let then = match &spec.then.value {
         ScalarOr::Short(word) => Some(match word {
@@ -213,6 +221,12 @@ fn response(judge: &mut Judge<'_>, spec: &ResponseSpec, scope: &Scope) -> Option
             ThenWord::Fail => Then::Fail(None),
         }),
         ScalarOr::Long(ThenSpec::Fail(text)) => fail(judge, text, scope),
+        ScalarOr::Long(ThenSpec::Again(_)) if is_once => {
+            let message = "`again` sends the request again, which `once: true` rules out";
+            let hint = "give the order in one stream with `once`, and ask after it in another one that runs over its records; where the API knows a repeat by a key, write `once: { key: HEADER }`";
+            judge.wrong("once-again", &spec.then.span, message, hint);
+            None
+        }
         ScalarOr::Long(ThenSpec::Again(again)) => Some(Then::Again {
             every: judge.duration(again.every.as_ref(), EVERY),
             within: judge.duration(again.within.as_ref(), WITHIN),
