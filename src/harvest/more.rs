@@ -42,6 +42,10 @@ const FALSE: [&str; 8] = [
     "done",
 ];
 
+/// Those of them that say other things too, of a job or of one object: they take back no lead, and
+/// are taken back by a word that says outright that there is no more.
+const LOOSE: [&str; 4] = ["more", "truncated", "last", "done"];
+
 /// Lead to more, and are absent, null or empty otherwise: addresses, tokens, numbers of pages.
 const LEADS: [&str; 35] = [
     "next",
@@ -186,7 +190,7 @@ pub(super) fn sign(places: &[Path], found: &[Option<String>]) -> Option<String> 
 fn look(name: &str, raw: &str, place: &str, depth: u8, told: &mut dyn FnMut(Says, String)) {
     let says = says(name, raw);
     let what = match (says, raw) {
-        (Says::More, "true" | "false") => format!("`{place}` is {raw}"),
+        (Says::More | Says::Leads, "true" | "false") => format!("`{place}` is {raw}"),
         _ => format!("it has a `{place}`"),
     };
     told(says, what);
@@ -217,6 +221,8 @@ fn says(name: &str, raw: &str) -> Says {
             "false"
         };
         return match raw {
+            "true" | "false" if raw == more && LOOSE.contains(&name) => Says::Leads,
+            "true" | "false" if LOOSE.contains(&name) => Says::Nothing,
             "true" | "false" if raw == more => Says::More,
             "true" | "false" => Says::Over,
             _ => Says::Nothing,
@@ -270,6 +276,11 @@ mod tests {
             (r#"{"isLast":false}"#, "`isLast` is false"),
             (r#"{"next":"https://a.test/?page=2"}"#, "it has a `next`"),
             (r#"{"next":2}"#, "it has a `next`"),
+            (r#"{"last":false}"#, "`last` is false"),
+            (
+                r#"{"done":true,"truncated":false,"next_cursor":"x"}"#,
+                "it has a `next_cursor`",
+            ),
             (
                 r#"{"data":{"rows":[],"nextPageToken":"x"}}"#,
                 "it has a `data.nextPageToken`",
@@ -334,6 +345,9 @@ mod tests {
             // It always gives a cursor, and says that there is no more.
             r#"{"meta":{"has_more":false,"next_cursor":"x"}}"#,
             r#"{"next_cursor":"x","data":{"pageInfo":{"hasNextPage":false}}}"#,
+            // Done is the job, or one thing in it.
+            r#"{"done":false,"has_more":false,"data":{"last":false}}"#,
+            r#"{"done":true,"last":true,"more":false}"#,
             // Words, not places.
             r#"{"next":"the next update comes on Monday","more":"see the manual"}"#,
             r#"{"last":"2026-01-01","done":1,"truncated":"no"}"#,

@@ -95,7 +95,10 @@ impl Stream {
         let mut wants = walk::wants(&plan.paging, plan.expect.total.as_ref());
         let expect_total = plan.expect.total.as_ref().map(|_| wants.len() - 1);
         let signs = match plan.paging {
-            Paging::None { declared: false } => more::places(&plan.records.path),
+            // What was paid for is not thrown away for a word beside it.
+            Paging::None { declared: false } if !plan.request.once.acts() => {
+                more::places(&plan.records.path)
+            }
             _ => Vec::new(),
         };
         wants.extend(&signs);

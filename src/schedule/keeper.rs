@@ -1,6 +1,6 @@
 //! Keeps the schedule: the one place that waits for its times, begins runs and sees them end.
 //!
-//! The calendar may be set at any moment and machines sleep, so no wait is longer than [`SLICE`]. What
+//! The calendar may be set at any moment and machines sleep, so no wait is longer than `SLICE`. What
 //! touches the disk happens off the async threads, one step after the other. A run is a task of its
 //! own: whatever becomes of it, panics included, is its exit and nobody else's trouble.
 
