@@ -54,8 +54,8 @@ impl Stream {
         if !expect.reads_records() || self.run.options.limit_records.is_some() {
             return Ok(None);
         }
-        let parts = rows.members.iter().filter_map(|member| member.kept);
-        let folder = parts.filter_map(|(part, _)| part.path().parent()).next();
+        let mut parts = rows.members.iter().filter_map(|member| member.kept);
+        let folder = parts.find_map(|(part, _)| part.path().parent());
         let folder = folder.unwrap_or(&self.run.world.root);
         let found = look(self.plan(), folder, rows, repeats)
             .map_err(|error| super::publish::failure(self, PublishError::Read(error)))?;

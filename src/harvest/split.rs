@@ -165,7 +165,8 @@ impl Stream {
 }
 
 fn often(mut failure: Box<Failure>) -> Box<Failure> {
-    failure.message += &format!("; it was begun again {MOST_RESTARTS} times");
+    let Failure { message, .. } = &mut *failure;
+    *message = format!("{message}; it was begun again {MOST_RESTARTS} times");
     failure
 }
 

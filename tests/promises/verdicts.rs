@@ -248,16 +248,16 @@ fn what_is_never_ready_is_given_up_and_the_rest_is_kept() {
 
 /// Partitions whose pages are led on by a token, and whose tokens end `dies` times at the second page.
 fn scrolled(dies: usize) -> (Ran, usize) {
-    let died = AtomicUsize::new(0);
+    let ended = AtomicUsize::new(0);
     let rules = serve(move |request| {
         let n: u64 = request.param("n").expect("n").parse().expect("a number");
         let page: u64 = request.param("t").map_or(0, |t| t.parse().expect("t"));
-        if n == 2 && page % 10 == 1 && died.load(Ordering::SeqCst) < dies {
-            died.fetch_add(1, Ordering::SeqCst);
+        if n == 2 && page % 10 == 1 && ended.load(Ordering::SeqCst) < dies {
+            ended.fetch_add(1, Ordering::SeqCst);
             return SimReply::json(404, r#"{"error":"search_context_missing_exception"}"#);
         }
         // What comes after a new beginning is of another view of the data.
-        let view = 100 * u64::try_from(died.load(Ordering::SeqCst)).expect("few");
+        let view = 100 * u64::try_from(ended.load(Ordering::SeqCst)).expect("few");
         let next = if page % 10 < 2 {
             (page + 1).to_string()
         } else {

@@ -26,9 +26,12 @@ pub(super) fn given<'o>(
     helpers: &[String],
 ) -> Result<Option<Given<'o>>, CompileProblem> {
     let streams = spec.streams.0.iter();
-    let wanted = streams.filter(|(name, _)| match overrides.streams.is_empty() {
-        true => !helpers.contains(&name.value),
-        false => overrides.streams.contains(&name.value),
+    let wanted = streams.filter(|(name, _)| {
+        if overrides.streams.is_empty() {
+            !helpers.contains(&name.value)
+        } else {
+            overrides.streams.contains(&name.value)
+        }
     });
     let outputs: Vec<_> = wanted
         .map(|(_, stream)| tables::files(spec, stream))
