@@ -28,9 +28,8 @@ impl Gathered {
             }
         }
         let is_shared = rows.members.len() > 1;
-        let names: Vec<&str> = rows.members.iter().map(|m| m.plan.name.as_str()).collect();
         let of = if is_shared {
-            format!("{}: ", names.join(" + "))
+            format!("{}: ", rows.names())
         } else {
             String::new()
         };

@@ -8,6 +8,8 @@ use std::cmp::Ordering;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+
 use super::fitting;
 use super::formatted::formatted;
 use super::gathered::{Before, Gathered, Head, member_of};
@@ -18,6 +20,7 @@ use super::rows::{Member, Placed, Ranks, Rows};
 use super::versions::{Liner, Origins, Version};
 use crate::disk::DiskError;
 use crate::failure::Exit;
+use crate::json;
 use crate::plan::sink::SinkPlan;
 use crate::sink::{self, Columns, Target};
 use crate::store::base::{self, BaseError, BaseReader, BaseWriter};
@@ -322,35 +325,47 @@ pub(super) fn project(
         target,
         columns,
         rejects,
-        &mut |each| {
-            let (mut reader, _) =
-                BaseReader::open(&rows.run.world.disk, base).map_err(MergeError::from)?;
-            let mut origins = Origins::default();
-            let mut outgoing = Outgoing::of(rows);
-            while let Some(line) = reader.next().map_err(MergeError::from)? {
-                let damaged = || {
-                    MergeError::Base(BaseError::Damaged {
-                        path: base.to_owned(),
-                        what: "a line is no record",
-                    })
-                };
-                let version = Version::parse(line).ok_or_else(damaged)?;
-                let partition = origins.of(&version).ok_or_else(damaged)?;
-                let Some(member) = member_of(rows, version.stream) else {
-                    continue;
-                };
-                let placed = Placed {
-                    member,
-                    ordinal: 0,
-                    in_page: version.in_page,
-                    json: version.record,
-                };
-                outgoing
-                    .row(placed, partition, each)
-                    .map_err(io::Error::other)??;
-            }
-            Ok(())
-        },
+        &mut |each| each_row(rows, base, None, each),
     )?;
     Ok(written.into())
+}
+
+/// Every record of a base with what stands beside it, or those that the run brought which started at
+/// `only`.
+pub(super) fn each_row(
+    rows: &Rows<'_>,
+    base: &Path,
+    only: Option<Timestamp>,
+    each: &mut sink::Each<'_, PublishError>,
+) -> Result<(), PublishError> {
+    let only = only.map(|started| json::quoted(&started.to_string()));
+    let (mut reader, _) = BaseReader::open(&rows.run.world.disk, base).map_err(MergeError::from)?;
+    let mut origins = Origins::default();
+    let mut outgoing = Outgoing::of(rows);
+    while let Some(line) = reader.next().map_err(MergeError::from)? {
+        let damaged = || {
+            MergeError::Base(BaseError::Damaged {
+                path: base.to_owned(),
+                what: "a line is no record",
+            })
+        };
+        let version = Version::parse(line).ok_or_else(damaged)?;
+        if only.as_ref().is_some_and(|only| version.started != only) {
+            continue;
+        }
+        let partition = origins.of(&version).ok_or_else(damaged)?;
+        let Some(member) = member_of(rows, version.stream) else {
+            continue;
+        };
+        let placed = Placed {
+            member,
+            ordinal: 0,
+            in_page: version.in_page,
+            json: version.record,
+        };
+        outgoing
+            .row(placed, partition, each)
+            .map_err(io::Error::other)??;
+    }
+    Ok(())
 }

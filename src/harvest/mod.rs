@@ -24,6 +24,8 @@ mod commit;
 mod computed;
 mod course;
 mod crew;
+mod database;
+mod datapackage;
 mod delivery;
 mod digest;
 mod drift;

@@ -1,12 +1,15 @@
 //! Records on their way to a file: with the variables of their partitions and what templates make of
 //! them, for each stream of the table in its own way.
 
+use std::io;
+
 use super::computed::Computed;
 use super::partitions::Partition;
-use super::publish::templates;
+use super::publish::PublishError;
+use super::repeats::Repeats;
 use super::rows::{Placed, Rows};
-use crate::plan::ColumnPlan;
-use crate::plan::language::LanguageProblem;
+use crate::plan::language::{LanguageProblem, Template};
+use crate::plan::{ColumnFrom, ColumnPlan};
 use crate::sink::{Each, Extra, Row};
 
 /// The declared columns of each stream of a table; none where they declare none.
@@ -17,6 +20,40 @@ pub(super) fn columns<'a>(rows: &Rows<'a>) -> Vec<&'a [ColumnPlan]> {
 
 /// What stands beside the records of each stream.
 pub(super) struct Outgoing<'a>(Vec<(Extras, Computed<'a>)>);
+
+/// Every record of the run with what stands beside it, in canonical order.
+pub(super) fn each_row(
+    rows: &Rows<'_>,
+    repeats: &mut Repeats,
+    each: &mut Each<'_, PublishError>,
+) -> Result<(), PublishError> {
+    let mut outgoing = Outgoing::of(rows);
+    let mut stopped = None;
+    let read = rows.each_kept(repeats, &mut |placed, partition| {
+        outgoing
+            .row(placed, partition, each)
+            .map_err(io::Error::other)?
+            .map_err(|error| {
+                stopped = Some(error);
+                io::Error::other("the sink stopped")
+            })
+    });
+    match (stopped, read) {
+        (Some(error), _) => Err(error),
+        (None, read) => Ok(read?),
+    }
+}
+
+/// The columns that are templates.
+pub(super) fn templates(columns: Option<&[ColumnPlan]>) -> Vec<&Template> {
+    let columns = columns.unwrap_or_default().iter();
+    columns
+        .filter_map(|column| match &column.from {
+            ColumnFrom::Template(template) => Some(template),
+            ColumnFrom::Path(_) | ColumnFrom::Jq(_) | ColumnFrom::Nothing => None,
+        })
+        .collect()
+}
 
 impl<'a> Outgoing<'a> {
     /// For the streams of a table.

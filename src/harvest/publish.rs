@@ -4,11 +4,13 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::database;
+use super::datapackage;
 use super::fitting;
 use super::formatted::formatted;
 use super::keep::{self, Left};
 use super::merge::{self, MergeError};
-use super::outgoing::{self, Outgoing};
+use super::outgoing;
 use super::repeats::Repeats;
 use super::rows::{Member, Rows};
 use super::standing::{self, SharedState};
@@ -18,9 +20,7 @@ use super::targets::Targets;
 pub(super) use super::unpublished::{disk_failure, failure, read_end};
 use crate::event::Fact;
 use crate::failure::Failure;
-use crate::plan::language::Template;
 use crate::plan::sink::{SinkFormat, SinkMode, SinkPlan};
-use crate::plan::{ColumnFrom, ColumnPlan};
 use crate::sink::{self, Built, Columns, Rejected, SinkError, Target, Written};
 use crate::store::StoreError;
 use crate::store::cursors::Cursor;
@@ -55,6 +55,8 @@ pub(super) struct Output {
     pub(super) rejected: Option<Rejected>,
     /// Columns with values that became null, and how many.
     pub(super) nulled: Vec<(String, u64)>,
+    /// The types of its columns, where somebody looked at them.
+    pub(super) schema: Option<sink::Schema>,
 }
 
 impl From<Written> for Output {
@@ -64,6 +66,7 @@ impl From<Written> for Output {
             rows: written.rows,
             rejected: written.rejected,
             nulled: written.nulled,
+            schema: written.schema,
         }
     }
 }
@@ -215,6 +218,7 @@ fn write_all(
         file.place()
             .map_err(|e| failed(failure(stream, e.into())))?;
     }
+    datapackage::tell(stream, ready.told).map_err(failed)?;
     let told = ready.repeats.into_iter().zip(ready.schemas);
     let published = told.enumerate().map(|(at, (repeats, schema))| {
         let is_first = at == 0;
@@ -238,6 +242,8 @@ fn write_all(
 struct Ready {
     /// Files beside their targets, with what they are called.
     files: Vec<(Output, PathBuf)>,
+    /// What is told of them in their folders.
+    told: Vec<(PathBuf, serde_json::Value)>,
     /// Records that were left out, for each stream.
     repeats: Vec<u64>,
     /// What the next run begins with.
@@ -259,6 +265,7 @@ fn build_all(
     else {
         return Ok(Ready {
             files: Vec::new(),
+            told: Vec::new(),
             repeats: Vec::new(),
             left: Left::default(),
             schemas: Vec::new(),
@@ -292,12 +299,12 @@ fn build_all(
     });
     let rows = rows_of(members.collect());
     let member = |stream: &Stream| beside.iter().position(|at| *at == stream.at).unwrap_or(0);
-    let mut merged = None;
+    let (mut merged, mut before) = (None, Vec::new());
     if first.merges() {
         let spills = store.part().path().parent().unwrap_or(&run.world.root);
         let streams: Vec<&str> = rows.members.iter().map(|m| m.plan.name.as_str()).collect();
-        let old = keep::bases(run, state, &streams).map_err(|failure| (0, failure))?;
-        let new = merge::merge(&rows, &old, spills).map_err(|e| failed(e.into()))?;
+        before = keep::bases(run, state, &streams).map_err(|failure| (0, failure))?;
+        let new = merge::merge(&rows, &before, spills).map_err(|e| failed(e.into()))?;
         left.base.clone_from(&new.new);
         let at_rest = rows.members.iter().filter(|member| member.kept.is_none());
         left.at_rest = at_rest.map(|member| member.plan.name.clone()).collect();
@@ -310,18 +317,28 @@ fn build_all(
         }
         _ => rows.repeats().map_err(|e| failed(e.into()))?,
     };
-    let mut files = Vec::new();
+    let (mut files, mut told) = (Vec::new(), Vec::new());
     for (at, (sink, target)) in plan.sinks.iter().zip(&targets.0).enumerate() {
         // One may be the part itself; two outputs must not be one file. What went to standard
         // output may have to be told again, from a part that nobody can have changed.
         let last = at + 1 == plan.sinks.len() && targets.is_files();
+        let table_of = match target {
+            Target::Table(place) => Some(place),
+            Target::File { .. } | Target::Stdout => None,
+        };
         let file = match (sink.mode, &merged) {
             // Nothing new is nothing to add.
             (SinkMode::Append, _) if rows.records() == 0 => continue,
-            (SinkMode::Merge, Some(merged)) => merge::project(&rows, &merged.path, sink, target),
+            (SinkMode::Merge, Some(merged)) => match table_of {
+                Some(place) => database::project(&rows, merged, &before, sink, place),
+                None => merge::project(&rows, &merged.path, sink, target),
+            },
+            _ if let Some(place) = table_of => database::build(&rows, &mut repeats, sink, place),
             _ => build(&rows, &mut repeats, sink, target, last),
         };
-        files.push((file.map_err(failed)?, target.shown()));
+        let file = file.map_err(failed)?;
+        told.extend(datapackage::resource(&rows, sink, target, &file));
+        files.push((file, target.shown()));
     }
     let of_merge = |at: usize| merged.as_ref().and_then(|m| m.repeats.get(at).copied());
     let repeats = table.iter().map(|whole| {
@@ -330,6 +347,7 @@ fn build_all(
     });
     Ok(Ready {
         files,
+        told,
         repeats: repeats.collect(),
         left,
         schemas,
@@ -380,36 +398,9 @@ fn build(
         target,
         columns,
         rejects,
-        &mut |each| {
-            let mut outgoing = Outgoing::of(rows);
-            let mut stopped = None;
-            let read = rows.each_kept(repeats, &mut |placed, partition| {
-                outgoing
-                    .row(placed, partition, each)
-                    .map_err(io::Error::other)?
-                    .map_err(|error| {
-                        stopped = Some(error);
-                        io::Error::other("the sink stopped")
-                    })
-            });
-            match (stopped, read) {
-                (Some(error), _) => Err(error),
-                (None, read) => Ok(read?),
-            }
-        },
+        &mut |each| outgoing::each_row(rows, repeats, each),
     )?;
     Ok(written.into())
-}
-
-/// The columns that are templates.
-pub(super) fn templates(columns: Option<&[ColumnPlan]>) -> Vec<&Template> {
-    let columns = columns.unwrap_or_default().iter();
-    columns
-        .filter_map(|column| match &column.from {
-            ColumnFrom::Template(template) => Some(template),
-            ColumnFrom::Path(_) | ColumnFrom::Jq(_) | ColumnFrom::Nothing => None,
-        })
-        .collect()
 }
 
 /// Records as they are: ranges of the parts, without looking inside.
@@ -437,5 +428,6 @@ fn copy(rows: &Rows<'_>, target: &Target, last: bool) -> Result<Output, PublishE
         rows: rows.records(),
         rejected: None,
         nulled: Vec::new(),
+        schema: None,
     })
 }

@@ -115,6 +115,12 @@ impl Ranks {
 }
 
 impl Rows<'_> {
+    /// The streams of the table, as a reader is told of them.
+    pub(super) fn names(&self) -> String {
+        let names: Vec<&str> = self.members.iter().map(|m| m.plan.name.as_str()).collect();
+        names.join(" + ")
+    }
+
     /// How many records there are.
     pub(super) fn records(&self) -> u64 {
         self.members.iter().map(Member::records).sum()

@@ -333,20 +333,23 @@ pub(super) fn published(
     }
     let mut files = Vec::new();
     for target in &targets.0 {
-        // What went to standard output went to somebody else.
-        let Target::File { disk, path, .. } = target else {
-            return Ok(None);
+        let (path, is_there) = match target {
+            // What went to standard output went to somebody else.
+            Target::Stdout => return Ok(None),
+            Target::File { disk, path, .. } => {
+                (path.clone(), matches!(disk.look(path), Ok(Found::File(_))))
+            }
+            Target::Table(place) => (place.shown(), place.has(&record.id).unwrap_or(false)),
         };
         let shown = path.display().to_string();
         let own = state.is_published_to(&record.id, store.name(), &shown);
         let own = own.map_err(StateError::into_failure)?;
         // Of a table the last row may be that of any of its streams.
         let last = state.last_published(&shown);
-        let is_there = matches!(disk.look(path), Ok(Found::File(_)));
         match last.map_err(StateError::into_failure)? {
             Some(file) if is_there && own && file.run == record.id => {
                 files.push(FileSummary {
-                    path: path.clone(),
+                    path,
                     rows: file.rows,
                     bytes: file.size,
                     crc: file.crc,
@@ -388,15 +391,18 @@ pub(super) fn lock_targets(
     let mut held = Vec::new();
     let mut seen = HashSet::new();
     for target in streams.iter().flat_map(|(_, targets)| &targets.0) {
-        let Target::File { disk, path, .. } = target else {
-            continue;
+        let (disk, path) = match target {
+            Target::File { disk, path, .. } => (disk, path.clone()),
+            // Tables of one file are outputs of their own; SQLite keeps who writes them apart.
+            Target::Table(place) => (&place.disk, place.shown()),
+            Target::Stdout => continue,
         };
         // The streams of a table have one output.
-        if !seen.insert(path) {
+        if !seen.insert(path.clone()) {
             continue;
         }
-        held.push(locks::target(disk, state, path, now).map_err(LockError::into_failure)?);
-        sweep::strays(disk, path).map_err(|error| StoreError::from(error).into_failure())?;
+        held.push(locks::target(disk, state, &path, now).map_err(LockError::into_failure)?);
+        sweep::strays(disk, &path).map_err(|error| StoreError::from(error).into_failure())?;
     }
     Ok(held)
 }

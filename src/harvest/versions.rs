@@ -15,7 +15,7 @@ pub(super) struct Version<'a> {
     /// The stream that brought it, as spelled; none where only one writes the table.
     pub(super) stream: Option<&'a str>,
     /// When its run started, as JSON text.
-    started: &'a str,
+    pub(super) started: &'a str,
     /// The variables of `for`, as a JSON object.
     variables: &'a str,
     /// Its ordinal in its page.

@@ -217,14 +217,11 @@ impl Plan {
     /// The streams that write one table with the one at this place, itself among them, in the order
     /// of the file: they name one file. [`compile::compile`] has seen to it that they agree.
     pub fn table(&self, at: usize) -> Vec<usize> {
-        let path = |at: usize| self.streams.get(at)?.sinks.first().map(|sink| &sink.path);
-        let of = path(at);
+        let first = |at: usize| self.streams.get(at)?.sinks.first();
+        let of = first(at).filter(|sink| !sink.is_by_stream());
+        let of = of.map(SinkPlan::place);
         let same = |other: &usize| {
-            *other == at
-                || of.is_some_and(|of| {
-                    let other = path(*other);
-                    !sink::is_by_stream(of) && other.is_some_and(|o| o.written() == of.written())
-                })
+            *other == at || of.is_some() && first(*other).map(SinkPlan::place) == of
         };
         (0..self.streams.len()).filter(same).collect()
     }

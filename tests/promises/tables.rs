@@ -344,3 +344,98 @@ fn streams_come_to_a_table_and_leave_it() {
     good(&project, &["run", "items"]);
     assert_eq!(read(&project, "data/t.csv"), "id\r\n7\r\n");
 }
+
+#[test]
+fn a_table_of_a_database_and_what_is_told_of_it() {
+    let (says, server) = Says::start(&[
+        ("/a", r#"[{"id":1,"of":"a"},{"id":2,"of":"a","n":1}]"#),
+        ("/b", r#"[{"id":2,"of":"b","x":{"y":1.5}}]"#),
+    ]);
+    let turned = "  a: { get: /a, key: id }\n  b: { get: /b, key: id }";
+    let query = "SELECT id, of, n, \"x.y\" FROM both ORDER BY id";
+    let table = |project: &Project| -> Vec<(i64, String, Option<i64>, Option<f64>)> {
+        let there = rusqlite::Connection::open(project.path().join("data/t.db")).expect("it");
+        let mut rows = there.prepare(query).expect("columns of both");
+        let rows = rows.query_map([], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        });
+        let rows = rows.expect("rows").map(|row| row.expect("a row"));
+        rows.collect()
+    };
+    let row = |id, of: &str, n, y| (id, of.to_owned(), n, y);
+    for mode in ["replace", "merge"] {
+        let sink = format!(
+            "[{{ sqlite: {{ path: data/t.db, table: both }}, mode: {mode} }}, {{ csv: data/t.csv, mode: {mode} }}]"
+        );
+        let project = Project::new(&pipeline(&server, turned, &sink));
+        good(&project, &["run", "items"]);
+        let first = [row(1, "a", None, None), row(2, "b", None, Some(1.5))];
+        if mode == "replace" {
+            // The columns of records that gave way are none of the table's.
+            let said = read(&project, "data/t.csv");
+            assert_eq!(said, "id,of,x.y\r\n1,a,\r\n2,b,1.5\r\n");
+        } else {
+            says.now("/a", r#"[{"id":3,"of":"a","n":4}]"#);
+            says.now("/b", r#"[{"id":1,"of":"b"}]"#);
+            good(&project, &["run", "items"]);
+            let wanted = [
+                row(1, "b", None, None),
+                first[1].clone(),
+                row(3, "a", Some(4), None),
+            ];
+            assert_eq!(table(&project), wanted);
+            // One of them alone adds to what all gathered.
+            says.now("/b", r#"[{"id":9,"of":"b"}]"#);
+            good(&project, &["run", "items", "--stream", "b"]);
+            assert_eq!(table(&project).len(), 4);
+        }
+        let told = read(&project, "data/datapackage.json");
+        let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+        let resources = told["resources"].as_array().expect("resources");
+        assert_eq!(resources.len(), 2, "{told}");
+        for resource in resources {
+            assert_eq!(resource["rows"], if mode == "merge" { 4 } else { 2 });
+            assert_eq!(
+                resource["gleaner"]["streams"],
+                serde_json::json!(["a", "b"])
+            );
+            assert_eq!(resource["schema"]["primaryKey"], serde_json::json!(["id"]));
+        }
+        // Whichever of them is asked for, its notebook loads the table.
+        let stream = ["notebook", "items", "--stream", "b", "--out", "-"];
+        assert!(good(&project, &stream).contains("data/t.csv"));
+    }
+    // A stream that leaves takes its records along, out of the database too.
+    let apart = "  a: { get: /a, key: id, sink: { csv: data/a.csv, mode: merge } }\n  b: { get: /b, key: id, sink: { sqlite: { path: data/t.db, table: both }, mode: merge } }";
+    let one = "{ sqlite: { path: data/t.db, table: both }, mode: merge }";
+    says.now("/a", r#"[{"id":1,"of":"a"}]"#);
+    says.now("/b", r#"[{"id":2,"of":"b","n":1,"x":{"y":1.5}}]"#);
+    let project = Project::new(&pipeline(&server, TWO, one));
+    good(&project, &["run", "items"]);
+    assert_eq!(
+        table(&project),
+        [row(1, "a", None, None), row(2, "b", Some(1), Some(1.5))]
+    );
+    project.write("pipelines/items.yaml", &pipeline(&server, apart, one));
+    says.now("/b", "[]");
+    good(&project, &["run", "items"]);
+    assert_eq!(table(&project), [row(2, "b", Some(1), Some(1.5))]);
+    assert_eq!(read(&project, "data/a.csv"), "id,of\r\n1,a\r\n");
+
+    // Tables of one file are outputs of their own; one of them written in two ways is refused.
+    let own = "{ sqlite: data/t.db }";
+    let project = Project::new(&pipeline(&server, TWO, own));
+    good(&project, &["check", "items"]);
+    let other = TWO.replace(
+        "get: /a, key: id",
+        "get: /a, key: id, sink: { sqlite: { path: data/t.db, table: B }, mode: merge }",
+    );
+    let project = Project::new(&pipeline(
+        &server,
+        &other,
+        "{ sqlite: { path: data/t.db, table: b } }",
+    ));
+    let said = project.run(&["check", "items"]);
+    assert_eq!(said.code, Some(4), "{}", said.shown);
+    assert!(said.shown.contains("sink-shared"), "{}", said.shown);
+}

@@ -16,7 +16,7 @@ use crate::spec::stream::StreamSpec;
 /// The paths that a stream writes, as they stand in the file.
 pub(super) fn files(spec: &PipelineSpec, stream: &StreamSpec) -> Vec<String> {
     let merged = merged(spec.defaults.as_ref(), stream);
-    let paths = sink::written(spec, &merged).iter().filter_map(sink::path);
+    let paths = sink::written(spec, &merged).iter().filter_map(sink::output);
     paths.map(|path| path.value).collect()
 }
 
@@ -43,7 +43,7 @@ fn twice(judge: &mut Judge<'_>, spec: &PipelineSpec) {
     for (name, stream) in &spec.streams.0 {
         let merged = merged(spec.defaults.as_ref(), stream);
         let mut seen: Vec<String> = Vec::new();
-        for path in sink::written(spec, &merged).iter().filter_map(sink::path) {
+        for path in sink::written(spec, &merged).iter().filter_map(sink::output) {
             if seen.contains(&path.value) {
                 let message = format!("stream `{}` writes this file twice", name.value);
                 judge.wrong("sink-shared", &path.span, message, "leave one of them out");
@@ -63,15 +63,14 @@ fn found(judge: &mut Judge<'_>, spec: &PipelineSpec, streams: &[StreamPlan]) -> 
                 continue;
             };
             let meets = stream.sinks.iter().any(|sink| {
-                let written = sink.path.written();
-                !is_by_stream(&sink.path) && other.sinks.iter().any(|o| o.path.written() == written)
+                !sink.is_by_stream() && other.sinks.iter().any(|o| o.place() == sink.place())
             });
             if !meets {
                 continue;
             }
             let mut both = stream.sinks.iter().zip(&other.sinks);
             if stream.sinks.len() == other.sinks.len()
-                && both.all(|(a, b)| a.is_same(b) && !is_by_stream(&a.path))
+                && both.all(|(a, b)| a.is_same(b) && !a.is_by_stream())
             {
                 home = Some(number);
             } else {
