@@ -173,6 +173,7 @@ impl Source {
                     json,
                     extras: &[],
                     computed: &[],
+                    member: 0,
                 })?;
             }
         }
