@@ -199,7 +199,7 @@ fn publish(
         };
         store.intend(vec![intent.clone()])?;
         file.place()?;
-        state.publish(&Publish {
+        state.publish(&[Publish {
             run: RUN,
             pipeline: "pipe",
             stream: STREAMS[at],
@@ -207,7 +207,7 @@ fn publish(
             files: &[(intent, store.index().records())],
             cursors: &[cursor(at)],
             base: None,
-        })?;
+        }])?;
     }
     seen.published.insert(at);
     store.published()?;
@@ -264,6 +264,7 @@ fn build(disk: &Disk, store: &StreamStore, at: usize) -> Result<Built, Failed> {
                 json,
                 extras: &[],
                 computed: &[],
+                member: 0,
             })
         })
     })?;

@@ -42,7 +42,7 @@ pub(super) fn format(
         match &column.from {
             ColumnFrom::Path(path) => plan.lists.learn(under, path),
             ColumnFrom::Jq(filter) => plan.lists.learn_filter(filter.written()),
-            ColumnFrom::Template(_) => {}
+            ColumnFrom::Template(_) | ColumnFrom::Nothing => {}
         }
     }
     if let Some(at) = &spec.max_body {
