@@ -8,16 +8,15 @@
 use std::borrow::Cow;
 use std::io;
 
+use super::columns::{Columns, Projectors};
 use super::csv::Csv;
 use super::file::{Out, Target};
 use super::flatten::{Flattener, Layout};
 use super::infer::{Inference, Look, Mixing, Schema};
 use super::ndjson::Ndjson;
 use super::parquet::Parquet;
-use super::project::Projector;
 use super::rejects::Rejects;
 use super::{Extra, Row, Rows, Sink, SinkError, Written};
-use crate::plan::ColumnPlan;
 use crate::plan::sink::SinkFormat;
 
 /// Rows held back to guess the header.
@@ -32,16 +31,17 @@ const MOST_COLUMNS: usize = 10_000;
 pub fn write<E: From<SinkError>>(
     format: &SinkFormat,
     target: &Target,
-    columns: Option<&[ColumnPlan]>,
+    columns: Option<Columns<'_>>,
     rejects: Option<&Target>,
     rows: &mut Rows<'_, E>,
 ) -> Result<Written, E> {
     match (format, columns) {
+        (SinkFormat::Sqlite, _) => Err(target.no_file().into()),
         (SinkFormat::Csv(plan), Some(columns)) => {
             let make = |out| Ok(Csv::new(out, plan));
             declared(
                 target,
-                Projector::new(columns),
+                Projectors::new(columns),
                 columns,
                 rejects,
                 rows,
@@ -53,7 +53,7 @@ pub fn write<E: From<SinkError>>(
             let make = |out| Ok(Ndjson::new(out));
             declared(
                 target,
-                Projector::new(columns),
+                Projectors::new(columns),
                 columns,
                 rejects,
                 rows,
@@ -63,7 +63,7 @@ pub fn write<E: From<SinkError>>(
         (SinkFormat::Ndjson, None) => lines(target, rows),
         (SinkFormat::Parquet(plan), Some(columns)) => {
             let schema = typed(columns, rows)?;
-            let projector = Projector::new(columns).natively();
+            let projector = Projectors::new(columns).natively();
             let make = |out| Parquet::new(out, &schema, plan);
             declared(target, projector, columns, rejects, rows, make)
         }
@@ -85,6 +85,7 @@ pub fn rewrite(
     rows: &mut CellRows<'_>,
 ) -> Result<Written, SinkError> {
     match format {
+        SinkFormat::Sqlite => Err(target.no_file()),
         SinkFormat::Csv(plan) => cells(target, schema, rows, |out| Ok(Csv::new(out, plan))),
         SinkFormat::Ndjson => cells(target, schema, rows, |out| Ok(Ndjson::new(out))),
         SinkFormat::Parquet(plan) => {
@@ -143,8 +144,8 @@ fn lines<E: From<SinkError>>(target: &Target, rows: &mut Rows<'_, E>) -> Result<
 /// Columns known beforehand.
 fn declared<S: Sink<Out = Out>, E: From<SinkError>>(
     target: &Target,
-    mut projector: Projector,
-    columns: &[ColumnPlan],
+    mut projector: Projectors,
+    columns: Columns<'_>,
     rejects: Option<&Target>,
     rows: &mut Rows<'_, E>,
     make: impl Fn(Out) -> io::Result<S>,
@@ -157,7 +158,7 @@ fn declared<S: Sink<Out = Out>, E: From<SinkError>>(
     let (mut count, mut spare) = (0, Vec::new());
     rows(&mut |row| {
         let mut cells = recycled(std::mem::take(&mut spare));
-        if let Err(misfit) = projector.cells(row.json, row.computed, &mut cells) {
+        if let Err(misfit) = projector.cells(row, &mut cells) {
             return Ok(rejects.take(row.json, misfit)?);
         }
         count += 1;
@@ -180,7 +181,7 @@ fn declared<S: Sink<Out = Out>, E: From<SinkError>>(
 }
 
 /// Knows the types that are declared.
-fn inference(columns: &[ColumnPlan]) -> Inference {
+fn inference(columns: Columns<'_>) -> Inference {
     let mut inference = Inference::default();
     for (number, column) in columns.iter().enumerate() {
         if let Some(typed) = &column.typed {
@@ -192,15 +193,15 @@ fn inference(columns: &[ColumnPlan]) -> Inference {
 
 /// The types of declared columns, before the first row is written: at once where each says its own,
 /// else by looking at all rows.
-fn typed<E: From<SinkError>>(columns: &[ColumnPlan], rows: &mut Rows<'_, E>) -> Result<Schema, E> {
+fn typed<E: From<SinkError>>(columns: Columns<'_>, rows: &mut Rows<'_, E>) -> Result<Schema, E> {
     let mut inference = inference(columns);
-    let mut projector = Projector::new(columns).natively();
+    let mut projector = Projectors::new(columns).natively();
     if columns.iter().any(|column| column.typed.is_none()) {
         let mut spare = Vec::new();
         rows(&mut |row| {
             let mut cells = recycled(std::mem::take(&mut spare));
             // What does not fit its column is told when it would be written.
-            if projector.cells(row.json, row.computed, &mut cells).is_ok() {
+            if projector.cells(row, &mut cells).is_ok() {
                 inference.begin_row();
                 for (number, cell) in cells.iter().enumerate() {
                     inference.cell(number, cell);
@@ -339,6 +340,7 @@ impl<S: Sink<Out = Out>> FirstPass<S> {
                 json,
                 extras,
                 computed: &[],
+                member: 0,
             };
             table.write(row, &layout, &mut file)?;
         }
@@ -500,10 +502,10 @@ mod tests {
 
     use super::*;
     use crate::disk::Disk;
-    use crate::plan::ColumnFrom;
     use crate::plan::path::Path;
     use crate::plan::sink::{Compression, CsvPlan};
     use crate::plan::typed::Kind;
+    use crate::plan::{ColumnFrom, ColumnPlan};
 
     struct Case {
         passes: usize,
@@ -536,17 +538,20 @@ mod tests {
             compression: Compression::None,
         };
         let mut passes = 0;
-        let written = write::<SinkError>(format, &target, columns, None, &mut |each| {
-            passes += 1;
-            records.iter().try_for_each(|json| {
-                each(Row {
-                    json,
-                    extras,
-                    computed: &["\"t\""],
+        let streams: Vec<&[ColumnPlan]> = columns.into_iter().collect();
+        let written =
+            write::<SinkError>(format, &target, Columns::of(&streams), None, &mut |each| {
+                passes += 1;
+                records.iter().try_for_each(|json| {
+                    each(Row {
+                        json,
+                        extras,
+                        computed: &["\"t\""],
+                        member: 0,
+                    })
                 })
             })
-        })
-        .unwrap();
+            .unwrap();
         let bytes = written.file.bytes();
         let crc = written.file.crc();
         written.file.place().unwrap();
@@ -706,6 +711,7 @@ mod tests {
                     json: &format!("{{\"id{n}\":1}}"),
                     extras: &[],
                     computed: &[],
+                    member: 0,
                 })
             })
         });
@@ -743,15 +749,22 @@ mod tests {
         }];
         let rows = records(&[r#"{"n":"x"}"#, r#"{"n":"7"}"#, r#"{"n":[1]}"#]);
         let write = |columns: &[ColumnPlan], rejects| {
-            write::<SinkError>(&csv(), &target, Some(columns), rejects, &mut |each| {
-                rows.iter().try_for_each(|json| {
-                    each(Row {
-                        json,
-                        extras: &[],
-                        computed: &[],
+            write::<SinkError>(
+                &csv(),
+                &target,
+                Columns::of(&[columns]),
+                rejects,
+                &mut |each| {
+                    rows.iter().try_for_each(|json| {
+                        each(Row {
+                            json,
+                            extras: &[],
+                            computed: &[],
+                            member: 0,
+                        })
                     })
-                })
-            })
+                },
+            )
         };
         let written = write(&columns, Some(&rejects)).unwrap();
         let rejected = written.rejected.unwrap();

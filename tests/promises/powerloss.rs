@@ -18,7 +18,7 @@ use gleaner::store::row::{Facts, PublishIntent, RunStart};
 use gleaner::store::run::{OpenRun, RunFolder};
 use gleaner::store::space::Floor;
 use gleaner::store::state::State;
-use gleaner::store::stream::{NewPage, StreamStore};
+use gleaner::store::stream::{NewPage, Piece, StreamStore};
 use gleaner::store::{StoreError, locks, sweep};
 use jiff::Timestamp;
 
@@ -155,6 +155,7 @@ fn fetch(store: &mut StreamStore, at: usize, seen: &mut Seen) -> Result<(), Fail
                 lines: text.as_bytes(),
                 crc: gleaner::crc::of(text.as_bytes()),
                 records: u32::try_from(text.lines().count()).expect("few"),
+                piece: Piece::Whole,
                 facts: Facts::default(),
             }
         });
@@ -198,7 +199,7 @@ fn publish(
         };
         store.intend(vec![intent.clone()])?;
         file.place()?;
-        state.publish(&Publish {
+        state.publish(&[Publish {
             run: RUN,
             pipeline: "pipe",
             stream: STREAMS[at],
@@ -206,7 +207,7 @@ fn publish(
             files: &[(intent, store.index().records())],
             cursors: &[cursor(at)],
             base: None,
-        })?;
+        }])?;
     }
     seen.published.insert(at);
     store.published()?;
@@ -263,6 +264,7 @@ fn build(disk: &Disk, store: &StreamStore, at: usize) -> Result<Built, Failed> {
                 json,
                 extras: &[],
                 computed: &[],
+                member: 0,
             })
         })
     })?;
