@@ -83,38 +83,48 @@ impl HttpClient {
                 message: "its host is no address of the public internet".to_owned(),
             });
         }
-        let builder = reqwest::Client::builder()
-            .retry(reqwest::retry::never())
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .connect_timeout(self.settings.connect)
-            .pool_idle_timeout(IDLE_CONNECTION);
-        let (made, builder) = match (is_loopback(url), url.scheme()) {
+        let made = match (is_loopback(url), url.scheme()) {
             // Whoever names a proxy means it for all requests of the source.
-            _ if self.settings.proxy.is_some() => (&self.client, builder),
+            _ if self.settings.proxy.is_some() => self.client.get_or_init(|| self.made(|it| it)),
             // A proxy looks names up by itself; where it may go is its own rule.
-            _ if guarded && !self.has_proxy(url) => {
+            _ if guarded && !self.has_proxy(url) => self.guarded.get_or_init(|| {
                 let guard = Arc::new(self.guard.clone());
-                (&self.guarded, builder.no_proxy().dns_resolver(guard))
+                self.made(|it| it.no_proxy().dns_resolver(guard))
+            }),
+            (true, "http") => {
+                let bare = || self.made(|it| it.no_proxy().tls_certs_only([]));
+                self.plain.get_or_init(bare)
             }
-            (true, "http") => (&self.plain, builder.no_proxy().tls_certs_only([])),
-            (true, _) => (&self.direct, builder.no_proxy()),
+            (true, _) => {
+                let direct = || self.made(reqwest::ClientBuilder::no_proxy);
+                self.direct.get_or_init(direct)
+            }
             // A proxy may itself be reached over TLS.
-            (false, _) => (&self.client, builder),
+            (false, _) => self.client.get_or_init(|| self.made(|it| it)),
         };
-        made.get_or_init(|| self.made(builder))
-            .as_ref()
-            .map_err(|error| SendError {
-                kind: match error {
-                    ClientError::NoCertificates => SendErrorKind::Certificate,
-                    ClientError::Other(_) => SendErrorKind::Request,
-                },
-                message: error.to_string(),
-            })
+        made.as_ref().map_err(|error| SendError {
+            kind: match error {
+                ClientError::NoCertificates => SendErrorKind::Certificate,
+                ClientError::Other(_) => SendErrorKind::Request,
+            },
+            message: error.to_string(),
+        })
     }
 
-    /// A client with what the settings add: authorities, a certificate to show, a proxy.
-    fn made(&self, mut builder: reqwest::ClientBuilder) -> Result<reqwest::Client, ClientError> {
+    /// A client with what a kind of its own and the settings add: authorities, a certificate to show,
+    /// a proxy.
+    fn made(
+        &self,
+        kind: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+    ) -> Result<reqwest::Client, ClientError> {
+        let mut builder = kind(
+            reqwest::Client::builder()
+                .retry(reqwest::retry::never())
+                .redirect(reqwest::redirect::Policy::none())
+                .referer(false)
+                .connect_timeout(self.settings.connect)
+                .pool_idle_timeout(IDLE_CONNECTION),
+        );
         let of = |what: &str, error: &reqwest::Error| {
             ClientError::Other(format!("{what}: {}", said(error)))
         };
@@ -147,8 +157,7 @@ impl HttpClient {
         if plain && self.settings.proxy.is_none() {
             return Ok(());
         }
-        self.made(reqwest::Client::builder().tls_certs_only([]))
-            .map(drop)
+        self.made(|it| it.tls_certs_only([])).map(drop)
     }
 
     /// Whether the environment names a proxy for it.

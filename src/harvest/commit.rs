@@ -622,7 +622,7 @@ mod tests {
         assert_eq!(written.index().rows().len(), 2);
     }
 
-    /// Pages of twenty requests a second, each pair the wrong way round, through many commits.
+    /// Pages of seventeen requests a second, each pair the wrong way round, through many commits.
     #[tokio::test(start_paused = true)]
     async fn a_commit_that_is_due_lets_no_early_page_through() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -640,7 +640,7 @@ mod tests {
                 .commit(page(place, vec![b'x'; 10]).await)
                 .await
                 .expect("a writer");
-            clock.sleep_until(clock.now() + GROUP_TIME / 4).await;
+            clock.sleep_until(clock.now() + GROUP_TIME * 3 / 10).await;
         }
         drop(committer);
         let written = writer.await.expect("no panic").expect("a disk");

@@ -252,9 +252,10 @@ impl Stream {
                     count,
                     page: at.page,
                 };
+                let last_position = spread.position(count - 1);
                 let last = self
                     .clone()
-                    .walk_spread(&spread, slice, committer, &digest)
+                    .walk_spread(spread, slice, committer, &digest)
                     .await;
                 let last = match last {
                     Err(unfetched) if unfetched.is_too_large => {
@@ -271,7 +272,7 @@ impl Stream {
                 at.records += last.records;
                 at.totals.add(self.told_total(&last.digest));
                 short = last.short;
-                at.walk.spread_to(spread.position(count - 1), count - 1);
+                at.walk.spread_to(last_position, count - 1);
                 let place = self.place(partition, at.page - 1);
                 next = if last.digest.ended {
                     Next::End

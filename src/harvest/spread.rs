@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::commit::Committer;
@@ -52,53 +54,75 @@ pub(super) struct ShortPage {
     pub(super) first: u64,
 }
 
+/// What those who fetch a spread side by side share.
+struct Ahead {
+    spread: Spread,
+    slice: Arc<Slice>,
+    committer: Committer,
+    /// The first page that nobody has taken.
+    next: AtomicU64,
+    /// Whether no more are to be begun.
+    is_over: AtomicBool,
+}
+
+/// What came of a page: where it stands in the spread, and its request.
+type Fetched = Result<(u64, Digest, Rendered), Unfetched>;
+
 impl Stream {
     /// Pages whose addresses are known, side by side; the digest of the last in order.
     pub(super) async fn walk_spread(
         self: Arc<Self>,
-        spread: &Spread,
+        spread: Spread,
         slice: &Arc<Slice>,
         committer: &Committer,
         first: &Digest,
     ) -> Result<SpreadEnd, Unfetched> {
+        let (first_page, count) = (spread.page, spread.count);
         let width = self.run.plan.source.concurrency.get();
-        let mut tasks: JoinSet<Result<(u64, Digest, Rendered), Unfetched>> = JoinSet::new();
-        let (mut started, mut records, mut end) = (0, 0, None);
+        let width = width.min(usize::try_from(count).unwrap_or(usize::MAX));
+        let (told, mut hears) = mpsc::channel(width.max(1));
+        let ahead = Arc::new(Ahead {
+            spread,
+            slice: slice.clone(),
+            committer: committer.clone(),
+            next: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
+        });
+        // One task fetches page after page: a task for every page costs as much as parsing one.
+        let mut tasks = JoinSet::new();
+        for _ in 0..width {
+            tasks.spawn(self.clone().fetch_ahead(ahead.clone(), told.clone()));
+        }
+        drop(told);
+        let (mut records, mut end) = (0, None);
         let mut short: Option<ShortPage> = None;
         let by_offset = matches!(self.plan().paging, Paging::Offset { .. });
         let mut contents = HashSet::from([first.content]);
         let mut stopped = None;
         loop {
-            while stopped.is_none() && started < spread.count && tasks.len() < width {
-                let turn = Turn::With(spread.to.clone(), Param::Number(spread.position(started)));
-                let page = spread.page + u32::try_from(started).unwrap_or(u32::MAX);
-                tasks.spawn(self.clone().fetch_one(
-                    slice.clone(),
-                    turn,
-                    committer.clone(),
-                    page,
-                    started,
-                ));
-                started += 1;
-            }
-            let Some(done) = tasks.join_next().await else {
-                break;
+            let done = tokio::select! {
+                biased;
+                done = hears.recv() => done,
+                Some(ended) = tasks.join_next() => {
+                    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+                    continue;
+                }
             };
             let (at, digest, request) = match done {
-                Ok(Ok(done)) => done,
+                None => break,
+                Some(Ok(done)) => done,
                 // The others are in flight, or end by themselves as this one did.
-                Ok(Err(one)) if one.failure.exit == Exit::Interrupted || self.is_paid() => {
+                Some(Err(one)) if one.failure.exit == Exit::Interrupted || self.is_paid() => {
                     stopped.get_or_insert(one);
                     continue;
                 }
-                Ok(Err(unfetched)) => {
+                Some(Err(unfetched)) => {
                     // Nothing of this window may be handed on after it was found too large.
                     tasks.shutdown().await;
                     return Err(unfetched);
                 }
-                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
             };
-            let page = spread.page + u32::try_from(at).unwrap_or(u32::MAX);
+            let page = first_page + u32::try_from(at).unwrap_or(u32::MAX);
             // The walk judges the last of them itself; single records can be alike by chance.
             if !contents.insert(digest.content) && digest.count > 1 {
                 let fault = WalkFault::Loop(format!(
@@ -113,7 +137,7 @@ impl Stream {
                 .into());
             }
             records += digest.count;
-            if at + 1 == spread.count {
+            if at + 1 == count {
                 end = Some(digest);
             } else if by_offset
                 && (1..first.count).contains(&digest.count)
@@ -141,14 +165,32 @@ impl Stream {
         })
     }
 
-    async fn fetch_one(
-        self: Arc<Self>,
-        slice: Arc<Slice>,
-        turn: Turn,
-        committer: Committer,
-        page: u32,
-        at: u64,
-    ) -> Result<(u64, Digest, Rendered), Unfetched> {
+    /// Fetches one page after the other until none is left, or one fails.
+    async fn fetch_ahead(self: Arc<Self>, ahead: Arc<Ahead>, told: mpsc::Sender<Fetched>) {
+        while !ahead.is_over.load(Ordering::Relaxed) {
+            let at = ahead.next.fetch_add(1, Ordering::Relaxed);
+            if at >= ahead.spread.count {
+                return;
+            }
+            let done = self.fetch_one(&ahead, at).await;
+            if done.is_err() {
+                ahead.is_over.store(true, Ordering::Relaxed);
+            }
+            if told.send(done).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn fetch_one(self: &Arc<Self>, ahead: &Ahead, at: u64) -> Fetched {
+        let Ahead {
+            spread,
+            slice,
+            committer,
+            ..
+        } = ahead;
+        let turn = Turn::With(spread.to.clone(), Param::Number(spread.position(at)));
+        let page = spread.page + u32::try_from(at).unwrap_or(u32::MAX);
         let partition = &slice.partition;
         let request = slice.base.page(&turn).map_err(|e| self.unrendered(&e))?;
         let print = slice.print(&self.plan().paging, &request);
@@ -159,10 +201,10 @@ impl Stream {
         } else {
             let fetched = self.ask(&request, &spot).await?;
             let digest = self.digest(&fetched, None);
-            let fetched = self.edit(fetched, &digest, &spot, &committer).await?;
+            let fetched = self.edit(fetched, &digest, &spot, committer).await?;
             (Got::Fetched(Box::new(fetched)), digest)
         };
-        self.hand_on(got, &digest, print, partition, &committer, page)
+        self.hand_on(got, &digest, print, partition, committer, page)
             .await?;
         Ok((at, digest, request))
     }

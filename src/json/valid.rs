@@ -159,10 +159,16 @@ impl Names {
     #[inline]
     fn expected(&mut self, bytes: &[u8], at: usize) -> Option<usize> {
         let name = self.spelled.get(self.next)?;
-        let here = bytes.get(at..)?.first_chunk()?;
-        let same = u8x32::new(*here)
-            .simd_eq(u8x32::new(name.text))
-            .to_bitmask();
+        let rest = bytes.get(at..)?;
+        let same = match (rest.first_chunk(), name.text.first_chunk()) {
+            // Most names are short, and half of the work is done on them.
+            (Some(here), Some(text)) if name.len <= 16 => {
+                u32::from(u8x16::new(*here).simd_eq(u8x16::new(*text)).to_bitmask())
+            }
+            _ => u8x32::new(*rest.first_chunk()?)
+                .simd_eq(u8x32::new(name.text))
+                .to_bitmask(),
+        };
         if same & name.mask != name.mask {
             return None;
         }
@@ -293,11 +299,29 @@ fn number(bytes: &[u8], mut at: usize) -> Option<usize> {
 #[inline]
 fn digits(bytes: &[u8], at: usize) -> Option<usize> {
     let mut end = at;
+    // Eight at a time: the first byte that is no digit has the lowest mark, for what carries over
+    // from it reaches only those behind.
+    while let Some(chunk) = bytes.get(end..)?.first_chunk() {
+        let off = u64::from_le_bytes(*chunk) ^ ZEROS;
+        let marks = (off | off.wrapping_add(PAST_NINE)) & HIGH;
+        if marks != 0 {
+            end += (marks.trailing_zeros() / u8::BITS) as usize;
+            return (end > at).then_some(end);
+        }
+        end += 8;
+    }
     while let Some(b'0'..=b'9') = bytes.get(end) {
         end += 1;
     }
     (end > at).then_some(end)
 }
+
+/// Eight times the digit 0.
+const ZEROS: u64 = u64::from_ne_bytes([b'0'; 8]);
+/// Carries what is more than 9 into the high bit.
+const PAST_NINE: u64 = u64::from_ne_bytes([0x80 - 10; 8]);
+/// The high bits.
+const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
 
 #[inline]
 fn word(bytes: &[u8], at: usize, word: &[u8]) -> Option<usize> {
@@ -453,6 +477,26 @@ mod tests {
         }
         let text = format!("{{\"{long}\":1}}\n{{\"{long}\":1}}\n{{\"{long}x\":}}\n{pad}");
         assert_eq!(in_turn(&text)[..3], [true, true, false], "{text}");
+    }
+
+    #[test]
+    fn a_run_of_digits_ends_at_whatever_is_none() {
+        for count in 0..20 {
+            for odd in 0..=u8::MAX {
+                for room in 0..10 {
+                    let mut text = b"-".to_vec();
+                    text.extend((0..count).map(|at| b'0' + at % 10));
+                    let end = text.len();
+                    text.push(odd);
+                    text.extend(std::iter::repeat_n(b'0' + odd % 10, room));
+                    let ends = match odd.is_ascii_digit() {
+                        true => text.len(),
+                        false => end,
+                    };
+                    assert_eq!(digits(&text, 1), (ends > 1).then_some(ends), "{text:?}");
+                }
+            }
+        }
     }
 
     proptest! {
