@@ -26,20 +26,22 @@ const ENDING: &str = "rejects.ndjson";
 /// in a folder beside that one, so that whoever reads all files of the folder meets none of them.
 /// Standard output has no such place.
 pub(super) fn rejects(target: &Target, mode: SinkMode) -> Option<Target> {
-    let Target::File { disk, path, .. } = target else {
-        return None;
+    let (disk, path) = match target {
+        Target::File { disk, path, .. } => (disk, path.clone()),
+        Target::Table(place) => (&place.disk, place.shown()),
+        Target::Stdout => return None,
     };
     let folder = path.parent()?;
     let mut name = OsString::from(path.file_name()?);
     name.push(".");
     name.push(ENDING);
     let folder = match mode {
-        SinkMode::Append => {
+        SinkMode::Append if matches!(target, Target::File { .. }) => {
             let mut beside = OsString::from(folder.file_name()?);
             beside.push(".rejects");
             folder.with_file_name(beside)
         }
-        SinkMode::Replace | SinkMode::Merge => folder.to_owned(),
+        SinkMode::Append | SinkMode::Replace | SinkMode::Merge => folder.to_owned(),
     };
     Some(Target::File {
         disk: disk.clone(),

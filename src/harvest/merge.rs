@@ -8,6 +8,8 @@ use std::cmp::Ordering;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+
 use super::computed::Computed;
 use super::fitting;
 use super::formatted::formatted;
@@ -18,6 +20,7 @@ use super::rows::Rows;
 use super::versions::{Liner, Origins, Version};
 use crate::disk::DiskError;
 use crate::failure::Exit;
+use crate::json;
 use crate::plan::sink::SinkPlan;
 use crate::sink::{self, Row, Target};
 use crate::store::base::{self, BaseError, BaseReader, BaseWriter};
@@ -391,7 +394,6 @@ pub(super) fn project(
     target: &Target,
 ) -> Result<Output, PublishError> {
     let columns = rows.plan.columns.as_deref();
-    let templates = templates(columns);
     let rejects = fitting::rejects(target, sink.mode);
     let rejects = rejects.as_ref();
     let written = sink::write::<PublishError>(
@@ -399,33 +401,45 @@ pub(super) fn project(
         target,
         columns,
         rejects,
-        &mut |each| {
-            let (mut reader, _) =
-                BaseReader::open(&rows.run.world.disk, base).map_err(MergeError::from)?;
-            let mut origins = Origins::default();
-            let mut extras = Extras::default();
-            let mut computed = Computed::new(&rows.run.names, templates.clone());
-            while let Some(line) = reader.next().map_err(MergeError::from)? {
-                let damaged = || {
-                    MergeError::Base(BaseError::Damaged {
-                        path: base.to_owned(),
-                        what: "a line is no record",
-                    })
-                };
-                let version = Version::parse(line).ok_or_else(damaged)?;
-                let partition = origins.of(&version).ok_or_else(damaged)?;
-                let values = computed
-                    .of(partition, version.in_page)
-                    .map_err(io::Error::other)?;
-                let values: Vec<&str> = values.iter().map(String::as_str).collect();
-                each(Row {
-                    json: version.record,
-                    extras: extras.of(partition),
-                    computed: &values,
-                })?;
-            }
-            Ok(())
-        },
+        &mut |each| each_row(rows, base, None, each),
     )?;
     Ok(written.into())
+}
+
+/// Every record of a base with what stands beside it, or those that the run brought which started at
+/// `only`.
+pub(super) fn each_row(
+    rows: &Rows<'_>,
+    base: &Path,
+    only: Option<Timestamp>,
+    each: &mut sink::Each<'_, PublishError>,
+) -> Result<(), PublishError> {
+    let only = only.map(|started| json::quoted(&started.to_string()));
+    let (mut reader, _) = BaseReader::open(&rows.run.world.disk, base).map_err(MergeError::from)?;
+    let mut origins = Origins::default();
+    let mut extras = Extras::default();
+    let mut computed = Computed::new(&rows.run.names, templates(rows.plan.columns.as_deref()));
+    while let Some(line) = reader.next().map_err(MergeError::from)? {
+        let damaged = || {
+            MergeError::Base(BaseError::Damaged {
+                path: base.to_owned(),
+                what: "a line is no record",
+            })
+        };
+        let version = Version::parse(line).ok_or_else(damaged)?;
+        if only.as_ref().is_some_and(|only| version.started != only) {
+            continue;
+        }
+        let partition = origins.of(&version).ok_or_else(damaged)?;
+        let values = computed
+            .of(partition, version.in_page)
+            .map_err(io::Error::other)?;
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        each(Row {
+            json: version.record,
+            extras: extras.of(partition),
+            computed: &values,
+        })?;
+    }
+    Ok(())
 }

@@ -4,12 +4,13 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::computed::Computed;
+use super::database;
+use super::datapackage;
 use super::fitting;
 use super::formatted::formatted;
+pub(super) use super::handed::{Extras, each_row, templates};
 use super::keep::Left;
 use super::merge::{self, MergeError};
-use super::partitions::Partition;
 use super::repeats::Repeats;
 use super::rows::Rows;
 use super::standing::{self, SharedState};
@@ -19,10 +20,8 @@ use super::targets::Targets;
 use crate::disk::DiskError;
 use crate::event::Fact;
 use crate::failure::{Exit, Failure};
-use crate::plan::language::Template;
 use crate::plan::sink::{SinkFormat, SinkMode, SinkPlan};
-use crate::plan::{ColumnFrom, ColumnPlan};
-use crate::sink::{self, Built, Extra, Rejected, Row, SinkError, Target, Written};
+use crate::sink::{self, Built, Rejected, SinkError, Target, Written};
 use crate::store::StoreError;
 use crate::store::cursors::Cursor;
 use crate::store::row::PublishIntent;
@@ -56,6 +55,8 @@ pub(super) struct Output {
     pub(super) rejected: Option<Rejected>,
     /// Columns with values that became null, and how many.
     pub(super) nulled: Vec<(String, u64)>,
+    /// The types of its columns, where somebody looked at them.
+    pub(super) schema: Option<sink::Schema>,
 }
 
 impl From<Written> for Output {
@@ -65,6 +66,7 @@ impl From<Written> for Output {
             rows: written.rows,
             rejected: written.rejected,
             nulled: written.nulled,
+            schema: written.schema,
         }
     }
 }
@@ -192,6 +194,7 @@ fn write_all(
         });
         file.place().map_err(|e| failure(stream, e.into()))?;
     }
+    datapackage::tell(stream, ready.told)?;
     let published = Published {
         files,
         repeats: ready.repeats,
@@ -207,6 +210,8 @@ fn write_all(
 struct Ready {
     /// Files beside their targets, with what they are called.
     files: Vec<(Output, PathBuf)>,
+    /// What is told of them in their folders.
+    told: Vec<(PathBuf, serde_json::Value)>,
     /// Records that were left out.
     repeats: u64,
     /// What the next run begins with.
@@ -249,11 +254,11 @@ fn build_all(
     }
     // All are judged, and nothing is built yet.
     stream.settle_checks()?;
-    let mut merged = None;
+    let (mut merged, mut before) = (None, None);
     if stream.merges() {
         let spills = rows.part.path().parent().unwrap_or(&stream.run.world.root);
-        let old = stream.base(state)?;
-        let new = merge::merge(&rows, old.as_ref(), spills).map_err(|e| failed(e.into()))?;
+        before = stream.base(state)?;
+        let new = merge::merge(&rows, before.as_ref(), spills).map_err(|e| failed(e.into()))?;
         left.base.clone_from(&new.new);
         merged = Some(new);
     }
@@ -264,22 +269,33 @@ fn build_all(
         }
         (None, _) => rows.repeats().map_err(|e| failed(e.into()))?,
     };
-    let mut files = Vec::new();
+    let (mut files, mut told) = (Vec::new(), Vec::new());
     for (at, (sink, target)) in plan.sinks.iter().zip(&targets.0).enumerate() {
         // One may be the part itself; two outputs must not be one file. What went to standard
         // output may have to be told again, from a part that nobody can have changed.
         let last = at + 1 == plan.sinks.len() && targets.is_files();
+        let table = match target {
+            Target::Table(place) => Some(place),
+            Target::File { .. } | Target::Stdout => None,
+        };
         let file = match (sink.mode, &merged) {
             // Nothing new is nothing to add.
             (SinkMode::Append, _) if rows.index.records() == 0 => continue,
-            (SinkMode::Merge, Some(merged)) => merge::project(&rows, &merged.path, sink, target),
+            (SinkMode::Merge, Some(merged)) => match table {
+                Some(place) => database::project(&rows, merged, before.as_ref(), sink, place),
+                None => merge::project(&rows, &merged.path, sink, target),
+            },
+            _ if let Some(place) = table => database::build(&rows, &mut repeats, sink, place),
             _ => build(&rows, &mut repeats, sink, target, last),
         };
-        files.push((file.map_err(failed)?, target.shown()));
+        let file = file.map_err(failed)?;
+        told.extend(datapackage::resource(&rows, sink, target, &file));
+        files.push((file, target.shown()));
     }
     let of_merge = merged.map_or(0, |merged| merged.repeats);
     Ok(Ready {
         files,
+        told,
         repeats: of_merge.max(repeats.count()),
         left,
         schema,
@@ -301,7 +317,6 @@ fn build(
     if as_they_are {
         return copy(rows, target, last);
     }
-    let templates = templates(columns);
     let rejects = fitting::rejects(target, sink.mode);
     let rejects = rejects.as_ref();
     let written = sink::write::<PublishError>(
@@ -309,66 +324,9 @@ fn build(
         target,
         columns,
         rejects,
-        &mut |each| {
-            let mut extras = Extras::default();
-            let mut computed = Computed::new(&rows.run.names, templates.clone());
-            let mut stopped = None;
-            let read = rows.each_kept(repeats, &mut |placed, partition| {
-                let values = computed
-                    .of(partition, placed.in_page)
-                    .map_err(io::Error::other)?;
-                let values: Vec<&str> = values.iter().map(String::as_str).collect();
-                each(Row {
-                    json: placed.json,
-                    extras: extras.of(partition),
-                    computed: &values,
-                })
-                .map_err(|error| {
-                    stopped = Some(error);
-                    io::Error::other("the sink stopped")
-                })
-            });
-            match (stopped, read) {
-                (Some(error), _) => Err(error),
-                (None, read) => Ok(read?),
-            }
-        },
+        &mut |each| each_row(rows, repeats, each),
     )?;
     Ok(written.into())
-}
-
-/// The columns that are templates.
-pub(super) fn templates(columns: Option<&[ColumnPlan]>) -> Vec<&Template> {
-    let columns = columns.unwrap_or_default().iter();
-    columns
-        .filter_map(|column| match &column.from {
-            ColumnFrom::Template(template) => Some(template),
-            ColumnFrom::Path(_) | ColumnFrom::Jq(_) => None,
-        })
-        .collect()
-}
-
-/// The scalar `for` variables of the latest partition.
-#[derive(Default)]
-pub(super) struct Extras {
-    partition: Option<u32>,
-    all: Vec<Extra>,
-}
-
-impl Extras {
-    pub(super) fn of(&mut self, partition: &Partition) -> &[Extra] {
-        if self.partition != Some(partition.ordinal) {
-            self.partition = Some(partition.ordinal);
-            let scalars = partition.scalars();
-            self.all = scalars
-                .map(|(name, json)| Extra {
-                    name: name.to_owned(),
-                    json,
-                })
-                .collect();
-        }
-        &self.all
-    }
 }
 
 /// Records as they are: ranges of the part, without looking inside.
@@ -393,6 +351,7 @@ fn copy(rows: &Rows<'_>, target: &Target, last: bool) -> Result<Output, PublishE
         rows: rows.index.records(),
         rejected: None,
         nulled: Vec::new(),
+        schema: None,
     })
 }
 

@@ -306,16 +306,19 @@ pub(super) fn published(
     }
     let mut files = Vec::new();
     for target in &targets.0 {
-        // What went to standard output went to somebody else.
-        let Target::File { disk, path, .. } = target else {
-            return Ok(None);
+        let (path, is_there) = match target {
+            // What went to standard output went to somebody else.
+            Target::Stdout => return Ok(None),
+            Target::File { disk, path, .. } => {
+                (path.clone(), matches!(disk.look(path), Ok(Found::File(_))))
+            }
+            Target::Table(place) => (place.shown(), place.has(&record.id).unwrap_or(false)),
         };
         let last = state.last_published(&path.display().to_string());
-        let is_there = matches!(disk.look(path), Ok(Found::File(_)));
         match last.map_err(StateError::into_failure)? {
             Some(file) if is_there && file.run == record.id && file.stream == store.name() => {
                 files.push(FileSummary {
-                    path: path.clone(),
+                    path,
                     rows: file.rows,
                     bytes: file.size,
                     crc: file.crc,
@@ -356,11 +359,14 @@ pub(super) fn lock_targets(
     let state = run.options.state.as_deref().unwrap_or(&project);
     let mut held = Vec::new();
     for target in streams.iter().flat_map(|(_, targets)| &targets.0) {
-        let Target::File { disk, path, .. } = target else {
-            continue;
+        let (disk, path) = match target {
+            Target::File { disk, path, .. } => (disk, path.clone()),
+            // Tables of one file are outputs of their own; SQLite keeps who writes them apart.
+            Target::Table(place) => (&place.disk, place.shown()),
+            Target::Stdout => continue,
         };
-        held.push(locks::target(disk, state, path, now).map_err(LockError::into_failure)?);
-        sweep::strays(disk, path).map_err(|error| StoreError::from(error).into_failure())?;
+        held.push(locks::target(disk, state, &path, now).map_err(LockError::into_failure)?);
+        sweep::strays(disk, &path).map_err(|error| StoreError::from(error).into_failure())?;
     }
     Ok(held)
 }

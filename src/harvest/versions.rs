@@ -12,7 +12,7 @@ use crate::plan::json::{Json, Numbers};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Version<'a> {
     /// When its run started, as JSON text.
-    started: &'a str,
+    pub(super) started: &'a str,
     /// The variables of `for`, as a JSON object.
     variables: &'a str,
     /// Its ordinal in its page.

@@ -9,8 +9,12 @@ pub struct SinkPlan {
     pub format: SinkFormat,
     /// Relative to the project root; `-` is standard output; a folder where files are added.
     pub path: Template,
+    /// The table, where the path is a SQLite file.
+    pub table: Option<Template>,
     /// What becomes of what is there.
     pub mode: SinkMode,
+    /// Whether `datapackage.json` beside it tells of it.
+    pub datapackage: bool,
     /// How the file is compressed, by the path's ending.
     pub compression: Compression,
 }
@@ -22,6 +26,8 @@ pub enum SinkFormat {
     Csv(CsvPlan),
     /// One JSON object a line.
     Ndjson,
+    /// A table of a SQLite file.
+    Sqlite,
     /// Apache Parquet.
     Parquet(ParquetPlan),
 }
@@ -35,6 +41,17 @@ pub enum SinkMode {
     Append,
     /// The file holds the newest version of every record.
     Merge,
+}
+
+impl SinkMode {
+    /// The word for it in a pipeline file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Replace => "replace",
+            Self::Append => "append",
+            Self::Merge => "merge",
+        }
+    }
 }
 
 /// How CSV is written.

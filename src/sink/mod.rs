@@ -7,9 +7,12 @@
 
 pub mod back;
 pub mod csv;
+pub mod database;
+pub mod datapackage;
 mod digits;
 pub mod file;
 pub mod flatten;
+pub mod glance;
 pub mod infer;
 pub mod moment;
 pub mod ndjson;
@@ -105,6 +108,22 @@ pub enum SinkError {
         /// What the system said.
         source: io::Error,
     },
+    /// SQLite refused.
+    #[error("cannot write `{}`: {}", .path.display(), .source)]
+    Database {
+        /// The file and the table.
+        path: PathBuf,
+        /// What it said.
+        source: rusqlite::Error,
+    },
+    /// A database that must not be written.
+    #[error("cannot write `{}`: {why}", .path.display())]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// A value that does not fit its column.
     #[error("{}", .misfit.message())]
     Misfit {
@@ -134,7 +153,19 @@ impl SinkError {
 
     /// Whether the disk is full or the place not writable.
     pub fn is_disk(&self) -> bool {
-        matches!(self, Self::Io { .. })
+        match self {
+            Self::Io { .. } => true,
+            Self::Database { source, .. } => matches!(
+                source.sqlite_error_code(),
+                Some(
+                    rusqlite::ErrorCode::DiskFull
+                        | rusqlite::ErrorCode::ReadOnly
+                        | rusqlite::ErrorCode::CannotOpen
+                        | rusqlite::ErrorCode::SystemIoFailure
+                )
+            ),
+            Self::Refused { .. } | Self::Misfit { .. } | Self::TooManyColumns { .. } => false,
+        }
     }
 
     /// Whether the reader of standard output went away.
@@ -146,7 +177,10 @@ impl SinkError {
     pub fn cause(&self) -> Option<String> {
         match self {
             Self::Misfit { record, .. } => Some(format!("the record is {record}")),
-            Self::Io { .. } | Self::TooManyColumns { .. } => None,
+            Self::Io { .. }
+            | Self::Database { .. }
+            | Self::Refused { .. }
+            | Self::TooManyColumns { .. } => None,
         }
     }
 
@@ -154,9 +188,30 @@ impl SinkError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::TooManyColumns { .. } => None,
+            Self::Database { source, .. } => Some(of_database(source)),
+            Self::Refused { .. } => Some(
+                "give the sink another file, or another `table`: `sqlite: {path: …, table: …}`",
+            ),
             Self::Misfit { misfit, .. } => return Some(misfit.hint()),
             Self::Io { source, .. } => Some(disk::hint(source.kind())),
         };
         hint.map(str::to_owned)
+    }
+}
+
+/// What to do where SQLite refuses.
+fn of_database(error: &rusqlite::Error) -> &'static str {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => {
+            "another program writes to the file: close it, and run again"
+        }
+        Some(rusqlite::ErrorCode::NotADatabase) => {
+            "what is there is no SQLite file: move it away, or name another"
+        }
+        Some(rusqlite::ErrorCode::ConstraintViolation) => {
+            "records that `key` tells apart are one row in SQL, or the table was changed by hand: look at `key`, or remove the table"
+        }
+        Some(rusqlite::ErrorCode::DiskFull) => disk::hint(io::ErrorKind::StorageFull),
+        _ => "look at the file and at who else has it open, then run again",
     }
 }

@@ -37,6 +37,7 @@ pub fn write<E: From<SinkError>>(
     rows: &mut Rows<'_, E>,
 ) -> Result<Written, E> {
     match (format, columns) {
+        (SinkFormat::Sqlite, _) => Err(target.no_file().into()),
         (SinkFormat::Csv(plan), Some(columns)) => {
             let make = |out| Ok(Csv::new(out, plan));
             declared(
@@ -85,6 +86,7 @@ pub fn rewrite(
     rows: &mut CellRows<'_>,
 ) -> Result<Written, SinkError> {
     match format {
+        SinkFormat::Sqlite => Err(target.no_file()),
         SinkFormat::Csv(plan) => cells(target, schema, rows, |out| Ok(Csv::new(out, plan))),
         SinkFormat::Ndjson => cells(target, schema, rows, |out| Ok(Ndjson::new(out))),
         SinkFormat::Parquet(plan) => {

@@ -71,6 +71,8 @@ fn outputs(project: &Project) -> BTreeMap<String, Vec<u8>> {
             let name = path.file_name().expect("a name").to_string_lossy();
             (name.into_owned(), std::fs::read(&path).expect("readable"))
         })
+        // It tells of runs and times.
+        .filter(|(name, _)| name != "datapackage.json")
         .collect()
 }
 

@@ -12,8 +12,11 @@ use crate::spec::PipelineSpec;
 use crate::spec::at::At;
 use crate::spec::choice::ScalarOr;
 use crate::spec::near;
-use crate::spec::sink::{CsvSpec, ModeSpec, SinkSpec, SinkWord};
+use crate::spec::sink::{CsvSpec, ModeSpec, SinkSpec, SinkWord, SqliteSpec};
 use crate::spec::stream::StreamSpec;
+
+/// The table of a SQLite file, where none is named.
+const TABLE: &str = "{{ stream }}";
 
 /// Makes the sinks of `--sink` anew for each stream.
 type Given<'o> = Box<dyn Fn() -> Result<Vec<SinkPlan>, CompileProblem> + 'o>;
@@ -30,7 +33,13 @@ pub(super) fn given<'o>(
         overrides.streams.len()
     };
     for written in &overrides.sinks {
-        let (_, path) = split(written)?;
+        let (format, path) = split(written)?;
+        let is_table = format == SinkFormat::Sqlite;
+        if is_table && path.trim() == "-" {
+            let message =
+                format!("`--sink {written}`: a database cannot be written to standard output");
+            return Err(CompileProblem::usage(message, "give it a path".to_owned()));
+        }
         let template = template(written, path)?;
         let names = template.names();
         let mut by_stream = false;
@@ -45,7 +54,7 @@ pub(super) fn given<'o>(
             }
         }
         judge.uses(&names);
-        if wanted > 1 && !by_stream {
+        if wanted > 1 && !by_stream && !is_table {
             return Err(CompileProblem::usage(
                 format!("`--sink {written}`: {wanted} streams cannot write one file"),
                 "put `{{ stream }}` into the path, or choose one with `--stream`".to_owned(),
@@ -58,10 +67,16 @@ pub(super) fn given<'o>(
     Ok(Some(Box::new(|| {
         let all = overrides.sinks.iter().map(|written| {
             let (format, path) = split(written)?;
+            let table = match format {
+                SinkFormat::Sqlite => Some(template(written, TABLE)?),
+                SinkFormat::Csv(_) | SinkFormat::Ndjson | SinkFormat::Parquet(_) => None,
+            };
             Ok(SinkPlan {
                 format,
+                table,
                 path: template(written, path)?,
                 mode: SinkMode::Replace,
+                datapackage: true,
                 compression: compression(path),
             })
         });
@@ -70,7 +85,7 @@ pub(super) fn given<'o>(
 }
 
 fn split(written: &str) -> Result<(SinkFormat, &str), CompileProblem> {
-    let hint = "write `--sink csv=data/out.csv`; formats are csv, ndjson and parquet";
+    let hint = "write `--sink csv=data/out.csv`; formats are csv, ndjson, parquet and sqlite";
     let Some((format, path)) = written.split_once('=') else {
         let message = format!("`--sink {written}` is not FORMAT=PATH");
         return Err(CompileProblem::usage(message, hint.to_owned()));
@@ -79,10 +94,11 @@ fn split(written: &str) -> Result<(SinkFormat, &str), CompileProblem> {
         "csv" => SinkFormat::Csv(usual_csv()),
         "ndjson" => SinkFormat::Ndjson,
         "parquet" => SinkFormat::Parquet(ParquetPlan::default()),
+        "sqlite" => SinkFormat::Sqlite,
         other => {
             return Err(CompileProblem::usage(
                 format!("there is no format `{other}`"),
-                near::hint(other, ["csv", "ndjson", "parquet"], "formats"),
+                near::hint(other, ["csv", "ndjson", "parquet", "sqlite"], "formats"),
             ));
         }
     };
@@ -188,6 +204,36 @@ pub(super) fn sinks(
     all.into_iter().collect()
 }
 
+/// The one format that a sink has.
+fn format(judge: &mut Judge<'_>, spec: &SinkSpec, place: &Range<usize>) -> Option<SinkFormat> {
+    let all = [
+        spec.sqlite.as_ref().map(|at| &at.span),
+        spec.parquet.as_ref().map(|at| &at.span),
+        spec.ndjson.as_ref().map(|at| &at.span),
+        spec.csv.as_ref().map(|at| &at.span),
+    ];
+    let mut named = all.into_iter().flatten();
+    let Some(span) = named.next() else {
+        let hint = "write `sink: { csv: PATH }`, or `ndjson`, `parquet` or `sqlite` in its place";
+        judge.wrong("no-sink", place, "a sink needs a format", hint);
+        return None;
+    };
+    if named.next().is_some() {
+        let hint = "write a list for two files: `sink: [{ csv: … }, { ndjson: … }]`";
+        judge.wrong("several-variants", span, "a sink has one format", hint);
+        return None;
+    }
+    match &spec.csv {
+        Some(csv) => match &csv.value {
+            ScalarOr::Short(_) => Some(SinkFormat::Csv(usual_csv())),
+            ScalarOr::Long(long) => self::csv(judge, long).map(SinkFormat::Csv),
+        },
+        None if spec.ndjson.is_some() => Some(SinkFormat::Ndjson),
+        None if spec.parquet.is_some() => Some(SinkFormat::Parquet(ParquetPlan::default())),
+        None => Some(SinkFormat::Sqlite),
+    }
+}
+
 fn sink(
     judge: &mut Judge<'_>,
     spec: &SinkSpec,
@@ -195,28 +241,7 @@ fn sink(
     place: &Range<usize>,
 ) -> Option<SinkPlan> {
     let path = path(spec);
-    let format = match (&spec.csv, &spec.ndjson, &spec.parquet) {
-        (Some(csv), None, None) => match &csv.value {
-            ScalarOr::Short(_) => Some(SinkFormat::Csv(usual_csv())),
-            ScalarOr::Long(long) => self::csv(judge, long).map(SinkFormat::Csv),
-        },
-        (None, Some(_), None) => Some(SinkFormat::Ndjson),
-        (None, None, Some(_)) => Some(SinkFormat::Parquet(ParquetPlan::default())),
-        (None, None, None) => {
-            let hint = "write `sink: { csv: PATH }`, `sink: { ndjson: PATH }` or `sink: { parquet: PATH }`";
-            judge.wrong("no-sink", place, "a sink needs a format", hint);
-            None
-        }
-        (_, other, another) => {
-            let hint = "write a list for two files: `sink: [{ csv: … }, { ndjson: … }]`";
-            let span = another
-                .as_ref()
-                .or(other.as_ref())
-                .map_or(place, |at| &at.span);
-            judge.wrong("several-variants", span, "a sink has one format", hint);
-            None
-        }
-    };
+    let format = format(judge, spec, place);
     let path = path?;
     if let (Some(parquet), Some((message, hint))) = (&spec.parquet, no_parquet(&path)) {
         judge.wrong("bad-sink", &parquet.span, message, hint);
@@ -237,10 +262,16 @@ fn sink(
         return None;
     }
     let template = judge.template(&path, &Scope::sink());
+    let table = match &spec.sqlite {
+        None => None,
+        Some(sqlite) => Some(table(judge, sqlite, &path)?),
+    };
     Some(SinkPlan {
         format: format?,
+        table,
         path: template?,
         mode,
+        datapackage: spec.datapackage.unwrap_or(true),
         compression: compression(&path.value),
     })
 }
@@ -278,8 +309,52 @@ pub(super) fn path(spec: &SinkSpec) -> Option<At<String>> {
         ScalarOr::Short(path) => csv.with(path.clone()),
         ScalarOr::Long(long) => long.path.clone(),
     });
+    let sqlite = spec.sqlite.as_ref().map(|sqlite| match &sqlite.value {
+        ScalarOr::Short(path) => sqlite.with(path.clone()),
+        ScalarOr::Long(long) => long.path.clone(),
+    });
     csv.or_else(|| spec.ndjson.clone())
         .or_else(|| spec.parquet.clone())
+        .or(sqlite)
+}
+
+/// The table of a SQLite file; what such a file cannot be is told.
+fn table(
+    judge: &mut Judge<'_>,
+    sqlite: &At<ScalarOr<String, SqliteSpec>>,
+    path: &At<String>,
+) -> Option<Template> {
+    if path.trim() == "-" || compression(path) != Compression::None {
+        let message =
+            "a SQLite file is written in place: neither compressed nor to standard output";
+        let hint = "name a file such as data/{{ pipeline }}.db";
+        judge.wrong("bad-sink", &path.span, message, hint);
+    }
+    let named = match &sqlite.value {
+        ScalarOr::Short(_) => None,
+        ScalarOr::Long(long) => long.table.clone(),
+    };
+    let named = named.unwrap_or_else(|| path.with(TABLE.to_owned()));
+    let own = named.trim().to_ascii_lowercase();
+    if own.is_empty() || own.starts_with("sqlite_") || own.starts_with("_gleaner") {
+        let message = "names of tables are not empty, and `sqlite_…` and `_gleaner…` are taken";
+        judge.wrong("bad-sink", &named.span, message, "choose another name");
+        return None;
+    }
+    judge.template(&named, &Scope::sink())
+}
+
+/// What a sink writes to, for finding two that write the same: tables of one file are two outputs.
+fn written_to(spec: &SinkSpec) -> Option<At<String>> {
+    let path = path(spec)?;
+    let table = match spec.sqlite.as_ref().map(|sqlite| &sqlite.value) {
+        None => return Some(path),
+        Some(ScalarOr::Long(SqliteSpec {
+            table: Some(table), ..
+        })) => table.as_str(),
+        Some(_) => TABLE,
+    };
+    Some(path.with(format!("{}#{table}", path.value)))
 }
 
 fn csv(judge: &mut Judge<'_>, spec: &CsvSpec) -> Option<CsvPlan> {
@@ -315,7 +390,10 @@ pub(super) fn shared(judge: &mut Judge<'_>, spec: &PipelineSpec) {
     let mut seen: Vec<(String, &str)> = Vec::new();
     for (name, stream) in &spec.streams.0 {
         let merged = merged(spec.defaults.as_ref(), stream);
-        let paths: Vec<At<String>> = written(spec, &merged).iter().filter_map(path).collect();
+        let paths: Vec<At<String>> = written(spec, &merged)
+            .iter()
+            .filter_map(written_to)
+            .collect();
         for path in paths {
             let by_stream = Template::parse(&path.value).is_ok_and(|template| {
                 let names = template.names();

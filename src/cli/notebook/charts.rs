@@ -1,0 +1,340 @@
+//! Which two charts a table is first drawn as: chosen by the types of its columns, how many different
+//! values they have, and what names of columns usually mean.
+
+use crate::plan::typed::Kind;
+use crate::sink::glance::Seen;
+use crate::sink::infer::Native;
+
+use super::outputs::Output;
+
+/// How wide a step of time is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Hour,
+    Day,
+    Month,
+    Year,
+}
+
+/// A chart of columns, by their names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Chart {
+    /// Places on a map; the number is their size.
+    Places {
+        x: String,
+        y: String,
+        size: Option<String>,
+    },
+    /// A number over time, a line for each of few values.
+    Series {
+        time: String,
+        number: String,
+        by: Option<String>,
+    },
+    /// Records a step of time.
+    Counts { time: String, step: Step },
+    /// The most frequent values.
+    Top { column: String },
+    /// The records with the greatest numbers.
+    Greatest { label: String, number: String },
+    /// The mean of a number for each of few values.
+    Means { group: String, number: String },
+    /// How a number is spread.
+    Spread { number: String },
+    /// Two numbers.
+    Pair { x: String, y: String },
+    /// How much of each column has a value.
+    Filled,
+}
+
+/// Few enough to tell apart as lines.
+const LINES: usize = 8;
+
+/// The charts of an output, the best first; always two.
+pub(super) fn choose(output: &Output) -> Vec<Chart> {
+    let columns = &output.columns;
+    let rows = output.rows;
+    let is_key = |seen: &Seen| output.key.contains(&seen.column.name);
+    let times: Vec<&Seen> = columns
+        .iter()
+        .filter(|seen| is_time(seen) && seen.different > 2)
+        .collect();
+    let mut numbers: Vec<&Seen> = columns
+        .iter()
+        .filter(|seen| is_number(seen) && seen.different > 2 && !is_key(seen) && !is_label(seen))
+        .collect();
+    // What varies most says most; the order of the columns decides among equals.
+    numbers.sort_by_key(|seen| std::cmp::Reverse(worth(seen)));
+    let groups: Vec<&Seen> = columns
+        .iter()
+        .filter(|seen| is_text(seen) && (2..=60).contains(&seen.different) && seen.length <= 24)
+        .filter(|seen| (seen.different as u64) * 2 <= seen.column.values)
+        .collect();
+    let labels: Vec<&Seen> = columns
+        .iter()
+        .filter(|seen| {
+            is_text(seen)
+                && seen.length <= 60
+                && seen.different as u64 * 10 >= seen.column.values * 9
+        })
+        .filter(|seen| !is_code(&seen.column.name))
+        .collect();
+    let name = |seen: &&Seen| seen.column.name.clone();
+    let mut charts = Vec::new();
+
+    let place = |names: &[&str]| {
+        columns
+            .iter()
+            .find(|seen| is_number(seen) && names.contains(&last(&seen.column.name).as_str()))
+    };
+    if let (Some(x), Some(y)) = (
+        place(&["longitude", "lon", "lng", "long"]),
+        place(&["latitude", "lat"]),
+    ) && x.different > 2
+    {
+        let size = numbers.iter().find(|seen| {
+            ["mag", "magnitude", "size", "population", "depth"]
+                .contains(&last(&seen.column.name).as_str())
+        });
+        charts.push(Chart::Places {
+            x: name(&x),
+            y: name(&y),
+            size: size.map(name),
+        });
+    }
+    // A measurement is there once for each time, or for each time and each of few values; what
+    // happened, happened when it liked, and is counted.
+    let is_series = |time: &Seen, by: Option<&Seen>| {
+        let lines = by.map_or(1, |by| by.different);
+        let points = (time.different * lines) as u64;
+        is_measured(time)
+            && time.column.nulls == 0
+            && lines <= LINES
+            && points * 5 >= rows * 4
+            && points * 4 <= rows * 5
+    };
+    let series = times.iter().find_map(|time| {
+        let number = numbers.first()?;
+        let is_alone = is_series(time, None);
+        let by = groups.iter().find(|by| is_series(time, Some(by)));
+        (is_alone || by.is_some()).then(|| Chart::Series {
+            time: name(time),
+            number: name(number),
+            by: by.map(name),
+        })
+    });
+    if let Some(series) = series {
+        charts.push(series);
+    } else if let Some(time) = best_time(&times) {
+        charts.push(Chart::Counts {
+            time: name(&time),
+            step: step(time),
+        });
+    }
+    if let (Some(label), Some(number)) = (labels.first(), numbers.first())
+        && stands_out(number)
+    {
+        charts.push(Chart::Greatest {
+            label: name(label),
+            number: name(number),
+        });
+    }
+    let group = groups.iter().max_by_key(|seen| seen.different.min(12));
+    charts.extend(group.map(|seen| Chart::Top { column: name(seen) }));
+    if let (Some(group), Some(number)) = (group, numbers.first()) {
+        charts.push(Chart::Means {
+            group: name(group),
+            number: name(number),
+        });
+    }
+    charts.extend(
+        numbers
+            .iter()
+            .take(2)
+            .map(|seen| Chart::Spread { number: name(seen) }),
+    );
+    if let [x, y, ..] = numbers[..] {
+        charts.push(Chart::Pair {
+            x: x.column.name.clone(),
+            y: y.column.name.clone(),
+        });
+    }
+    charts.extend(
+        groups
+            .iter()
+            .take(2)
+            .map(|seen| Chart::Top { column: name(seen) }),
+    );
+    charts.extend(times.iter().map(|time| Chart::Counts {
+        time: name(time),
+        step: step(time),
+    }));
+    charts.push(Chart::Filled);
+    let mut chosen: Vec<Chart> = Vec::new();
+    for chart in charts {
+        if chosen.len() < 2 && !chosen.contains(&chart) {
+            chosen.push(chart);
+        }
+    }
+    chosen
+}
+
+/// Whether a few records have far more of it than the others.
+fn stands_out(number: &Seen) -> bool {
+    let end = |end: &Option<String>| end.as_deref().and_then(|end| end.parse::<f64>().ok());
+    match (end(&number.column.min), end(&number.column.max)) {
+        (Some(least), Some(most)) => least >= 0.0 && most > 3.0 * number.mean,
+        _ => false,
+    }
+}
+
+/// Times that something is measured at.
+fn is_measured(time: &Seen) -> bool {
+    let name = last(&time.column.name);
+    let names = [
+        "time",
+        "timestamp",
+        "date",
+        "day",
+        "hour",
+        "month",
+        "period",
+        "interval",
+    ];
+    time.column.kind == Some(Kind::Date) || names.iter().any(|end| name.ends_with(end))
+}
+
+/// What was made or happened says more than what was changed.
+fn best_time<'s>(times: &[&'s Seen]) -> Option<&'s Seen> {
+    let rank = |seen: &Seen| {
+        let name = last(&seen.column.name);
+        match name {
+            _ if name.contains("creat") || name.contains("publish") => 0,
+            _ if name == "time" || name == "date" || name == "timestamp" => 1,
+            _ if name.contains("updat") || name.contains("modif") => 3,
+            _ => 2,
+        }
+    };
+    times.iter().copied().min_by_key(|seen| rank(seen))
+}
+
+fn step(time: &Seen) -> Step {
+    let instant = |end: &Option<String>| {
+        let text = end.as_deref()?.trim_matches('"');
+        let day: Option<jiff::civil::Date> = text.get(..10)?.parse().ok();
+        let hour: i64 = text
+            .get(11..13)
+            .and_then(|hour| hour.parse().ok())
+            .unwrap_or(0);
+        let days = day?
+            .duration_since(jiff::civil::date(1970, 1, 1))
+            .as_hours();
+        Some(days + hour)
+    };
+    let hours = match (instant(&time.column.min), instant(&time.column.max)) {
+        (Some(from), Some(to)) => to - from,
+        _ => i64::MAX,
+    };
+    let is_instant = time.column.kind == Some(Kind::Timestamp);
+    if hours <= 96 && is_instant {
+        Step::Hour
+    } else if hours <= 2_900 {
+        Step::Day
+    } else if hours <= 70_000 {
+        Step::Month
+    } else {
+        Step::Year
+    }
+}
+
+fn is_time(seen: &Seen) -> bool {
+    matches!(seen.column.kind, Some(Kind::Date | Kind::Timestamp))
+        && seen.column.native != Native::Text
+}
+
+fn is_number(seen: &Seen) -> bool {
+    matches!(seen.column.native, Native::Int64 | Native::Float64) && seen.column.kind.is_some()
+}
+
+fn is_text(seen: &Seen) -> bool {
+    matches!(seen.column.kind, Some(Kind::Text | Kind::Boolean))
+}
+
+/// The last part of a dotted name, in lower case.
+fn last(name: &str) -> String {
+    name.rsplit('.').next().unwrap_or(name).to_ascii_lowercase()
+}
+
+/// Numbers that name things and measure nothing.
+fn is_label(seen: &Seen) -> bool {
+    let name = last(&seen.column.name);
+    is_code(&seen.column.name)
+        || [
+            "latitude",
+            "longitude",
+            "lat",
+            "lon",
+            "lng",
+            "long",
+            "number",
+            "page",
+            "index",
+            "year",
+            "month",
+            "day",
+            "position",
+            "rank",
+        ]
+        .contains(&name.as_str())
+}
+
+fn is_code(name: &str) -> bool {
+    let name = last(name);
+    name == "id"
+        || [
+            "_id",
+            "-id",
+            "url",
+            "uuid",
+            "hash",
+            "sha",
+            "code",
+            "token",
+            "_key",
+            "guid",
+            "doi",
+            "time",
+            "timestamp",
+        ]
+        .iter()
+        .any(|end| name.ends_with(end))
+}
+
+/// How much a number says: what people count first, then how many values it takes.
+fn worth(seen: &Seen) -> (bool, usize) {
+    let name = last(&seen.column.name);
+    let counted = [
+        "value",
+        "views",
+        "downloads",
+        "count",
+        "score",
+        "points",
+        "mag",
+        "price",
+        "amount",
+        "total",
+        "close",
+        "stars",
+        "likes",
+        "comments",
+        "reactions",
+        "cited_by_count",
+    ];
+    let known = counted.iter().any(|word| {
+        name == *word
+            || name.ends_with(&format!("_{word}"))
+            || name.starts_with(&format!("{word}_"))
+    });
+    (known, seen.different)
+}
