@@ -81,10 +81,7 @@ fn harvest(bars: &mut Bars, folder: &Path, records: usize) {
 
 /// The writing alone, beside pyarrow's.
 fn beside(bars: &mut Bars, folder: &Path, records: usize) {
-    let python = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/target/real/data/bin/python"
-    );
+    let python = concat!(env!("CARGO_MANIFEST_DIR"), "/target/real/data/bin/python");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/parquet/peer.py");
     let lines = folder.join("rows.ndjson");
     prepare(&lines, records);
@@ -126,9 +123,9 @@ fn beside(bars: &mut Bars, folder: &Path, records: usize) {
         others / 1e6,
         counts[3]
     );
-    bars.judge("CPU / pyarrow", gleaner.cpu / pyarrow.cpu, 2.0);
-    bars.judge("wall / pyarrow", gleaner.wall / pyarrow.wall, 4.0);
-    bars.judge("size / pyarrow", ours / others, 1.1);
+    bars.judge("CPU / pyarrow", gleaner.cpu / pyarrow.cpu, 1.0);
+    bars.judge("wall / pyarrow", gleaner.wall / pyarrow.wall, 1.5);
+    bars.judge("size / pyarrow", ours / others, 1.0);
 }
 
 fn measured(mut command: Command, lines: &Path, out: &Path) -> Cost {

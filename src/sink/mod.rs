@@ -16,6 +16,7 @@ pub mod glance;
 pub mod infer;
 pub mod moment;
 pub mod ndjson;
+pub mod nested;
 pub mod parquet;
 pub mod project;
 pub mod rejects;

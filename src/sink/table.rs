@@ -13,6 +13,7 @@ use super::file::{Out, Target};
 use super::flatten::{Flattener, Layout};
 use super::infer::{Inference, Look, Mixing, Schema};
 use super::ndjson::Ndjson;
+use super::nested::Nests;
 use super::parquet::Parquet;
 use super::project::Projector;
 use super::rejects::Rejects;
@@ -63,13 +64,14 @@ pub fn write<E: From<SinkError>>(
         }
         (SinkFormat::Ndjson, None) => lines(target, rows),
         (SinkFormat::Parquet(plan), Some(columns)) => {
-            let schema = typed(columns, rows)?;
+            let schema = typed(columns, plan.nested, rows)?;
             let projector = Projector::new(columns).natively();
             let make = |out| Parquet::new(out, &schema, plan);
             declared(target, projector, columns, rejects, rows, make)
         }
         (SinkFormat::Parquet(plan), None) => {
-            typed_found(target, rows, |out, schema| Parquet::new(out, schema, plan))
+            let make = |out, schema: &_| Parquet::new(out, schema, plan);
+            typed_found(target, plan.nested, rows, make)
         }
     }
 }
@@ -193,9 +195,18 @@ fn inference(columns: &[ColumnPlan]) -> Inference {
 }
 
 /// The types of declared columns, before the first row is written: at once where each says its own,
-/// else by looking at all rows.
-fn typed<E: From<SinkError>>(columns: &[ColumnPlan], rows: &mut Rows<'_, E>) -> Result<Schema, E> {
+/// else by looking at all rows; also at what lies inside of values, where that is `nested`.
+fn typed<E: From<SinkError>>(
+    columns: &[ColumnPlan],
+    nested: bool,
+    rows: &mut Rows<'_, E>,
+) -> Result<Schema, E> {
     let mut inference = inference(columns);
+    let mut nests = Nests::default();
+    let looked_into = |number: usize| {
+        let column = columns.get(number);
+        nested && column.is_some_and(|column| column.typed.is_none())
+    };
     let mut projector = Projector::new(columns).natively();
     if columns.iter().any(|column| column.typed.is_none()) {
         let mut spare = Vec::new();
@@ -206,23 +217,44 @@ fn typed<E: From<SinkError>>(columns: &[ColumnPlan], rows: &mut Rows<'_, E>) -> 
                 inference.begin_row();
                 for (number, cell) in cells.iter().enumerate() {
                     inference.cell(number, cell);
+                    if looked_into(number) {
+                        nests.cell(number, cell);
+                    }
                 }
             }
             spare = recycled(cells);
+            few(nests.width())?;
             Ok(())
         })?;
     }
     let names = columns.iter().map(|column| column.name.as_str());
-    Ok(inference.schema(names.zip(0..)))
+    let mut schema = inference.schema(names.zip(0..));
+    for (number, column) in schema.columns.iter_mut().enumerate() {
+        column.form = looked_into(number).then(|| nests.form(number));
+    }
+    Ok(schema)
+}
+
+/// Refuses names that are data.
+fn few(width: usize) -> Result<(), SinkError> {
+    if width > MOST_COLUMNS {
+        return Err(SinkError::TooManyColumns { most: MOST_COLUMNS });
+    }
+    Ok(())
 }
 
 /// Columns found first, with their types, and then written.
 fn typed_found<S: Sink<Out = Out>, E: From<SinkError>>(
     target: &Target,
+    nested: bool,
     rows: &mut Rows<'_, E>,
     make: impl Fn(Out, &Schema) -> io::Result<S>,
 ) -> Result<Written, E> {
-    let mut table = Table::default();
+    let mut table = if nested {
+        Table::nested()
+    } else {
+        Table::default()
+    };
     rows(&mut |row| {
         table.judged = false;
         Ok(table.learn(row)?)
@@ -357,11 +389,22 @@ struct Table {
     spare: Vec<Cow<'static, str>>,
     /// The types of `extras`, and of the columns by their numbers.
     types: (Inference, Inference),
+    /// What lies inside of the columns, where these are not taken apart.
+    nests: Option<Nests>,
     /// Whether the row at hand was looked at for its types.
     judged: bool,
 }
 
 impl Table {
+    /// Columns are the members of records, whatever these hold.
+    fn nested() -> Self {
+        Self {
+            flattener: Flattener::shallow(),
+            nests: Some(Nests::default()),
+            ..Self::default()
+        }
+    }
+
     fn width(&self) -> usize {
         self.extras.len() + self.flattener.width()
     }
@@ -377,7 +420,12 @@ impl Table {
         let extras = extras.filter_map(|name| Some((name.as_str(), of_extra(name)?)));
         let mut schema = self.types.0.schema(extras);
         let own = layout.names.iter().map(String::as_str);
-        let own = self.types.1.schema(own.zip(layout.order.iter().copied()));
+        let mut own = self.types.1.schema(own.zip(layout.order.iter().copied()));
+        if let Some(nests) = &self.nests {
+            for (column, number) in own.columns.iter_mut().zip(&layout.order) {
+                column.form = Some(nests.form(*number));
+            }
+        }
         schema.columns.extend(own.columns);
         schema
     }
@@ -396,6 +444,9 @@ impl Table {
         }
         for (number, cell) in cells.iter().enumerate() {
             own.cell(number, cell);
+            if let Some(nests) = &mut self.nests {
+                nests.cell(number, cell);
+            }
         }
     }
 
@@ -436,10 +487,9 @@ impl Table {
         }
         let mut cells = recycled(std::mem::take(&mut self.spare));
         self.flattener.cells(row.json, &mut cells);
-        if self.width() > MOST_COLUMNS {
-            return Err(SinkError::TooManyColumns { most: MOST_COLUMNS });
-        }
+        few(self.width())?;
         self.judge(row, &cells);
+        few(self.nests.as_ref().map_or(0, Nests::width))?;
         then(&cells)?;
         self.spare = recycled(cells);
         Ok(())

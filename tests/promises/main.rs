@@ -27,6 +27,7 @@ mod history;
 mod kill;
 mod manners;
 mod modes;
+mod nested;
 mod nights;
 mod once;
 mod order;
