@@ -149,6 +149,7 @@ fn ours(lines: &Path, out: &Path) {
                 json: json.trim_end(),
                 extras: &[],
                 computed: &[],
+                member: 0,
             })?;
             json.clear();
         }

@@ -140,11 +140,22 @@ impl Stream {
                         ..failure.into()
                     });
                 }
+                Outcome::Expired(failure) => {
+                    return Err(Unfetched {
+                        is_expired: true,
+                        ..failure.into()
+                    });
+                }
                 Outcome::TooLarge(failure) => {
                     return Err(Unfetched {
                         is_too_large: true,
                         ..failure.into()
                     });
+                }
+                Outcome::Stale(_) if run.replays_renewal(refused, MOST_TOKENS) => {
+                    refused += 1;
+                    attempt -= 1;
+                    continue;
                 }
                 Outcome::Stale(failure) => {
                     let (Some(carried), Some(tokens)) = (under.token.take(), &run.tokens) else {

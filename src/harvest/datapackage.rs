@@ -26,6 +26,9 @@ pub(super) fn resource(
     output: &Output,
 ) -> Option<(PathBuf, Value)> {
     let run = rows.run;
+    let members = rows.members.iter().map(|member| member.plan);
+    let streams: Vec<&str> = members.map(|plan| plan.name.as_str()).collect();
+    let (first, key) = (rows.members.first()?.plan, &rows.members.first()?.plan.key);
     if !sink.datapackage || run.options.limit_records.is_some() {
         return None;
     }
@@ -44,12 +47,12 @@ pub(super) fn resource(
             file = format!("{}/{file}", folder.file_name()?.to_str()?);
             folder = folder.parent()?;
             // The file is named by the run.
-            format!("{}-{stem}", rows.plan.name)
+            format!("{}-{stem}", first.name)
         }
         (None, SinkMode::Replace | SinkMode::Merge) => stem,
     };
     let written = run.plan.source.url.written();
-    let chosen = |stream: &crate::plan::StreamPlan| stream.name == rows.plan.name;
+    let chosen = |stream: &crate::plan::StreamPlan| streams.contains(&stream.name.as_str());
     let plan = same::identity(run, &chosen).hash();
     let resource = Resource {
         name: &name,
@@ -65,13 +68,14 @@ pub(super) fn resource(
         // A run that adds may bring a record again.
         key: match sink.mode {
             SinkMode::Append => &[],
-            SinkMode::Replace | SinkMode::Merge => &rows.plan.key,
+            SinkMode::Replace | SinkMode::Merge => key,
         },
         about: &run.plan.about,
         source: if written.contains("{{") { "" } else { written },
         origin: json!({
             "pipeline": run.plan.name,
-            "stream": rows.plan.name,
+            "stream": first.name,
+            "streams": streams,
             "mode": sink.mode.name(),
             "run": run.id,
             "started": run.started.to_string(),

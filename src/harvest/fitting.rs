@@ -6,8 +6,9 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use super::computed::Computed;
+use super::outgoing::templates;
 use super::partitions::Partition;
-use super::publish::{disk_failure, failure, templates};
+use super::publish::{disk_failure, failure};
 use super::stream::Stream;
 use super::trouble;
 use crate::disk::Found;
@@ -75,14 +76,16 @@ pub(super) fn settle(
         stream.notice(&message);
         return Ok(());
     }
-    let columns = stream.plan().columns.iter().flatten();
+    let plan = &stream.run.plan;
+    let table = plan.table(stream.at).into_iter();
+    let mut columns = table.flat_map(|at| plan.streams[at].columns.iter().flatten());
     let rejects = |column: &ColumnPlan| column.on_bad == OnBad::Reject;
     let mut name = OsString::from(output.file_name().unwrap_or_default());
     name.push(".");
     name.push(ENDING);
     let old = output.with_file_name(name);
     let disk = &stream.run.world.disk;
-    if columns.into_iter().any(rejects) && matches!(disk.look(&old), Ok(Found::File(_))) {
+    if columns.any(rejects) && matches!(disk.look(&old), Ok(Found::File(_))) {
         disk.remove_file(&old)
             .map_err(|error| disk_failure(&error))?;
     }

@@ -186,9 +186,11 @@ impl Under {
             Outcome::Page(..) | Outcome::NotReady(_) | Outcome::Trouble(_, Acted::Perhaps) => {
                 Acted::Perhaps
             }
-            Outcome::Stale(_) | Outcome::Fail(_) | Outcome::Refused(_) | Outcome::TooLarge(_) => {
-                self.acted
-            }
+            Outcome::Stale(_)
+            | Outcome::Fail(_)
+            | Outcome::Refused(_)
+            | Outcome::TooLarge(_)
+            | Outcome::Expired(_) => self.acted,
         }
     }
 }

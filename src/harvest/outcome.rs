@@ -41,6 +41,8 @@ pub(super) enum Outcome {
     Refused(Box<Failure>),
     /// The window of time holds too much for the API.
     TooLarge(Box<Failure>),
+    /// What led to the page leads nowhere any more.
+    Expired(Box<Failure>),
 }
 
 /// An answer that is a page.
@@ -84,7 +86,8 @@ impl Outcome {
             | Self::Stale(_)
             | Self::Fail(_)
             | Self::Refused(_)
-            | Self::TooLarge(_) => None,
+            | Self::TooLarge(_)
+            | Self::Expired(_) => None,
         };
         match (class, status) {
             (Some(FailureClass::Throttle), _) => Came::Throttle,
@@ -106,6 +109,8 @@ pub(super) struct Unfetched {
     pub(super) is_refused: bool,
     /// The window of time that it asks for holds too much.
     pub(super) is_too_large: bool,
+    /// What led to it leads nowhere any more.
+    pub(super) is_expired: bool,
 }
 
 impl From<Box<Failure>> for Unfetched {
@@ -114,6 +119,7 @@ impl From<Box<Failure>> for Unfetched {
             failure,
             is_refused: false,
             is_too_large: false,
+            is_expired: false,
         }
     }
 }

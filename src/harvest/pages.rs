@@ -55,6 +55,9 @@ pub(super) enum Ended {
     Again,
     /// An earlier attempt has found its window too large.
     Split,
+    /// What led to one of its pages leads nowhere any more; this is the failure if the partition
+    /// cannot be walked again.
+    Expired(Box<Failure>),
     /// Its window is too large; this is the failure if it cannot be halved.
     TooLarge(Box<Failure>),
 }
@@ -137,6 +140,10 @@ impl Stream {
                     Err(unfetched) if unfetched.is_too_large => {
                         *page = at.page;
                         return Ok(Ended::TooLarge(unfetched.failure));
+                    }
+                    Err(unfetched) if unfetched.is_expired => {
+                        *page = at.page;
+                        return Ok(Ended::Expired(unfetched.failure));
                     }
                     Err(unfetched) => return Err(unfetched.failure),
                 },
@@ -230,6 +237,10 @@ impl Stream {
                     Err(unfetched) if unfetched.is_too_large => {
                         *page = at.page;
                         return Ok(Ended::TooLarge(unfetched.failure));
+                    }
+                    Err(unfetched) if unfetched.is_expired => {
+                        *page = at.page;
+                        return Ok(Ended::Expired(unfetched.failure));
                     }
                     last => last?,
                 };

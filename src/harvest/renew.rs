@@ -345,7 +345,8 @@ fn said(outcome: Outcome) -> Said {
         Outcome::Fail(failure)
         | Outcome::Stale(failure)
         | Outcome::Refused(failure)
-        | Outcome::TooLarge(failure) => Said::Fail(failure),
+        | Outcome::TooLarge(failure)
+        | Outcome::Expired(failure) => Said::Fail(failure),
         Outcome::Page(..) | Outcome::NotReady(_) => {
             Said::Again(transient("an answer without meaning".to_owned()))
         }

@@ -211,21 +211,68 @@ fn sample_path(path: &Path) -> PathBuf {
     path.with_file_name(format!("{}.sample{}", &name[..dot], &name[dot..]))
 }
 
-/// Two outputs in one file would overwrite each other.
+/// Two outputs in one file would overwrite each other, unless their streams write one table.
 pub(super) fn refuse_shared(run: &Run, streams: &[(usize, Targets)]) -> Result<(), Box<Failure>> {
-    let mut taken: HashMap<PathBuf, &str> = HashMap::new();
+    let mut taken: HashMap<PathBuf, usize> = HashMap::new();
     for (at, targets) in streams {
-        let name = run.plan.streams[*at].name.as_str();
+        let name = |at: usize| run.plan.streams[at].name.as_str();
         for target in &targets.0 {
-            if let Some(other) = taken.insert(target.shown(), name) {
+            if let Some(other) = taken.insert(target.shown(), *at)
+                && !run.tables.share(other, *at)
+            {
                 return Err(Box::new(Failure {
                     exit: Exit::Usage,
-                    message: format!("{other} and {name} both write {}", target.shown().display()),
+                    message: format!(
+                        "{} and {} both write {}",
+                        name(other),
+                        name(*at),
+                        target.shown().display()
+                    ),
                     causes: Vec::new(),
-                    hint: Some("put {{ stream }} into the sink's path".to_owned()),
+                    hint: Some(
+                        "put {{ stream }} into the sink's path; or write the path of both in the same words, and they write one table"
+                            .to_owned(),
+                    ),
                 }));
             }
         }
+    }
+    Ok(())
+}
+
+/// A choice of streams that would write a part of a table in the place of all of it. What `merge`
+/// gathered of the others stays, so there any choice will do.
+pub(super) fn refuse_part(run: &Run) -> Result<(), Box<Failure>> {
+    let plan = &run.plan;
+    if run.options.limit_records.is_some() || run.options.dry {
+        return Ok(());
+    }
+    for (at, stream) in plan.streams.iter().enumerate() {
+        let merges = stream.sinks.iter().all(|sink| sink.mode == SinkMode::Merge);
+        if !run.family.is_chosen(&stream.name) || merges {
+            continue;
+        }
+        let table = plan.table(at);
+        let names = table.iter().map(|at| plan.streams[*at].name.as_str());
+        let missing: Vec<&str> = names
+            .clone()
+            .filter(|name| !run.family.is_chosen(name))
+            .collect();
+        if missing.is_empty() {
+            continue;
+        }
+        let all: Vec<String> = names.map(|name| format!("--stream {name}")).collect();
+        return Err(Box::new(
+            Failure::usage(format!(
+                "{} writes one table with {}: without them the table would lose their records",
+                stream.name,
+                missing.join(" and ")
+            ))
+            .hint(format!(
+                "choose all of them: {}; or write elsewhere with `--sink`",
+                all.join(" ")
+            )),
+        ));
     }
     Ok(())
 }

@@ -19,6 +19,45 @@ pub struct SinkPlan {
     pub compression: Compression,
 }
 
+impl SinkPlan {
+    /// What it writes, as it stands in the file.
+    pub fn place(&self) -> String {
+        place(
+            self.path.written(),
+            self.table.as_ref().map(Template::written),
+        )
+    }
+
+    /// Whether each stream has an output of its own by it.
+    pub fn is_by_stream(&self) -> bool {
+        is_by_stream(&self.path) || self.table.as_ref().is_some_and(is_by_stream)
+    }
+
+    /// Whether it writes the same output in the same way.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.place() == other.place()
+            && self.format == other.format
+            && self.mode == other.mode
+            && self.datapackage == other.datapackage
+    }
+}
+
+/// What a sink writes: a file, or one table of it; SQL tells names of tables not apart by case.
+pub fn place(path: &str, table: Option<&str>) -> String {
+    match table {
+        None => path.to_owned(),
+        Some(table) => format!("{path}#{}", table.to_ascii_lowercase()),
+    }
+}
+
+/// Whether each stream has an output of its own under this path, or of this name.
+pub fn is_by_stream(path: &Template) -> bool {
+    let names = path.names();
+    names
+        .iter()
+        .any(|used| used.path.first().is_some_and(|root| root == "stream"))
+}
+
 /// The format of an output file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SinkFormat {

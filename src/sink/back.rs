@@ -141,6 +141,7 @@ impl Source {
                     json,
                     extras: &[],
                     computed: &[],
+                    member: 0,
                 })?;
             }
         }

@@ -6,9 +6,11 @@
 //! beside the target and renames. Values stay JSON as spelled until the very last step.
 
 pub mod back;
+mod columns;
 pub mod csv;
 pub mod database;
 pub mod datapackage;
+mod declared;
 mod digits;
 pub mod file;
 pub mod flatten;
@@ -28,6 +30,7 @@ use std::path::PathBuf;
 
 use crate::disk;
 
+pub use self::columns::Columns;
 pub use self::file::{Built, Out, Target};
 pub use self::infer::Schema;
 pub use self::rejects::{Misfit, Rejected};
@@ -43,6 +46,8 @@ pub struct Row<'a> {
     pub extras: &'a [Extra],
     /// Where columns are declared: the JSON of the template columns, in their order.
     pub computed: &'a [&'a str],
+    /// Which of the streams of its table it comes from.
+    pub member: usize,
 }
 
 /// A value that stands beside the records of a partition.

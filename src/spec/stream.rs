@@ -261,6 +261,8 @@ pub enum ThenWord {
     Stop,
     /// The window of time holds too much: its halves are asked for.
     Split,
+    /// What leads to the next page has ended: the partition is asked for from its start.
+    Restart,
     /// The token is refused: a new one is had, once, and the request sent again.
     RefreshAuth,
     /// The stream fails.

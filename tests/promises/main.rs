@@ -54,6 +54,7 @@ mod security_gates;
 mod security_shown;
 mod shipped;
 mod signals;
+mod tables;
 mod tls;
 mod types;
 mod verdicts;

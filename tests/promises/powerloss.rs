@@ -122,6 +122,7 @@ fn write(format: &SinkFormat, target: &Target, lines: &str) -> Result<Built, Sin
                 json,
                 extras: &[],
                 computed: &[],
+                member: 0,
             })
         })
     })?;
@@ -244,7 +245,7 @@ fn publish(
         };
         store.intend(vec![intent.clone()])?;
         file.place()?;
-        state.publish(&Publish {
+        state.publish(&[Publish {
             run: RUN,
             pipeline: "pipe",
             stream: STREAMS[at],
@@ -252,7 +253,7 @@ fn publish(
             files: &[(intent, store.index().records())],
             cursors: &[cursor(at)],
             base: None,
-        })?;
+        }])?;
     }
     seen.published.insert(at);
     store.published()?;

@@ -65,8 +65,15 @@ pub(super) fn find(
     }
     let packages = packages(root, plan, data)?;
     let mut outputs = Vec::new();
-    for stream in &plan.streams {
-        if !wanted.is_empty() && !wanted.contains(&stream.name) {
+    for (at, stream) in plan.streams.iter().enumerate() {
+        // Of a table that several streams write the first one stands for all.
+        let table = plan.table(at);
+        let names = table
+            .iter()
+            .filter_map(|at| Some(&plan.streams.get(*at)?.name));
+        let names: Vec<&String> = names.collect();
+        let is_wanted = wanted.is_empty() || names.iter().any(|name| wanted.contains(name));
+        if !is_wanted || table.first() != Some(&at) {
             continue;
         }
         let mut best: Option<(u8, Output)> = None;
@@ -76,7 +83,8 @@ pub(super) fn find(
             };
             for resource in resources {
                 let told = &resource["gleaner"];
-                if told["pipeline"] != *plan.name || told["stream"] != *stream.name {
+                let is_of = names.iter().any(|name| told["stream"] == **name);
+                if told["pipeline"] != *plan.name || !is_of {
                     continue;
                 }
                 let Some((rank, format)) = format(resource) else {

@@ -25,7 +25,7 @@ const LOOK: &str = r##"plt.rcParams.update({
 const PROVENANCE: &str = r#"def told(package, stream):
     """What is told of a stream's outputs, the latest first."""
     resources = json.loads((PROJECT / package).read_text(encoding="utf-8"))["resources"]
-    ours = [r for r in resources if r.get("gleaner", {}).get("pipeline") == PIPELINE and r["gleaner"]["stream"] == stream]
+    ours = [r for r in resources if r.get("gleaner", {}).get("pipeline") == PIPELINE and stream in r["gleaner"].get("streams", [r["gleaner"]["stream"]])]
     return sorted(ours, key=lambda r: r["gleaner"]["published"], reverse=True)
 
 

@@ -41,7 +41,7 @@ pub(super) fn format(
         match &column.from {
             ColumnFrom::Path(path) => plan.lists.learn(under, path),
             ColumnFrom::Jq(filter) => plan.lists.learn_filter(filter.written()),
-            ColumnFrom::Template(_) => {}
+            ColumnFrom::Template(_) | ColumnFrom::Nothing => {}
         }
     }
     Some(plan)

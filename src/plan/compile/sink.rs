@@ -5,9 +5,11 @@ use std::ops::Range;
 use super::names::Judge;
 use super::scope::Scope;
 use super::stream::merged;
-use super::{CompileProblem, Overrides};
+use super::{CompileProblem, Overrides, tables};
 use crate::plan::language::Template;
-use crate::plan::sink::{Compression, CsvPlan, ParquetPlan, SinkFormat, SinkMode, SinkPlan};
+use crate::plan::sink::{
+    self as plan, Compression, CsvPlan, ParquetPlan, SinkFormat, SinkMode, SinkPlan,
+};
 use crate::spec::PipelineSpec;
 use crate::spec::at::At;
 use crate::spec::choice::ScalarOr;
@@ -25,12 +27,26 @@ type Given<'o> = Box<dyn Fn() -> Result<Vec<SinkPlan>, CompileProblem> + 'o>;
 pub(super) fn given<'o>(
     judge: &mut Judge<'_>,
     overrides: &'o Overrides,
-    streams: usize,
+    spec: &PipelineSpec,
+    helpers: &[String],
 ) -> Result<Option<Given<'o>>, CompileProblem> {
-    let wanted = if overrides.streams.is_empty() {
-        streams
-    } else {
-        overrides.streams.len()
+    let streams = spec.streams.0.iter();
+    let wanted = streams.filter(|(name, _)| {
+        if overrides.streams.is_empty() {
+            !helpers.contains(&name.value)
+        } else {
+            overrides.streams.contains(&name.value)
+        }
+    });
+    let outputs: Vec<_> = wanted
+        .map(|(_, stream)| tables::files(spec, stream))
+        .collect();
+    // What is one table in the file is one elsewhere too.
+    let is_one = match outputs.split_first() {
+        None => true,
+        Some((first, others)) => {
+            others.is_empty() || tables::is_shared(first) && others.iter().all(|one| one == first)
+        }
     };
     for written in &overrides.sinks {
         let (format, path) = split(written)?;
@@ -54,9 +70,12 @@ pub(super) fn given<'o>(
             }
         }
         judge.uses(&names);
-        if wanted > 1 && !by_stream && !is_table {
+        if !is_one && !by_stream && !is_table {
             return Err(CompileProblem::usage(
-                format!("`--sink {written}`: {wanted} streams cannot write one file"),
+                format!(
+                    "`--sink {written}`: {} streams that are not one table cannot write one file",
+                    outputs.len()
+                ),
                 "put `{{ stream }}` into the path, or choose one with `--stream`".to_owned(),
             ));
         }
@@ -354,17 +373,17 @@ fn table(
     judge.template(&named, &Scope::sink())
 }
 
-/// What a sink writes to, for finding two that write the same: tables of one file are two outputs.
-fn written_to(spec: &SinkSpec) -> Option<At<String>> {
+/// What a sink writes, for finding those that write the same.
+pub(super) fn output(spec: &SinkSpec) -> Option<At<String>> {
     let path = path(spec)?;
-    let table = match spec.sqlite.as_ref().map(|sqlite| &sqlite.value) {
-        None => return Some(path),
-        Some(ScalarOr::Long(SqliteSpec {
+    let table = spec.sqlite.as_ref().map(|sqlite| match &sqlite.value {
+        ScalarOr::Long(SqliteSpec {
             table: Some(table), ..
-        })) => table.as_str(),
-        Some(_) => TABLE,
-    };
-    Some(path.with(format!("{}#{table}", path.value)))
+        }) => table.as_str(),
+        ScalarOr::Long(_) | ScalarOr::Short(_) => TABLE,
+    });
+    let place = plan::place(&path.value, table);
+    Some(path.with(place))
 }
 
 fn csv(judge: &mut Judge<'_>, spec: &CsvSpec) -> Option<CsvPlan> {
@@ -393,44 +412,4 @@ fn csv(judge: &mut Judge<'_>, spec: &CsvSpec) -> Option<CsvPlan> {
             .unwrap_or_default(),
         spreadsheet_safe: spec.spreadsheet_safe.unwrap_or(false),
     })
-}
-
-/// Two streams that write one file: later versions make one table of them.
-pub(super) fn shared(judge: &mut Judge<'_>, spec: &PipelineSpec) {
-    let mut seen: Vec<(String, &str)> = Vec::new();
-    for (name, stream) in &spec.streams.0 {
-        let merged = merged(spec.defaults.as_ref(), stream);
-        let paths: Vec<At<String>> = written(spec, &merged)
-            .iter()
-            .filter_map(written_to)
-            .collect();
-        for path in paths {
-            let by_stream = Template::parse(&path.value).is_ok_and(|template| {
-                let names = template.names();
-                names
-                    .iter()
-                    .any(|used| used.path.first().is_some_and(|root| root == "stream"))
-            });
-            let earlier = seen.iter().find(|(known, other)| {
-                *known == path.value && !(by_stream && *other != name.value)
-            });
-            if let Some((_, other)) = earlier {
-                let message = if *other == name.value {
-                    format!("stream `{other}` writes this file twice")
-                } else {
-                    format!(
-                        "streams `{other}` and `{}` both write this file, which this version does not support yet",
-                        name.value
-                    )
-                };
-                judge.wrong(
-                    "sink-shared",
-                    &path.span,
-                    message,
-                    "put `{{ stream }}` into the path",
-                );
-            }
-            seen.push((path.value, &name.value));
-        }
-    }
 }

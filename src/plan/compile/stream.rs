@@ -216,6 +216,7 @@ fn response(
             ThenWord::Wait => Then::Wait(Pause::AsTold),
             ThenWord::Stop => Then::Stop,
             ThenWord::Split => Then::Split,
+            ThenWord::Restart => Then::Restart,
             ThenWord::RefreshAuth => Then::RefreshAuth,
             ThenWord::Fail => Then::Fail(None),
         }),

@@ -12,10 +12,9 @@ use rusqlite::{Connection, Statement};
 use super::columns::{RUN, listed, quoted, value};
 use super::table::{Declared, MOST_COLUMNS, of_schema};
 use super::{Claim, Pending, Place};
-use crate::plan::ColumnPlan;
+use crate::sink::columns::{Columns, Projectors};
 use crate::sink::flatten::{Flattener, Layout};
 use crate::sink::infer::{Inference, Look, Mixing, Native, Schema};
-use crate::sink::project::Projector;
 use crate::sink::rejects::{Misfit, Rejects};
 use crate::sink::{Built, Row, Rows, SinkError, Target, Written};
 
@@ -36,7 +35,7 @@ pub fn write<E: From<SinkError>>(
     place: &Place,
     claim: &Claim,
     fill: Fill,
-    columns: Option<&[ColumnPlan]>,
+    columns: Option<Columns<'_>>,
     rejects: Option<&Target>,
     rows: &mut Rows<'_, E>,
 ) -> Result<Written, E> {
@@ -234,8 +233,8 @@ impl<'c> Insert<'c> {
 
 /// Takes records apart into the cells of a table, whether its columns are declared or found.
 struct Shaper<'p> {
-    columns: Option<&'p [ColumnPlan]>,
-    projector: Option<Projector>,
+    columns: Option<Columns<'p>>,
+    projector: Option<Projectors>,
     flattener: Flattener,
     /// Which of its columns are written, in a second pass.
     layout: Layout,
@@ -246,17 +245,17 @@ struct Shaper<'p> {
 }
 
 impl<'p> Shaper<'p> {
-    fn new(columns: Option<&'p [ColumnPlan]>) -> Self {
+    fn new(columns: Option<Columns<'p>>) -> Self {
         let inference = || Inference::new(Look::Whole, Mixing::Exact);
         let mut own = inference();
-        for (number, column) in columns.unwrap_or_default().iter().enumerate() {
+        for (number, column) in columns.iter().flat_map(|c| c.iter()).enumerate() {
             if let Some(typed) = &column.typed {
                 own.declare(number, typed.kind);
             }
         }
         Self {
             columns,
-            projector: columns.map(Projector::new),
+            projector: columns.map(Projectors::new),
             flattener: Flattener::new(),
             layout: Layout::default(),
             extras: Vec::new(),
@@ -268,7 +267,7 @@ impl<'p> Shaper<'p> {
     fn again(&self) -> Self {
         Self {
             columns: self.columns,
-            projector: self.columns.map(Projector::new),
+            projector: self.columns.map(Projectors::new),
             flattener: self.flattener.clone(),
             layout: self.flattener.layout(&self.extras),
             extras: self.extras.clone(),
@@ -283,7 +282,7 @@ impl<'p> Shaper<'p> {
     ) -> Result<(), SinkError> {
         let mut cells = Vec::new();
         if let Some(projector) = &mut self.projector {
-            if let Err(found) = projector.cells(row.json, row.computed, &mut cells) {
+            if let Err(found) = projector.cells(row, &mut cells) {
                 return misfit(row.json, found);
             }
         } else {
@@ -338,7 +337,7 @@ impl<'p> Shaper<'p> {
     ) -> Result<(), SinkError> {
         let mut cells = Vec::new();
         if let Some(projector) = &mut self.projector {
-            if projector.cells(row.json, row.computed, &mut cells).is_err() {
+            if projector.cells(row, &mut cells).is_err() {
                 return Ok(());
             }
             return then(&cells);
@@ -360,7 +359,7 @@ impl<'p> Shaper<'p> {
     fn nulled(&self) -> Vec<(String, u64)> {
         self.projector
             .as_ref()
-            .map(Projector::nulled)
+            .map(Projectors::nulled)
             .unwrap_or_default()
     }
 }
