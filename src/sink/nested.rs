@@ -53,32 +53,20 @@ pub struct Nests {
 /// A place in the values of a column.
 #[derive(Debug, Clone)]
 struct Node {
-    /// What was seen here.
-    object: bool,
-    list: bool,
-    plain: bool,
-    /// Nothing below is looked at any more: JSON text holds it.
-    closed: bool,
+    /// What the values here are; nothing where all are null.
+    sort: Option<Sort>,
+    /// Whether JSON text holds them: they differ, or are too deep.
+    mixed: bool,
     /// Names of fields, each with its node.
     fields: Shape<usize>,
     element: Option<usize>,
 }
 
-impl Node {
-    fn new() -> Self {
-        Self {
-            object: false,
-            list: false,
-            plain: false,
-            closed: false,
-            fields: Shape::new(),
-            element: None,
-        }
-    }
-
-    fn is_mixed(&self) -> bool {
-        self.closed || u8::from(self.object) + u8::from(self.list) + u8::from(self.plain) > 1
-    }
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    Object,
+    List,
+    Plain,
 }
 
 impl Nests {
@@ -90,16 +78,11 @@ impl Nests {
         if number >= self.columns.len() {
             self.columns.resize(number + 1, None);
         }
-        let node = match self.columns.get(number) {
-            Some(Some(node)) => *node,
-            _ => {
-                let node = self.add();
-                if let Some(column) = self.columns.get_mut(number) {
-                    *column = Some(node);
-                }
-                node
-            }
-        };
+        let known = self.columns.get(number).copied().flatten();
+        let node = known.unwrap_or_else(|| self.add());
+        if let Some(column) = self.columns.get_mut(number) {
+            *column = Some(node);
+        }
         self.look(node, json, 0);
     }
 
@@ -117,7 +100,12 @@ impl Nests {
     }
 
     fn add(&mut self) -> usize {
-        self.nodes.push(Node::new());
+        self.nodes.push(Node {
+            sort: None,
+            mixed: false,
+            fields: Shape::new(),
+            element: None,
+        });
         self.nodes.len() - 1
     }
 
@@ -125,19 +113,19 @@ impl Nests {
         let Some(node) = self.nodes.get_mut(at) else {
             return;
         };
-        let first = json.as_bytes().first();
-        match first {
+        let sort = match json.as_bytes().first() {
             None | Some(b'n') => return,
-            Some(b'{') => node.object = true,
-            Some(b'[') => node.list = true,
-            Some(_) => node.plain = true,
-        }
-        if node.is_mixed() {
+            Some(b'{') => Sort::Object,
+            Some(b'[') => Sort::List,
+            Some(_) => Sort::Plain,
+        };
+        node.mixed |= *node.sort.get_or_insert(sort) != sort;
+        node.mixed |= depth == DEEPEST && sort != Sort::Plain;
+        if node.mixed {
             return;
         }
-        match first {
-            Some(b'{' | b'[') if depth == DEEPEST => node.closed = true,
-            Some(b'{') => {
+        match sort {
+            Sort::Object => {
                 let mut hint = 0;
                 for (key, value) in json::members(json) {
                     if let Some(below) = self.field(at, &mut hint, key) {
@@ -145,11 +133,9 @@ impl Nests {
                     }
                 }
             }
-            Some(b'[') => {
-                let below = match node.element {
-                    Some(below) => below,
-                    None => self.add(),
-                };
+            Sort::List => {
+                let known = node.element;
+                let below = known.unwrap_or_else(|| self.add());
                 if let Some(node) = self.nodes.get_mut(at) {
                     node.element = Some(below);
                 }
@@ -157,7 +143,7 @@ impl Nests {
                     self.look(below, value, depth + 1);
                 }
             }
-            _ => self.plain.cell(at, json),
+            Sort::Plain => self.plain.cell(at, json),
         }
     }
 
@@ -180,26 +166,25 @@ impl Nests {
         let Some(node) = self.nodes.get(at) else {
             return Form::json();
         };
-        if node.is_mixed() {
-            return Form::json();
-        }
-        if node.object {
+        let width = node.fields.width(0);
+        match node.sort {
+            _ if node.mixed => Form::json(),
             // Parquet has no struct without fields.
-            if node.fields.width(0) == 0 {
-                return Form::json();
+            Some(Sort::Object) if width == 0 => Form::json(),
+            Some(Sort::Object) => {
+                let names = (0..width).filter_map(|place| node.fields.name(0, place));
+                let fields = names.map(|name| (name.text.clone(), self.resolve(name.about)));
+                Form::Struct(fields.collect())
             }
-            let names = (0..node.fields.width(0)).filter_map(|place| node.fields.name(0, place));
-            let fields = names.map(|name| (name.text.clone(), self.resolve(name.about)));
-            return Form::Struct(fields.collect());
-        }
-        if node.list {
-            let element = node.element.map_or_else(Form::json, |at| self.resolve(at));
-            return Form::List(Box::new(element));
-        }
-        let schema = self.plain.schema(std::iter::once(("", at)));
-        match schema.columns.first() {
-            Some(column) => Form::Plain(column.kind, column.native),
-            None => Form::json(),
+            Some(Sort::List) => {
+                let element = node.element.map_or_else(Form::json, |at| self.resolve(at));
+                Form::List(Box::new(element))
+            }
+            Some(Sort::Plain) | None => {
+                let schema = self.plain.schema(std::iter::once(("", at)));
+                let column = schema.columns.first();
+                column.map_or_else(Form::json, |column| Form::Plain(column.kind, column.native))
+            }
         }
     }
 }

@@ -25,6 +25,7 @@ mod graphql;
 mod guards;
 mod history;
 mod kill;
+mod large;
 mod manners;
 mod modes;
 mod nested;

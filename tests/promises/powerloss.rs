@@ -19,7 +19,7 @@ use gleaner::store::row::{Facts, PublishIntent, RunStart};
 use gleaner::store::run::{OpenRun, RunFolder};
 use gleaner::store::space::Floor;
 use gleaner::store::state::State;
-use gleaner::store::stream::{NewPage, StreamStore};
+use gleaner::store::stream::{NewPage, Piece, StreamStore};
 use gleaner::store::{StoreError, locks, sweep};
 use jiff::Timestamp;
 
@@ -104,7 +104,7 @@ fn stored(lines: &str) -> Vec<u8> {
             compression: Compression::None,
         };
         let written = write(&parquet(), &target, lines).expect("a file");
-        let path = written.place().map(|_| folder.path().join("rows.parquet"));
+        let path = written.place().map(|()| folder.path().join("rows.parquet"));
         std::fs::read(path.expect("a file")).expect("readable")
     };
     FILE.get_or_init(make).clone()
@@ -202,6 +202,7 @@ fn fetch(store: &mut StreamStore, at: usize, seen: &mut Seen) -> Result<(), Fail
                 lines: text.as_bytes(),
                 crc: gleaner::crc::of(text.as_bytes()),
                 records: u32::try_from(text.lines().count()).expect("few"),
+                piece: Piece::Whole,
                 facts: Facts::default(),
             }
         });

@@ -244,11 +244,27 @@ fn pandas(output: &Output) -> String {
             );
         }
         Format::Parquet => {
-            let _ = writeln!(
-                text,
-                "{name} = pd.read_parquet({}, dtype_backend=\"numpy_nullable\")",
-                places(output)
-            );
+            let read =
+                |place: &str| format!("pd.read_parquet({place}, dtype_backend=\"numpy_nullable\")");
+            let _ = if several {
+                writeln!(
+                    text,
+                    "{name} = pd.concat([{} for place in {}], ignore_index=True)",
+                    read("place"),
+                    places(output)
+                )
+            } else {
+                writeln!(text, "{name} = {}", read(&places(output)))
+            };
+            // Days come as Python's own dates, by which nothing can be counted.
+            let days = days(output);
+            if !days.is_empty() {
+                let _ = writeln!(
+                    text,
+                    "for column in [{}]:\n    {name}[column] = pd.to_datetime({name}[column])",
+                    days.join(", ")
+                );
+            }
             return text;
         }
         Format::Sqlite(table) => {

@@ -185,7 +185,7 @@ fn push_plain(cell: &mut String, column: &ArrayRef, row: usize, told: &Told) {
         }
         Native::Float64 => {
             let value = column.as_primitive::<Float64Type>().value(row);
-            cell.push_str(&float(value));
+            push_float(cell, value);
         }
         Native::Boolean => {
             let value = column.as_boolean().value(row);
@@ -216,16 +216,15 @@ fn push_instant(cell: &mut String, at: Option<Timestamp>) {
 }
 
 /// The shortest text that means the float, with a point or an exponent: it stays a number.
-fn float(value: f64) -> String {
+pub(in crate::sink) fn push_float(cell: &mut String, value: f64) {
     let plain = value.to_string();
     let text = if plain.len() > 21 {
         format!("{value:e}")
     } else {
         plain
     };
-    if text.contains(['.', 'e']) {
-        text
-    } else {
-        format!("{text}.0")
+    cell.push_str(&text);
+    if !text.contains(['.', 'e']) {
+        cell.push_str(".0");
     }
 }
