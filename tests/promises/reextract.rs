@@ -69,7 +69,7 @@ fn kept_parts_are_published_under_other_columns_and_sinks_without_a_request() {
     let project = Project::new(&pipeline(&server, STREAMS, sink)).knows(&server);
     let id = kept_run(&project);
     let asked = server.heard().len();
-    let state = project.run(&["state", "items"]).stdout;
+    let state = project.run(&["state", "show", "items"]).stdout;
     let changed = "  items: { get: /items, query: { since: \"{{ cursor.from }}\" }, key: nr, columns: { nr: id, who: user.name, n: }, cursor: { field: at, start: 2024-01-01 }, sink: [ { csv: out/items.csv, mode: merge }, { parquet: out/items.parquet, mode: merge } ] }\n  \
         notes: { for: { item: { stream: items } }, get: \"/notes/{{ item.id }}\", columns: { item: \"{{ item.id }}\", note: } }\n";
     let sink = "[ { csv: \"out/{{ stream }}.csv\" }, { ndjson: \"out/{{ stream }}.ndjson\" } ]";
@@ -80,7 +80,7 @@ fn kept_parts_are_published_under_other_columns_and_sinks_without_a_request() {
         assert_eq!(said.code, Some(0), "{}", said.shown);
         assert_eq!(server.heard().len(), asked, "something was asked");
         assert_eq!(latest(&project), id, "it is the same run");
-        assert_eq!(project.run(&["state", "items"]).stdout, state);
+        assert_eq!(project.run(&["state", "show", "items"]).stdout, state);
     }
     // Just what a run under that file would have written.
     let fresh = Project::new(&text).knows(&server);
@@ -107,11 +107,11 @@ fn a_cursor_that_a_person_has_set_since_stays() {
     let id = kept_run(&project);
     let said = project.run(&["state", "set", "items", "items", "2024-04-01"]);
     assert_eq!(said.code, Some(0), "{}", said.shown);
-    let state = project.run(&["state", "items"]).stdout;
+    let state = project.run(&["state", "show", "items"]).stdout;
     assert!(state.contains("2024-04-01"), "{state}");
     let said = project.run(&["reextract", &id]);
     assert_eq!(said.code, Some(0), "{}", said.shown);
-    assert_eq!(project.run(&["state", "items"]).stdout, state);
+    assert_eq!(project.run(&["state", "show", "items"]).stdout, state);
 }
 
 #[test]
