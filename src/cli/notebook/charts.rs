@@ -106,7 +106,8 @@ pub(super) fn choose(output: &Output) -> Vec<Chart> {
                 && seen.length <= 60
                 && seen.different as u64 * 10 >= seen.column.values * 9
         })
-        .filter(|seen| !is_code(&seen.column.name))
+        .filter(|seen| !is_code(&seen.column.name) && !is_address(seen))
+        .filter(|seen| seen.column.values * 2 >= rows)
         .collect();
     let name = |seen: &&Seen| seen.column.name.clone();
     let mut charts = Vec::new();
@@ -345,6 +346,12 @@ fn is_text(seen: &Seen) -> bool {
 /// The last part of a dotted name, in lower case.
 fn last(name: &str) -> String {
     name.rsplit('.').next().unwrap_or(name).to_ascii_lowercase()
+}
+
+/// Whether its values are URLs.
+fn is_address(seen: &Seen) -> bool {
+    let mut examples = seen.column.examples.iter();
+    examples.any(|example| example.starts_with("\"http"))
 }
 
 /// Numbers that name things and measure nothing.
