@@ -44,6 +44,7 @@ mod hosts;
 mod inspect;
 mod keep;
 mod key;
+mod large;
 mod logins;
 mod merge;
 mod mistakes;
