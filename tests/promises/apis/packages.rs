@@ -165,10 +165,10 @@ fn measured() -> String {
             r#"{{"id":{n},"name":"place, \"{n}\"","day":"2026-03-{day:02}","at":"2026-03-{day:02}T{hour:02}:00:00+01:00",
             "ms":{},"city":"{city}","ok":{},"score":{},"value":{}.5,"tags":["a",{n}],"long":{}12345678901234567890,"none":null}}"#,
             1_772_000_000_000_u64 + n as u64 * 3_600_000,
-            if n % 5 == 0 {
+            if n.is_multiple_of(5) {
                 "null".to_owned()
             } else {
-                (n % 2 == 0).to_string()
+                n.is_multiple_of(2).to_string()
             },
             n * n % 97,
             n * 7 % 31,
