@@ -132,7 +132,8 @@ impl Resource<'_> {
         if let SinkFormat::Csv(CsvPlan { null, .. }) = self.format
             && !null.is_empty()
         {
-            all["missingValues"] = json!([null]);
+            // In the macro `null` would be JSON's.
+            all["missingValues"] = Value::from(vec![null.clone()]);
         }
         all
     }
