@@ -48,6 +48,10 @@ pub(super) struct ConvertArgs {
     #[arg(long = "stream", value_name = "STREAM")]
     streams: Vec<String>,
 
+    /// Parquet with objects and arrays as they are, and not taken apart; from NDJSON
+    #[arg(long)]
+    nested: bool,
+
     /// Read this output
     #[arg(long, value_enum, value_name = "FORMAT")]
     from: Option<Format>,
@@ -77,10 +81,21 @@ impl To {
 impl ConvertArgs {
     pub(super) fn execute(&self) -> Result<Exit, Failure> {
         let root = project::root()?;
+        if self.nested && self.to != To::Parquet {
+            return Err(Failure::usage("--nested is for --to parquet")
+                .hint("NDJSON has its objects and arrays; CSV has none"));
+        }
         if self.from == Some(self.to.format()) {
             return Err(Failure::usage("that is the format it has"));
         }
-        let from = self.from.or_else(|| self.other(&root));
+        let from = match self.from {
+            // Only there objects and arrays are whole.
+            None if self.nested => Some(Format::Ndjson),
+            from => from.or_else(|| self.other(&root)),
+        };
+        if self.nested && from != Some(Format::Ndjson) {
+            return Err(Failure::usage("--nested needs an NDJSON output to read"));
+        }
         let found = outputs::find(&root, &self.pipeline, &self.streams, from)?;
         if self.out.is_some() && found.len() > 1 {
             let message = format!("--out is one file, and there are {} streams", found.len());
@@ -152,6 +167,7 @@ impl ConvertArgs {
             }),
             To::Ndjson => SinkFormat::Ndjson,
             To::Parquet => SinkFormat::Parquet(ParquetPlan {
+                nested: self.nested,
                 about: about.map(|(name, value)| (name.to_owned(), value)).into(),
             }),
         };

@@ -391,21 +391,13 @@ fn duckdb(output: &Output) -> String {
     let files: Vec<String> = output
         .files
         .iter()
-        .map(|file| {
-            format!(
-                "{{PROJECT}}/{}",
-                file.replace('\'', "''")
-                    .replace('{', "{{")
-                    .replace('}', "}}")
-            )
-        })
+        .map(|file| format!("{{PROJECT}}/{}", escaped(&file.replace('\'', "''"))))
         .collect();
     let files: Vec<String> = files.iter().map(|file| format!("'{file}'")).collect();
     let files = format!("[{}]", files.join(", "));
-    let escaped = |text: &str| text.replace('{', "{{").replace('}', "}}");
     let from = match &output.format {
         Format::Csv(delimiter, null) => format!(
-            "read_csv({files}, header = true, delim = {}, nullstr = {}, union_by_name = true,\n        types = {{{{{}}}}})",
+            "read_csv({files}, header = true, delim = {}, nullstr = {}, quote = '\"', escape = '\"',\n        allow_quoted_nulls = false, union_by_name = true,\n        types = {{{{{}}}}})",
             escaped(&sql_text(&delimiter.to_string())),
             escaped(&sql_text(null)),
             escaped(&types.join(", "))
@@ -419,7 +411,7 @@ fn duckdb(output: &Output) -> String {
             output
                 .files
                 .first()
-                .map(|file| file.replace('\'', "''"))
+                .map(|file| escaped(&file.replace('\'', "''")))
                 .unwrap_or_default(),
             escaped(&sql_text(table))
         ),
@@ -463,6 +455,20 @@ fn duckdb(output: &Output) -> String {
         sql_name(&name)
     );
     text
+}
+
+/// A text as it stands in `f"""…"""` of Python.
+fn escaped(text: &str) -> String {
+    let marks = [
+        ("\\", "\\\\"),
+        ("\"", "\\\""),
+        ("\r", "\\r"),
+        ("{", "{{"),
+        ("}", "}}"),
+    ];
+    marks
+        .iter()
+        .fold(text.to_owned(), |text, (mark, by)| text.replace(mark, by))
 }
 
 /// A text as SQL wants it.
