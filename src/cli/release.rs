@@ -9,7 +9,9 @@ use crate::failure::{Exit, Failure};
 use crate::harvest::release::NothingSent;
 use crate::harvest::{Backfill, Options};
 use crate::report::{Manner, Reporter, clean};
+use crate::store::alerts::WELL;
 use crate::store::history::{RunRecord, Status};
+use crate::store::state::State;
 
 use super::drive::Drive;
 use super::global::Global;
@@ -66,10 +68,22 @@ pub(super) async fn publish(
         },
         keep_free: state::keep_free()?,
         state: state::folder(),
-        release: Some(run.id),
+        release: Some(run.id.clone()),
         ..Options::default()
     };
+    let (disk, root, pipeline) = (world.disk.clone(), world.root.clone(), run.pipeline.clone());
     let ended = drive.run(plan, world, options).await;
+    if ended
+        .as_ref()
+        .is_ok_and(|summary| summary.exit == Exit::Complete)
+    {
+        // A person has seen to it: the next trouble is news again, and who heard of this one hears
+        // from the next run that is watched that it is over.
+        let now = drive.clock.calendar();
+        let noted = State::open(&disk, &root)
+            .and_then(|mut state| state.note_condition(&pipeline, WELL, now, Some(&run.id)));
+        noted.map_err(|error| *error.into_failure())?;
+    }
     Ok(tell(ended, false))
 }
 

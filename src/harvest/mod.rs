@@ -28,6 +28,7 @@ mod delivery;
 mod digest;
 mod drift;
 mod edit;
+mod env_file;
 mod exchange;
 mod family;
 mod feed;
@@ -241,6 +242,15 @@ impl Harvest {
                 }
                 Err(failure)
             }
+        }
+    }
+
+    /// A run that came to nothing before it could be opened stands in the history all the same.
+    pub fn not_opened(plan: &Plan, world: &World, options: &Options, failure: &Failure) {
+        if options.leaves_trace() {
+            let now = world.clock.calendar();
+            let beginning = Beginning::at(now);
+            Unopened::new(plan, world, options, &beginning, None).failed(failure, now);
         }
     }
 
