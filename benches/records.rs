@@ -19,7 +19,7 @@ use gleaner::plan::{ColumnFrom, ColumnPlan};
 use gleaner::records::select::Selector;
 use gleaner::sink::csv::Csv;
 use gleaner::sink::project::Projector;
-use gleaner::sink::{Row, Sink as _, SinkError, Target, write};
+use gleaner::sink::{Columns, Row, Sink as _, SinkError, Target, write};
 
 const PAGES: usize = 200;
 const PER_PAGE: usize = 100;
@@ -150,8 +150,9 @@ fn main() {
         compression: Compression::None,
     };
     let csv = SinkFormat::Csv(plan);
+    let declared = [&columns[..]];
     for (what, columns) in [
-        ("csv file, 14 declared columns", Some(&columns[..])),
+        ("csv file, 14 declared columns", Columns::of(&declared)),
         ("csv file, columns found", None),
     ] {
         measure(what, bytes, Some(tree), || {
@@ -164,6 +165,7 @@ fn main() {
                             json,
                             extras: &[],
                             computed: &[],
+                            member: 0,
                         })
                     })
             });

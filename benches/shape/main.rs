@@ -35,7 +35,7 @@ use gleaner::plan::typed::{Kind, Typed};
 use gleaner::plan::{ColumnFrom, ColumnPlan};
 use gleaner::records::select::Selector;
 use gleaner::records::transform::transform;
-use gleaner::sink::{Row, SinkError, Target, write};
+use gleaner::sink::{Columns, Row, SinkError, Target, write};
 use jiff::tz::TimeZone;
 
 use self::gauge::measure::{Cost, least, run};
@@ -155,7 +155,7 @@ fn filter(pages: &str, out: &str) {
     let mut out = BufWriter::new(File::create(out).expect("an output"));
     let names = minijinja::Value::from_pairs([("repo", "x")]);
     each_page(pages, |page| {
-        let page = transform(&steps, page.records(), &names).expect("records");
+        let page = transform(&steps, 0, page.records(), &names).expect("records");
         out.write_all(&page.lines).expect("a disk");
     });
     out.flush().expect("a disk");
@@ -193,7 +193,9 @@ fn typed(pages: &str, out: &FilePath) {
         path: out.to_owned(),
         compression: Compression::None,
     };
-    let written = write::<SinkError>(&csv, &target, Some(&columns[..]), None, &mut |each| {
+    let declared = [&columns[..]];
+    let declared = Columns::of(&declared);
+    let written = write::<SinkError>(&csv, &target, declared, None, &mut |each| {
         let mut failed = None;
         each_page(pages, |page| {
             for json in page.records() {
@@ -201,6 +203,7 @@ fn typed(pages: &str, out: &FilePath) {
                     json,
                     extras: &[],
                     computed: &[],
+                    member: 0,
                 };
                 if let Err(error) = each(row) {
                     failed.get_or_insert(error);

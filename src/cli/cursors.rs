@@ -275,7 +275,8 @@ fn reset(
         let streams = plan.streams.iter().map(|stream| stream.name.as_str());
         for stream in streams.filter(|name| only.is_none_or(|only| only == *name)) {
             bases += state.forget_base(&plan.name, stream).map_err(failed)?;
-            base::sweep(&Disk::system(), &root, &plan.name, stream, None).map_err(|error| {
+            let used = state.base_files(&plan.name).map_err(failed)?;
+            base::sweep(&Disk::system(), &root, &plan.name, stream, &used).map_err(|error| {
                 Failure::new(Exit::Disk, error.to_string()).caused_by(&error.source)
             })?;
         }

@@ -35,6 +35,9 @@ pub(super) struct DemoArgs {
     /// Folder for the files
     #[arg(long, value_name = "DIR", default_value = "data/demo")]
     into: PathBuf,
+    /// A fiftieth of the records: what data/example holds
+    #[arg(long)]
+    small: bool,
 }
 
 impl DemoArgs {
@@ -46,7 +49,12 @@ impl DemoArgs {
             terminal: std::io::stderr().is_terminal(),
             colour: out::stderr_colour(),
         }));
-        let server = Server::start(SimApi::new(demo::demo_api())).map_err(|error| {
+        let api = if self.small {
+            demo::small_api()
+        } else {
+            demo::demo_api()
+        };
+        let server = Server::start(SimApi::new(api)).map_err(|error| {
             Failure::new(Exit::Failed, "cannot listen on 127.0.0.1").caused_by(&error)
         })?;
         if talks {

@@ -17,6 +17,7 @@ mod history;
 mod init;
 mod limits;
 mod list;
+mod notebook;
 mod out;
 mod outputs;
 mod plan;
@@ -97,6 +98,7 @@ enum Command {
     Convert(convert::ConvertArgs),
     Limits(limits::LimitsArgs),
     List(list::ListArgs),
+    Notebook(notebook::NotebookArgs),
     Init(init::InitArgs),
     Demo(demo::DemoArgs),
     Schema(schema::SchemaArgs),
@@ -155,6 +157,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Limits(args) => args.execute(),
         Command::List(_) => list::ListArgs::execute(),
         Command::Runs(args) => args.execute(global),
+        Command::Notebook(args) => args.execute(),
         Command::History(args) => args.execute(),
         Command::Init(args) => args.execute(global),
         Command::Schema(_) => schema::SchemaArgs::execute(),

@@ -53,7 +53,7 @@ pub(super) struct RunArgs {
     #[arg(long = "stream", value_name = "STREAM")]
     streams: Vec<String>,
 
-    /// Write here instead of where the pipeline says: csv=PATH or ndjson=PATH
+    /// Write here instead of where the pipeline says: csv=PATH, ndjson=PATH or sqlite=PATH
     #[arg(long = "sink", value_name = "FORMAT=PATH", value_parser = sink)]
     sinks: Vec<String>,
 
@@ -342,7 +342,7 @@ pub(super) fn assignment(written: &str) -> Result<(String, String), String> {
 
 fn sink(written: &str) -> Result<String, String> {
     match written.split_once('=') {
-        Some(("csv" | "ndjson", path)) if !path.is_empty() => Ok(written.to_owned()),
-        _ => Err("write it as csv=PATH or ndjson=PATH".to_owned()),
+        Some(("csv" | "ndjson" | "sqlite", path)) if !path.is_empty() => Ok(written.to_owned()),
+        _ => Err("write it as csv=PATH, ndjson=PATH or sqlite=PATH".to_owned()),
     }
 }

@@ -158,6 +158,13 @@ pub trait FileHandle: Debug + Send + Sync {
     fn sync_data(&self) -> io::Result<()>;
     /// Takes the kernel's lock of the file until the handle is dropped; `false` if another holds it.
     fn try_lock(&self) -> io::Result<bool>;
+    /// Takes it when whoever holds it lets go.
+    fn lock(&self) -> io::Result<()> {
+        while !self.try_lock()? {
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
     /// Whether it has more than one name.
     fn is_shared(&self) -> io::Result<bool>;
     /// Gives it the permissions of another file.
@@ -393,6 +400,12 @@ impl DiskFile {
     /// process or handle holds it.
     pub fn try_lock(&self) -> Result<bool, DiskError> {
         self.file.try_lock().map_err(|e| self.failed("lock", e))
+    }
+
+    /// Takes the kernel's lock of the file when whoever holds it lets go, or dies: for locks that are
+    /// held for a moment.
+    pub fn lock(&self) -> Result<(), DiskError> {
+        self.file.lock().map_err(|e| self.failed("lock", e))
     }
 
     /// Whether it has more than one name, so that who writes to it changes another file too.

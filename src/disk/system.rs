@@ -210,6 +210,15 @@ impl FileHandle for SystemFile {
         }
     }
 
+    fn lock(&self) -> io::Result<()> {
+        loop {
+            match self.file.lock() {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                done => return done,
+            }
+        }
+    }
+
     fn is_shared(&self) -> io::Result<bool> {
         Ok(self.file.metadata()?.nlink() > 1)
     }

@@ -1,7 +1,12 @@
 //! `run --record`: a transport that hands on what it is given and writes down what came of it.
 //!
 //! A line is written when its answer is whole, and nothing is kept back, so a recording that is cut
-//! off is good up to its last whole line. Bodies are written as they are read: unpacked.
+//! off is good up to its last whole line. Bodies are written as they are read: unpacked. Redirects and
+//! 304 are written with their head: nobody reads further.
+//!
+//! Memory: a body stands here once more while it is read, so no more than the byte budget of the run
+//! lets come at a time; what is read and waits to be written has [`WAITING`] bytes, and a body for
+//! which there is no room is kept from its end until there is.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use super::body;
@@ -24,6 +29,11 @@ use crate::disk::{DiskError, DiskFile};
 
 /// Answers that may wait to be written.
 const QUEUE: usize = 16;
+/// Bytes of bodies that may wait to be written; a larger one waits alone.
+pub const WAITING: u32 = 32 << 20;
+
+/// A line that waits to be written, and its room.
+type Waiting = (Exchange, Option<OwnedSemaphorePermit>);
 
 /// Where lines go.
 enum File {
@@ -60,7 +70,8 @@ impl File {
 /// A recording that is made.
 #[derive(Debug)]
 pub struct Recording {
-    queue: Mutex<Option<mpsc::Sender<Exchange>>>,
+    queue: Mutex<Option<mpsc::Sender<Waiting>>>,
+    room: Arc<Semaphore>,
     writer: Mutex<Option<JoinHandle<Result<(), DiskError>>>>,
 }
 
@@ -76,16 +87,17 @@ impl Recording {
             File::Plain(file)
         };
         file.line(head)?;
-        let (queue, mut lines) = mpsc::channel::<Exchange>(QUEUE);
+        let (queue, mut lines) = mpsc::channel::<Waiting>(QUEUE);
         let writer = tokio::spawn(async move {
             let mut failed = None;
-            while let Some(line) = lines.recv().await {
+            while let Some((line, room)) = lines.recv().await {
                 if failed.is_some() {
                     continue;
                 }
                 let written;
                 (file, written) = blocking(move || {
                     let written = file.line(&line);
+                    drop((line, room));
                     (file, written)
                 })
                 .await;
@@ -98,6 +110,7 @@ impl Recording {
         });
         Ok(Self {
             queue: Mutex::new(Some(queue)),
+            room: Arc::new(Semaphore::new(WAITING as usize)),
             writer: Mutex::new(Some(writer)),
         })
     }
@@ -115,7 +128,7 @@ impl Recording {
         }
     }
 
-    fn queue(&self) -> Option<mpsc::Sender<Exchange>> {
+    fn queue(&self) -> Option<mpsc::Sender<Waiting>> {
         lock(&self.queue).clone()
     }
 }
@@ -184,6 +197,10 @@ impl Transport for Recorder {
                 Ok(response) => {
                     line.status = response.status;
                     line.headers = response.headers.clone();
+                    if response.status.is_redirection() {
+                        line.whole().await;
+                        return Ok(response);
+                    }
                     Ok(Response {
                         body: Box::new(Taped {
                             inner: response.body,
@@ -231,9 +248,13 @@ impl Line {
     }
 
     async fn write(&mut self, exchange: Exchange) {
+        let bytes = exchange.answer.as_ref().map_or(0, Answer::size);
+        let bytes = u32::try_from(bytes).unwrap_or(WAITING).min(WAITING);
+        let room = Arc::clone(&self.recording.room);
+        let room = room.acquire_many_owned(bytes).await;
         if let Some(queue) = self.recording.queue() {
             // A writer that is gone has failed, and says so in the end.
-            let _ = queue.send(exchange).await;
+            let _ = queue.send((exchange, room.ok())).await;
         }
     }
 
@@ -287,7 +308,7 @@ impl Drop for Line {
         {
             exchange.error = Some((UNANSWERED.to_owned(), "nobody waited longer".to_owned()));
             // Nobody can wait here: where the queue is full, the line is missing.
-            let _ = queue.try_send(exchange);
+            let _ = queue.try_send((exchange, None));
         }
     }
 }

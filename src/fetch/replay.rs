@@ -1,7 +1,8 @@
 //! `run --replay`: a transport that answers from a recording, and sends nothing.
 //!
 //! The same request gets the answers that it got, in their order; one that was never asked, or asked
-//! more often, is an error that names the nearest. Bodies stay on the disk until they are asked for.
+//! more often, is an error that names the nearest. Bodies stay on the disk until they are asked for, and
+//! [`LOADED`] bytes of them are in memory at a time, beside what the run itself makes of them.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::tape::{Cleaner, Exchange, Head, Sought, UNANSWERED, VERSION, read};
 use super::transport::{BodySource, Boxed, Request, Response, SendError, SendErrorKind, Transport};
@@ -20,6 +22,9 @@ use crate::disk::{Access, Disk, DiskError, DiskFile, Open};
 /// So many recorded requests are compared to find the nearest.
 const COMPARED: usize = 2000;
 
+/// Bytes of recorded answers that are in memory at a time; a larger one is there alone.
+pub const LOADED: u32 = 32 << 20;
+
 /// A recording that was read.
 #[derive(Debug)]
 pub struct Cassette {
@@ -28,6 +33,7 @@ pub struct Cassette {
     file: DiskFile,
     /// Where the answers to each request lie, in their order.
     answers: Mutex<HashMap<Sought, Answers>>,
+    room: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -100,16 +106,13 @@ impl Cassette {
             head,
             file,
             answers: Mutex::new(answers),
+            room: Arc::new(Semaphore::new(LOADED as usize)),
         })
     }
 
-    /// The next answer to a request.
-    fn next(&self, sought: &Sought) -> Result<Exchange, SendError> {
-        let unrecorded = |message: String| SendError {
-            kind: SendErrorKind::Unrecorded,
-            message,
-        };
-        let place = {
+    /// Where the next answer to a request is.
+    fn next(&self, sought: &Sought) -> Result<(u64, usize), SendError> {
+        let (_, at, size) = {
             let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
             match answers.get_mut(sought) {
                 None => return Err(unrecorded(nearest(sought, answers.keys()))),
@@ -121,13 +124,24 @@ impl Cassette {
                 })?,
             }
         };
-        let (_, at, size) = place;
+        Ok((at, size))
+    }
+
+    /// An answer.
+    fn load(&self, (at, size): (u64, usize)) -> Result<Exchange, SendError> {
         let mut line = vec![0; size];
         let damaged = |problem: String| unrecorded(format!("the recording is damaged: {problem}"));
         self.file
             .read_exact_at(&mut line, at)
             .map_err(|error| damaged(error.to_string()))?;
         serde_json::from_slice(&line).map_err(|error| damaged(error.to_string()))
+    }
+}
+
+fn unrecorded(message: String) -> SendError {
+    SendError {
+        kind: SendErrorKind::Unrecorded,
+        message,
     }
 }
 
@@ -198,7 +212,12 @@ impl Transport for Replay {
         Box::pin(async move {
             let sought = self.cleaner.request(&request);
             let cassette = Arc::clone(&self.cassette);
-            let found = tokio::task::spawn_blocking(move || cassette.next(&sought)).await;
+            let place = cassette.next(&sought)?;
+            let bytes = u32::try_from(place.1).unwrap_or(LOADED).min(LOADED);
+            // It is never closed.
+            let room = Arc::clone(&cassette.room);
+            let room = room.acquire_many_owned(bytes).await.ok();
+            let found = tokio::task::spawn_blocking(move || cassette.load(place)).await;
             let exchange = match found {
                 Ok(found) => found?,
                 Err(panic) => std::panic::resume_unwind(panic.into_panic()),
@@ -232,18 +251,24 @@ impl Transport for Replay {
             Ok(Response {
                 status: StatusCode::from_u16(answer.status).map_err(|_| damaged())?,
                 headers,
-                body: Box::new(Played(Some(answer.bytes().ok_or_else(damaged)?))),
+                body: Box::new(Played {
+                    body: Some(answer.bytes().ok_or_else(damaged)?),
+                    _room: room,
+                }),
             })
         })
     }
 }
 
-/// A recorded body, in one piece.
-struct Played(Option<Bytes>);
+/// A recorded body, in one piece, and its room.
+struct Played {
+    body: Option<Bytes>,
+    _room: Option<OwnedSemaphorePermit>,
+}
 
 impl BodySource for Played {
     fn chunk(&mut self) -> Boxed<'_, Result<Option<Bytes>, SendError>> {
-        let piece = self.0.take().filter(|piece| !piece.is_empty());
+        let piece = self.body.take().filter(|piece| !piece.is_empty());
         Box::pin(async move { Ok(piece) })
     }
 }

@@ -209,6 +209,12 @@ impl Cleaner {
 }
 
 impl Answer {
+    /// Bytes of its body, as it is written.
+    pub(super) fn size(&self) -> usize {
+        let text = self.body.as_ref().or(self.base64.as_ref());
+        text.map_or(0, String::len)
+    }
+
     /// Its body; nothing where it is damaged.
     pub(super) fn bytes(&self) -> Option<Bytes> {
         match (&self.body, &self.base64) {

@@ -22,6 +22,9 @@ use crate::records::view;
 /// What to do where the API refuses somebody who sent no credential.
 const ANONYMOUS: &str = "no credential was sent: say which under `source.auth`, or see whether its secret is empty; some APIs also want `contact`";
 
+/// What to do where a partition was begun again and again, or cannot be.
+const EXPIRED: &str = "`restart` begins a partition again whose paging has ended; where that does not help, make the partitions smaller, or the pages larger";
+
 /// What to do where the API refuses a token that was had a moment ago.
 const STALE: &str = "a new token was refused too: check that `source.auth` has it from the right place, with the `scope` or `audience` that this API asks for, and sends it as the API wants it (`as`)";
 
@@ -54,7 +57,12 @@ impl<'a> Seen<'a> {
 }
 
 fn good(answer: Answer, page: Page, last: bool) -> Outcome {
-    Outcome::Page(Box::new(Good { answer, page, last }))
+    Outcome::Page(Box::new(Good {
+        answer,
+        page,
+        large: None,
+        last,
+    }))
 }
 
 impl Stream {
@@ -102,6 +110,11 @@ impl Stream {
             Verdict::Accept => self.accept(answer, selected, place, attempt, false),
             Verdict::Last => self.accept(answer, selected, place, attempt, true),
             Verdict::Skip => good(answer, Page::default(), true),
+            Verdict::Expired(message) => {
+                let message = self.quote(&message, &answer.body);
+                let hint = Some(EXPIRED.to_owned());
+                Outcome::Expired(self.refuse(Verdict::Fail { message, hint }, &answer.url, place))
+            }
             Verdict::TooLarge(message) => {
                 let message = self.quote(&message, &answer.body);
                 let verdict = Verdict::Fail {
@@ -150,7 +163,7 @@ impl Stream {
 
     /// Judges by status; where tokens end, a 401 is about the token (RFC 6750, section 3.1).
     fn by_status(&self, answer: &Answer, now: jiff::Timestamp) -> Verdict {
-        if answer.status == StatusCode::UNAUTHORIZED && self.run.tokens.is_some() {
+        if answer.status == StatusCode::UNAUTHORIZED && self.run.renews() {
             let message = verdict::show(answer.status);
             return Verdict::Stale { message };
         }

@@ -375,19 +375,28 @@ impl Stream {
         parents.all(|(_, feed)| feed.is_whole())
     }
 
-    /// Waits until all parents are published, or held.
+    /// Waits until all parents are published, or held; one that writes the same table is published
+    /// with this one.
     pub(super) async fn parents_published(&self) -> Result<(), Box<Failure>> {
         let mut news = self.run.family.news();
         loop {
             news.borrow_and_update();
             self.parents_stand()?;
             let mut parents = self.run.family.parents(&self.name);
-            if parents.all(|(_, feed)| feed.outcome().is_some()) {
+            if parents.all(|(name, feed)| feed.outcome().is_some() || self.shares_table(name)) {
                 return Ok(());
             }
             // The sender lives as long as the run.
             let _ = news.changed().await;
         }
+    }
+}
+
+impl Stream {
+    fn shares_table(&self, other: &str) -> bool {
+        let mut plans = self.run.plan.streams.iter();
+        let other = plans.position(|plan| plan.name == other);
+        other.is_some_and(|other| self.run.tables.share(self.at, other))
     }
 }
 

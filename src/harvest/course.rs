@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::publish::{self, Published};
+use super::publish::Published;
 use super::run::Run;
 use super::standing::{Kept, SharedState};
 use super::stream::Stream;
@@ -24,6 +24,9 @@ pub(super) async fn run_stream(
     if let (Some(feed), Err(failure)) = (run.family.feed(name), &published) {
         feed.over(Err(failure.exit));
     }
+    if let Err(failure) = &published {
+        run.tables.fail(&run.plan, at, failure.exit);
+    }
     run.family.end(name, published.is_ok());
     published
 }
@@ -37,11 +40,9 @@ async fn walk_and_publish(
 ) -> Result<Published, Box<Failure>> {
     let before = |files, owed| Published {
         files,
-        repeats: 0,
-        rejected: 0,
         before: true,
         owed,
-        schema: None,
+        ..Published::default()
     };
     if let Some(files) = kept.published.take_if(|_| !kept.is_needed) {
         return Ok(before(files, Vec::new()));
@@ -52,6 +53,7 @@ async fn walk_and_publish(
     }
     let stream = Stream::new(run.clone(), at)
         .recalling(kept.store.recall())
+        .with_bodies(kept.store.bodies())
         .keeping_book(&kept.store);
     let stream = Arc::new(stream);
     let work = async {
@@ -60,7 +62,7 @@ async fn walk_and_publish(
             before(files, stream.owed(walked).await?)
         } else {
             stream.parents_published().await?;
-            publish::publish(&stream, walked, targets, state.clone()).await?
+            stream.publish(walked, targets, state.clone()).await?
         };
         if let Some(feed) = run.family.feed(&stream.name) {
             feed.over(Ok(()));

@@ -108,7 +108,7 @@ impl Stream {
                 continue;
             };
             let held = held.get(&place).copied().unwrap_or(0);
-            let kept = held.saturating_sub(repeats.within(place));
+            let kept = held.saturating_sub(repeats.within(0, place));
             if kept < *told {
                 wanted += told;
                 unique += kept;

@@ -26,6 +26,7 @@ use crate::records::transform::transform;
 use crate::store::StoreError;
 use crate::store::hash::stable;
 use crate::store::index::PageRow;
+use crate::store::stream::Piece;
 
 /// A page of an earlier attempt.
 pub(super) enum Found {
@@ -55,6 +56,9 @@ impl Stream {
         spot: &Spot<'_>,
         committer: &Committer,
     ) -> Result<Fetched, Box<Failure>> {
+        if fetched.large.is_some() {
+            return Ok(fetched);
+        }
         let mut facts = self.written(digest);
         // What must not be written down is asked for again in any case.
         if self.keeps_what_came() && !facts.is_empty() {
@@ -70,6 +74,7 @@ impl Stream {
                     records: u32::try_from(fetched.page.count()).unwrap_or(u32::MAX),
                     print: spot.print,
                     facts,
+                    piece: Piece::Whole,
                     _reservation: None,
                 })),
             };
@@ -106,6 +111,7 @@ impl Stream {
         reservation.shrink(lines.len());
         let came = Fetched {
             page: Page::of_lines(lines),
+            large: None,
             transformed: None,
             status: StatusCode::OK,
             headers: HeaderMap::new(),
@@ -123,7 +129,17 @@ impl Stream {
     /// Takes the records of a page through the stream's steps.
     pub(super) async fn transform(
         &self,
+        fetched: Fetched,
+        spot: &Spot<'_>,
+    ) -> Result<Fetched, Box<Failure>> {
+        self.transform_from(fetched, 0, spot).await
+    }
+
+    /// The same for a piece of a page, before which so many records came.
+    pub(super) async fn transform_from(
+        &self,
         mut fetched: Fetched,
+        first: usize,
         spot: &Spot<'_>,
     ) -> Result<Fetched, Box<Failure>> {
         if self.plan().transform.is_empty() {
@@ -134,7 +150,7 @@ impl Stream {
         // A filter may take its time.
         let work = tokio::task::spawn_blocking(move || {
             let steps = &run.plan.streams[at].transform;
-            let done = transform(steps, fetched.page.records(), &names);
+            let done = transform(steps, first, fetched.page.records(), &names);
             done.map(|page| {
                 fetched.transformed = Some(page);
                 fetched

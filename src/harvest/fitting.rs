@@ -6,8 +6,9 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use super::computed::Computed;
+use super::outgoing::templates;
 use super::partitions::Partition;
-use super::publish::{disk_failure, failure, templates};
+use super::publish::{disk_failure, failure};
 use super::stream::Stream;
 use super::trouble;
 use crate::disk::Found;
@@ -26,20 +27,22 @@ const ENDING: &str = "rejects.ndjson";
 /// in a folder beside that one, so that whoever reads all files of the folder meets none of them.
 /// Standard output has no such place.
 pub(super) fn rejects(target: &Target, mode: SinkMode) -> Option<Target> {
-    let Target::File { disk, path, .. } = target else {
-        return None;
+    let (disk, path) = match target {
+        Target::File { disk, path, .. } => (disk, path.clone()),
+        Target::Table(place) => (&place.disk, place.shown()),
+        Target::Stdout => return None,
     };
     let folder = path.parent()?;
     let mut name = OsString::from(path.file_name()?);
     name.push(".");
     name.push(ENDING);
     let folder = match mode {
-        SinkMode::Append => {
+        SinkMode::Append if matches!(target, Target::File { .. }) => {
             let mut beside = OsString::from(folder.file_name()?);
             beside.push(".rejects");
             folder.with_file_name(beside)
         }
-        SinkMode::Replace | SinkMode::Merge => folder.to_owned(),
+        SinkMode::Append | SinkMode::Replace | SinkMode::Merge => folder.to_owned(),
     };
     Some(Target::File {
         disk: disk.clone(),
@@ -73,14 +76,16 @@ pub(super) fn settle(
         stream.notice(&message);
         return Ok(());
     }
-    let columns = stream.plan().columns.iter().flatten();
+    let plan = &stream.run.plan;
+    let table = plan.table(stream.at).into_iter();
+    let mut columns = table.flat_map(|at| plan.streams[at].columns.iter().flatten());
     let rejects = |column: &ColumnPlan| column.on_bad == OnBad::Reject;
     let mut name = OsString::from(output.file_name().unwrap_or_default());
     name.push(".");
     name.push(ENDING);
     let old = output.with_file_name(name);
     let disk = &stream.run.world.disk;
-    if columns.into_iter().any(rejects) && matches!(disk.look(&old), Ok(Found::File(_))) {
+    if columns.any(rejects) && matches!(disk.look(&old), Ok(Found::File(_))) {
         disk.remove_file(&old)
             .map_err(|error| disk_failure(&error))?;
     }

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::run::{Beginning, Run};
 use super::same;
 use super::standing::{self, Kept, Standing};
+use super::summary::FileSummary;
 use super::targets::Targets;
 use super::{Options, World, chronicle, release};
 use crate::failure::{Exit, Failure};
@@ -202,15 +203,16 @@ impl Ground {
                 .save_run(&record)
                 .map_err(StateError::into_failure)?;
         }
+        let earlier = published(run, &self.state, &record, &open, streams)?;
         if let Some(at) = run.options.planned {
             // Before anything is asked: should the schedule die, the run tells what became of that time.
             self.state
                 .firing_runs(&run.plan.name, at, &run.id)
                 .map_err(StateError::into_failure)?;
         }
-        let mut kept = Vec::new();
+        let mut kept: Vec<Kept> = Vec::new();
         let mut stores: Vec<Option<StreamStore>> = open.streams.into_iter().map(Some).collect();
-        for (at, targets) in streams {
+        for (at, _) in streams {
             let name = &run.plan.streams[*at].name;
             let place = open
                 .start
@@ -224,13 +226,8 @@ impl Ground {
                     record.id
                 ))));
             };
-            // One that runs for its children alone is not published by this attempt.
+            let published = earlier.get(kept.len()).cloned().flatten();
             let is_chosen = run.family.is_chosen(name);
-            let published = if is_chosen {
-                standing::published(&self.state, &record, &store, targets)?
-            } else {
-                None
-            };
             if published.is_none() && store.is_published() && is_chosen {
                 // To another place than now.
                 if run.plan.streams[*at].request.once.acts() {
@@ -273,4 +270,42 @@ impl Ground {
         };
         Ok((standing, kept))
     }
+}
+
+/// For each stream the files that an earlier attempt published; of a table all have, or none counts.
+fn published(
+    run: &Run,
+    state: &State,
+    record: &RunRecord,
+    open: &OpenRun,
+    streams: &[(usize, Targets)],
+) -> Result<Vec<Option<Vec<FileSummary>>>, Box<Failure>> {
+    let mut all = Vec::new();
+    for (at, targets) in streams {
+        let name = &run.plan.streams[*at].name;
+        let store = open.streams.iter().find(|store| store.name() == name);
+        // One that runs for its children alone is not published by this attempt.
+        let store = store.filter(|_| run.family.is_chosen(name));
+        all.push(match store {
+            Some(store) => standing::published(state, record, store, targets)?,
+            None => None,
+        });
+    }
+    let place = |plan: usize| streams.iter().position(|(at, _)| *at == plan);
+    for table in run.tables.all() {
+        let places: Vec<usize> = table.iter().filter_map(|plan| place(*plan)).collect();
+        let is_whole = |at: &usize| all.get(*at).is_some_and(Option::is_some);
+        let is_whole = places.iter().all(is_whole);
+        for (nth, at) in places.into_iter().enumerate() {
+            if let Some(files) = all.get_mut(at) {
+                match files {
+                    _ if !is_whole => *files = None,
+                    // The first one tells.
+                    Some(files) if nth > 0 => files.clear(),
+                    _ => {}
+                }
+            }
+        }
+    }
+    Ok(all)
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::path::Path;
 
 use jiff::SignedDuration;
 
@@ -16,6 +17,7 @@ use super::stream::Stream;
 use super::summary::Schema;
 use crate::failure::Failure;
 use crate::json;
+use crate::plan::StreamPlan;
 use crate::plan::cursor::Bound;
 use crate::plan::duration;
 use crate::plan::expect::{FreshPlan, SchemaRule};
@@ -61,7 +63,10 @@ impl Stream {
         }
         let now = self.run.world.clock.calendar();
         let latest = Position::Instant(now.checked_add(AHEAD).unwrap_or(now));
-        let found = look(rows, repeats, &latest)
+        let mut parts = rows.members.iter().filter_map(|member| member.kept);
+        let folder = parts.find_map(|(part, _)| part.path().parent());
+        let folder = folder.unwrap_or(&self.run.world.root);
+        let found = look(self.plan(), folder, rows, repeats, &latest)
             .map_err(|error| super::publish::failure(self, PublishError::Read(error)))?;
         self.judge_unique_values(&found);
         if let Some(fresh) = &expect.fresh {
@@ -241,9 +246,16 @@ fn changes(rule: SchemaRule, now: &Kinds, before: &[Schema]) -> Vec<String> {
     changes
 }
 
-/// One pass over the records that will stand in the output; `latest` is as far ahead as a time may be.
-fn look(rows: &Rows<'_>, repeats: &mut Repeats, latest: &Position) -> io::Result<Found> {
-    let (plan, names) = (rows.plan, &rows.run.names);
+/// One pass over the records of one stream that will stand in the output; `latest` is as far ahead as a time
+/// may be.
+fn look(
+    plan: &StreamPlan,
+    folder: &Path,
+    rows: &Rows<'_>,
+    repeats: &mut Repeats,
+    latest: &Position,
+) -> io::Result<Found> {
+    let names = &rows.run.names;
     let expect = &plan.expect;
     let columns: Option<Vec<String>> = (plan.columns.as_ref())
         .map(|columns| columns.iter().map(|column| column.name.clone()).collect());
@@ -253,7 +265,6 @@ fn look(rows: &Rows<'_>, repeats: &mut Repeats, latest: &Position) -> io::Result
     let declared = columns.as_deref().filter(|_| expect.schema.is_some());
     let mut of_columns = declared.and_then(|columns| Key::of(plan, names, columns));
     let mut fields = (expect.schema.is_some() && columns.is_none()).then(Fields::default);
-    let folder = rows.part.path().parent().unwrap_or(&rows.run.world.root);
     let mut sorter = Sorter::new(&rows.run.world.disk, folder, &format!("{}.same", plan.name));
     let mut found = Found {
         records: 0,

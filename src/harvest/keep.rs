@@ -8,9 +8,11 @@ use std::io;
 use jiff::Timestamp;
 
 use super::family::Family;
+use super::merge::Old;
 use super::partitions::{Partition, Source};
 use super::publish::PublishError;
 use super::rows::Rows;
+use super::run::Run;
 use super::standing::SharedState;
 use super::stream::Stream;
 use super::windows::{Kept, Windows};
@@ -30,16 +32,26 @@ use crate::store::state::{State, StateError};
 /// What the next run begins with.
 #[derive(Debug, Default)]
 pub(super) struct Left {
-    /// Cursors that move.
-    pub(super) cursors: Vec<Cursor>,
+    /// Cursors that move, for each stream of the table.
+    pub(super) cursors: Vec<Vec<Cursor>>,
     /// The new base.
     pub(super) base: Option<Base>,
+    /// Streams of the table that do not run this time; the base is theirs too.
+    pub(super) at_rest: Vec<String>,
 }
 
 impl Left {
     /// Whether nothing changes.
     pub(super) fn is_empty(&self) -> bool {
-        self.cursors.is_empty() && self.base.is_none()
+        self.cursors.iter().all(Vec::is_empty) && self.base.is_none()
+    }
+
+    /// The cursors of a stream that move at another time.
+    pub(super) fn take_cursors(&mut self, member: usize) -> Vec<Cursor> {
+        self.cursors
+            .get_mut(member)
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 }
 
@@ -316,29 +328,48 @@ impl Stream {
         }
         Ok(())
     }
+}
 
-    /// The base of the last publish.
-    pub(super) fn base(&self, state: Option<&SharedState>) -> Result<Option<Base>, Box<Failure>> {
-        let Some(state) = standing::lock(state) else {
-            return Ok(None);
-        };
-        let base = state.base(&self.run.plan.name, &self.plan().name);
-        base.map_err(StateError::into_failure)
+/// The bases of the last publish of these streams, each with a stream that it is of.
+pub(super) fn bases(
+    run: &Run,
+    state: Option<&SharedState>,
+    streams: &[&str],
+) -> Result<Vec<Old>, Box<Failure>> {
+    let mut all: Vec<Old> = Vec::new();
+    let Some(state) = standing::lock(state) else {
+        return Ok(all);
+    };
+    for stream in streams {
+        let base = state.base(&run.plan.name, stream);
+        let base = base.map_err(StateError::into_failure)?;
+        let base = base.filter(|base| all.iter().all(|old| old.base.file != base.file));
+        let owner = (*stream).to_owned();
+        all.extend(base.map(|base| Old { base, owner }));
     }
+    Ok(all)
+}
 
-    /// Removes what a new base takes the place of.
-    pub(super) fn sweep(&self, left: &Left) {
-        if let Some(base) = &left.base {
-            let (run, stream) = (&self.run, &self.plan().name);
-            // What stays behind is swept by the next publish.
-            let _ = base::sweep(
-                &run.world.disk,
-                &run.world.root,
-                &run.plan.name,
-                stream,
-                Some(base.generation),
-            );
-        }
+/// Removes what a new base takes the place of.
+pub(super) fn sweep<'s>(
+    run: &Run,
+    state: Option<&SharedState>,
+    streams: impl Iterator<Item = &'s str>,
+) {
+    let used = match standing::lock(state) {
+        Some(state) => state.base_files(&run.plan.name),
+        None => return,
+    };
+    let Ok(used) = used else { return };
+    for stream in streams {
+        // What stays behind is swept by the next publish.
+        let _ = base::sweep(
+            &run.world.disk,
+            &run.world.root,
+            &run.plan.name,
+            stream,
+            &used,
+        );
     }
 }
 

@@ -74,6 +74,7 @@ impl<'a> Key<'a> {
                         Part::Computed(templates.len() - 1)
                     }
                     Some(ColumnFrom::Jq(jq)) => Part::Filtered(jq),
+                    Some(ColumnFrom::Nothing) => Part::Record(member()),
                     None if plan.columns.is_some() => Part::Record(member()),
                     None => Part::Found(
                         Path::parse(name).unwrap_or_else(|_| member()),
@@ -106,6 +107,7 @@ impl<'a> Key<'a> {
                 ColumnFrom::Path(path) => path.to_string(),
                 ColumnFrom::Template(template) => template.written().to_owned(),
                 ColumnFrom::Jq(jq) => format!("jq {}", jq.written()),
+                ColumnFrom::Nothing => String::new(),
             };
             match &column.typed {
                 None => format!("{name}: {from}"),

@@ -8,18 +8,21 @@ use std::cmp::Ordering;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::computed::Computed;
+use jiff::Timestamp;
+
 use super::fitting;
 use super::formatted::formatted;
+use super::gathered::{Before, Gathered, Head, member_of};
 use super::key::Key;
-use super::newest::push_rank;
-use super::publish::{Extras, Output, PublishError, read_end, templates};
-use super::rows::Rows;
+use super::outgoing::{Outgoing, columns};
+use super::publish::{Output, PublishError, read_end};
+use super::rows::{Member, Placed, Ranks, Rows};
 use super::versions::{Liner, Origins, Version};
 use crate::disk::DiskError;
 use crate::failure::Exit;
+use crate::json;
 use crate::plan::sink::SinkPlan;
-use crate::sink::{self, Row, Target};
+use crate::sink::{self, Columns, Target};
 use crate::store::base::{self, BaseError, BaseReader, BaseWriter};
 use crate::store::cursors::Base;
 use crate::store::sorter::{Sorted, Sorter};
@@ -80,44 +83,57 @@ pub(super) struct Merged {
     pub(super) path: PathBuf,
     /// What the state must point to; none where it points there already.
     pub(super) new: Option<Base>,
-    /// Records of this run that gave way to others of it.
-    pub(super) repeats: u64,
+    /// Records of this run that gave way to others of it, for each stream.
+    pub(super) repeats: Vec<u64>,
 }
 
-/// Merges the records of this run into what was gathered before.
-pub(super) fn merge(
-    rows: &Rows<'_>,
-    old: Option<&Base>,
-    spills: &Path,
-) -> Result<Merged, MergeError> {
+/// The base of the last publish, and the stream that wrote it where its lines do not say so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Old {
+    /// The base.
+    pub(super) base: Base,
+    /// The stream.
+    pub(super) owner: String,
+}
+
+/// Merges the records of this run into what was gathered before: in one base, or in several where
+/// streams that had tables of their own write one now.
+pub(super) fn merge(rows: &Rows<'_>, old: &[Old], spills: &Path) -> Result<Merged, MergeError> {
     let run = rows.run;
     let place = base::folder(&run.world.root);
-    if let Some(old) = old
-        && rows.index.records() == 0
+    let table = Gathered::of(rows);
+    if let [old] = old
+        && rows.records() == 0
+        && table.is_made_so(rows, &place.join(&old.base.file))?
     {
         return Ok(Merged {
-            path: place.join(&old.file),
+            path: place.join(&old.base.file),
             new: None,
-            repeats: 0,
+            repeats: vec![0; rows.members.len()],
         });
     }
-    let mut sorter = Sorter::new(&run.world.disk, spills, &format!("{}.sort", rows.plan.name));
-    let definition = Key::definition(rows.plan);
-    let mut of_before = match old {
-        None => Before::default(),
-        Some(old) => Before::open(rows, &place.join(&old.file), &definition, &mut sorter)?,
-    };
+    let name = rows.members.first().map_or("", |m| m.plan.name.as_str());
+    let mut sorter = Sorter::new(&run.world.disk, spills, &format!("{name}.sort"));
+    let mut of_before = Before::default();
+    // The later one is newer.
+    let mut by_age: Vec<&Old> = old.iter().collect();
+    by_age.sort_by_key(|old| old.base.run.clone());
+    for (age, one) in (0..).zip(by_age) {
+        let is_only = old.len() == 1;
+        of_before = Before::open(rows, one, &table, is_only, age, &mut sorter)?;
+    }
     push_run(rows, &mut sorter)?;
     let mut of_run = OfRun {
         sorted: sorter.finish()?,
-        repeats: 0,
+        repeats: vec![0; rows.members.len()],
         next: None,
     };
 
-    let generation = old.map_or(1, |old| old.generation + 1);
-    let file = base::name(&run.plan.name, &rows.plan.name, generation);
+    let generation = old.iter().map(|old| old.base.generation + 1).max();
+    let generation = generation.unwrap_or(1);
+    let file = base::name(&run.plan.name, name, generation);
     let path = place.join(&file);
-    let mut out = BaseWriter::create(&run.world.disk, &path, &definition)?;
+    let mut out = BaseWriter::create(&run.world.disk, &path, &table.definition)?;
     of_before.advance()?;
     let mut newest = of_run.next()?;
     loop {
@@ -169,43 +185,63 @@ fn write(newest: Option<&Newest>, out: &mut BaseWriter) -> Result<(), MergeError
 
 /// Hands every record of the run to the sorter: by key, then cursor, then place.
 fn push_run(rows: &Rows<'_>, sorter: &mut Sorter) -> Result<(), MergeError> {
-    let Some(mut key) = Key::new(rows.plan, &rows.run.names) else {
-        return Ok(());
+    let mut keys = keys(rows);
+    let ranks = Ranks::of(&rows.members);
+    let is_shared = rows.members.len() > 1;
+    let liner = |member: &Member<'_>| {
+        let stream = is_shared.then_some(member.plan.name.as_str());
+        Liner::new(rows.run.started, stream)
     };
-    let mut liner = Liner::new(rows.run.started);
+    let mut liners: Vec<Liner> = rows.members.iter().map(liner).collect();
     let (mut order, mut line) = (Vec::new(), Vec::new());
-    let (mut keyless, mut sample) = (0, None);
+    let mut keyless: Option<MergeError> = None;
     rows.each(&mut |placed, partition| {
+        let at = placed.member;
+        let (Some(key), Some(liner), Some(member)) =
+            (keys.get_mut(at), liners.get_mut(at), rows.members.get(at))
+        else {
+            return Ok(());
+        };
         order.clear();
         let has_key = key
             .push(placed.json, partition, placed.in_page, &mut order)
             .map_err(io::Error::other)?;
         if !has_key {
-            keyless += 1;
-            sample.get_or_insert_with(|| placed.json.chars().take(120).collect::<String>());
+            let first = keyless.get_or_insert_with(|| MergeError::Keyless {
+                count: 0,
+                key: member.plan.key.join(", "),
+                sample: placed.json.chars().take(120).collect(),
+            });
+            if let MergeError::Keyless { count, .. } = first {
+                *count += 1;
+            }
             return Ok(());
         }
         line.clear();
         line.extend(length(order.len()).to_le_bytes());
-        push_rank(rows.plan.cursor.as_ref(), placed.json, &mut order);
+        ranks.push_old(member.plan, placed.json, &mut order);
         line.extend(length(order.len()).to_le_bytes());
+        line.extend(length(at).to_le_bytes());
         // What an earlier run brought comes before.
         order.push(1);
+        ranks.push(member.plan, at, placed.json, &mut order);
         order.extend(placed.ordinal.to_be_bytes());
         liner.push(partition, placed.in_page, placed.json, &mut line);
         sorter.push(&order, &line).map_err(io::Error::other)
     })?;
-    if keyless > 0 {
-        return Err(MergeError::Keyless {
-            count: keyless,
-            key: rows.plan.key.join(", "),
-            sample: sample.unwrap_or_default(),
-        });
-    }
-    Ok(())
+    keyless.map_or(Ok(()), Err)
 }
 
-fn length(of: usize) -> u32 {
+/// The key of each stream of a table.
+pub(super) fn keys<'a>(rows: &Rows<'a>) -> Vec<Key<'a>> {
+    let keys = rows
+        .members
+        .iter()
+        .map(|one| Key::new(one.plan, &rows.run.names));
+    keys.flatten().collect()
+}
+
+pub(super) fn length(of: usize) -> u32 {
     u32::try_from(of).unwrap_or(u32::MAX)
 }
 
@@ -214,13 +250,18 @@ fn length(of: usize) -> u32 {
 struct Newest {
     key: Vec<u8>,
     rank: Vec<u8>,
+    /// The stream that brought it.
+    member: u32,
     line: Vec<u8>,
 }
+
+/// In place of a stream: it came with an earlier run.
+pub(super) const OF_BEFORE: u32 = u32::MAX;
 
 /// Versions of this run, in order of their keys.
 struct OfRun {
     sorted: Sorted,
-    repeats: u64,
+    repeats: Vec<u64>,
     /// The first of the next key.
     next: Option<Newest>,
 }
@@ -238,7 +279,13 @@ impl OfRun {
                     self.next = Some(one);
                     break;
                 }
-                Some(_) => self.repeats += 1,
+                // Of an earlier run: nothing of this one was left out.
+                Some(known) if known.member == OF_BEFORE => {}
+                Some(known) => {
+                    if let Some(count) = self.repeats.get_mut(known.member as usize) {
+                        *count += 1;
+                    }
+                }
                 None => {}
             }
             newest = Some(one);
@@ -250,137 +297,16 @@ impl OfRun {
 /// What [`push_run`] handed to the sorter.
 fn take(order: &[u8], value: &[u8]) -> Option<Newest> {
     let (key_end, rest) = value.split_first_chunk::<4>()?;
-    let (rank_end, line) = rest.split_first_chunk::<4>()?;
+    let (rank_end, rest) = rest.split_first_chunk::<4>()?;
+    let (member, line) = rest.split_first_chunk::<4>()?;
     let key_end = u32::from_le_bytes(*key_end) as usize;
     let rank_end = u32::from_le_bytes(*rank_end) as usize;
     Some(Newest {
         key: order.get(..key_end)?.to_vec(),
         rank: order.get(key_end..rank_end)?.to_vec(),
+        member: u32::from_le_bytes(*member),
         line: line.to_vec(),
     })
-}
-
-/// The base of the last publish, in order of its keys.
-#[derive(Default)]
-struct Before<'a> {
-    reader: Option<(BaseReader, Key<'a>)>,
-    origins: Origins,
-    cursor: Option<&'a crate::plan::cursor::CursorPlan>,
-    head: Option<Head>,
-    /// What the key is made of.
-    definition: String,
-}
-
-/// Its next record.
-#[derive(Default)]
-struct Head {
-    key: Vec<u8>,
-    rank: Vec<u8>,
-    line: Vec<u8>,
-}
-
-impl<'a> Before<'a> {
-    /// Opens a base. One whose keys were made of something else is sorted anew, with the run.
-    fn open(
-        rows: &Rows<'a>,
-        path: &Path,
-        definition: &str,
-        sorter: &mut Sorter,
-    ) -> Result<Self, MergeError> {
-        let (reader, head) = BaseReader::open(&rows.run.world.disk, path)?;
-        let Some(key) = Key::new(rows.plan, &rows.run.names) else {
-            return Ok(Self::default());
-        };
-        let mut before = Self {
-            reader: Some((reader, key)),
-            origins: Origins::default(),
-            cursor: rows.plan.cursor.as_ref(),
-            head: None,
-            definition: definition.to_owned(),
-        };
-        if head.key == definition {
-            return Ok(before);
-        }
-        let (mut ordinal, mut order, mut value) = (0_u64, Vec::new(), Vec::new());
-        while before.read()? {
-            let Some(head) = &before.head else { break };
-            order.clear();
-            order.extend_from_slice(&head.key);
-            value.clear();
-            value.extend(length(order.len()).to_le_bytes());
-            order.extend_from_slice(&head.rank);
-            value.extend(length(order.len()).to_le_bytes());
-            order.push(0);
-            order.extend(ordinal.to_be_bytes());
-            value.extend_from_slice(&head.line);
-            sorter.push(&order, &value)?;
-            ordinal += 1;
-        }
-        Ok(Self::default())
-    }
-
-    /// Moves to the next record, which must come later in the order.
-    fn advance(&mut self) -> Result<(), MergeError> {
-        let last = self.head.take();
-        self.read()?;
-        if let (Some(last), Some(head)) = (&last, &self.head)
-            && last.key >= head.key
-        {
-            return Err(self.damaged("its records are not in order"));
-        }
-        Ok(())
-    }
-
-    fn read(&mut self) -> Result<bool, MergeError> {
-        let Some((reader, key)) = &mut self.reader else {
-            return Ok(false);
-        };
-        let Some(line) = reader.next()? else {
-            self.head = None;
-            return Ok(false);
-        };
-        let version = Version::parse(line);
-        let known = version.and_then(|version| Some((version, self.origins.of(&version)?)));
-        let Some((version, partition)) = known else {
-            return Err(self.damaged("a line is no record"));
-        };
-        let mut head = Head {
-            line: line.as_bytes().to_vec(),
-            ..Head::default()
-        };
-        let has_key = key
-            .push(version.record, partition, version.in_page, &mut head.key)
-            .map_err(io::Error::other)?;
-        if !has_key {
-            return Err(MergeError::Keyless {
-                count: 1,
-                key: self.definition.clone(),
-                sample: version.record.chars().take(120).collect(),
-            });
-        }
-        push_rank(self.cursor, version.record, &mut head.rank);
-        self.head = Some(head);
-        Ok(true)
-    }
-
-    /// Keeps its record, and moves on.
-    fn keep(&mut self, out: &mut BaseWriter) -> Result<(), MergeError> {
-        if let Some(head) = &self.head {
-            out.line(&head.line)?;
-        }
-        self.advance()
-    }
-
-    fn damaged(&self, what: &'static str) -> MergeError {
-        let path = self
-            .reader
-            .as_ref()
-            .map(|(reader, _)| reader.path().to_owned());
-        MergeError::Base(BaseError::Damaged {
-            path: path.unwrap_or_default(),
-            what,
-        })
-    }
 }
 
 /// Builds an output from a base.
@@ -390,42 +316,56 @@ pub(super) fn project(
     sink: &SinkPlan,
     target: &Target,
 ) -> Result<Output, PublishError> {
-    let columns = rows.plan.columns.as_deref();
-    let templates = templates(columns);
     let rejects = fitting::rejects(target, sink.mode);
     let rejects = rejects.as_ref();
+    let columns = columns(rows);
+    let columns = Columns::of(&columns);
     let written = sink::write::<PublishError>(
         &formatted(rows, sink),
         target,
         columns,
         rejects,
-        &mut |each| {
-            let (mut reader, _) =
-                BaseReader::open(&rows.run.world.disk, base).map_err(MergeError::from)?;
-            let mut origins = Origins::default();
-            let mut extras = Extras::default();
-            let mut computed = Computed::new(&rows.run.names, templates.clone());
-            while let Some(line) = reader.next().map_err(MergeError::from)? {
-                let damaged = || {
-                    MergeError::Base(BaseError::Damaged {
-                        path: base.to_owned(),
-                        what: "a line is no record",
-                    })
-                };
-                let version = Version::parse(line).ok_or_else(damaged)?;
-                let partition = origins.of(&version).ok_or_else(damaged)?;
-                let values = computed
-                    .of(partition, version.in_page)
-                    .map_err(io::Error::other)?;
-                let values: Vec<&str> = values.iter().map(String::as_str).collect();
-                each(Row {
-                    json: version.record,
-                    extras: extras.of(partition),
-                    computed: &values,
-                })?;
-            }
-            Ok(())
-        },
+        &mut |each| each_row(rows, base, None, each),
     )?;
     Ok(written.into())
+}
+
+/// Every record of a base with what stands beside it, or those that the run brought which started at
+/// `only`.
+pub(super) fn each_row(
+    rows: &Rows<'_>,
+    base: &Path,
+    only: Option<Timestamp>,
+    each: &mut sink::Each<'_, PublishError>,
+) -> Result<(), PublishError> {
+    let only = only.map(|started| json::quoted(&started.to_string()));
+    let (mut reader, _) = BaseReader::open(&rows.run.world.disk, base).map_err(MergeError::from)?;
+    let mut origins = Origins::default();
+    let mut outgoing = Outgoing::of(rows);
+    while let Some(line) = reader.next().map_err(MergeError::from)? {
+        let damaged = || {
+            MergeError::Base(BaseError::Damaged {
+                path: base.to_owned(),
+                what: "a line is no record",
+            })
+        };
+        let version = Version::parse(line).ok_or_else(damaged)?;
+        if only.as_ref().is_some_and(|only| version.started != only) {
+            continue;
+        }
+        let partition = origins.of(&version).ok_or_else(damaged)?;
+        let Some(member) = member_of(rows, version.stream) else {
+            continue;
+        };
+        let placed = Placed {
+            member,
+            ordinal: 0,
+            in_page: version.in_page,
+            json: version.record,
+        };
+        outgoing
+            .row(placed, partition, each)
+            .map_err(io::Error::other)??;
+    }
+    Ok(())
 }

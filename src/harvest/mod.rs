@@ -24,6 +24,8 @@ mod commit;
 mod computed;
 mod course;
 mod crew;
+mod database;
+mod datapackage;
 mod delivery;
 mod digest;
 mod drift;
@@ -35,6 +37,7 @@ mod feed;
 mod files;
 mod fitting;
 mod formatted;
+mod gathered;
 mod given;
 mod granted;
 mod ground;
@@ -42,6 +45,7 @@ mod hosts;
 mod inspect;
 mod keep;
 mod key;
+mod large;
 mod logins;
 mod merge;
 mod mistakes;
@@ -50,6 +54,7 @@ mod names;
 mod newest;
 mod novelty;
 mod outcome;
+mod outgoing;
 mod owed;
 mod pages;
 mod parents;
@@ -72,12 +77,14 @@ mod spread;
 mod standing;
 mod stream;
 mod targets;
+mod together;
 mod tokens;
 mod told;
 mod trouble;
 mod turn;
 mod unchanged;
 mod understand;
+mod unpublished;
 mod verdict;
 mod versions;
 mod walk;
@@ -371,6 +378,7 @@ impl Harvest {
                     summary.repeats = published.repeats;
                     summary.rejected = published.rejected;
                     summary.published_before = published.before;
+                    summary.table = run.tables.first_beside(&run.plan, &summary.stream);
                     summary.schema = published.schema;
                 }
                 Err(failure) => {
@@ -464,6 +472,7 @@ fn prepare(
 
 /// The streams to run, their partitions begun and their targets tried.
 fn open_streams(run: &Run) -> Result<Vec<(usize, Targets)>, Box<Failure>> {
+    targets::refuse_part(run)?;
     let mut streams = Vec::new();
     let plans = run.plan.streams.iter().enumerate();
     for (at, plan) in plans.filter(|(_, plan)| run.family.runs(&plan.name)) {

@@ -64,6 +64,8 @@ pub(super) struct Spot<'a> {
     pub(super) print: u64,
     /// Stream, page and partition, for people; scrubbed.
     pub(super) text: &'a str,
+    /// Whether its answer may be kept in pieces, as pages that follow one another.
+    pub(super) in_pieces: bool,
 }
 
 impl<'a> Spot<'a> {
@@ -74,6 +76,7 @@ impl<'a> Spot<'a> {
             page: 0,
             print: 0,
             text,
+            in_pieces: false,
         }
     }
 
@@ -186,9 +189,11 @@ impl Under {
             Outcome::Page(..) | Outcome::NotReady(_) | Outcome::Trouble(_, Acted::Perhaps) => {
                 Acted::Perhaps
             }
-            Outcome::Stale(_) | Outcome::Fail(_) | Outcome::Refused(_) | Outcome::TooLarge(_) => {
-                self.acted
-            }
+            Outcome::Stale(_)
+            | Outcome::Fail(_)
+            | Outcome::Refused(_)
+            | Outcome::TooLarge(_)
+            | Outcome::Expired(_) => self.acted,
         }
     }
 }

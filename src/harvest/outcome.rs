@@ -8,6 +8,7 @@ use http::{HeaderMap, StatusCode};
 use url::Url;
 
 use super::circuit::Came;
+use super::large::Large;
 use super::ready::NotReady;
 use super::stream::Stream;
 use super::trouble;
@@ -15,6 +16,7 @@ use super::verdict::Trouble;
 use crate::event::FailureClass;
 use crate::failure::Failure;
 use crate::fetch::body::BodyError;
+use crate::fetch::large::LargeBody;
 use crate::fetch::transport::{SendError, SendErrorKind};
 use crate::records::page::Page;
 
@@ -23,6 +25,8 @@ pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: BytesMut,
+    /// The body, where it is too large for memory.
+    pub(super) large: Option<LargeBody>,
     /// Bytes of the body.
     pub(super) size: usize,
     pub(super) url: Url,
@@ -41,12 +45,16 @@ pub(super) enum Outcome {
     Refused(Box<Failure>),
     /// The window of time holds too much for the API.
     TooLarge(Box<Failure>),
+    /// What led to the page leads nowhere any more.
+    Expired(Box<Failure>),
 }
 
 /// An answer that is a page.
 pub(super) struct Good {
     pub(super) answer: Answer,
     pub(super) page: Page,
+    /// What its records are read from, where the page holds the last of them alone.
+    pub(super) large: Option<Large>,
     /// Whether a rule said that no page follows.
     pub(super) last: bool,
 }
@@ -84,7 +92,8 @@ impl Outcome {
             | Self::Stale(_)
             | Self::Fail(_)
             | Self::Refused(_)
-            | Self::TooLarge(_) => None,
+            | Self::TooLarge(_)
+            | Self::Expired(_) => None,
         };
         match (class, status) {
             (Some(FailureClass::Throttle), _) => Came::Throttle,
@@ -106,6 +115,8 @@ pub(super) struct Unfetched {
     pub(super) is_refused: bool,
     /// The window of time that it asks for holds too much.
     pub(super) is_too_large: bool,
+    /// What led to it leads nowhere any more.
+    pub(super) is_expired: bool,
 }
 
 impl From<Box<Failure>> for Unfetched {
@@ -114,6 +125,7 @@ impl From<Box<Failure>> for Unfetched {
             failure,
             is_refused: false,
             is_too_large: false,
+            is_expired: false,
         }
     }
 }

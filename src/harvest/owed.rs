@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::publish::{self, PublishError};
-use super::rows::Rows;
+use super::rows::{Member, Rows};
 use super::standing::{self, SharedState};
 use super::stream::Stream;
 use crate::failure::Failure;
@@ -39,9 +39,7 @@ impl Stream {
             store.sort();
             let rows = Rows {
                 run: &worker.run,
-                plan: worker.plan(),
-                part: store.part(),
-                index: store.index(),
+                members: vec![Member::of(worker.plan(), &store)],
                 most: u64::MAX,
             };
             let moved: Result<_, PublishError> = worker.moved(&rows);
@@ -66,7 +64,7 @@ impl Stream {
         let name = self.plan().name.clone();
         let work = tokio::task::spawn_blocking(move || match standing::lock(state.as_ref()) {
             None => Ok(()),
-            Some(mut state) => state.publish(&Publish {
+            Some(mut state) => state.publish(&[Publish {
                 run: &run.id,
                 pipeline: &run.plan.name,
                 stream: &name,
@@ -74,7 +72,7 @@ impl Stream {
                 files: &[],
                 cursors: &owed,
                 base: None,
-            }),
+            }]),
         });
         match work.await {
             Ok(moved) => moved.map_err(StateError::into_failure),

@@ -15,6 +15,7 @@ use super::digest::Digest;
 use super::drift::Totals;
 use super::mistakes;
 use super::novelty::Novelty;
+use super::once::Spot;
 use super::partitions::Partition;
 use super::slice::Slice;
 use super::spread::Spread;
@@ -55,6 +56,9 @@ pub(super) enum Ended {
     Again,
     /// An earlier attempt has found its window too large.
     Split,
+    /// What led to one of its pages leads nowhere any more; this is the failure if the partition
+    /// cannot be walked again.
+    Expired(Box<Failure>),
     /// Its window is too large; this is the failure if it cannot be halved.
     TooLarge(Box<Failure>),
 }
@@ -64,6 +68,8 @@ struct Progress<'a> {
     walk: Walk<'a>,
     seen: HashSet<u64>,
     page: u32,
+    /// How many of its pages are pieces beside the first of an answer.
+    pieces: u32,
     records: u64,
     totals: Totals,
     /// The latest page came from the run's folder.
@@ -89,6 +95,7 @@ impl Stream {
                 walk,
                 seen: HashSet::new(),
                 page: begins,
+                pieces: 0,
                 records: 0,
                 totals: Totals::default(),
                 kept: false,
@@ -108,7 +115,10 @@ impl Stream {
                 let fault = WalkFault::Loop("the same request comes again".to_owned());
                 return Err(trouble::walk(&fault, &place, &self.show(&request)));
             }
-            let spot = slice.spot(at.page, print, &place);
+            let spot = Spot {
+                in_pieces: true,
+                ..slice.spot(at.page, print, &place)
+            };
             let kept = if replay {
                 self.kept(&spot, size)?
             } else {
@@ -138,6 +148,10 @@ impl Stream {
                         *page = at.page;
                         return Ok(Ended::TooLarge(unfetched.failure));
                     }
+                    Err(unfetched) if unfetched.is_expired => {
+                        *page = at.page;
+                        return Ok(Ended::Expired(unfetched.failure));
+                    }
                     Err(unfetched) => return Err(unfetched.failure),
                 },
             };
@@ -161,11 +175,15 @@ impl Stream {
             }
             if let Some(page) = got.at_hand() {
                 let records = || page.kept().records();
-                misfit = self.judge_types(records(), partition, &place).err();
+                if page.large.is_none() {
+                    misfit = self.judge_types(records(), partition, &place).err();
+                }
                 if let Some(failure) = misfit.take_if(|_| !self.is_paid()) {
                     return Err(failure);
                 }
+                // One that comes in pieces is known by its hash.
                 if let Some(novelty) = &mut novelty
+                    && page.large.is_none()
                     && !self.brings_new(novelty, page.kept(), partition).await?
                 {
                     let fault = WalkFault::Loop("three pages brought no new key".to_owned());
@@ -189,8 +207,20 @@ impl Stream {
                 };
                 committer.commit(again).await?;
             }
-            self.hand_on(got, &digest, print, partition, committer, at.page)
-                .await?;
+            match got {
+                Got::Fetched(fetched) if let Some(large) = fetched.large.clone() => {
+                    self.hand_on_pieces(*fetched, &large, &digest, &spot, committer)
+                        .await?;
+                }
+                got => {
+                    self.hand_on(got, &digest, print, partition, committer, at.page)
+                        .await?;
+                    self.hand_on_kept(&digest, &spot, committer).await?;
+                }
+            }
+            // Pieces are pages of the part.
+            let pieces = digest.pieces.saturating_sub(1);
+            (at.page, at.pieces) = (at.page + pieces, at.pieces + pieces);
             // What was paid for is kept, whatever the columns make of it.
             if let Some(misfit) = misfit {
                 return Err(misfit);
@@ -207,12 +237,12 @@ impl Stream {
             {
                 // Known before they are asked for, so none of them has to be.
                 if let Some(most) = self.plan().expect.max_pages
-                    && u64::from(at.page - begins).saturating_add(count) > most
+                    && u64::from(at.page - begins - at.pieces).saturating_add(count) > most
                 {
                     return Err(self.too_many_pages(&place, most));
                 }
                 if !known_ahead {
-                    self.expect_pages(u64::from(at.page).saturating_add(count));
+                    self.expect_pages(u64::from(at.page - at.pieces).saturating_add(count));
                 }
                 known_ahead = true;
                 let spread = Spread {
@@ -230,6 +260,10 @@ impl Stream {
                     Err(unfetched) if unfetched.is_too_large => {
                         *page = at.page;
                         return Ok(Ended::TooLarge(unfetched.failure));
+                    }
+                    Err(unfetched) if unfetched.is_expired => {
+                        *page = at.page;
+                        return Ok(Ended::Expired(unfetched.failure));
                     }
                     last => last?,
                 };
@@ -249,7 +283,7 @@ impl Stream {
                 following = self.following(slice, &next, &url, &place)?;
             }
             if let Some(most) = self.plan().expect.max_pages
-                && u64::from(at.page - begins) >= most
+                && u64::from(at.page - begins - at.pieces) >= most
                 && next != Next::End
                 && !self.has_enough()
             {
@@ -269,7 +303,7 @@ impl Stream {
             }
         }
         if !known_ahead {
-            self.expect_pages(u64::from(at.page));
+            self.expect_pages(u64::from(at.page - at.pieces));
         }
         *page = at.page;
         Ok(Ended::Whole)

@@ -1,37 +1,36 @@
-//! Publish: a stream's committed records become its files, whole or not at all.
+//! Publish: the committed records of a table become its files, whole or not at all.
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::computed::Computed;
+use super::database;
+use super::datapackage;
 use super::fitting;
 use super::formatted::formatted;
-use super::keep::Left;
+use super::keep::{self, Left};
 use super::merge::{self, MergeError};
-use super::partitions::Partition;
+use super::outgoing;
 use super::repeats::Repeats;
-use super::rows::Rows;
+use super::rows::{Member, Rows};
 use super::standing::{self, SharedState};
 use super::stream::Stream;
 use super::summary::{FileSummary, Schema};
 use super::targets::Targets;
-use crate::disk::DiskError;
+pub(super) use super::unpublished::{disk_failure, failure, read_end};
 use crate::event::Fact;
-use crate::failure::{Exit, Failure};
-use crate::plan::language::Template;
+use crate::failure::Failure;
 use crate::plan::sink::{SinkFormat, SinkMode, SinkPlan};
-use crate::plan::{ColumnFrom, ColumnPlan};
-use crate::sink::{self, Built, Extra, Rejected, Row, SinkError, Target, Written};
+use crate::sink::{self, Built, Columns, Rejected, SinkError, Target, Written};
 use crate::store::StoreError;
 use crate::store::cursors::Cursor;
 use crate::store::row::PublishIntent;
 use crate::store::stream::StreamStore;
 
 /// What a stream's publish came to.
-#[derive(Debug)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Published {
-    /// Its files.
+    /// Its files; those of a table are told of its first stream.
     pub(super) files: Vec<FileSummary>,
     /// Records left out because a later one had the same key.
     pub(super) repeats: u64,
@@ -56,6 +55,8 @@ pub(super) struct Output {
     pub(super) rejected: Option<Rejected>,
     /// Columns with values that became null, and how many.
     pub(super) nulled: Vec<(String, u64)>,
+    /// The types of its columns, where somebody looked at them.
+    pub(super) schema: Option<sink::Schema>,
 }
 
 impl From<Written> for Output {
@@ -65,6 +66,7 @@ impl From<Written> for Output {
             rows: written.rows,
             rejected: written.rejected,
             nulled: written.nulled,
+            schema: written.schema,
         }
     }
 }
@@ -88,7 +90,7 @@ pub(super) enum PublishError {
 
 impl PublishError {
     /// Whether the reader of standard output went away; only that can be a pipe.
-    fn is_closed_pipe(&self) -> bool {
+    pub(super) fn is_closed_pipe(&self) -> bool {
         match self {
             Self::Sink(error) => error.is_closed_pipe(),
             Self::Read(error) => error.kind() == io::ErrorKind::BrokenPipe,
@@ -97,69 +99,92 @@ impl PublishError {
     }
 }
 
-/// Judges `expect`, then writes every file of the stream.
+/// A stream that is whole, with what it has committed.
+#[derive(Debug)]
+pub(super) struct Whole {
+    /// The stream.
+    pub(super) stream: Arc<Stream>,
+    /// Its pages.
+    pub(super) store: StreamStore,
+}
+
+/// Which of the streams of a table a publish failed at, and why.
+pub(super) type AtFault = (usize, Box<Failure>);
+
+/// Judges `expect`, then writes every file of a table: of one stream, or of several that write it
+/// together, in the order of the file. All of them are published, or none.
 pub(super) async fn publish(
-    stream: &Arc<Stream>,
-    mut store: StreamStore,
+    mut table: Vec<Whole>,
     targets: Targets,
     state: Option<SharedState>,
-) -> Result<Published, Box<Failure>> {
-    store.sort();
-    if !stream.run.family.is_chosen(&stream.name) {
-        // Its children asked for it; its own files and cursors stay as they are.
-        stream.judge_number(store.index().records(), None)?;
-        stream.settle_checks()?;
-        return Ok(Published {
-            files: Vec::new(),
-            repeats: 0,
-            rejected: 0,
-            before: false,
-            owed: Vec::new(),
-            schema: None,
-        });
+) -> Result<Vec<Published>, AtFault> {
+    for whole in &mut table {
+        whole.store.sort();
     }
-    let worker = stream.clone();
+    if let [Whole { stream, store }] = &table[..]
+        && !stream.run.family.is_chosen(&stream.name)
+    {
+        // Its children asked for it; its own files and cursors stay as they are.
+        let judged = stream.judge_number(store.index().records(), None);
+        judged
+            .and_then(|()| stream.settle_checks())
+            .map_err(|failure| (0, failure))?;
+        return Ok(vec![Published::default()]);
+    }
+    let streams: Vec<Arc<Stream>> = table.iter().map(|whole| whole.stream.clone()).collect();
     // Reading, projecting and writing files blocks.
     let work = tokio::task::spawn_blocking(move || {
-        let (mut published, mut left) = write_all(&worker, &mut store, &targets, state.as_ref())?;
-        if worker.owes() {
-            published.owed = std::mem::take(&mut left.cursors);
+        let (mut published, mut left) = write_all(&mut table, &targets, state.as_ref())?;
+        for (at, (whole, published)) in table.iter().zip(&mut published).enumerate() {
+            if whole.stream.owes() {
+                published.owed = left.take_cursors(at);
+            }
         }
-        standing::published_now(
-            &worker.run,
-            state.as_ref(),
-            &mut store,
-            &targets,
-            &published,
-            &left,
-        )?;
-        worker.sweep(&left);
-        worker.sweep_copies();
-        Ok::<_, Box<Failure>>(published)
+        standing::published_now(state.as_ref(), &mut table, &targets, &published, &left)
+            .map_err(|failure| (0, failure))?;
+        if left.base.is_some()
+            && let Some(first) = table.first()
+        {
+            let streams = table.iter().map(|whole| &*whole.stream.name);
+            let streams = streams.chain(left.at_rest.iter().map(String::as_str));
+            keep::sweep(&first.stream.run, state.as_ref(), streams);
+        }
+        for Whole { stream, .. } in &table {
+            stream.sweep_copies();
+        }
+        Ok::<_, AtFault>(published)
     });
     let published = match work.await {
         Ok(published) => published?,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     };
-    for file in &published.files {
-        stream.emit(Fact::Published {
-            stream: stream.name.clone(),
-            path: file.path.clone(),
-            rows: file.rows,
-            bytes: file.bytes,
-        });
+    for (stream, published) in streams.iter().zip(&published) {
+        for file in &published.files {
+            stream.emit(Fact::Published {
+                stream: stream.name.clone(),
+                path: file.path.clone(),
+                rows: file.rows,
+                bytes: file.bytes,
+            });
+        }
     }
     Ok(published)
 }
 
 fn write_all(
-    stream: &Stream,
-    store: &mut StreamStore,
+    table: &mut [Whole],
     targets: &Targets,
     state: Option<&SharedState>,
-) -> Result<(Published, Left), Box<Failure>> {
-    store.check().map_err(StoreError::into_failure)?;
-    let ready = build_all(stream, store, targets, state)?;
+) -> Result<(Vec<Published>, Left), AtFault> {
+    for (at, whole) in table.iter_mut().enumerate() {
+        let checked = whole.store.check();
+        checked.map_err(|error| (at, StoreError::into_failure(error)))?;
+    }
+    let ready = build_all(table, targets, state)?;
+    let Some(Whole { stream, store }) = table.first_mut() else {
+        return Ok((Vec::new(), ready.left));
+    };
+    let failed = |failure: Box<Failure>| (0, failure);
     let intents = ready.files.iter().filter_map(|(Output { file, .. }, _)| {
         let target = file.target()?.to_string_lossy().into_owned();
         Some(PublishIntent {
@@ -171,7 +196,7 @@ fn write_all(
     });
     store
         .intend(intents.collect())
-        .map_err(StoreError::into_failure)?;
+        .map_err(|error| failed(StoreError::into_failure(error)))?;
     let mut files = Vec::new();
     let mut rejected = 0;
     for (output, path) in ready.files {
@@ -183,108 +208,172 @@ fn write_all(
                 .map_or(0, |rejected| rejected.records),
         );
         // Before the output, so that no reader finds records missing and not where they are.
-        fitting::settle(stream, output.rejected, &output.nulled, &path)?;
+        fitting::settle(stream, output.rejected, &output.nulled, &path).map_err(failed)?;
         files.push(FileSummary {
             path,
             rows,
             bytes: file.bytes(),
             crc: file.crc(),
         });
-        file.place().map_err(|e| failure(stream, e.into()))?;
+        file.place()
+            .map_err(|e| failed(failure(stream, e.into())))?;
     }
-    let published = Published {
-        files,
-        repeats: ready.repeats,
-        rejected,
-        before: false,
-        owed: Vec::new(),
-        schema: ready.schema,
-    };
-    Ok((published, ready.left))
+    datapackage::tell(stream, ready.told).map_err(failed)?;
+    let told = ready.repeats.into_iter().zip(ready.schemas);
+    let published = told.enumerate().map(|(at, (repeats, schema))| {
+        let is_first = at == 0;
+        Published {
+            // Of a table the first tells.
+            files: if is_first {
+                std::mem::take(&mut files)
+            } else {
+                Vec::new()
+            },
+            repeats,
+            rejected: if is_first { rejected } else { 0 },
+            schema,
+            ..Published::default()
+        }
+    });
+    Ok((published.collect(), ready.left))
 }
 
 /// Everything of a publish that is built and not yet in its place.
 struct Ready {
     /// Files beside their targets, with what they are called.
     files: Vec<(Output, PathBuf)>,
-    /// Records that were left out.
-    repeats: u64,
+    /// What is told of them in their folders.
+    told: Vec<(PathBuf, serde_json::Value)>,
+    /// Records that were left out, for each stream.
+    repeats: Vec<u64>,
     /// What the next run begins with.
     left: Left,
-    /// What kinds of values its columns have, where that is asked.
-    schema: Option<Schema>,
+    /// What kinds of values the columns of each stream have, where that is asked.
+    schemas: Vec<Option<Schema>>,
 }
 
 /// Builds all files beside their targets, and the new base.
 fn build_all(
-    stream: &Stream,
-    store: &StreamStore,
+    table: &[Whole],
     targets: &Targets,
     state: Option<&SharedState>,
-) -> Result<Ready, Box<Failure>> {
-    let plan = stream.plan();
-    let rows = Rows {
-        run: &stream.run,
-        plan,
-        part: store.part(),
-        index: store.index(),
-        most: stream.run.options.limit_records.unwrap_or(u64::MAX),
+) -> Result<Ready, AtFault> {
+    let Some(Whole {
+        stream: first,
+        store,
+    }) = table.first()
+    else {
+        return Ok(Ready {
+            files: Vec::new(),
+            told: Vec::new(),
+            repeats: Vec::new(),
+            left: Left::default(),
+            schemas: Vec::new(),
+        });
     };
-    let failed = |error: PublishError| failure(stream, error);
-    let mut left = Left {
-        cursors: stream.moved(&rows).map_err(failed)?,
-        base: None,
-    };
-    let judges = plan.expect.judges_records() || stream.told.is_owed();
-    let mut repeats = None;
-    let mut schema = None;
-    if judges {
-        let mut found = rows.repeats().map_err(|e| failed(e.into()))?;
-        // What stands in the output counts, and not how often the API gave it.
-        stream.judge_number(rows.index.records().saturating_sub(found.count()), state)?;
-        if rows.most == u64::MAX {
-            stream.judge_unique(store.index(), &found);
-        }
-        schema = stream.inspect(&rows, &mut found, state)?;
-        repeats = Some(found);
+    let plan = first.plan();
+    let run = &first.run;
+    let most = run.options.limit_records.unwrap_or(u64::MAX);
+    let rows_of = |members| Rows { run, members, most };
+    let failed = |error: PublishError| (0, failure(first, error));
+    let mut left = Left::default();
+    let (mut schemas, mut own_repeats) = (Vec::new(), None);
+    for (at, Whole { stream, store }) in table.iter().enumerate() {
+        let own = rows_of(vec![Member::of(stream.plan(), store)]);
+        let failed = |error: PublishError| (at, failure(stream, error));
+        left.cursors.push(stream.moved(&own).map_err(failed)?);
+        let (schema, found) = judge(stream, store, &own, state).map_err(|f| (at, f))?;
+        schemas.push(schema);
+        own_repeats = found;
     }
     // All are judged, and nothing is built yet.
-    stream.settle_checks()?;
-    let mut merged = None;
-    if stream.merges() {
-        let spills = rows.part.path().parent().unwrap_or(&stream.run.world.root);
-        let old = stream.base(state)?;
-        let new = merge::merge(&rows, old.as_ref(), spills).map_err(|e| failed(e.into()))?;
+    for (at, Whole { stream, .. }) in table.iter().enumerate() {
+        stream.settle_checks().map_err(|failure| (at, failure))?;
+    }
+    // Those that do not run this time have columns, and records in the base.
+    let beside = run.plan.table(first.at);
+    let of_table = |at: &usize| table.iter().find(|whole| whole.stream.at == *at);
+    let members = beside.iter().map(|at| match of_table(at) {
+        Some(whole) => Member::of(whole.stream.plan(), &whole.store),
+        None => Member::at_rest(&run.plan.streams[*at]),
+    });
+    let rows = rows_of(members.collect());
+    let member = |stream: &Stream| beside.iter().position(|at| *at == stream.at).unwrap_or(0);
+    let (mut merged, mut before) = (None, Vec::new());
+    if first.merges() {
+        let spills = store.part().path().parent().unwrap_or(&run.world.root);
+        let streams: Vec<&str> = rows.members.iter().map(|m| m.plan.name.as_str()).collect();
+        before = keep::bases(run, state, &streams).map_err(|failure| (0, failure))?;
+        let new = merge::merge(&rows, &before, spills).map_err(|e| failed(e.into()))?;
         left.base.clone_from(&new.new);
+        let at_rest = rows.members.iter().filter(|member| member.kept.is_none());
+        left.at_rest = at_rest.map(|member| member.plan.name.clone()).collect();
         merged = Some(new);
     }
-    let mut repeats = match (repeats, &merged) {
-        (Some(found), _) => found,
-        (None, Some(_)) if plan.sinks.iter().all(|sink| sink.mode == SinkMode::Merge) => {
+    let mut repeats = match (own_repeats, &merged) {
+        (Some(found), _) if beside.len() == 1 => found,
+        (_, Some(_)) if plan.sinks.iter().all(|sink| sink.mode == SinkMode::Merge) => {
             Repeats::default()
         }
-        (None, _) => rows.repeats().map_err(|e| failed(e.into()))?,
+        _ => rows.repeats().map_err(|e| failed(e.into()))?,
     };
-    let mut files = Vec::new();
+    let (mut files, mut told) = (Vec::new(), Vec::new());
     for (at, (sink, target)) in plan.sinks.iter().zip(&targets.0).enumerate() {
         // One may be the part itself; two outputs must not be one file. What went to standard
         // output may have to be told again, from a part that nobody can have changed.
         let last = at + 1 == plan.sinks.len() && targets.is_files();
+        let table_of = match target {
+            Target::Table(place) => Some(place),
+            Target::File { .. } | Target::Stdout => None,
+        };
         let file = match (sink.mode, &merged) {
             // Nothing new is nothing to add.
-            (SinkMode::Append, _) if rows.index.records() == 0 => continue,
-            (SinkMode::Merge, Some(merged)) => merge::project(&rows, &merged.path, sink, target),
+            (SinkMode::Append, _) if rows.records() == 0 => continue,
+            (SinkMode::Merge, Some(merged)) => match table_of {
+                Some(place) => database::project(&rows, merged, &before, sink, place),
+                None => merge::project(&rows, &merged.path, sink, target),
+            },
+            _ if let Some(place) = table_of => database::build(&rows, &mut repeats, sink, place),
             _ => build(&rows, &mut repeats, sink, target, last),
         };
-        files.push((file.map_err(failed)?, target.shown()));
+        let file = file.map_err(failed)?;
+        told.extend(datapackage::resource(&rows, sink, target, &file));
+        files.push((file, target.shown()));
     }
-    let of_merge = merged.map_or(0, |merged| merged.repeats);
+    let of_merge = |at: usize| merged.as_ref().and_then(|m| m.repeats.get(at).copied());
+    let repeats = table.iter().map(|whole| {
+        let at = member(&whole.stream);
+        of_merge(at).unwrap_or(0).max(repeats.count(at))
+    });
     Ok(Ready {
         files,
-        repeats: of_merge.max(repeats.count()),
+        told,
+        repeats: repeats.collect(),
         left,
-        schema,
+        schemas,
     })
+}
+
+/// Judges what one stream of the table brought; what kinds of values it has and which records repeat
+/// others of it, where that was looked at.
+fn judge(
+    stream: &Stream,
+    store: &StreamStore,
+    own: &Rows<'_>,
+    state: Option<&SharedState>,
+) -> Result<(Option<Schema>, Option<Repeats>), Box<Failure>> {
+    if !(stream.plan().expect.judges_records() || stream.told.is_owed()) {
+        return Ok((None, None));
+    }
+    let found = own.repeats();
+    let mut found = found.map_err(|error| failure(stream, error.into()))?;
+    // What stands in the output counts, and not how often the API gave it.
+    stream.judge_number(own.records().saturating_sub(found.count(0)), state)?;
+    if own.most == u64::MAX {
+        stream.judge_unique(store.index(), &found);
+    }
+    let schema = stream.inspect(own, &mut found, state)?;
+    Ok((schema, Some(found)))
 }
 
 fn build(
@@ -294,7 +383,8 @@ fn build(
     target: &Target,
     last: bool,
 ) -> Result<Output, PublishError> {
-    let columns = rows.plan.columns.as_deref();
+    let columns = outgoing::columns(rows);
+    let columns = Columns::of(&columns);
     let as_they_are = sink.format == SinkFormat::Ndjson
         && columns.is_none()
         && repeats.is_empty()
@@ -302,7 +392,6 @@ fn build(
     if as_they_are {
         return copy(rows, target, last);
     }
-    let templates = templates(columns);
     let rejects = fitting::rejects(target, sink.mode);
     let rejects = rejects.as_ref();
     let written = sink::write::<PublishError>(
@@ -310,171 +399,36 @@ fn build(
         target,
         columns,
         rejects,
-        &mut |each| {
-            let mut extras = Extras::default();
-            let mut computed = Computed::new(&rows.run.names, templates.clone());
-            let mut stopped = None;
-            let read = rows.each_kept(repeats, &mut |placed, partition| {
-                let values = computed
-                    .of(partition, placed.in_page)
-                    .map_err(io::Error::other)?;
-                let values: Vec<&str> = values.iter().map(String::as_str).collect();
-                each(Row {
-                    json: placed.json,
-                    extras: extras.of(partition),
-                    computed: &values,
-                })
-                .map_err(|error| {
-                    stopped = Some(error);
-                    io::Error::other("the sink stopped")
-                })
-            });
-            match (stopped, read) {
-                (Some(error), _) => Err(error),
-                (None, read) => Ok(read?),
-            }
-        },
+        &mut |each| outgoing::each_row(rows, repeats, each),
     )?;
     Ok(written.into())
 }
 
-/// The columns that are templates.
-pub(super) fn templates(columns: Option<&[ColumnPlan]>) -> Vec<&Template> {
-    let columns = columns.unwrap_or_default().iter();
-    columns
-        .filter_map(|column| match &column.from {
-            ColumnFrom::Template(template) => Some(template),
-            ColumnFrom::Path(_) | ColumnFrom::Jq(_) => None,
-        })
-        .collect()
-}
-
-/// The scalar `for` variables of the latest partition.
-#[derive(Default)]
-pub(super) struct Extras {
-    partition: Option<u32>,
-    all: Vec<Extra>,
-}
-
-impl Extras {
-    pub(super) fn of(&mut self, partition: &Partition) -> &[Extra] {
-        if self.partition != Some(partition.ordinal) {
-            self.partition = Some(partition.ordinal);
-            let scalars = partition.scalars();
-            self.all = scalars
-                .map(|(name, json)| Extra {
-                    name: name.to_owned(),
-                    json,
-                })
-                .collect();
-        }
-        &self.all
-    }
-}
-
-/// Records as they are: ranges of the part, without looking inside.
+/// Records as they are: ranges of the parts, without looking inside.
 fn copy(rows: &Rows<'_>, target: &Target, last: bool) -> Result<Output, PublishError> {
     let mut out = target.open()?;
-    // The part was just written and is there: what fails here is the writing.
-    let ranges = rows.index.ranges();
-    // Pages that came in order make a part that is the file already.
-    let adopted = match ranges[..] {
-        [whole] if last && whole.end - whole.start == rows.part.len() => {
-            out.adopt(rows.part.path(), whole.crc)?
-        }
-        _ => false,
-    };
-    if !adopted {
-        for range in ranges {
-            out.copy(rows.part.file(), range.start, range.end, range.crc)?;
+    let is_alone = rows.members.len() == 1;
+    for (part, index) in rows.members.iter().filter_map(|member| member.kept) {
+        // The part was just written and is there: what fails here is the writing.
+        let ranges = index.ranges();
+        // Pages that came in order make a part that is the file already.
+        let adopted = match ranges[..] {
+            [whole] if last && is_alone && whole.end - whole.start == part.len() => {
+                out.adopt(part.path(), whole.crc)?
+            }
+            _ => false,
+        };
+        if !adopted {
+            for range in ranges {
+                out.copy(part.file(), range.start, range.end, range.crc)?;
+            }
         }
     }
     Ok(Output {
         file: out.close()?,
-        rows: rows.index.records(),
+        rows: rows.records(),
         rejected: None,
         nulled: Vec::new(),
-    })
-}
-
-/// A publish that failed, as it is told.
-pub(super) fn failure(stream: &Stream, error: PublishError) -> Box<Failure> {
-    let error = match error {
-        PublishError::Failure(failure) => return failure,
-        error => error,
-    };
-    if error.is_closed_pipe() {
-        return Box::new(Failure {
-            exit: Exit::Failed,
-            message: format!(
-                "{}: standard output was closed before all rows were written",
-                stream.name
-            ),
-            causes: Vec::new(),
-            hint: Some(
-                "its reader (such as `head`) left early; `--limit-records` asks for fewer rows"
-                    .to_owned(),
-            ),
-        });
-    }
-    let message = stream
-        .run
-        .secrets
-        .scrub(&format!("{}: {error}", stream.name));
-    let mut causes = Vec::new();
-    let (exit, hint) = match &error {
-        PublishError::Sink(e) => {
-            let cause = e.cause();
-            causes.extend(cause.map(|cause| stream.run.secrets.scrub(&cause)));
-            (
-                if e.is_disk() {
-                    Exit::Disk
-                } else {
-                    Exit::Failed
-                },
-                e.hint(),
-            )
-        }
-        PublishError::Merge(e) => {
-            let (exit, hint) = e.end();
-            (exit, hint.map(str::to_owned))
-        }
-        PublishError::Read(error) => {
-            let (exit, hint) = read_end(error);
-            (exit, hint.map(str::to_owned))
-        }
-        PublishError::Failure(_) => (Exit::Failed, None),
-    };
-    Box::new(Failure {
-        exit,
-        message,
-        causes,
-        hint,
-    })
-}
-
-/// What reading the staged records came to: the disk, a spilled sort, or a template and its record.
-pub(super) fn read_end(error: &io::Error) -> (Exit, Option<&'static str>) {
-    match error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<DiskError>())
-    {
-        Some(error) => (Exit::Disk, Some(error.hint())),
-        None => (
-            Exit::Failed,
-            Some(
-                "what was fetched is kept: correct the pipeline file and run again; a template or a file of `for` may not be as it was",
-            ),
-        ),
-    }
-}
-
-/// A file that cannot be made or written.
-pub(super) fn disk_failure(error: &DiskError) -> Box<Failure> {
-    Box::new(Failure {
-        exit: Exit::Disk,
-        message: error.to_string(),
-        causes: vec![error.source.to_string()],
-        hint: Some(error.hint().to_owned()),
+        schema: None,
     })
 }

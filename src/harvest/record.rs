@@ -65,7 +65,7 @@ pub(super) fn key(plan: &StreamPlan) -> Vec<Path> {
     let places = plan.key.iter().filter_map(|name| match &plan.columns {
         Some(columns) => match &columns.iter().find(|column| column.name == *name)?.from {
             ColumnFrom::Path(path) => Some(path.clone()),
-            ColumnFrom::Template(_) | ColumnFrom::Jq(_) => None,
+            ColumnFrom::Template(_) | ColumnFrom::Jq(_) | ColumnFrom::Nothing => None,
         },
         None if variable(name) => None,
         None => Some(Path::parse(name).unwrap_or_else(|_| Path {

@@ -285,7 +285,7 @@ impl Stream {
         };
         let status = response.status;
         let asked = (&[][..], PLACE, 1);
-        let read = self.read(response, sent_at, permit, under, url, asked);
+        let read = self.read((response, sent_at), permit, under, url, None, asked);
         let answer = match read.await? {
             Ok(answer) => answer,
             Err(outcome) => {
@@ -345,7 +345,8 @@ fn said(outcome: Outcome) -> Said {
         Outcome::Fail(failure)
         | Outcome::Stale(failure)
         | Outcome::Refused(failure)
-        | Outcome::TooLarge(failure) => Said::Fail(failure),
+        | Outcome::TooLarge(failure)
+        | Outcome::Expired(failure) => Said::Fail(failure),
         Outcome::Page(..) | Outcome::NotReady(_) => {
             Said::Again(transient("an answer without meaning".to_owned()))
         }

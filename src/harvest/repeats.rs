@@ -1,5 +1,5 @@
 //! Which records of a run give way to another with the same key: of several the one with the
-//! greatest cursor counts, else the last, in the place of the first.
+//! greatest cursor counts, else the last, in the place of the first; over all streams of a table.
 //!
 //! However many come again, memory does not grow with them: what becomes of each is sorted on disk
 //! by its place and read beside the records.
@@ -8,10 +8,9 @@ use std::collections::HashMap;
 use std::io;
 
 use super::key::Key;
-use super::newest::push_rank;
 use super::partitions::Partition;
 use super::record;
-use super::rows::{Placed, Rows};
+use super::rows::{Placed, Ranks, Rows};
 use crate::crc;
 use crate::disk::{DiskError, DiskFile};
 use crate::store::scratch::{self, Scratch, Spot};
@@ -23,11 +22,11 @@ const HELD: usize = 8 << 20;
 /// What becomes of records whose key comes more than once.
 #[derive(Debug, Default)]
 pub(super) struct Repeats {
-    /// Records that are left out.
-    count: u64,
+    /// Records that are left out, of each stream.
+    left_out: HashMap<u32, u64>,
     /// How many of a partition are, to the letter, the record before with that key there: a page that
     /// held it again, and no later state of it.
-    within: HashMap<u32, u64>,
+    within: HashMap<(u32, u32), u64>,
     fates: Option<Fates>,
 }
 
@@ -55,16 +54,24 @@ struct Version {
     in_page: u32,
     partition: u32,
     crc: u32,
+    /// Its stream, by its place in the table.
+    member: u32,
     /// Variables of its partition, where that has some and is not the first of its key.
     origin: Option<Spot>,
 }
 
 impl Version {
-    const LEN: usize = 8 + 4 * 4 + Spot::LEN;
+    const LEN: usize = 8 + 5 * 4 + Spot::LEN;
 
     fn push(&self, out: &mut Vec<u8>) {
         out.extend(self.start.to_le_bytes());
-        for number in [self.len, self.in_page, self.partition, self.crc] {
+        for number in [
+            self.len,
+            self.in_page,
+            self.partition,
+            self.crc,
+            self.member,
+        ] {
             out.extend(number.to_le_bytes());
         }
         let nowhere = [u8::MAX; Spot::LEN];
@@ -74,7 +81,7 @@ impl Version {
     /// What [`Self::push`] wrote, and what follows it.
     fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (start, rest) = bytes.split_first_chunk::<8>()?;
-        let (numbers, rest) = rest.split_first_chunk::<16>()?;
+        let (numbers, rest) = rest.split_first_chunk::<20>()?;
         let (origin, rest) = rest.split_first_chunk::<{ Spot::LEN }>()?;
         let number = |at: usize| {
             let bytes = numbers.get(4 * at..)?.first_chunk()?;
@@ -86,6 +93,7 @@ impl Version {
             in_page: number(1)?,
             partition: number(2)?,
             crc: number(3)?,
+            member: number(4)?,
             origin: (*origin != [u8::MAX; Spot::LEN]).then(|| Spot::of_bytes(*origin)),
         };
         Some((version, rest))
@@ -159,19 +167,21 @@ impl Group {
 }
 
 impl Repeats {
-    /// How many records are left out.
-    pub(super) fn count(&self) -> u64 {
-        self.count
+    /// How many records of a stream are left out.
+    pub(super) fn count(&self, member: usize) -> u64 {
+        let member = u32::try_from(member).ok();
+        let count = member.and_then(|member| self.left_out.get(&member));
+        count.copied().unwrap_or(0)
     }
 
     /// How many records of a partition came again unchanged.
-    pub(super) fn within(&self, partition: u32) -> u64 {
-        self.within.get(&partition).copied().unwrap_or(0)
+    pub(super) fn within(&self, member: u32, partition: u32) -> u64 {
+        self.within.get(&(member, partition)).copied().unwrap_or(0)
     }
 
     /// Whether there is none.
     pub(super) fn is_empty(&self) -> bool {
-        self.count == 0
+        self.left_out.is_empty()
     }
 
     /// Judges versions, which come by key and then by place.
@@ -190,10 +200,11 @@ impl Repeats {
             };
             match &mut group {
                 Some(group) if group.first == first => {
-                    repeats.count += 1;
+                    *repeats.left_out.entry(version.member).or_default() += 1;
                     let before = group.before;
-                    if (before.partition, before.crc) == (version.partition, version.crc) {
-                        *repeats.within.entry(version.partition).or_default() += 1;
+                    let home = (version.member, version.partition);
+                    if (before.member, before.partition) == home && before.crc == version.crc {
+                        *repeats.within.entry(home).or_default() += 1;
                     }
                     group.before = version;
                     if *rank >= *group.newest.2 {
@@ -260,7 +271,7 @@ impl Rows<'_> {
         };
         fates.sorted.rewind().map_err(io::Error::other)?;
         let mut fate = fates.next().map_err(io::Error::other)?;
-        let mut origin: Option<Partition> = None;
+        let mut origin: Option<(u32, Partition)> = None;
         let mut other = Vec::new();
         self.each(&mut |placed, partition| {
             let Some(Fate { later, .. }) = fate.take_if(|fate| fate.ordinal == placed.ordinal)
@@ -271,35 +282,56 @@ impl Rows<'_> {
             let Some(later) = later else {
                 return Ok(());
             };
+            let at = later.member as usize;
+            let Some(member) = self.members.get(at) else {
+                return Ok(());
+            };
+            let is_home = at == placed.member && later.partition == partition.ordinal;
             let placed = Placed {
+                member: at,
                 ordinal: placed.ordinal,
                 in_page: later.in_page,
-                json: self.load(later.start, later.len, &mut other)?,
+                json: member.load(later.start, later.len, &mut other)?,
             };
-            if later.partition == partition.ordinal {
+            if is_home {
                 return visit(placed, partition);
             }
             // Variables and `index` are values of that record too.
-            if origin.as_ref().is_none_or(|o| o.ordinal != later.partition) {
-                origin = fates.origin(&later).map_err(io::Error::other)?;
+            let home = (later.member, later.partition);
+            let is_known = |(member, o): &(u32, Partition)| (*member, o.ordinal) == home;
+            if !origin.as_ref().is_some_and(is_known) {
+                let found = fates.origin(&later).map_err(io::Error::other)?;
+                origin = found.map(|found| (later.member, found));
             }
-            visit(placed, origin.as_ref().unwrap_or(partition))
+            visit(
+                placed,
+                origin.as_ref().map_or(partition, |(_, origin)| origin),
+            )
         })
     }
 
     /// Finds records whose key comes again. Records without any part of the key are all
     /// different.
     pub(super) fn repeats(&self) -> io::Result<Repeats> {
-        let Some(mut key) = Key::new(self.plan, &self.run.names) else {
+        let keys = self.members.iter();
+        let keys = keys.map(|member| Key::new(member.plan, &self.run.names));
+        let Some(mut of_members) = keys.collect::<Option<Vec<_>>>() else {
             return Ok(Repeats::default());
         };
         // Sorted beside the part: of many records they would not fit into memory.
         let (disk, root) = (&self.run.world.disk, &self.run.world.root);
-        let folder = self.part.path().parent().unwrap_or(root);
-        let name = |what: &str| format!("{}.{what}", self.plan.name);
+        let mut members = self.members.iter();
+        let beside = members.find_map(|one| Some((one.plan.name.as_str(), one.kept?.0)));
+        let folder = beside.and_then(|(_, part)| part.path().parent());
+        let folder = folder.unwrap_or(root);
+        let stream = beside.map_or("", |(name, _)| name);
+        let name = |what: &str| format!("{stream}.{what}");
         let sorter = |what: &str| Sorter::holding(disk, folder, &name(what), HELD);
         let mut keys = Sorter::new(disk, folder, &name("keys"));
         self.each(&mut |placed, partition| {
+            let Some(key) = of_members.get_mut(placed.member) else {
+                return Ok(());
+            };
             let hash = key.hash(placed.json, partition, placed.in_page);
             if let Some((a, b)) = hash.map_err(io::Error::other)? {
                 let triple = [a, b, placed.ordinal].map(u64::to_be_bytes);
@@ -318,20 +350,23 @@ impl Rows<'_> {
         if next.is_none() {
             return Ok(Repeats::default());
         }
-        let cursor = self.plan.cursor.as_ref();
-        let cursor = cursor.filter(|cursor| cursor.field.is_some());
+        let ranks = Ranks::of(&self.members);
+        // Streams of a table have variables of their own, or none.
+        let is_shared = self.members.len() > 1;
         let mut versions = sorter("versions");
         let mut origins: Option<Scratch> = None;
-        let mut origin: Option<(u32, Spot)> = None;
+        let mut origin: Option<((u32, u32), Spot)> = None;
         let mut value = Vec::new();
         self.each_placed(&mut |placed, partition, start| {
             let Some((ordinal, first)) = next.take_if(|next| next.0 == placed.ordinal) else {
                 return Ok(());
             };
             next = next_pair(&mut same).map_err(io::Error::other)?;
+            let at = u32::try_from(placed.member).unwrap_or(u32::MAX);
+            let home = (at, partition.ordinal);
             if first != ordinal
-                && !partition.variables.is_empty()
-                && origin.is_none_or(|(known, _)| known != partition.ordinal)
+                && (is_shared || !partition.variables.is_empty())
+                && origin.is_none_or(|(known, _)| known != home)
             {
                 let file = match &mut origins {
                     Some(file) => file,
@@ -341,7 +376,7 @@ impl Rows<'_> {
                     ),
                 };
                 let spot = file.put(&record::to_text(&partition.variables));
-                origin = Some((partition.ordinal, spot.map_err(io::Error::other)?));
+                origin = Some((home, spot.map_err(io::Error::other)?));
             }
             let version = Version {
                 start,
@@ -349,13 +384,16 @@ impl Rows<'_> {
                 in_page: placed.in_page,
                 partition: partition.ordinal,
                 crc: crc::of(placed.json.as_bytes()),
+                member: at,
                 origin: origin
-                    .filter(|(known, _)| *known == partition.ordinal)
+                    .filter(|(known, _)| *known == home)
                     .map(|(_, spot)| spot),
             };
             value.clear();
             version.push(&mut value);
-            push_rank(cursor, placed.json, &mut value);
+            if let Some(member) = self.members.get(placed.member) {
+                ranks.push(member.plan, placed.member, placed.json, &mut value);
+            }
             let place = pair(first, ordinal);
             versions
                 .push(place.as_flattened(), &value)
@@ -422,7 +460,7 @@ mod tests {
             each_repeated(sorted, &mut |ordinal, first| {
                 let (_, rank, content, partition) = records[usize::try_from(ordinal).unwrap()];
                 let version = Version {
-                    start: ordinal, len: 1, in_page: 2, partition, crc: content, origin: None,
+                    start: ordinal, len: 1, in_page: 2, partition, crc: content, member: 0, origin: None,
                 };
                 let mut value = Vec::new();
                 version.push(&mut value);
@@ -446,10 +484,10 @@ mod tests {
                 }
                 prop_assert_eq!(&kept.into_iter().collect::<Vec<_>>(), &wanted);
             }
-            prop_assert_eq!(repeats.count(), dropped);
+            prop_assert_eq!(repeats.count(0), dropped);
             for partition in 0..12 {
                 let expected = within.get(&partition).copied().unwrap_or(0);
-                prop_assert_eq!(repeats.within(partition), expected);
+                prop_assert_eq!(repeats.within(0, partition), expected);
             }
         }
     }

@@ -1,46 +1,52 @@
-//! A stream's committed records in canonical order.
+//! The committed records of a table in canonical order: those of one stream after those of another, in
+//! the order of the file.
 
 use std::io;
 
+use super::newest::push_rank;
 use super::partitions::{Partition, Source};
 use super::run::Run;
 use crate::plan::StreamPlan;
 use crate::store::index::Index;
 use crate::store::part::Part;
+use crate::store::stream::StreamStore;
 
 /// Reads records in canonical order, page by page.
 #[derive(Debug)]
 pub(super) struct Rows<'a> {
     /// Variables and templates.
     pub(super) run: &'a Run,
-    /// The stream.
-    pub(super) plan: &'a StreamPlan,
-    /// Its records.
-    pub(super) part: &'a Part,
-    /// Where they are, sorted.
-    pub(super) index: &'a Index,
-    /// At most so many.
+    /// The streams of the table.
+    pub(super) members: Vec<Member<'a>>,
+    /// At most so many of each.
     pub(super) most: u64,
 }
 
-/// One record with where it stands.
+/// A stream of a table.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Placed<'a> {
-    /// Its ordinal in the stream.
-    pub(super) ordinal: u64,
-    /// Its ordinal in its page.
-    pub(super) in_page: u32,
-    /// Its JSON text.
-    pub(super) json: &'a str,
+pub(super) struct Member<'a> {
+    /// Its plan.
+    pub(super) plan: &'a StreamPlan,
+    /// Its records, and where they are, sorted; nothing of a stream that does not run this time.
+    pub(super) kept: Option<(&'a Part, &'a Index)>,
 }
 
-impl Rows<'_> {
-    /// Every record with its partition, in canonical order.
-    pub(super) fn each(
-        &self,
-        visit: &mut dyn FnMut(Placed<'_>, &Partition) -> io::Result<()>,
-    ) -> io::Result<()> {
-        self.each_placed(&mut |placed, partition, _| visit(placed, partition))
+impl<'a> Member<'a> {
+    /// A stream with what it has committed.
+    pub(super) fn of(plan: &'a StreamPlan, store: &'a StreamStore) -> Self {
+        Self {
+            plan,
+            kept: Some((store.part(), store.index())),
+        }
+    }
+
+    /// A stream that does not run: what it brought before is in the base.
+    pub(super) fn at_rest(plan: &'a StreamPlan) -> Self {
+        Self { plan, kept: None }
+    }
+
+    fn records(&self) -> u64 {
+        self.kept.map_or(0, |(_, index)| index.records())
     }
 
     pub(super) fn load<'b>(
@@ -50,20 +56,112 @@ impl Rows<'_> {
         into: &'b mut Vec<u8>,
     ) -> io::Result<&'b str> {
         into.resize(len as usize, 0);
-        self.part.read(start, into).map_err(io::Error::other)?;
+        if let Some((part, _)) = self.kept {
+            part.read(start, into).map_err(io::Error::other)?;
+        }
         std::str::from_utf8(into).map_err(io::Error::other)
     }
+}
 
-    /// Every record with its partition and where it begins in the part, in canonical order.
+/// One record with where it stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Placed<'a> {
+    /// Which of the streams it comes from.
+    pub(super) member: usize,
+    /// Its ordinal in the table.
+    pub(super) ordinal: u64,
+    /// Its ordinal in its page.
+    pub(super) in_page: u32,
+    /// Its JSON text.
+    pub(super) json: &'a str,
+}
+
+/// Which of several versions of one record counts, over the streams of a table: by the cursor where
+/// all of them have the same, else that of the later stream, and by its own cursor within a stream.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ranks {
+    /// Whether the values of one cursor can be compared with those of another.
+    pub(super) one_cursor: bool,
+}
+
+impl Ranks {
+    /// For the streams of a table.
+    pub(super) fn of(members: &[Member<'_>]) -> Self {
+        let field = |member: &Member<'_>| {
+            let cursor = member.plan.cursor.as_ref()?;
+            Some((cursor.field.clone()?, cursor.format.clone()))
+        };
+        let first = members.first().map(field);
+        Self {
+            one_cursor: members.iter().all(|member| Some(field(member)) == first),
+        }
+    }
+
+    /// Appends bytes that sort as what counts of a record before its place in the table does.
+    pub(super) fn push(self, plan: &StreamPlan, member: usize, record: &str, out: &mut Vec<u8>) {
+        if !self.one_cursor {
+            out.extend((member as u64).to_be_bytes());
+        }
+        push_rank(plan.cursor.as_ref(), record, out);
+    }
+
+    /// The same, beside a record that an earlier run brought: nothing, where it may be of a stream
+    /// whose cursor says something else, and then the new one counts.
+    pub(super) fn push_old(self, plan: &StreamPlan, record: &str, out: &mut Vec<u8>) {
+        if self.one_cursor {
+            push_rank(plan.cursor.as_ref(), record, out);
+        }
+    }
+}
+
+impl Rows<'_> {
+    /// The streams of the table, as a reader is told of them.
+    pub(super) fn names(&self) -> String {
+        let names: Vec<&str> = self.members.iter().map(|m| m.plan.name.as_str()).collect();
+        names.join(" + ")
+    }
+
+    /// How many records there are.
+    pub(super) fn records(&self) -> u64 {
+        self.members.iter().map(Member::records).sum()
+    }
+
+    /// Every record with its partition, in canonical order.
+    pub(super) fn each(
+        &self,
+        visit: &mut dyn FnMut(Placed<'_>, &Partition) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.each_placed(&mut |placed, partition, _| visit(placed, partition))
+    }
+
+    /// Every record with its partition and where it begins in its part, in canonical order.
     pub(super) fn each_placed(
         &self,
         visit: &mut dyn FnMut(Placed<'_>, &Partition, u64) -> io::Result<()>,
     ) -> io::Result<()> {
-        let mut partitions = Source::of(self.run, self.plan).walk();
+        let mut begin = 0;
+        for (number, member) in self.members.iter().enumerate() {
+            self.each_of(member, number, begin, visit)?;
+            begin += member.records();
+        }
+        Ok(())
+    }
+
+    fn each_of(
+        &self,
+        member: &Member<'_>,
+        number: usize,
+        begin: u64,
+        visit: &mut dyn FnMut(Placed<'_>, &Partition, u64) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let Some((_, index)) = member.kept else {
+            return Ok(());
+        };
+        let mut partitions = Source::of(self.run, member.plan).walk();
         let mut partition: Option<Partition> = None;
         let mut buffer = Vec::new();
-        let mut ordinal = 0;
-        for row in self.index.rows() {
+        let mut ordinal = begin;
+        for row in index.rows() {
             while partition.as_ref().is_none_or(|p| p.ordinal < row.partition) {
                 partition = Some(
                     partitions
@@ -74,14 +172,15 @@ impl Rows<'_> {
                 );
             }
             let Some(partition) = &partition else { break };
-            let page = self.load(row.start, row.len, &mut buffer)?;
+            let page = member.load(row.start, row.len, &mut buffer)?;
             let mut start = row.start;
             for (in_page, json) in (0_u32..).zip(page.split_terminator('\n')) {
-                if ordinal >= self.most {
+                if ordinal - begin >= self.most {
                     return Ok(());
                 }
                 visit(
                     Placed {
+                        member: number,
                         ordinal,
                         in_page,
                         json,

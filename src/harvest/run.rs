@@ -16,6 +16,7 @@ use super::files::Files;
 use super::hosts::Hosts;
 use super::names::Names;
 use super::secrets::Secrets;
+use super::together::Tables;
 use super::tokens::Tokens;
 use super::windows::Windows;
 use super::{Options, World, keep, tape};
@@ -71,6 +72,8 @@ pub(super) struct Run {
     pub(super) files: Files,
     /// Parents and children among its streams.
     pub(super) family: Family,
+    /// Streams that write one table.
+    pub(super) tables: Tables,
     /// Seeds the jitter of retries.
     pub(super) seed: u64,
     /// The limits that count: those `limits` was made from, in that order.
@@ -236,8 +239,10 @@ impl Run {
         let Beginning { id, seed, started } = beginning;
         let deadline = options.deadline.map(|most| world.clock.now() + most);
         let policy = Policy::new(&base, &plan.source.allow_origins);
+        let family = Family::new(&plan, &options.streams);
         Ok(Self {
-            family: Family::new(&plan, &options.streams),
+            tables: Tables::new(&plan, &family),
+            family,
             plan,
             world,
             options,

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::computed::Computed;
+use super::outgoing::templates;
 use super::partitions::Partition;
-use super::publish::templates;
 use super::stream::Stream;
 use crate::failure::Failure;
 use crate::plan::ColumnPlan;

@@ -1,4 +1,6 @@
-//! Windows of time that turn out too large: halved, and the halves walked one after the other.
+//! Partitions that do not come to their end as they were begun: those whose paging ended under way are
+//! begun again, and windows of time that turn out too large are halved, and the halves walked one
+//! after the other.
 //!
 //! They stay one partition, whose pages are numbered on. An answer that splits takes the place of the
 //! window's first page, without records, and is kept like any other page: a run that goes on halves
@@ -18,6 +20,10 @@ use super::stream::Stream;
 use crate::event::Fact;
 use crate::failure::Failure;
 use crate::plan::window::Window;
+use crate::store::stream::Piece;
+
+/// So often is a partition begun again by a rule; one that never comes to its end is not worth more.
+const MOST_RESTARTS: u32 = 3;
 
 impl Stream {
     /// Walks a partition to its end.
@@ -31,12 +37,25 @@ impl Stream {
         // What is still to be walked, the next one last.
         let mut parts = vec![whole.clone()];
         let (mut page, mut replay) = (0, true);
+        let mut restarts = 0;
         while let Some(part) = parts.pop() {
             let begins = page;
             let walk = self.clone();
             match walk.walk_part(&part, &committer, &mut page, replay).await? {
                 Ended::Whole => {}
                 Ended::Again => {
+                    parts = vec![whole.clone()];
+                    (page, replay) = (0, false);
+                }
+                // Its first page depends on nothing that was given before, and what was paid for is not
+                // asked for again.
+                Ended::Expired(failure) if page == 0 || self.is_paid() => return Err(failure),
+                Ended::Expired(failure) if restarts == MOST_RESTARTS => {
+                    return Err(often(failure));
+                }
+                Ended::Expired(failure) => {
+                    restarts += 1;
+                    self.tell_restart(&failure, restarts);
                     parts = vec![whole.clone()];
                     (page, replay) = (0, false);
                 }
@@ -63,6 +82,14 @@ impl Stream {
             partition: u64::from(ordinal),
         });
         Ok(())
+    }
+
+    /// A partition is begun again.
+    fn tell_restart(&self, failure: &Failure, nth: u32) {
+        self.notice(&format!(
+            "{}; its partition is fetched from the start ({nth} of {MOST_RESTARTS} times)",
+            failure.message
+        ));
     }
 
     /// The halves of a part, the first last; none where requests for them would not be smaller.
@@ -131,11 +158,18 @@ impl Stream {
                 records: 0,
                 print: self.first_print(part)?,
                 facts: self.written(&digest),
+                piece: Piece::Whole,
                 _reservation: Some(reservation),
             })),
         };
         Ok(committer.commit(split).await?)
     }
+}
+
+fn often(mut failure: Box<Failure>) -> Box<Failure> {
+    let Failure { message, .. } = &mut *failure;
+    *message = format!("{message}; it was begun again {MOST_RESTARTS} times");
+    failure
 }
 
 fn smallest(mut failure: Box<Failure>) -> Box<Failure> {

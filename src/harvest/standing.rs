@@ -1,5 +1,6 @@
 //! What a run stands on: its locks, its row in the state, and its folder; and how it ends there.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 
 use super::keep::Left;
-use super::publish::Published;
+use super::publish::{Published, Whole};
 use super::run::Run;
 use super::same;
 use super::summary::{FileSummary, Summary, Unfinished};
@@ -222,13 +223,13 @@ impl Standing {
     }
 }
 
-/// Tells the state and the ledger that a stream's outputs are in their places.
+/// Tells the state and the ledger that the outputs of a table are in their places; all that is so of
+/// its streams becomes true together.
 pub(super) fn published_now(
-    run: &Run,
     state: Option<&SharedState>,
-    store: &mut StreamStore,
+    table: &mut [Whole],
     targets: &Targets,
-    published: &Published,
+    published: &[Published],
     left: &Left,
 ) -> Result<(), Box<Failure>> {
     // What went to standard output has to be told again by a run that goes on.
@@ -237,27 +238,53 @@ pub(super) fn published_now(
         return Ok(());
     };
     let is_file = |file: &&FileSummary| file.path != Target::Stdout.shown();
-    let files = published.files.iter().filter(is_file).map(|file| {
-        let intent = PublishIntent {
-            stream: store.name().into(),
-            target: file.path.display().to_string(),
-            size: file.bytes,
-            crc: file.crc,
-        };
-        (intent, file.rows)
+    let files = published.iter().flat_map(|one| &one.files);
+    let files: Vec<&FileSummary> = files.filter(is_file).collect();
+    let of_streams = table.iter().map(|whole| {
+        let files = files.iter().map(|file| {
+            let intent = PublishIntent {
+                stream: whole.store.name().into(),
+                target: file.path.display().to_string(),
+                size: file.bytes,
+                crc: file.crc,
+            };
+            (intent, file.rows)
+        });
+        files.collect::<Vec<_>>()
     });
-    let files: Vec<_> = files.collect();
-    let publish = Publish {
-        run: &run.id,
-        pipeline: &run.plan.name,
-        stream: store.name(),
-        at: run.world.clock.calendar(),
-        files: &files,
-        cursors: &left.cursors,
-        base: left.base.as_ref(),
-    };
-    state.publish(&publish).map_err(StateError::into_failure)?;
-    store.published().map_err(StoreError::into_failure)
+    let of_streams: Vec<_> = of_streams.collect();
+    let all = table.iter().zip(&of_streams).enumerate();
+    let all = all.map(|(at, (whole, files))| {
+        let run = &whole.stream.run;
+        Publish {
+            run: &run.id,
+            pipeline: &run.plan.name,
+            stream: whole.store.name(),
+            at: run.world.clock.calendar(),
+            files,
+            cursors: left.cursors.get(at).map_or(&[], Vec::as_slice),
+            base: left.base.as_ref(),
+        }
+    });
+    let mut all: Vec<Publish<'_>> = all.collect();
+    if let Some(Whole { stream, .. }) = table.first() {
+        let at_rest = left.at_rest.iter().map(|name| Publish {
+            run: &stream.run.id,
+            pipeline: &stream.run.plan.name,
+            stream: name,
+            at: stream.run.world.clock.calendar(),
+            files: &[],
+            cursors: &[],
+            base: left.base.as_ref(),
+        });
+        all.extend(at_rest);
+    }
+    state.publish(&all).map_err(StateError::into_failure)?;
+    drop(state);
+    for whole in table {
+        whole.store.published().map_err(StoreError::into_failure)?;
+    }
+    Ok(())
 }
 
 /// Forgets what is older than the history reaches; what fails here is tried again by the next run.
@@ -306,16 +333,23 @@ pub(super) fn published(
     }
     let mut files = Vec::new();
     for target in &targets.0 {
-        // What went to standard output went to somebody else.
-        let Target::File { disk, path, .. } = target else {
-            return Ok(None);
+        let (path, is_there) = match target {
+            // What went to standard output went to somebody else.
+            Target::Stdout => return Ok(None),
+            Target::File { disk, path, .. } => {
+                (path.clone(), matches!(disk.look(path), Ok(Found::File(_))))
+            }
+            Target::Table(place) => (place.shown(), place.has(&record.id).unwrap_or(false)),
         };
-        let last = state.last_published(&path.display().to_string());
-        let is_there = matches!(disk.look(path), Ok(Found::File(_)));
+        let shown = path.display().to_string();
+        let own = state.is_published_to(&record.id, store.name(), &shown);
+        let own = own.map_err(StateError::into_failure)?;
+        // Of a table the last row may be that of any of its streams.
+        let last = state.last_published(&shown);
         match last.map_err(StateError::into_failure)? {
-            Some(file) if is_there && file.run == record.id && file.stream == store.name() => {
+            Some(file) if is_there && own && file.run == record.id => {
                 files.push(FileSummary {
-                    path: path.clone(),
+                    path,
                     rows: file.rows,
                     bytes: file.size,
                     crc: file.crc,
@@ -355,12 +389,20 @@ pub(super) fn lock_targets(
     let project = run.world.root.join(".gleaner");
     let state = run.options.state.as_deref().unwrap_or(&project);
     let mut held = Vec::new();
+    let mut seen = HashSet::new();
     for target in streams.iter().flat_map(|(_, targets)| &targets.0) {
-        let Target::File { disk, path, .. } = target else {
-            continue;
+        let (disk, path) = match target {
+            Target::File { disk, path, .. } => (disk, path.clone()),
+            // Tables of one file are outputs of their own; SQLite keeps who writes them apart.
+            Target::Table(place) => (&place.disk, place.shown()),
+            Target::Stdout => continue,
         };
-        held.push(locks::target(disk, state, path, now).map_err(LockError::into_failure)?);
-        sweep::strays(disk, path).map_err(|error| StoreError::from(error).into_failure())?;
+        // The streams of a table have one output.
+        if !seen.insert(path.clone()) {
+            continue;
+        }
+        held.push(locks::target(disk, state, &path, now).map_err(LockError::into_failure)?);
+        sweep::strays(disk, &path).map_err(|error| StoreError::from(error).into_failure())?;
     }
     Ok(held)
 }

@@ -88,8 +88,10 @@ pub struct StreamSummary {
     pub rejected: u64,
     /// How often the API told of more records than came, though they are published.
     pub shortfalls: u64,
-    /// Files published.
+    /// Files published; those of a table that several streams write are told of its first.
     pub files: Vec<FileSummary>,
+    /// The first stream of its table, where that is another one.
+    pub table: Option<Name>,
     /// Checks of `expect` that do not hold.
     pub checks: Vec<BrokenCheck>,
     /// Fields and the kinds of their values, where `expect.schema` asks.
@@ -162,6 +164,7 @@ impl StreamSummary {
             rejected: 0,
             shortfalls: 0,
             files: Vec::new(),
+            table: None,
             checks: Vec::new(),
             schema: None,
             failure: None,

@@ -14,6 +14,7 @@ use crate::fetch::record::{Recorder, Recording};
 use crate::fetch::replay::{Cassette, Replay};
 use crate::fetch::tape::{Cleaner, Head, HeadCursor, Scrub, VERSION};
 use crate::plan::Plan;
+use crate::plan::auth::{AuthPlan, TokenSource};
 
 /// Whether exchanges are written down, or come from a recording.
 #[derive(Debug, Clone, Default)]
@@ -138,7 +139,7 @@ fn head(
         stream: cursor.stream,
         partition: secrets.scrub(&cursor.partition),
         field: cursor.field,
-        value: cursor.value,
+        value: secrets.scrub(&cursor.value),
     });
     Ok(Head {
         cassette: VERSION,
@@ -155,6 +156,28 @@ fn head(
 }
 
 impl Run {
+    /// Whether tokens are renewed that a server refuses. A replay has none, and sends again what was
+    /// sent again then.
+    pub(super) fn renews(&self) -> bool {
+        self.tokens.is_some()
+            || self.options.tape.is_replay()
+                && matches!(self.plan.source.auth, AuthPlan::Token(_))
+                && !self.credentials.is_empty()
+    }
+
+    /// Whether a replay goes on after so many refused tokens. One that another process had may have
+    /// been refused before one that was new.
+    pub(super) fn replays_renewal(&self, refused: u32, most: u32) -> bool {
+        let AuthPlan::Token(plan) = &self.plan.source.auth else {
+            return false;
+        };
+        let most = match plan.from {
+            TokenSource::RefreshToken { .. } => most,
+            _ => 1,
+        };
+        self.options.tape.is_replay() && refused < most
+    }
+
     /// Removes a recording that holds nothing, so that the next run can make it.
     pub(super) fn drop_recording(&self) {
         if let Tape::Record(path) = &self.options.tape {

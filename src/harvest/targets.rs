@@ -5,12 +5,15 @@ use std::path::{Component, Path, PathBuf};
 
 use minijinja::Value;
 
+use super::database;
 use super::publish::disk_failure;
 use super::run::{Run, unrendered};
 use crate::disk::{Access, DiskError, Found};
 use crate::failure::{Exit, Failure};
 use crate::plan::StreamPlan;
+use crate::plan::language::Template;
 use crate::plan::sink::{Compression, SinkFormat, SinkMode, SinkPlan};
+use crate::sink::database::Place;
 use crate::sink::file::Target;
 
 /// The outputs of a stream, one for each of its sinks.
@@ -22,7 +25,7 @@ impl Targets {
     pub(super) fn is_files(&self) -> bool {
         self.0
             .iter()
-            .all(|target| matches!(target, Target::File { .. }))
+            .all(|target| !matches!(target, Target::Stdout))
     }
 
     /// Renders the paths, makes the folders and tries to write there.
@@ -71,16 +74,20 @@ impl Targets {
             if run.options.limit_records.is_some() {
                 path = sample_path(&path);
             }
-            if adds {
+            if adds && sink.table.is_none() {
                 path.push(added_name(&run.id, sink));
             }
             let folder = path.parent().unwrap_or(&run.world.root);
+            let table = match &sink.table {
+                None => None,
+                Some(table) => Some(table_of(run, table, &path, &names, stream)?),
+            };
             if run.options.dry {
-                targets.push(Target::File {
+                targets.push(table.map(Target::Table).unwrap_or(Target::File {
                     disk: run.world.disk.clone(),
                     path,
                     compression: sink.compression,
-                });
+                }));
                 continue;
             }
             let disk = &run.world.disk;
@@ -91,6 +98,13 @@ impl Targets {
                 let error = DiskError::new("write", &path, std::io::ErrorKind::IsADirectory.into());
                 return Err(disk_failure(&error));
             }
+            if let Some(table) = table {
+                table
+                    .probe(&run.plan.name)
+                    .map_err(|e| database::failure(stream, &e))?;
+                targets.push(Target::Table(table));
+                continue;
+            }
             targets.push(Target::File {
                 disk: run.world.disk.clone(),
                 path,
@@ -99,6 +113,38 @@ impl Targets {
         }
         Ok(Self(targets))
     }
+}
+
+/// A table of a SQLite file.
+fn table_of(
+    run: &Run,
+    table: &Template,
+    path: &Path,
+    names: &Value,
+    stream: &StreamPlan,
+) -> Result<Place, Box<Failure>> {
+    let name = table.file(names).map_err(|e| unrendered("sink", &e))?;
+    let own = name.to_ascii_lowercase();
+    if name.is_empty()
+        || name.contains('\0')
+        || own.starts_with("sqlite_")
+        || own.starts_with("_gleaner")
+    {
+        return Err(Box::new(Failure {
+            exit: Exit::Usage,
+            message: format!(
+                "the table of {} renders to {name:?}, which SQL or we have taken",
+                stream.name
+            ),
+            causes: Vec::new(),
+            hint: Some("look at the values in `table`: `vars`, `--var`".to_owned()),
+        }));
+    }
+    Ok(Place {
+        disk: run.world.disk.clone(),
+        path: path.to_owned(),
+        table: name,
+    })
 }
 
 /// Most characters of a name that was rendered; the rest of what a file system takes is for the
@@ -144,6 +190,7 @@ fn added_name(run: &str, sink: &SinkPlan) -> String {
     let format = match sink.format {
         SinkFormat::Csv(_) => "csv",
         SinkFormat::Ndjson => "ndjson",
+        SinkFormat::Sqlite => "db",
         SinkFormat::Parquet(_) => "parquet",
     };
     let compression = match sink.compression {
@@ -164,21 +211,68 @@ fn sample_path(path: &Path) -> PathBuf {
     path.with_file_name(format!("{}.sample{}", &name[..dot], &name[dot..]))
 }
 
-/// Two outputs in one file would overwrite each other.
+/// Two outputs in one file would overwrite each other, unless their streams write one table.
 pub(super) fn refuse_shared(run: &Run, streams: &[(usize, Targets)]) -> Result<(), Box<Failure>> {
-    let mut taken: HashMap<PathBuf, &str> = HashMap::new();
+    let mut taken: HashMap<PathBuf, usize> = HashMap::new();
     for (at, targets) in streams {
-        let name = run.plan.streams[*at].name.as_str();
+        let name = |at: usize| run.plan.streams[at].name.as_str();
         for target in &targets.0 {
-            if let Some(other) = taken.insert(target.shown(), name) {
+            if let Some(other) = taken.insert(target.shown(), *at)
+                && !run.tables.share(other, *at)
+            {
                 return Err(Box::new(Failure {
                     exit: Exit::Usage,
-                    message: format!("{other} and {name} both write {}", target.shown().display()),
+                    message: format!(
+                        "{} and {} both write {}",
+                        name(other),
+                        name(*at),
+                        target.shown().display()
+                    ),
                     causes: Vec::new(),
-                    hint: Some("put {{ stream }} into the sink's path".to_owned()),
+                    hint: Some(
+                        "put {{ stream }} into the sink's path; or write the path of both in the same words, and they write one table"
+                            .to_owned(),
+                    ),
                 }));
             }
         }
+    }
+    Ok(())
+}
+
+/// A choice of streams that would write a part of a table in the place of all of it. What `merge`
+/// gathered of the others stays, so there any choice will do.
+pub(super) fn refuse_part(run: &Run) -> Result<(), Box<Failure>> {
+    let plan = &run.plan;
+    if run.options.limit_records.is_some() || run.options.dry {
+        return Ok(());
+    }
+    for (at, stream) in plan.streams.iter().enumerate() {
+        let merges = stream.sinks.iter().all(|sink| sink.mode == SinkMode::Merge);
+        if !run.family.is_chosen(&stream.name) || merges {
+            continue;
+        }
+        let table = plan.table(at);
+        let names = table.iter().map(|at| plan.streams[*at].name.as_str());
+        let missing: Vec<&str> = names
+            .clone()
+            .filter(|name| !run.family.is_chosen(name))
+            .collect();
+        if missing.is_empty() {
+            continue;
+        }
+        let all: Vec<String> = names.map(|name| format!("--stream {name}")).collect();
+        return Err(Box::new(
+            Failure::usage(format!(
+                "{} writes one table with {}: without them the table would lose their records",
+                stream.name,
+                missing.join(" and ")
+            ))
+            .hint(format!(
+                "choose all of them: {}; or write elsewhere with `--sink`",
+                all.join(" ")
+            )),
+        ));
     }
     Ok(())
 }

@@ -26,6 +26,8 @@ pub(super) enum Verdict {
     Trouble(Trouble),
     /// Not a page: the window of time holds too much.
     TooLarge(String),
+    /// Not a page: what led to it leads nowhere any more.
+    Expired(String),
     /// The token is refused.
     Stale {
         /// What the answer says.
@@ -115,6 +117,7 @@ pub(super) fn by_rules(
                 })
             }
             Then::Split => Verdict::TooLarge(because()),
+            Then::Restart => Verdict::Expired(because()),
             Then::RefreshAuth => Verdict::Stale { message: because() },
             Then::Again { every, within } => Verdict::NotReady(NotReady {
                 message: because(),

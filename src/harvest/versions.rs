@@ -1,5 +1,6 @@
 //! A record with all that its columns are made from, as a line of a base: when its run started, the
-//! variables of its partition, its place in its page.
+//! variables of its partition, its place in its page; where several streams write the table, whose it
+//! is.
 //!
 //! A file made from such lines does not depend on which run brought them.
 
@@ -11,8 +12,10 @@ use crate::plan::json::{Json, Numbers};
 /// A line, taken apart.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Version<'a> {
+    /// The stream that brought it, as spelled; none where only one writes the table.
+    pub(super) stream: Option<&'a str>,
     /// When its run started, as JSON text.
-    started: &'a str,
+    pub(super) started: &'a str,
     /// The variables of `for`, as a JSON object.
     variables: &'a str,
     /// Its ordinal in its page.
@@ -24,12 +27,14 @@ pub(super) struct Version<'a> {
 impl<'a> Version<'a> {
     /// Takes a line apart; `None` where it is not one.
     pub(super) fn parse(line: &'a str) -> Option<Self> {
-        let mut members = json::members(line);
+        let mut members = json::members(line).peekable();
+        let stream = members.next_if(|(key, _)| *key == "stream");
         let mut member = |name: &str| {
             let (key, value) = members.next()?;
             (key == name).then_some(value)
         };
         Some(Self {
+            stream: stream.map(|(_, value)| plain(value)),
             started: member("run")?,
             variables: member("for")?,
             in_page: member("index")?.parse().ok()?,
@@ -38,9 +43,24 @@ impl<'a> Version<'a> {
     }
 }
 
+/// What stands between the quotes: names of streams have nothing that JSON escapes.
+fn plain(value: &str) -> &str {
+    value.trim_matches('"')
+}
+
+/// Appends a line that says whose it is, made of one that does not.
+pub(super) fn push_of(stream: &str, line: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"stream\":");
+    out.extend_from_slice(json::quoted(stream).as_bytes());
+    out.push(b',');
+    out.extend_from_slice(line.strip_prefix('{').unwrap_or(line).as_bytes());
+}
+
 /// Makes lines of a run's records.
 #[derive(Debug)]
 pub(super) struct Liner {
+    /// Whose they are, where they say so.
+    stream: Option<String>,
     started: String,
     partition: Option<u32>,
     /// What stands before the place in the page.
@@ -49,8 +69,9 @@ pub(super) struct Liner {
 
 impl Liner {
     /// For a run that started at `started`.
-    pub(super) fn new(started: jiff::Timestamp) -> Self {
+    pub(super) fn new(started: jiff::Timestamp, stream: Option<&str>) -> Self {
         Self {
+            stream: stream.map(|stream| format!("\"stream\":{},", json::quoted(stream))),
             started: json::quoted(&started.to_string()),
             partition: None,
             head: String::new(),
@@ -75,7 +96,8 @@ impl Liner {
                 })
                 .collect();
             self.head = format!(
-                "{{\"run\":{},\"for\":{{{}}},\"index\":",
+                "{{{}\"run\":{},\"for\":{{{}}},\"index\":",
+                self.stream.as_deref().unwrap_or_default(),
                 self.started,
                 variables.join(",")
             );
@@ -141,7 +163,7 @@ mod tests {
     #[test]
     fn a_line_brings_back_all_that_columns_see() {
         let started = "2026-03-05T04:05:06Z".parse().expect("an instant");
-        let mut liner = Liner::new(started);
+        let mut liner = Liner::new(started, None);
         let variables = vec![
             ("repo".to_owned(), Value::from("a \"b\"/é")),
             ("n".to_owned(), Value::from(7)),
@@ -173,5 +195,17 @@ mod tests {
             back.ordinal
         );
         assert!(Version::parse("{\"record\":{}}").is_none());
+        // A line that says whose it is, from the start or later, is the same but for that.
+        let (mut own, mut told) = (Vec::new(), Vec::new());
+        push_of("late", &line, &mut told);
+        Liner::new(started, Some("late")).push(&partition, 12, r#"{"a":1.10}"#, &mut own);
+        assert_eq!(own, told);
+        let told = String::from_utf8(told).expect("text");
+        let of_late = Version::parse(&told).expect("a version");
+        assert_eq!(
+            (of_late.stream, of_late.record),
+            (Some("late"), version.record)
+        );
+        assert_eq!(version.stream, None);
     }
 }

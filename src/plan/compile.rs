@@ -25,6 +25,7 @@ mod signals;
 mod sink;
 mod source;
 mod stream;
+mod tables;
 mod transform;
 mod values;
 
@@ -95,21 +96,18 @@ pub fn compile(written: &Written, overrides: &Overrides) -> Result<Plan, Compile
     let mut judge = Judge::new(&written.source, spec.source.contact.is_some());
     let vars = values::vars(&mut judge, spec.vars.as_ref(), &overrides.vars)?;
     let helpers = sink::helpers(spec);
-    let outputs = spec.streams.0.len() - helpers.len();
-    let given_sinks = sink::given(&mut judge, overrides, outputs)?;
+    let given_sinks = sink::given(&mut judge, overrides, spec, &helpers)?;
     let source = source::source(&mut judge, &spec.source);
     let resume_within = judge.duration(spec.resume_within.as_ref(), RESUME_WITHIN);
     let schedule = spec
         .schedule
         .as_ref()
         .and_then(|spec| schedule::schedule(&mut judge, spec));
-    let streams = stream::streams(&mut judge, spec, overrides.sinks.is_empty());
+    let mut streams = stream::streams(&mut judge, spec, overrides.sinks.is_empty());
     limits::units(&mut judge, spec);
     limits::names(&mut judge, spec);
     limits::uncovered(&mut judge, spec, source.as_ref());
-    if overrides.sinks.is_empty() {
-        sink::shared(&mut judge, spec);
-    }
+    tables::tables(&mut judge, spec, &mut streams);
     let alerts = alerts::alerts(&mut judge, spec.schedule.as_ref());
     judge.unused_vars(spec.vars.as_ref());
 

@@ -268,7 +268,12 @@ fn rule(rule: &ResponseRule) -> Option<(&str, &'static str)> {
         Then::Skip => "skip",
         Then::Stop => "stop",
         Then::Split => "split",
-        Then::Retry | Then::Wait(_) | Then::Again { .. } | Then::RefreshAuth | Then::Fail(_) => {
+        Then::Retry
+        | Then::Wait(_)
+        | Then::Restart
+        | Then::Again { .. }
+        | Then::RefreshAuth
+        | Then::Fail(_) => {
             return None;
         }
     };

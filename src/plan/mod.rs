@@ -33,6 +33,7 @@ mod rendered;
 pub mod request;
 pub mod schedule;
 pub mod sink;
+pub mod size;
 pub mod transform;
 pub mod typed;
 pub mod window;
@@ -213,6 +214,20 @@ pub struct StreamPlan {
     pub sinks: Vec<SinkPlan>,
 }
 
+impl Plan {
+    /// The streams that write one table with the one at this place, itself among them, in the order
+    /// of the file: they name one file. [`compile::compile`] has seen to it that they agree.
+    pub fn table(&self, at: usize) -> Vec<usize> {
+        let first = |at: usize| self.streams.get(at)?.sinks.first();
+        let of = first(at).filter(|sink| !sink.is_by_stream());
+        let of = of.map(SinkPlan::place);
+        let same = |other: &usize| {
+            *other == at || of.is_some() && first(*other).map(SinkPlan::place) == of
+        };
+        (0..self.streams.len()).filter(same).collect()
+    }
+}
+
 impl StreamPlan {
     /// The streams that its `for` runs over.
     pub fn parents(&self) -> impl Iterator<Item = &str> {
@@ -312,6 +327,8 @@ pub enum ColumnFrom {
     Template(Template),
     /// A filter over the record: no output is null, several are a list.
     Jq(Jq),
+    /// Nothing: another stream of the same table has it.
+    Nothing,
 }
 
 /// One entry of `responses`.
@@ -347,6 +364,9 @@ pub enum Then {
     Wait(Pause),
     /// The window of time holds too much: its halves are asked for in its place.
     Split,
+    /// What an earlier page gave leads nowhere any more: the partition is walked again from its start,
+    /// and its pages give way in one step.
+    Restart,
     /// Not ready: it is asked for again, which is no attempt and holds nobody else.
     Again {
         /// How long to wait before.

@@ -139,11 +139,14 @@ fn streams(streams: &[StreamSummary]) -> String {
         if stream.files.is_empty() {
             let note = match &stream.failure {
                 Some(failure) if stopped(failure) => {
-                    "stopped, nothing published; an older file stays"
+                    "stopped, nothing published; an older file stays".to_owned()
                 }
-                Some(_) => "failed, nothing published",
-                None if stream.published_before => "published before, by this run",
-                None => "-",
+                Some(_) => "failed, nothing published".to_owned(),
+                None if stream.published_before => "published before, by this run".to_owned(),
+                None => match &stream.table {
+                    Some(first) => format!("in the table of {}", clean(first)),
+                    None => "-".to_owned(),
+                },
             };
             table.push([
                 name,
@@ -232,6 +235,7 @@ mod tests {
                 bytes: 1_234_567,
                 crc: 0,
             }],
+            table: None,
             checks: Vec::new(),
             schema: None,
             failure: None,

@@ -48,9 +48,19 @@ pub const FAULTS: u64 = 3;
 
 /// The rules of the demo.
 pub fn demo_api() -> Rules {
+    api(1)
+}
+
+/// A fiftieth of it, for an example that can be kept.
+pub fn small_api() -> Rules {
+    api(50)
+}
+
+fn api(fraction: usize) -> Rules {
     let mut first_id = 1;
     let mut sets = Vec::new();
     for (section, count) in SECTIONS.into_iter().zip(ARTICLES_IN) {
+        let count = count / fraction;
         let shape = Shape {
             seed: count as u64,
             first_id,
@@ -64,7 +74,7 @@ pub fn demo_api() -> Rules {
         sets,
     };
     let events = records(
-        EVENT_COUNT,
+        EVENT_COUNT / fraction,
         &Shape {
             seed: 5,
             first_id: 1,

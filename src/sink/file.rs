@@ -11,6 +11,7 @@ use flate2::write::GzEncoder;
 use zstd::stream::write::Encoder as ZstdEncoder;
 
 use super::SinkError;
+use super::database;
 use crate::crc;
 use crate::disk::{self, Access, Disk, DiskError, DiskFile, Found, Open};
 use crate::plan::sink::Compression;
@@ -30,6 +31,8 @@ pub enum Target {
         /// How it is compressed.
         compression: Compression,
     },
+    /// A table of a SQLite file.
+    Table(database::Place),
     /// Standard output: cannot be taken back, so nothing is written before all is known.
     Stdout,
 }
@@ -57,6 +60,8 @@ struct Place {
 pub struct Built {
     /// `None` for standard output, which is in its place already.
     place: Option<Place>,
+    /// Rows of a table that are not committed yet.
+    table: Option<Box<database::Pending>>,
     bytes: u64,
     crc: u32,
 }
@@ -85,7 +90,16 @@ impl Target {
     pub fn shown(&self) -> PathBuf {
         match self {
             Self::File { path, .. } => path.clone(),
+            Self::Table(place) => place.shown(),
             Self::Stdout => PathBuf::from("standard output"),
+        }
+    }
+
+    /// Why a table is not written as a file.
+    pub(super) fn no_file(&self) -> SinkError {
+        SinkError::Refused {
+            path: self.shown(),
+            why: "a table is no file".to_owned(),
         }
     }
 
@@ -96,6 +110,7 @@ impl Target {
                 stream: Stream::Plain(BufWriter::with_capacity(BUFFER, Base::Stdout(io::stdout()))),
                 place: None,
             }),
+            Self::Table(_) => Err(self.no_file()),
             Self::File {
                 disk,
                 path,
@@ -258,6 +273,7 @@ impl Out {
         };
         Ok(Built {
             place: self.place.take(),
+            table: None,
             bytes,
             crc,
         })
@@ -265,23 +281,37 @@ impl Out {
 }
 
 impl Built {
-    /// Size of the file in bytes; 0 for standard output.
+    /// Rows of a table, committed when brought to their place.
+    pub(super) fn of_table(pending: database::Pending) -> Self {
+        Self {
+            bytes: pending.bytes(),
+            place: None,
+            table: Some(Box::new(pending)),
+            crc: 0,
+        }
+    }
+
+    /// Size of the file in bytes, of a table that of its whole file; 0 for standard output.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// CRC32C of the file.
+    /// CRC32C of the file; 0 of a table, whose file is others' too.
     pub fn crc(&self) -> u32 {
         self.crc
     }
 
     /// Where it will be; `None` for standard output.
-    pub fn target(&self) -> Option<&Path> {
-        self.place.as_ref().map(|place| place.target.as_path())
+    pub fn target(&self) -> Option<PathBuf> {
+        let table = self.table.as_ref().map(|table| table.path());
+        table.or_else(|| self.place.as_ref().map(|place| place.target.clone()))
     }
 
     /// Brings the file to its place, in one step for whoever looks; durable when this returns.
     pub fn place(mut self) -> Result<(), SinkError> {
+        if let Some(table) = self.table.take() {
+            return table.commit();
+        }
         let Some(place) = &mut self.place else {
             return Ok(());
         };

@@ -6,13 +6,19 @@
 //! beside the target and renames. Values stay JSON as spelled until the very last step.
 
 pub mod back;
+mod columns;
 pub mod csv;
+pub mod database;
+pub mod datapackage;
+mod declared;
 mod digits;
 pub mod file;
 pub mod flatten;
+pub mod glance;
 pub mod infer;
 pub mod moment;
 pub mod ndjson;
+pub mod nested;
 pub mod parquet;
 pub mod project;
 pub mod rejects;
@@ -24,6 +30,7 @@ use std::path::PathBuf;
 
 use crate::disk;
 
+pub use self::columns::Columns;
 pub use self::file::{Built, Out, Target};
 pub use self::infer::Schema;
 pub use self::rejects::{Misfit, Rejected};
@@ -39,6 +46,8 @@ pub struct Row<'a> {
     pub extras: &'a [Extra],
     /// Where columns are declared: the JSON of the template columns, in their order.
     pub computed: &'a [&'a str],
+    /// Which of the streams of its table it comes from.
+    pub member: usize,
 }
 
 /// A value that stands beside the records of a partition.
@@ -105,6 +114,22 @@ pub enum SinkError {
         /// What the system said.
         source: io::Error,
     },
+    /// SQLite refused.
+    #[error("cannot write `{}`: {}", .path.display(), .source)]
+    Database {
+        /// The file and the table.
+        path: PathBuf,
+        /// What it said.
+        source: rusqlite::Error,
+    },
+    /// A database that must not be written.
+    #[error("cannot write `{}`: {why}", .path.display())]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// A value that does not fit its column.
     #[error("{}", .misfit.message())]
     Misfit {
@@ -112,6 +137,15 @@ pub enum SinkError {
         misfit: Box<Misfit>,
         /// How its record begins.
         record: String,
+    },
+    /// More columns than a table of SQLite has.
+    #[error(
+        "cannot write `{}`: the records have more than 1,999 different fields, and a table of SQLite has 2,000 columns at most",
+        .path.display()
+    )]
+    TooWide {
+        /// The file and the table.
+        path: PathBuf,
     },
     /// Records with names that are data, such as one member an id.
     #[error(
@@ -134,7 +168,22 @@ impl SinkError {
 
     /// Whether the disk is full or the place not writable.
     pub fn is_disk(&self) -> bool {
-        matches!(self, Self::Io { .. })
+        match self {
+            Self::Io { .. } => true,
+            Self::Database { source, .. } => matches!(
+                source.sqlite_error_code(),
+                Some(
+                    rusqlite::ErrorCode::DiskFull
+                        | rusqlite::ErrorCode::ReadOnly
+                        | rusqlite::ErrorCode::CannotOpen
+                        | rusqlite::ErrorCode::SystemIoFailure
+                )
+            ),
+            Self::Refused { .. }
+            | Self::Misfit { .. }
+            | Self::TooWide { .. }
+            | Self::TooManyColumns { .. } => false,
+        }
     }
 
     /// Whether the reader of standard output went away.
@@ -146,7 +195,11 @@ impl SinkError {
     pub fn cause(&self) -> Option<String> {
         match self {
             Self::Misfit { record, .. } => Some(format!("the record is {record}")),
-            Self::Io { .. } | Self::TooManyColumns { .. } => None,
+            Self::Io { .. }
+            | Self::Database { .. }
+            | Self::Refused { .. }
+            | Self::TooWide { .. }
+            | Self::TooManyColumns { .. } => None,
         }
     }
 
@@ -154,9 +207,33 @@ impl SinkError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::TooManyColumns { .. } => None,
+            Self::TooWide { .. } => Some(
+                "name the wanted ones under `columns`, or write parquet, csv or ndjson: they have no such limit",
+            ),
+            Self::Database { source, .. } => Some(of_database(source)),
+            Self::Refused { .. } => Some(
+                "give the sink another file, or another `table`: `sqlite: {path: …, table: …}`",
+            ),
             Self::Misfit { misfit, .. } => return Some(misfit.hint()),
             Self::Io { source, .. } => Some(disk::hint(source.kind())),
         };
         hint.map(str::to_owned)
+    }
+}
+
+/// What to do where SQLite refuses.
+fn of_database(error: &rusqlite::Error) -> &'static str {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => {
+            "another program writes to the file: close it, and run again"
+        }
+        Some(rusqlite::ErrorCode::NotADatabase) => {
+            "what is there is no SQLite file: move it away, or name another"
+        }
+        Some(rusqlite::ErrorCode::ConstraintViolation) => {
+            "records that `key` tells apart are one row in SQL, or the table was changed by hand: look at `key`, or remove the table"
+        }
+        Some(rusqlite::ErrorCode::DiskFull) => disk::hint(io::ErrorKind::StorageFull),
+        _ => "look at the file and at who else has it open, then run again",
     }
 }

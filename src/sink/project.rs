@@ -68,6 +68,7 @@ impl Projector {
                 ColumnFrom::Jq(jq) => projector.filtered.push((number, jq.clone())),
                 ColumnFrom::Template(_) => projector.computed.push(number),
                 ColumnFrom::Path(path) => projector.path(number, path),
+                ColumnFrom::Nothing => {}
             }
         }
         projector

@@ -8,40 +8,40 @@
 use std::borrow::Cow;
 use std::io;
 
+use super::columns::{Columns, Projectors};
 use super::csv::Csv;
+use super::declared::{few, inference, typed};
 use super::file::{Out, Target};
 use super::flatten::{Flattener, Layout};
 use super::infer::{Inference, Look, Mixing, Schema};
 use super::ndjson::Ndjson;
+use super::nested::Nests;
 use super::parquet::Parquet;
-use super::project::Projector;
 use super::rejects::Rejects;
 use super::{Extra, Row, Rows, Sink, SinkError, Written};
-use crate::plan::ColumnPlan;
 use crate::plan::sink::SinkFormat;
 
 /// Rows held back to guess the header.
 const HELD_ROWS: usize = 1_000;
 /// Bytes held back to guess the header.
 const HELD_BYTES: usize = 4 << 20;
-/// Most columns that are found; more are names that should be values.
-const MOST_COLUMNS: usize = 10_000;
 
 /// Writes all rows to the target, which changes only when everything is there; records that columns
 /// reject go to `rejects`.
 pub fn write<E: From<SinkError>>(
     format: &SinkFormat,
     target: &Target,
-    columns: Option<&[ColumnPlan]>,
+    columns: Option<Columns<'_>>,
     rejects: Option<&Target>,
     rows: &mut Rows<'_, E>,
 ) -> Result<Written, E> {
     match (format, columns) {
+        (SinkFormat::Sqlite, _) => Err(target.no_file().into()),
         (SinkFormat::Csv(plan), Some(columns)) => {
             let make = |out| Ok(Csv::new(out, plan));
             declared(
                 target,
-                Projector::new(columns),
+                Projectors::new(columns),
                 columns,
                 rejects,
                 rows,
@@ -53,7 +53,7 @@ pub fn write<E: From<SinkError>>(
             let make = |out| Ok(Ndjson::new(out));
             declared(
                 target,
-                Projector::new(columns),
+                Projectors::new(columns),
                 columns,
                 rejects,
                 rows,
@@ -62,13 +62,14 @@ pub fn write<E: From<SinkError>>(
         }
         (SinkFormat::Ndjson, None) => lines(target, rows),
         (SinkFormat::Parquet(plan), Some(columns)) => {
-            let schema = typed(columns, rows)?;
-            let projector = Projector::new(columns).natively();
+            let schema = typed(columns, plan.nested, rows)?;
+            let projector = Projectors::new(columns).natively();
             let make = |out| Parquet::new(out, &schema, plan);
             declared(target, projector, columns, rejects, rows, make)
         }
         (SinkFormat::Parquet(plan), None) => {
-            typed_found(target, rows, |out, schema| Parquet::new(out, schema, plan))
+            let make = |out, schema: &_| Parquet::new(out, schema, plan);
+            typed_found(target, plan.nested, rows, make)
         }
     }
 }
@@ -85,6 +86,7 @@ pub fn rewrite(
     rows: &mut CellRows<'_>,
 ) -> Result<Written, SinkError> {
     match format {
+        SinkFormat::Sqlite => Err(target.no_file()),
         SinkFormat::Csv(plan) => cells(target, schema, rows, |out| Ok(Csv::new(out, plan))),
         SinkFormat::Ndjson => cells(target, schema, rows, |out| Ok(Ndjson::new(out))),
         SinkFormat::Parquet(plan) => {
@@ -143,8 +145,8 @@ fn lines<E: From<SinkError>>(target: &Target, rows: &mut Rows<'_, E>) -> Result<
 /// Columns known beforehand.
 fn declared<S: Sink<Out = Out>, E: From<SinkError>>(
     target: &Target,
-    mut projector: Projector,
-    columns: &[ColumnPlan],
+    mut projector: Projectors,
+    columns: Columns<'_>,
     rejects: Option<&Target>,
     rows: &mut Rows<'_, E>,
     make: impl Fn(Out) -> io::Result<S>,
@@ -157,7 +159,7 @@ fn declared<S: Sink<Out = Out>, E: From<SinkError>>(
     let (mut count, mut spare) = (0, Vec::new());
     rows(&mut |row| {
         let mut cells = recycled(std::mem::take(&mut spare));
-        if let Err(misfit) = projector.cells(row.json, row.computed, &mut cells) {
+        if let Err(misfit) = projector.cells(row, &mut cells) {
             return Ok(rejects.take(row.json, misfit)?);
         }
         count += 1;
@@ -179,48 +181,18 @@ fn declared<S: Sink<Out = Out>, E: From<SinkError>>(
     Ok(written)
 }
 
-/// Knows the types that are declared.
-fn inference(columns: &[ColumnPlan]) -> Inference {
-    let mut inference = Inference::default();
-    for (number, column) in columns.iter().enumerate() {
-        if let Some(typed) = &column.typed {
-            inference.declare(number, typed.kind);
-        }
-    }
-    inference
-}
-
-/// The types of declared columns, before the first row is written: at once where each says its own,
-/// else by looking at all rows.
-fn typed<E: From<SinkError>>(columns: &[ColumnPlan], rows: &mut Rows<'_, E>) -> Result<Schema, E> {
-    let mut inference = inference(columns);
-    let mut projector = Projector::new(columns).natively();
-    if columns.iter().any(|column| column.typed.is_none()) {
-        let mut spare = Vec::new();
-        rows(&mut |row| {
-            let mut cells = recycled(std::mem::take(&mut spare));
-            // What does not fit its column is told when it would be written.
-            if projector.cells(row.json, row.computed, &mut cells).is_ok() {
-                inference.begin_row();
-                for (number, cell) in cells.iter().enumerate() {
-                    inference.cell(number, cell);
-                }
-            }
-            spare = recycled(cells);
-            Ok(())
-        })?;
-    }
-    let names = columns.iter().map(|column| column.name.as_str());
-    Ok(inference.schema(names.zip(0..)))
-}
-
 /// Columns found first, with their types, and then written.
 fn typed_found<S: Sink<Out = Out>, E: From<SinkError>>(
     target: &Target,
+    nested: bool,
     rows: &mut Rows<'_, E>,
     make: impl Fn(Out, &Schema) -> io::Result<S>,
 ) -> Result<Written, E> {
-    let mut table = Table::default();
+    let mut table = if nested {
+        Table::nested()
+    } else {
+        Table::default()
+    };
     rows(&mut |row| {
         table.judged = false;
         Ok(table.learn(row)?)
@@ -339,6 +311,7 @@ impl<S: Sink<Out = Out>> FirstPass<S> {
                 json,
                 extras,
                 computed: &[],
+                member: 0,
             };
             table.write(row, &layout, &mut file)?;
         }
@@ -355,11 +328,22 @@ struct Table {
     spare: Vec<Cow<'static, str>>,
     /// The types of `extras`, and of the columns by their numbers.
     types: (Inference, Inference),
+    /// What lies inside of the columns, where these are not taken apart.
+    nests: Option<Nests>,
     /// Whether the row at hand was looked at for its types.
     judged: bool,
 }
 
 impl Table {
+    /// Columns are the members of records, whatever these hold.
+    fn nested() -> Self {
+        Self {
+            flattener: Flattener::shallow(),
+            nests: Some(Nests::default()),
+            ..Self::default()
+        }
+    }
+
     fn width(&self) -> usize {
         self.extras.len() + self.flattener.width()
     }
@@ -375,7 +359,12 @@ impl Table {
         let extras = extras.filter_map(|name| Some((name.as_str(), of_extra(name)?)));
         let mut schema = self.types.0.schema(extras);
         let own = layout.names.iter().map(String::as_str);
-        let own = self.types.1.schema(own.zip(layout.order.iter().copied()));
+        let mut own = self.types.1.schema(own.zip(layout.order.iter().copied()));
+        if let Some(nests) = &self.nests {
+            for (column, number) in own.columns.iter_mut().zip(&layout.order) {
+                column.form = Some(nests.form(*number));
+            }
+        }
         schema.columns.extend(own.columns);
         schema
     }
@@ -394,6 +383,9 @@ impl Table {
         }
         for (number, cell) in cells.iter().enumerate() {
             own.cell(number, cell);
+            if let Some(nests) = &mut self.nests {
+                nests.cell(number, cell);
+            }
         }
     }
 
@@ -434,10 +426,9 @@ impl Table {
         }
         let mut cells = recycled(std::mem::take(&mut self.spare));
         self.flattener.cells(row.json, &mut cells);
-        if self.width() > MOST_COLUMNS {
-            return Err(SinkError::TooManyColumns { most: MOST_COLUMNS });
-        }
+        few(self.width())?;
         self.judge(row, &cells);
+        few(self.nests.as_ref().map_or(0, Nests::width))?;
         then(&cells)?;
         self.spare = recycled(cells);
         Ok(())
@@ -445,7 +436,7 @@ impl Table {
 }
 
 /// The same allocation for cells of another record.
-fn recycled<'b>(mut cells: Vec<Cow<'_, str>>) -> Vec<Cow<'b, str>> {
+pub(super) fn recycled<'b>(mut cells: Vec<Cow<'_, str>>) -> Vec<Cow<'b, str>> {
     cells.clear();
     cells.into_iter().map(|_| Cow::Borrowed("")).collect()
 }
@@ -500,10 +491,10 @@ mod tests {
 
     use super::*;
     use crate::disk::Disk;
-    use crate::plan::ColumnFrom;
     use crate::plan::path::Path;
     use crate::plan::sink::{Compression, CsvPlan};
     use crate::plan::typed::Kind;
+    use crate::plan::{ColumnFrom, ColumnPlan};
 
     struct Case {
         passes: usize,
@@ -536,17 +527,20 @@ mod tests {
             compression: Compression::None,
         };
         let mut passes = 0;
-        let written = write::<SinkError>(format, &target, columns, None, &mut |each| {
-            passes += 1;
-            records.iter().try_for_each(|json| {
-                each(Row {
-                    json,
-                    extras,
-                    computed: &["\"t\""],
+        let streams: Vec<&[ColumnPlan]> = columns.into_iter().collect();
+        let written =
+            write::<SinkError>(format, &target, Columns::of(&streams), None, &mut |each| {
+                passes += 1;
+                records.iter().try_for_each(|json| {
+                    each(Row {
+                        json,
+                        extras,
+                        computed: &["\"t\""],
+                        member: 0,
+                    })
                 })
             })
-        })
-        .unwrap();
+            .unwrap();
         let bytes = written.file.bytes();
         let crc = written.file.crc();
         written.file.place().unwrap();
@@ -701,11 +695,12 @@ mod tests {
             compression: Compression::None,
         };
         let error = write::<SinkError>(&csv(), &target, None, None, &mut |each| {
-            (0..=MOST_COLUMNS).try_for_each(|n| {
+            (0..=crate::sink::declared::MOST_COLUMNS).try_for_each(|n| {
                 each(Row {
                     json: &format!("{{\"id{n}\":1}}"),
                     extras: &[],
                     computed: &[],
+                    member: 0,
                 })
             })
         });
@@ -743,15 +738,22 @@ mod tests {
         }];
         let rows = records(&[r#"{"n":"x"}"#, r#"{"n":"7"}"#, r#"{"n":[1]}"#]);
         let write = |columns: &[ColumnPlan], rejects| {
-            write::<SinkError>(&csv(), &target, Some(columns), rejects, &mut |each| {
-                rows.iter().try_for_each(|json| {
-                    each(Row {
-                        json,
-                        extras: &[],
-                        computed: &[],
+            write::<SinkError>(
+                &csv(),
+                &target,
+                Columns::of(&[columns]),
+                rejects,
+                &mut |each| {
+                    rows.iter().try_for_each(|json| {
+                        each(Row {
+                            json,
+                            extras: &[],
+                            computed: &[],
+                            member: 0,
+                        })
                     })
-                })
-            })
+                },
+            )
         };
         let written = write(&columns, Some(&rejects)).unwrap();
         let rejected = written.rejected.unwrap();

@@ -25,10 +25,14 @@ pub struct SinkSpec {
     pub csv: Option<At<ScalarOr<String, CsvSpec>>>,
     /// One JSON object a line: a path.
     pub ndjson: Option<At<String>>,
-    /// Apache Parquet, columns with types: a path.
-    pub parquet: Option<At<String>>,
+    /// Apache Parquet, columns with types: a path, or a path with settings.
+    pub parquet: Option<At<ScalarOr<String, ParquetSpec>>>,
+    /// A table of a SQLite file: the file's path, or the path with settings.
+    pub sqlite: Option<At<ScalarOr<String, SqliteSpec>>>,
     /// What becomes of what is there; default `replace`.
     pub mode: Option<At<ModeSpec>>,
+    /// Whether `datapackage.json` beside the output tells of it; default true.
+    pub datapackage: Option<bool>,
 }
 
 /// CSV with settings.
@@ -43,6 +47,26 @@ pub struct CsvSpec {
     pub null: Option<At<String>>,
     /// Whether cells that spreadsheets would run as formulas get a leading quote; default false.
     pub spreadsheet_safe: Option<bool>,
+}
+
+/// Parquet with settings.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ParquetSpec {
+    /// The file.
+    pub path: At<String>,
+    /// Whether objects and arrays are columns with structure, and not taken apart; default false.
+    pub nested: Option<bool>,
+}
+
+/// SQLite with settings.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SqliteSpec {
+    /// The file.
+    pub path: At<String>,
+    /// The table; default the name of the stream.
+    pub table: Option<At<String>>,
 }
 
 /// What becomes of what is there.

@@ -41,6 +41,8 @@ pub struct StreamSpec {
     pub cost: Option<Table<At<ScalarOr<String, CostSpec>>>>,
     /// What answers are written in; default: as their content type says, else JSON.
     pub format: Option<At<ScalarOr<FormatWord, FormatSpec>>>,
+    /// Largest answer, as sent and unpacked, as in `2GB`; default 64MiB.
+    pub max_body: Option<At<String>>,
     /// Where the records are, a path, and what is made of them; default the root.
     pub records: Option<At<ScalarOr<String, RecordsSpec>>>,
     /// How the next page is found.
@@ -261,6 +263,8 @@ pub enum ThenWord {
     Stop,
     /// The window of time holds too much: its halves are asked for.
     Split,
+    /// What leads to the next page has ended: the partition is asked for from its start.
+    Restart,
     /// The token is refused: a new one is had, once, and the request sent again.
     RefreshAuth,
     /// The stream fails.

@@ -68,22 +68,23 @@ pub fn name(pipeline: &str, stream: &str, generation: u64) -> String {
     format!("{pipeline}/{stream}.{generation}")
 }
 
-/// Removes all generations of a stream but `keep`: older ones, and such as were never whole.
+/// Removes the bases that were written under the name of a stream and that nothing points to:
+/// older generations, and such as were never whole. `used` are those that the state knows.
 pub fn sweep(
     disk: &Disk,
     root: &Path,
     pipeline: &str,
     stream: &str,
-    keep: Option<u64>,
+    used: &[String],
 ) -> Result<(), DiskError> {
     let folder = folder(root).join(pipeline);
-    for name in disk.list(&folder)? {
-        let Some((of, generation)) = name.rsplit_once('.') else {
+    for file in disk.list(&folder)? {
+        let Some((of, generation)) = file.rsplit_once('.') else {
             continue;
         };
-        let generation: Option<u64> = generation.parse().ok();
-        if of == stream && generation.is_some() && generation != keep {
-            disk.remove_file(&folder.join(&name))?;
+        let is_base = generation.parse::<u64>().is_ok() && of == stream;
+        if is_base && !used.contains(&format!("{pipeline}/{file}")) {
+            disk.remove_file(&folder.join(&file))?;
         }
     }
     Ok(())
@@ -326,9 +327,16 @@ mod tests {
         for name in ["items.1", "items.2", "items.3", "items.x", "other.1"] {
             std::fs::write(folder.join(name), "").unwrap();
         }
-        sweep(&Disk::system(), root.path(), "p", "items", Some(2)).unwrap();
+        sweep(
+            &Disk::system(),
+            root.path(),
+            "p",
+            "items",
+            &["p/items.2".to_owned()],
+        )
+        .unwrap();
         let left = Disk::system().list(&folder).unwrap();
         assert_eq!(left, ["items.2", "items.x", "other.1"]);
-        sweep(&Disk::system(), root.path(), "none", "items", None).unwrap();
+        sweep(&Disk::system(), root.path(), "none", "items", &[]).unwrap();
     }
 }

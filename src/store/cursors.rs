@@ -79,44 +79,25 @@ pub struct PublishedFile {
 }
 
 impl State {
-    /// A stream was published: its row, cursors and base, in one transaction. Doing it
-    /// again changes nothing.
-    pub fn publish(&mut self, publish: &Publish<'_>) -> Result<(), StateError> {
+    /// The streams of a table were published: their rows, cursors and base, in one transaction. Doing
+    /// it again changes nothing.
+    pub fn publish(&mut self, streams: &[Publish<'_>]) -> Result<(), StateError> {
         self.change("publish in", |change| {
-            for (file, rows) in publish.files {
-                change.execute(
-                    "INSERT OR REPLACE INTO published (run, stream, target, size, crc, rows, at)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                    params![
-                        publish.run,
-                        publish.stream,
-                        file.target,
-                        file.size,
-                        file.crc,
-                        rows,
-                        publish.at.to_string()
-                    ],
-                )?;
-            }
-            for cursor in publish.cursors {
-                put_cursor(change, cursor)?;
-            }
-            if let Some(base) = publish.base {
-                change.execute(
-                    "INSERT OR REPLACE INTO bases (pipeline, stream, file, generation, run, updated)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                    params![
-                        publish.pipeline,
-                        publish.stream,
-                        base.file,
-                        base.generation,
-                        base.run,
-                        publish.at.to_string()
-                    ],
-                )?;
-            }
-            Ok(())
+            streams.iter().try_for_each(|one| put(change, one))
         })
+    }
+
+    /// Whether a run has published a stream to this place.
+    pub fn is_published_to(
+        &self,
+        run: &str,
+        stream: &str,
+        target: &str,
+    ) -> Result<bool, StateError> {
+        let text = "SELECT EXISTS (SELECT 1 FROM published WHERE run = ?1 AND stream = ?2 AND target = ?3)";
+        self.connection
+            .query_row(text, [run, stream, target], |row| row.get(0))
+            .map_err(|e| self.failed(e))
     }
 
     /// Whether a run has published a stream.
@@ -194,14 +175,28 @@ impl State {
         })
     }
 
-    /// Forgets that a stream has a base, and says whether it had.
+    /// Forgets the base of a stream, and with it those of the streams that write the same table; says
+    /// of how many.
     pub fn forget_base(&mut self, pipeline: &str, stream: &str) -> Result<usize, StateError> {
         self.change("forget a base in", |change| {
             change.execute(
-                "DELETE FROM bases WHERE pipeline = ?1 AND stream = ?2",
+                "DELETE FROM bases WHERE pipeline = ?1 AND file IN
+                     (SELECT file FROM bases WHERE pipeline = ?1 AND stream = ?2)",
                 [pipeline, stream],
             )
         })
+    }
+
+    /// The files of all bases of a pipeline.
+    pub fn base_files(&self, pipeline: &str) -> Result<Vec<String>, StateError> {
+        let text = "SELECT DISTINCT file FROM bases WHERE pipeline = ?1";
+        let read = || -> rusqlite::Result<Vec<String>> {
+            self.connection
+                .prepare(text)?
+                .query_map([pipeline], |row| row.get(0))?
+                .collect()
+        };
+        read().map_err(|e| self.failed(e))
     }
 
     /// What `merge` has gathered of a stream.
@@ -216,6 +211,43 @@ impl State {
         });
         found.optional().map_err(|e| self.failed(e))
     }
+}
+
+/// All that becomes true of one stream.
+fn put(change: &Transaction<'_>, publish: &Publish<'_>) -> rusqlite::Result<()> {
+    for (file, rows) in publish.files {
+        change.execute(
+            "INSERT OR REPLACE INTO published (run, stream, target, size, crc, rows, at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![
+                publish.run,
+                publish.stream,
+                file.target,
+                file.size,
+                file.crc,
+                rows,
+                publish.at.to_string()
+            ],
+        )?;
+    }
+    for cursor in publish.cursors {
+        put_cursor(change, cursor)?;
+    }
+    if let Some(base) = publish.base {
+        change.execute(
+            "INSERT OR REPLACE INTO bases (pipeline, stream, file, generation, run, updated)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                publish.pipeline,
+                publish.stream,
+                base.file,
+                base.generation,
+                base.run,
+                publish.at.to_string()
+            ],
+        )?;
+    }
+    Ok(())
 }
 
 fn read_published(row: &Row<'_>) -> rusqlite::Result<PublishedFile> {

@@ -124,6 +124,19 @@ fn host() -> String {
 /// Locks an output, for all projects of the user: `state` is the user's state folder. The folder
 /// of the output must exist.
 pub fn target(disk: &Disk, state: &Path, target: &Path, now: Timestamp) -> Result<Lock, LockError> {
+    let place = target_place(disk, state, target)?;
+    take(disk, &place, &target.display().to_string(), now)
+}
+
+/// Locks a file that many tell of, each for a moment: waits for whoever is at it. `state` is the
+/// user's state folder; the folder of the file must exist.
+pub fn wait(disk: &Disk, state: &Path, target: &Path) -> Result<Lock, LockError> {
+    let file = disk.open(&target_place(disk, state, target)?, Open::Lasting)?;
+    file.lock()?;
+    Ok(Lock { _file: file })
+}
+
+fn target_place(disk: &Disk, state: &Path, target: &Path) -> Result<PathBuf, DiskError> {
     let folder = state.join("locks");
     disk.create_folder(&folder, Access::Private)?;
     let whole = canonical(disk, target)?;
@@ -134,7 +147,7 @@ pub fn target(disk: &Disk, state: &Path, target: &Path, now: Timestamp) -> Resul
         stable(&[&text]),
         stable(&["target", &text])
     );
-    take(disk, &folder.join(name), &target.display().to_string(), now)
+    Ok(folder.join(name))
 }
 
 /// Locks a token that changes with each use; the folder of `place` must exist.

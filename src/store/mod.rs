@@ -15,6 +15,7 @@
 
 pub mod alerts;
 pub mod base;
+pub mod bodies;
 pub mod copies;
 pub mod cursors;
 pub mod error;

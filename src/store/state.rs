@@ -458,7 +458,7 @@ mod tests {
                 cursors: &[],
                 base: None,
             };
-            state.publish(&publish).unwrap();
+            state.publish(std::slice::from_ref(&publish)).unwrap();
         }
         state
             .save_run(&RunRecord::begun("other", "other", 1, day(0)))
@@ -574,13 +574,16 @@ mod tests {
             base: Some(&base),
         };
         disk.set_trouble(Trouble::Always(1, std::io::ErrorKind::StorageFull));
-        let failure = state.publish(&publish).unwrap_err().into_failure();
+        let failure = state
+            .publish(std::slice::from_ref(&publish))
+            .unwrap_err()
+            .into_failure();
         assert_eq!(failure.exit, Exit::Disk);
         disk.set_trouble(Trouble::None);
         assert!(!state.is_published("r1", "items").unwrap());
         assert_eq!(state.cursor("pipe", "items", "").unwrap(), None);
         for _ in 0..2 {
-            state.publish(&publish).unwrap();
+            state.publish(std::slice::from_ref(&publish)).unwrap();
             assert!(state.is_published("r1", "items").unwrap());
             assert_eq!(state.cursors("pipe").unwrap(), cursors);
             assert_eq!(state.base("pipe", "items").unwrap().as_ref(), Some(&base));

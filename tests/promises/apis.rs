@@ -8,6 +8,7 @@ mod coverage;
 mod deal;
 mod examples;
 mod leaf;
+mod packages;
 mod play;
 mod show;
 mod stage;

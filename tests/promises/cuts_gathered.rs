@@ -1,5 +1,5 @@
-//! As `cuts`, with streams whose outputs hold what all runs gathered: merged, appended, and made of
-//! pages that did not change. A second night is cut off at each of its operations; in the end every
+//! As `cuts`, with streams whose outputs hold what all runs gathered: merged, appended, made of
+//! pages that did not change, and two that write one table. A second night is cut off at each of its operations; in the end every
 //! record is there once, in its newest state, and the cursors stand where the night after begins.
 //!
 //! `GLEANER_CUTS=all` tries everything that a disk may lose at each operation.
@@ -20,8 +20,11 @@ streams:
   merged: { get: /merged, query: { since: "{{ cursor.from }}" }, cursor: { field: at, format: integer, start: 0 }, sink: [ { csv: data/merged.csv, mode: merge }, { ndjson: data/merged.ndjson, mode: merge } ] }
   added: { get: /added, query: { since: "{{ cursor.from }}" }, cursor: { field: at, format: integer, start: 0 }, sink: { ndjson: data/added/, mode: append } }
   same: { get: /same, conditional: true, sink: { ndjson: data/same.ndjson } }
+  odd: { get: /odd, query: { since: "{{ cursor.from }}" }, cursor: { field: at, format: integer, start: 0 } }
+  even: { get: /even, query: { since: "{{ cursor.from }}" }, cursor: { field: at, format: integer, start: 0 } }
+sink: [ { csv: data/both.csv, mode: merge }, { ndjson: data/both.ndjson, mode: merge } ]
 "#;
-const STREAMS: [&str; 3] = ["merged", "added", "same"];
+const STREAMS: [&str; 5] = ["merged", "added", "same", "odd", "even"];
 const NIGHTS: [&str; 3] = [
     "2026-11-21T02:30:00Z",
     "2026-11-22T02:30:00Z",
@@ -58,6 +61,11 @@ fn answer(night: usize, request: &SimRequest) -> SimReply {
     let all: Vec<_> = records(night)
         .into_iter()
         .filter(|(_, at, _)| *at > since)
+        .filter(|(id, ..)| match request.path.as_str() {
+            "/odd" => id % 2 == 1,
+            "/even" => id % 2 == 0,
+            _ => true,
+        })
         .collect();
     let from = usize::try_from(page * SIZE).expect("few");
     let rows: Vec<String> = all
@@ -86,7 +94,7 @@ fn rules(night: usize) -> Rules {
         Route::custom(path, Arc::new(answer))
     };
     Rules {
-        routes: vec![route("/merged"), route("/added"), route("/same")],
+        routes: STREAMS.map(|name| route(&format!("/{name}"))).into(),
         // So that there are several groups.
         latency: Latency::Fixed(Duration::from_millis(150)),
         ..Rules::default()
@@ -124,7 +132,13 @@ fn truth(path: &str, night: usize) -> String {
     lines(records(night))
 }
 
-const REPLACED: [&str; 3] = ["data/merged.csv", "data/merged.ndjson", "data/same.ndjson"];
+const REPLACED: [&str; 5] = [
+    "data/merged.csv",
+    "data/merged.ndjson",
+    "data/same.ndjson",
+    "data/both.csv",
+    "data/both.ndjson",
+];
 
 fn text(bytes: Option<Vec<u8>>) -> Option<String> {
     bytes.map(|bytes| String::from_utf8(bytes).expect("text"))
@@ -167,7 +181,7 @@ fn goes_on(disk: &SimDisk, before: &Did, what: &str) {
     let did = process(disk, 1);
     assert_eq!(did.exit, Exit::Complete, "{what}: {:?}", did.failure);
     assert!(seen_from_outside(disk, what), "{what}: not all is there");
-    for (stream, pages) in STREAMS.into_iter().zip([3, 3, 5]) {
+    for (stream, pages) in STREAMS.into_iter().zip([3, 3, 5, 2, 2]) {
         let of_stream = before.committed.iter().filter(|(name, _)| name == stream);
         let committed: u64 = of_stream.map(|(_, pages)| pages).sum();
         let path = format!("/{stream}");
@@ -182,8 +196,8 @@ fn goes_on(disk: &SimDisk, before: &Did, what: &str) {
     let did = process(disk, 2);
     assert_eq!(did.exit, Exit::Complete, "{what}: {:?}", did.failure);
     assert!(seen_from_outside(disk, what), "{what}: a quiet night");
-    for stream in ["merged", "added"] {
-        let wanted = format!("/{stream}?since=19");
+    for (stream, since) in [("merged", 19), ("added", 19), ("odd", 19), ("even", 18)] {
+        let wanted = format!("/{stream}?since={since}");
         let asked = did.asked.iter().filter(|target| target.contains(stream));
         let asked: Vec<_> = asked.collect();
         assert_eq!(asked, [&wanted], "{what}: the cursor");

@@ -84,6 +84,11 @@ fn rules() -> Rules {
         .collect();
     let merged = Listing::new(data("merged"), Paging::token(End::Null));
     routes.push(Route::list("/merged", merged));
+    // Two streams in one table; of equal keys the later one's records count.
+    for side in ["left", "right"] {
+        let records = Listing::new(data(side), Paging::token(End::Null));
+        routes.push(Route::list(&format!("/{side}"), records));
+    }
     for part in 1..=6 {
         let path = format!("/parts/{part}");
         let records = Listing::new(data(&path), Paging::link());
@@ -110,10 +115,13 @@ fn pipeline(url: &str, concurrency: u32) -> String {
         "  parts:\n    for: { part: { range: [1, 6] } }\n    get: \"/parts/{{ part }}\"\n    query: { per_page: 50 }\n    records: data\n    pages: link\n",
     );
     yaml.push_str(
-        "  merged: { get: /merged, query: { limit: 10, since: \"{{ cursor.from }}\" }, records: data, pages: { token: { from: next_cursor, to: cursor } }, key: id, cursor: { field: id, format: integer, start: 0 }, sink: [ { csv: out/merged.csv, mode: merge }, { ndjson: out/merged.ndjson, mode: merge } ] }\n",
+        "  merged: { get: /merged, query: { limit: 10, since: \"{{ cursor.from }}\" }, records: data, pages: { token: { from: next_cursor, to: cursor } }, key: id, cursor: { field: id, format: integer, start: 0 }, sink: [ { csv: out/merged.csv, mode: merge }, { ndjson: out/merged.ndjson, mode: merge }, { parquet: out/merged.parquet, mode: merge } ] }\n",
     );
     yaml.push_str(
-        "sink: [ { ndjson: \"out/{{ stream }}.ndjson\" }, { csv: \"out/{{ stream }}.csv.gz\" } ]\n",
+        "  left: { get: /left, query: { limit: 10 }, records: data, pages: { token: { from: next_cursor, to: cursor } }, key: id, sink: [ { ndjson: out/both.ndjson }, { csv: out/both.csv.gz } ] }\n  right: { get: /right, query: { limit: 10 }, records: data, pages: { token: { from: next_cursor, to: cursor } }, key: id, sink: [ { ndjson: out/both.ndjson }, { csv: out/both.csv.gz } ] }\n",
+    );
+    yaml.push_str(
+        "sink: [ { ndjson: \"out/{{ stream }}.ndjson\" }, { csv: \"out/{{ stream }}.csv.gz\" }, { parquet: { path: \"out/{{ stream }}.parquet\", nested: true } } ]\n",
     );
     yaml
 }
@@ -129,6 +137,8 @@ fn outputs(project: &Project) -> BTreeMap<String, Vec<u8>> {
             let name = path.file_name().expect("a name").to_string_lossy();
             (name.into_owned(), std::fs::read(&path).expect("readable"))
         })
+        // It tells of runs and times.
+        .filter(|(name, _)| !name.ends_with("datapackage.json"))
         .collect()
 }
 
@@ -298,7 +308,8 @@ fn round(seed: u64, server: &Server, truth: &Truth) -> (u32, usize) {
 fn a_run_that_is_killed_at_any_moment_ends_as_if_it_had_not_been() {
     let server = Server::start_on_own_thread(SimApi::new(rules())).expect("a port");
     let truth = undisturbed(&server);
-    assert_eq!(truth.outputs.len(), 18);
+    // Three files a stream, Parquet among them.
+    assert_eq!(truth.outputs.len(), 29);
     let rounds = std::env::var("GLEANER_KILL_ROUNDS").ok();
     let rounds = rounds.map_or(ROUNDS, |n| n.parse().expect("a number of rounds"));
     let first = std::env::var("GLEANER_KILL_SEED").ok();

@@ -71,6 +71,8 @@ fn outputs(project: &Project) -> BTreeMap<String, Vec<u8>> {
             let name = path.file_name().expect("a name").to_string_lossy();
             (name.into_owned(), std::fs::read(&path).expect("readable"))
         })
+        // It tells of runs and times.
+        .filter(|(name, _)| name != "datapackage.json")
         .collect()
 }
 
@@ -291,4 +293,100 @@ sink: {{ csv: data/items.csv }}
     let said = project.run(&["run", "items", "--record", "tape"]);
     assert_eq!(said.code, Some(2), "{}", said.shown);
     says(&said, "a recording cannot begin in the middle");
+}
+
+/// An API that moved, and whose tokens end: the second page is refused to the first of them.
+fn moved() -> Server {
+    let given = AtomicUsize::new(0);
+    Server::start(move |request| {
+        let target = request.split(' ').nth(1).unwrap_or_default();
+        if target == "/token" {
+            let n = given.fetch_add(1, Ordering::SeqCst) + 1;
+            return Reply::json(format!(
+                r#"{{"access_token":"{CANARY}-token-{n}","token_type":"bearer"}}"#
+            ));
+        }
+        if let Some(rest) = target.strip_prefix("/old/") {
+            let at = if rest.starts_with("items") { 302 } else { 308 };
+            // What a redirect says in its body is read by nobody.
+            return Reply::new(at, "x".repeat(70_000)).header("location", format!("/{rest}"));
+        }
+        let is_new = request.contains(&format!("{CANARY}-token-2"));
+        if target.contains("after=1") && !is_new {
+            return Reply::new(401, r#"{"error":"expired"}"#);
+        }
+        let next = if target.contains("after=1") {
+            "null"
+        } else {
+            "1"
+        };
+        Reply::json(format!(
+            r#"{{"data":[{{"id":"{}"}}],"next":{next}}}"#,
+            target.len()
+        ))
+    })
+}
+
+#[test]
+fn redirects_and_renewed_tokens_are_replayed() {
+    let server = moved();
+    let url = server.url();
+    let yaml = format!(
+        "source:
+  url: {url}
+  limits: none
+  auth: {{ oauth2: {{ client_credentials: {{ url: {url}/token, id: me, secret: \"{{{{ secret.CANARY }}}}\" }} }} }}
+defaults: {{ records: data, pages: {{ token: {{ from: next, to: after }} }} }}
+streams:
+  items: {{ get: /old/items }}
+  posts: {{ post: /old/posts, body: {{ json: {{ a: 1 }} }} }}
+sink: {{ csv: \"data/{{{{ stream }}}}.csv\" }}
+"
+    );
+    let project = Project::new(&yaml);
+    project.write(".env", &format!("CANARY='{CANARY}'\n"));
+    let said = project.run(&["run", "items", "--record", "tape"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    let heard = server.heard().join("");
+    assert!(heard.contains("-token-1") && heard.contains("-token-2"));
+    let text = lines(&project, "tape");
+    clean("the recording", &text);
+    assert!(
+        !text.contains("unanswered") && !text.contains("/token"),
+        "{text}"
+    );
+    assert!(!text.contains("xxx"), "the body of a redirect");
+    let sent = server.heard().len();
+    let (played, said) = replay(&project, &yaml, "tape");
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    assert!(outputs(&played) == outputs(&project), "{}", said.shown);
+    assert_eq!(server.heard().len(), sent, "nothing is sent");
+}
+
+#[test]
+fn a_cursor_that_holds_a_secret_is_scrubbed() {
+    let server = Server::start(|_| Reply::json(format!(r#"[{{"id":"{CANARY}"}}]"#)));
+    let yaml = format!(
+        "source: {{ url: \"{}\", limits: none }}
+streams:
+  items: {{ get: /items, headers: {{ x-key: \"{{{{ secret.CANARY }}}}\" }}, query: {{ since: \"{{{{ cursor.from }}}}\" }}, key: id, cursor: {{ field: id, format: text, start: a }} }}
+sink: {{ ndjson: data/items/, mode: append }}
+",
+        server.url()
+    );
+    let project = Project::new(&yaml);
+    project.write(".env", &format!("CANARY='{CANARY}'\n"));
+    // A value of the API that happens to be what nobody may see.
+    let set = project.run(&["state", "set", "items", "items", CANARY]);
+    assert_eq!(set.code, Some(0), "{}", set.shown);
+    let said = project.run(&["run", "items", "--record", "tape"]);
+    assert!(server.heard()[0].contains(CANARY), "{}", said.shown);
+    let text = lines(&project, "tape");
+    clean("the recording", &text);
+    assert!(
+        text.lines()
+            .next()
+            .is_some_and(|head| head.contains("[CANARY]")),
+        "{text}"
+    );
 }

@@ -245,3 +245,75 @@ fn what_is_never_ready_is_given_up_and_the_rest_is_kept() {
     assert_eq!(again.targets(), ["/a/1"]);
     assert_eq!(again.lines("out/a.ndjson").len(), 3);
 }
+
+/// Partitions whose pages are led on by a token, and whose tokens end `dies` times at the second page.
+fn scrolled(dies: usize) -> (Ran, usize) {
+    let ended = AtomicUsize::new(0);
+    let rules = serve(move |request| {
+        let n: u64 = request.param("n").expect("n").parse().expect("a number");
+        let page: u64 = request.param("t").map_or(0, |t| t.parse().expect("t"));
+        if n == 2 && page % 10 == 1 && ended.load(Ordering::SeqCst) < dies {
+            ended.fetch_add(1, Ordering::SeqCst);
+            return SimReply::json(404, r#"{"error":"search_context_missing_exception"}"#);
+        }
+        // What comes after a new beginning is of another view of the data.
+        let view = 100 * u64::try_from(ended.load(Ordering::SeqCst)).expect("few");
+        let next = if page % 10 < 2 {
+            (page + 1).to_string()
+        } else {
+            "null".to_owned()
+        };
+        let id = 10 * n + page % 10 + if n == 2 { view } else { 0 };
+        SimReply::json(200, format!(r#"{{"data":[{{"id":{id}}}],"next":{next}}}"#))
+    });
+    let yaml = pipeline("[{ if: status == 404 and 'search_context' in text, then: restart }]")
+        .replace(
+            "    records: data\n",
+            "    records: data\n    pages: { token: { from: next, to: t } }\n",
+        );
+    let ran = run(&yaml, rules);
+    let first = ran.api.audit().entries();
+    let asked = first.iter().filter(|entry| entry.target == "/a/2").count();
+    (ran, asked)
+}
+
+#[test]
+fn a_partition_whose_paging_ended_is_begun_again_and_gives_way_in_one_step() {
+    let (ran, asked) = scrolled(2);
+    assert_eq!(ran.summary.exit, Exit::Complete, "{:?}", ran.summary);
+    assert_eq!(asked, 3);
+    // Nothing of the views before is there.
+    assert_eq!(
+        ran.text("out/a.ndjson"),
+        "{\"id\":10}\n{\"id\":11}\n{\"id\":12}\n{\"id\":220}\n{\"id\":221}\n{\"id\":222}\n{\"id\":30}\n{\"id\":31}\n{\"id\":32}\n"
+    );
+    assert_eq!(ran.summary.streams[0].records, 9);
+    // It is no endless loop.
+    let (ran, asked) = scrolled(usize::MAX);
+    assert_eq!(ran.summary.exit, Exit::Failed);
+    let failure = ran.summary.streams[0].failure.as_ref().expect("a failure");
+    assert!(
+        failure.message.contains("it was begun again 3 times"),
+        "{failure:?}"
+    );
+    assert!(
+        failure.message.contains("search_context_missing"),
+        "{failure:?}"
+    );
+    assert_eq!(asked, 4);
+}
+
+#[test]
+fn a_first_page_that_is_refused_has_nothing_to_begin_again() {
+    let rules = serve(|request| match request.path.as_str() {
+        "/a/2" => SimReply::json(410, r#"{"error":"gone"}"#),
+        _ => good(request),
+    });
+    let ran = run(&pipeline("[{ if: status == 410, then: restart }]"), rules);
+    assert_eq!(ran.summary.exit, Exit::Failed);
+    let asked = ran.api.audit().entries();
+    assert_eq!(
+        asked.iter().filter(|entry| entry.target == "/a/2").count(),
+        1
+    );
+}

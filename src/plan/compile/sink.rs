@@ -5,15 +5,20 @@ use std::ops::Range;
 use super::names::Judge;
 use super::scope::Scope;
 use super::stream::merged;
-use super::{CompileProblem, Overrides};
+use super::{CompileProblem, Overrides, tables};
 use crate::plan::language::Template;
-use crate::plan::sink::{Compression, CsvPlan, ParquetPlan, SinkFormat, SinkMode, SinkPlan};
+use crate::plan::sink::{
+    self as plan, Compression, CsvPlan, ParquetPlan, SinkFormat, SinkMode, SinkPlan,
+};
 use crate::spec::PipelineSpec;
 use crate::spec::at::At;
 use crate::spec::choice::ScalarOr;
 use crate::spec::near;
-use crate::spec::sink::{CsvSpec, ModeSpec, SinkSpec, SinkWord};
+use crate::spec::sink::{CsvSpec, ModeSpec, SinkSpec, SinkWord, SqliteSpec};
 use crate::spec::stream::StreamSpec;
+
+/// The table of a SQLite file, where none is named.
+const TABLE: &str = "{{ stream }}";
 
 /// Makes the sinks of `--sink` anew for each stream.
 type Given<'o> = Box<dyn Fn() -> Result<Vec<SinkPlan>, CompileProblem> + 'o>;
@@ -22,15 +27,35 @@ type Given<'o> = Box<dyn Fn() -> Result<Vec<SinkPlan>, CompileProblem> + 'o>;
 pub(super) fn given<'o>(
     judge: &mut Judge<'_>,
     overrides: &'o Overrides,
-    streams: usize,
+    spec: &PipelineSpec,
+    helpers: &[String],
 ) -> Result<Option<Given<'o>>, CompileProblem> {
-    let wanted = if overrides.streams.is_empty() {
-        streams
-    } else {
-        overrides.streams.len()
+    let streams = spec.streams.0.iter();
+    let wanted = streams.filter(|(name, _)| {
+        if overrides.streams.is_empty() {
+            !helpers.contains(&name.value)
+        } else {
+            overrides.streams.contains(&name.value)
+        }
+    });
+    let outputs: Vec<_> = wanted
+        .map(|(_, stream)| tables::files(spec, stream))
+        .collect();
+    // What is one table in the file is one elsewhere too.
+    let is_one = match outputs.split_first() {
+        None => true,
+        Some((first, others)) => {
+            others.is_empty() || tables::is_shared(first) && others.iter().all(|one| one == first)
+        }
     };
     for written in &overrides.sinks {
-        let (_, path) = split(written)?;
+        let (format, path) = split(written)?;
+        let is_table = format == SinkFormat::Sqlite;
+        if is_table && path.trim() == "-" {
+            let message =
+                format!("`--sink {written}`: a database cannot be written to standard output");
+            return Err(CompileProblem::usage(message, "give it a path".to_owned()));
+        }
         let template = template(written, path)?;
         let names = template.names();
         let mut by_stream = false;
@@ -45,9 +70,12 @@ pub(super) fn given<'o>(
             }
         }
         judge.uses(&names);
-        if wanted > 1 && !by_stream {
+        if !is_one && !by_stream && !is_table {
             return Err(CompileProblem::usage(
-                format!("`--sink {written}`: {wanted} streams cannot write one file"),
+                format!(
+                    "`--sink {written}`: {} streams that are not one table cannot write one file",
+                    outputs.len()
+                ),
                 "put `{{ stream }}` into the path, or choose one with `--stream`".to_owned(),
             ));
         }
@@ -58,10 +86,16 @@ pub(super) fn given<'o>(
     Ok(Some(Box::new(|| {
         let all = overrides.sinks.iter().map(|written| {
             let (format, path) = split(written)?;
+            let table = match format {
+                SinkFormat::Sqlite => Some(template(written, TABLE)?),
+                SinkFormat::Csv(_) | SinkFormat::Ndjson | SinkFormat::Parquet(_) => None,
+            };
             Ok(SinkPlan {
                 format,
+                table,
                 path: template(written, path)?,
                 mode: SinkMode::Replace,
+                datapackage: true,
                 compression: compression(path),
             })
         });
@@ -70,7 +104,7 @@ pub(super) fn given<'o>(
 }
 
 fn split(written: &str) -> Result<(SinkFormat, &str), CompileProblem> {
-    let hint = "write `--sink csv=data/out.csv`; formats are csv, ndjson and parquet";
+    let hint = "write `--sink csv=data/out.csv`; formats are csv, ndjson, parquet and sqlite";
     let Some((format, path)) = written.split_once('=') else {
         let message = format!("`--sink {written}` is not FORMAT=PATH");
         return Err(CompileProblem::usage(message, hint.to_owned()));
@@ -79,10 +113,11 @@ fn split(written: &str) -> Result<(SinkFormat, &str), CompileProblem> {
         "csv" => SinkFormat::Csv(usual_csv()),
         "ndjson" => SinkFormat::Ndjson,
         "parquet" => SinkFormat::Parquet(ParquetPlan::default()),
+        "sqlite" => SinkFormat::Sqlite,
         other => {
             return Err(CompileProblem::usage(
                 format!("there is no format `{other}`"),
-                near::hint(other, ["csv", "ndjson", "parquet"], "formats"),
+                near::hint(other, ["csv", "ndjson", "parquet", "sqlite"], "formats"),
             ));
         }
     };
@@ -188,6 +223,44 @@ pub(super) fn sinks(
     all.into_iter().collect()
 }
 
+/// The one format that a sink has.
+fn format(judge: &mut Judge<'_>, spec: &SinkSpec, place: &Range<usize>) -> Option<SinkFormat> {
+    let all = [
+        spec.sqlite.as_ref().map(|at| &at.span),
+        spec.parquet.as_ref().map(|at| &at.span),
+        spec.ndjson.as_ref().map(|at| &at.span),
+        spec.csv.as_ref().map(|at| &at.span),
+    ];
+    let mut named = all.into_iter().flatten();
+    let Some(span) = named.next() else {
+        let hint = "write `sink: { csv: PATH }`, or `ndjson`, `parquet` or `sqlite` in its place";
+        judge.wrong("no-sink", place, "a sink needs a format", hint);
+        return None;
+    };
+    if named.next().is_some() {
+        let hint = "write a list for two files: `sink: [{ csv: … }, { ndjson: … }]`";
+        judge.wrong("several-variants", span, "a sink has one format", hint);
+        return None;
+    }
+    match &spec.csv {
+        Some(csv) => match &csv.value {
+            ScalarOr::Short(_) => Some(SinkFormat::Csv(usual_csv())),
+            ScalarOr::Long(long) => self::csv(judge, long).map(SinkFormat::Csv),
+        },
+        None if spec.ndjson.is_some() => Some(SinkFormat::Ndjson),
+        None => Some(match &spec.parquet {
+            Some(parquet) => SinkFormat::Parquet(ParquetPlan {
+                nested: match &parquet.value {
+                    ScalarOr::Short(_) => false,
+                    ScalarOr::Long(long) => long.nested.unwrap_or(false),
+                },
+                about: Vec::new(),
+            }),
+            None => SinkFormat::Sqlite,
+        }),
+    }
+}
+
 fn sink(
     judge: &mut Judge<'_>,
     spec: &SinkSpec,
@@ -195,28 +268,7 @@ fn sink(
     place: &Range<usize>,
 ) -> Option<SinkPlan> {
     let path = path(spec);
-    let format = match (&spec.csv, &spec.ndjson, &spec.parquet) {
-        (Some(csv), None, None) => match &csv.value {
-            ScalarOr::Short(_) => Some(SinkFormat::Csv(usual_csv())),
-            ScalarOr::Long(long) => self::csv(judge, long).map(SinkFormat::Csv),
-        },
-        (None, Some(_), None) => Some(SinkFormat::Ndjson),
-        (None, None, Some(_)) => Some(SinkFormat::Parquet(ParquetPlan::default())),
-        (None, None, None) => {
-            let hint = "write `sink: { csv: PATH }`, `sink: { ndjson: PATH }` or `sink: { parquet: PATH }`";
-            judge.wrong("no-sink", place, "a sink needs a format", hint);
-            None
-        }
-        (_, other, another) => {
-            let hint = "write a list for two files: `sink: [{ csv: … }, { ndjson: … }]`";
-            let span = another
-                .as_ref()
-                .or(other.as_ref())
-                .map_or(place, |at| &at.span);
-            judge.wrong("several-variants", span, "a sink has one format", hint);
-            None
-        }
-    };
+    let format = format(judge, spec, place);
     let path = path?;
     if let (Some(parquet), Some((message, hint))) = (&spec.parquet, no_parquet(&path)) {
         judge.wrong("bad-sink", &parquet.span, message, hint);
@@ -237,10 +289,16 @@ fn sink(
         return None;
     }
     let template = judge.template(&path, &Scope::sink());
+    let table = match &spec.sqlite {
+        None => None,
+        Some(sqlite) => Some(table(judge, sqlite, &path)?),
+    };
     Some(SinkPlan {
         format: format?,
+        table,
         path: template?,
         mode,
+        datapackage: spec.datapackage.unwrap_or(true),
         compression: compression(&path.value),
     })
 }
@@ -278,8 +336,54 @@ pub(super) fn path(spec: &SinkSpec) -> Option<At<String>> {
         ScalarOr::Short(path) => csv.with(path.clone()),
         ScalarOr::Long(long) => long.path.clone(),
     });
-    csv.or_else(|| spec.ndjson.clone())
-        .or_else(|| spec.parquet.clone())
+    let sqlite = spec.sqlite.as_ref().map(|sqlite| match &sqlite.value {
+        ScalarOr::Short(path) => sqlite.with(path.clone()),
+        ScalarOr::Long(long) => long.path.clone(),
+    });
+    let parquet = spec.parquet.as_ref().map(|parquet| match &parquet.value {
+        ScalarOr::Short(path) => parquet.with(path.clone()),
+        ScalarOr::Long(long) => long.path.clone(),
+    });
+    csv.or_else(|| spec.ndjson.clone()).or(parquet).or(sqlite)
+}
+
+/// The table of a SQLite file; what such a file cannot be is told.
+fn table(
+    judge: &mut Judge<'_>,
+    sqlite: &At<ScalarOr<String, SqliteSpec>>,
+    path: &At<String>,
+) -> Option<Template> {
+    if path.trim() == "-" || compression(path) != Compression::None {
+        let message =
+            "a SQLite file is written in place: neither compressed nor to standard output";
+        let hint = "name a file such as data/{{ pipeline }}.db";
+        judge.wrong("bad-sink", &path.span, message, hint);
+    }
+    let named = match &sqlite.value {
+        ScalarOr::Short(_) => None,
+        ScalarOr::Long(long) => long.table.clone(),
+    };
+    let named = named.unwrap_or_else(|| path.with(TABLE.to_owned()));
+    let own = named.trim().to_ascii_lowercase();
+    if own.is_empty() || own.starts_with("sqlite_") || own.starts_with("_gleaner") {
+        let message = "names of tables are not empty, and `sqlite_…` and `_gleaner…` are taken";
+        judge.wrong("bad-sink", &named.span, message, "choose another name");
+        return None;
+    }
+    judge.template(&named, &Scope::sink())
+}
+
+/// What a sink writes, for finding those that write the same.
+pub(super) fn output(spec: &SinkSpec) -> Option<At<String>> {
+    let path = path(spec)?;
+    let table = spec.sqlite.as_ref().map(|sqlite| match &sqlite.value {
+        ScalarOr::Long(SqliteSpec {
+            table: Some(table), ..
+        }) => table.as_str(),
+        ScalarOr::Long(_) | ScalarOr::Short(_) => TABLE,
+    });
+    let place = plan::place(&path.value, table);
+    Some(path.with(place))
 }
 
 fn csv(judge: &mut Judge<'_>, spec: &CsvSpec) -> Option<CsvPlan> {
@@ -308,41 +412,4 @@ fn csv(judge: &mut Judge<'_>, spec: &CsvSpec) -> Option<CsvPlan> {
             .unwrap_or_default(),
         spreadsheet_safe: spec.spreadsheet_safe.unwrap_or(false),
     })
-}
-
-/// Two streams that write one file: later versions make one table of them.
-pub(super) fn shared(judge: &mut Judge<'_>, spec: &PipelineSpec) {
-    let mut seen: Vec<(String, &str)> = Vec::new();
-    for (name, stream) in &spec.streams.0 {
-        let merged = merged(spec.defaults.as_ref(), stream);
-        let paths: Vec<At<String>> = written(spec, &merged).iter().filter_map(path).collect();
-        for path in paths {
-            let by_stream = Template::parse(&path.value).is_ok_and(|template| {
-                let names = template.names();
-                names
-                    .iter()
-                    .any(|used| used.path.first().is_some_and(|root| root == "stream"))
-            });
-            let earlier = seen.iter().find(|(known, other)| {
-                *known == path.value && !(by_stream && *other != name.value)
-            });
-            if let Some((_, other)) = earlier {
-                let message = if *other == name.value {
-                    format!("stream `{other}` writes this file twice")
-                } else {
-                    format!(
-                        "streams `{other}` and `{}` both write this file, which this version does not support yet",
-                        name.value
-                    )
-                };
-                judge.wrong(
-                    "sink-shared",
-                    &path.span,
-                    message,
-                    "put `{{ stream }}` into the path",
-                );
-            }
-            seen.push((path.value, &name.value));
-        }
-    }
 }

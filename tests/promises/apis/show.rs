@@ -274,7 +274,12 @@ impl Show {
             .streams
             .iter()
             .find(|one| *one.stream == *stream);
-        let files = &summary.ok_or("no such stream")?.files;
+        let summary = summary.ok_or("no such stream")?;
+        // Of a table that several streams write the first tells.
+        let first = summary.table.as_ref();
+        let mut all = self.summary.streams.iter();
+        let first = first.and_then(|first| all.find(|one| one.stream == *first));
+        let files = &first.unwrap_or(summary).files;
         let file = files.first().ok_or("nothing was published")?;
         let table = table(&self.root.path().join(&file.path))?;
         let mut found = Vec::new();

@@ -1,0 +1,433 @@
+//! Which two charts a table is first drawn as: chosen by the types of its columns, how many different
+//! values they have, and what names of columns usually mean.
+
+use crate::plan::typed::Kind;
+use crate::sink::glance::Seen;
+use crate::sink::infer::Native;
+
+use super::outputs::Output;
+
+/// How wide a step of time is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Hour,
+    Day,
+    Month,
+    Year,
+}
+
+/// What a whole number counts since 1970, where it is an instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Since {
+    Seconds,
+    Millis,
+}
+
+impl Since {
+    /// As pandas and Polars call it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Seconds => "s",
+            Self::Millis => "ms",
+        }
+    }
+}
+
+/// A chart of columns, by their names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Chart {
+    /// Places on a map; the number is their size.
+    Places {
+        x: String,
+        y: String,
+        size: Option<String>,
+    },
+    /// A number over time, a line for each of few values.
+    Series {
+        time: String,
+        number: String,
+        by: Option<String>,
+    },
+    /// Records a step of time; the column may hold numbers.
+    Counts {
+        time: String,
+        step: Step,
+        since: Option<Since>,
+    },
+    /// The most frequent values.
+    Top { column: String },
+    /// The records with the greatest numbers.
+    Greatest { label: String, number: String },
+    /// The mean of a number for each of few values.
+    Means { group: String, number: String },
+    /// How a number is spread.
+    Spread { number: String },
+    /// Two numbers.
+    Pair { x: String, y: String },
+    /// How much of each column has a value.
+    Filled,
+}
+
+/// Few enough to tell apart as lines.
+const LINES: usize = 8;
+
+/// Whole numbers that are all greater than this are taken for names.
+const MANY: i64 = 10_000_000;
+
+/// The charts of an output, the best first; always two.
+pub(super) fn choose(output: &Output) -> Vec<Chart> {
+    let columns = &output.columns;
+    let rows = output.rows;
+    let is_key = |seen: &Seen| output.key.contains(&seen.column.name);
+    let is_instant = |seen: &&Seen| is_time(seen) || since(seen).is_some();
+    let instants: Vec<&Seen> = columns.iter().filter(is_instant).collect();
+    let times: Vec<&Seen> = instants
+        .iter()
+        .copied()
+        .filter(|seen| seen.different > 2)
+        .collect();
+    let mut numbers: Vec<&Seen> = columns
+        .iter()
+        .filter(|seen| is_number(seen) && seen.different > 2)
+        .filter(|seen| !is_key(seen) && !is_label(seen))
+        .collect();
+    // What varies most says most; the order of the columns decides among equals.
+    numbers.sort_by_key(|seen| std::cmp::Reverse(worth(seen)));
+    let groups: Vec<&Seen> = columns
+        .iter()
+        .filter(|seen| is_text(seen) && (2..=60).contains(&seen.different) && seen.length <= 24)
+        .filter(|seen| (seen.different as u64) * 2 <= seen.column.values)
+        .filter(|seen| !is_measured(seen))
+        .collect();
+    let labels: Vec<&Seen> = columns
+        .iter()
+        .filter(|seen| {
+            is_text(seen)
+                && seen.length <= 60
+                && seen.different as u64 * 10 >= seen.column.values * 9
+        })
+        .filter(|seen| !is_code(&seen.column.name) && !is_address(seen))
+        .filter(|seen| seen.column.values * 2 >= rows)
+        .collect();
+    let name = |seen: &&Seen| seen.column.name.clone();
+    let mut charts = Vec::new();
+
+    let place = |names: &[&str]| {
+        columns
+            .iter()
+            .find(|seen| is_number(seen) && names.contains(&last(&seen.column.name).as_str()))
+    };
+    if let (Some(x), Some(y)) = (
+        place(&["longitude", "lon", "lng", "long"]),
+        place(&["latitude", "lat"]),
+    ) && x.different > 2
+    {
+        let size = numbers.iter().find(|seen| {
+            ["mag", "magnitude", "size", "population", "depth"]
+                .contains(&last(&seen.column.name).as_str())
+        });
+        charts.push(Chart::Places {
+            x: name(&x),
+            y: name(&y),
+            size: size.map(name),
+        });
+    }
+    // A measurement is there once for each time, or for each time and each of few values; what
+    // happened, happened when it liked, and is counted.
+    let is_series = |time: &Seen, by: Option<&Seen>| {
+        let lines = by.map_or(1, |by| by.different);
+        let points = (time.different * lines) as u64;
+        is_measured(time)
+            && time.column.nulls == 0
+            && lines <= LINES
+            && points * 5 >= rows * 4
+            && points * 4 <= rows * 5
+    };
+    let series = times.iter().filter(|time| is_time(time)).find_map(|time| {
+        let number = numbers.first()?;
+        let is_alone = is_series(time, None);
+        let by = groups.iter().find(|by| is_series(time, Some(by)));
+        (is_alone || by.is_some()).then(|| Chart::Series {
+            time: name(time),
+            number: name(number),
+            by: by.map(name),
+        })
+    });
+    if let Some(series) = series {
+        charts.push(series);
+    } else if let Some(time) = best_time(&times) {
+        charts.push(counts(time));
+    }
+    if let (Some(label), Some(number)) = (labels.first(), numbers.first())
+        && stands_out(number)
+    {
+        charts.push(Chart::Greatest {
+            label: name(label),
+            number: name(number),
+        });
+    }
+    let group = groups.iter().max_by_key(|seen| seen.different.min(12));
+    charts.extend(group.map(|seen| Chart::Top { column: name(seen) }));
+    if let (Some(group), Some(number)) = (group, numbers.first()) {
+        charts.push(Chart::Means {
+            group: name(group),
+            number: name(number),
+        });
+    }
+    charts.extend(
+        numbers
+            .iter()
+            .take(2)
+            .map(|seen| Chart::Spread { number: name(seen) }),
+    );
+    if let [x, y, ..] = numbers[..] {
+        charts.push(Chart::Pair {
+            x: x.column.name.clone(),
+            y: y.column.name.clone(),
+        });
+    }
+    charts.extend(
+        groups
+            .iter()
+            .take(2)
+            .map(|seen| Chart::Top { column: name(seen) }),
+    );
+    charts.extend(times.iter().map(|time| counts(time)));
+    let some = instants.iter().filter(|seen| seen.different > 0);
+    charts.extend(some.map(|time| counts(time)));
+    charts.push(Chart::Filled);
+    let texts = columns.iter().filter(|seen| {
+        matches!(seen.column.kind, Some(Kind::Text | Kind::Boolean)) && seen.different > 0
+    });
+    charts.extend(texts.map(|seen| Chart::Top {
+        column: name(&seen),
+    }));
+    let mut chosen: Vec<Chart> = Vec::new();
+    for chart in charts {
+        if chosen.len() < 2 && !chosen.contains(&chart) {
+            chosen.push(chart);
+        }
+    }
+    chosen
+}
+
+fn counts(time: &Seen) -> Chart {
+    Chart::Counts {
+        time: time.column.name.clone(),
+        step: step(time),
+        since: since(time),
+    }
+}
+
+/// Whether whole numbers are instants: their name says so, and so do all values, from 2000 to 2100.
+fn since(seen: &Seen) -> Option<Since> {
+    let name = last(&seen.column.name);
+    let name = name.trim_end_matches("_ms").trim_end_matches("_s");
+    let ends = [
+        "time",
+        "date",
+        "stamp",
+        "_at",
+        "_ts",
+        "created",
+        "updated",
+        "modified",
+        "published",
+        "start",
+        "end",
+        "expires",
+        "since",
+    ];
+    let is_named = name == "ts" || ends.iter().any(|end| name.ends_with(end));
+    let whole = |end: &Option<String>| end.as_deref().and_then(|end| end.parse::<i64>().ok());
+    if !is_named || seen.column.native != Native::Int64 {
+        return None;
+    }
+    let (least, most) = (whole(&seen.column.min)?, whole(&seen.column.max)?);
+    let seconds = 946_684_800..4_102_444_800;
+    let is_in = |unit: i64| seconds.contains(&(least / unit)) && seconds.contains(&(most / unit));
+    if is_in(1) {
+        Some(Since::Seconds)
+    } else if is_in(1000) {
+        Some(Since::Millis)
+    } else {
+        None
+    }
+}
+
+/// Whether a few records have far more of it than the others.
+fn stands_out(number: &Seen) -> bool {
+    let end = |end: &Option<String>| end.as_deref().and_then(|end| end.parse::<f64>().ok());
+    match (end(&number.column.min), end(&number.column.max)) {
+        (Some(least), Some(most)) => least >= 0.0 && most > 3.0 * number.mean,
+        _ => false,
+    }
+}
+
+/// Times that something is measured at.
+fn is_measured(time: &Seen) -> bool {
+    let name = last(&time.column.name);
+    let names = [
+        "time",
+        "timestamp",
+        "date",
+        "day",
+        "hour",
+        "month",
+        "period",
+        "interval",
+    ];
+    time.column.kind == Some(Kind::Date) || names.iter().any(|end| name.ends_with(end))
+}
+
+/// What was made or happened says more than what was changed.
+fn best_time<'s>(times: &[&'s Seen]) -> Option<&'s Seen> {
+    let rank = |seen: &Seen| {
+        let name = last(&seen.column.name);
+        match name {
+            _ if name.contains("creat") || name.contains("publish") => 0,
+            _ if name == "time" || name == "date" || name == "timestamp" => 1,
+            _ if name.contains("updat") || name.contains("modif") => 3,
+            _ => 2,
+        }
+    };
+    times.iter().copied().min_by_key(|seen| rank(seen))
+}
+
+fn step(time: &Seen) -> Step {
+    let instant = |end: &Option<String>| {
+        let text = end.as_deref()?.trim_matches('"');
+        if let Some(unit) = since(time) {
+            let number: i64 = text.parse().ok()?;
+            return Some(match unit {
+                Since::Seconds => number / 3_600,
+                Since::Millis => number / 3_600_000,
+            });
+        }
+        let day: Option<jiff::civil::Date> = text.get(..10)?.parse().ok();
+        let hour: i64 = text
+            .get(11..13)
+            .and_then(|hour| hour.parse().ok())
+            .unwrap_or(0);
+        let days = day?
+            .duration_since(jiff::civil::date(1970, 1, 1))
+            .as_hours();
+        Some(days + hour)
+    };
+    let hours = match (instant(&time.column.min), instant(&time.column.max)) {
+        (Some(from), Some(to)) => to - from,
+        _ => i64::MAX,
+    };
+    let is_instant = time.column.kind != Some(Kind::Date);
+    if hours <= 96 && is_instant {
+        Step::Hour
+    } else if hours <= 2_900 {
+        Step::Day
+    } else if hours <= 70_000 {
+        Step::Month
+    } else {
+        Step::Year
+    }
+}
+
+fn is_time(seen: &Seen) -> bool {
+    matches!(seen.column.kind, Some(Kind::Date | Kind::Timestamp))
+        && seen.column.native != Native::Text
+}
+
+fn is_number(seen: &Seen) -> bool {
+    matches!(seen.column.native, Native::Int64 | Native::Float64) && seen.column.kind.is_some()
+}
+
+fn is_text(seen: &Seen) -> bool {
+    matches!(seen.column.kind, Some(Kind::Text | Kind::Boolean))
+}
+
+/// The last part of a dotted name, in lower case.
+fn last(name: &str) -> String {
+    name.rsplit('.').next().unwrap_or(name).to_ascii_lowercase()
+}
+
+/// Whether its values are URLs.
+fn is_address(seen: &Seen) -> bool {
+    let mut examples = seen.column.examples.iter();
+    examples.any(|example| example.starts_with("\"http"))
+}
+
+/// Numbers that name things and measure nothing.
+fn is_label(seen: &Seen) -> bool {
+    let name = last(&seen.column.name);
+    // Instants, and numbers so great that they hardly count anything.
+    let least = seen.column.min.as_deref().and_then(|min| min.parse().ok());
+    since(seen).is_some()
+        || (seen.column.native == Native::Int64 && least.is_some_and(|least: i64| least >= MANY))
+        || is_code(&seen.column.name)
+        || [
+            "latitude",
+            "longitude",
+            "lat",
+            "lon",
+            "lng",
+            "long",
+            "number",
+            "page",
+            "index",
+            "year",
+            "month",
+            "day",
+            "position",
+            "rank",
+        ]
+        .contains(&name.as_str())
+}
+
+fn is_code(name: &str) -> bool {
+    let name = last(name);
+    name == "id"
+        || [
+            "_id",
+            "-id",
+            "url",
+            "uuid",
+            "hash",
+            "sha",
+            "code",
+            "token",
+            "_key",
+            "guid",
+            "doi",
+            "time",
+            "timestamp",
+        ]
+        .iter()
+        .any(|end| name.ends_with(end))
+}
+
+/// How much a number says: what people count first, then how many values it takes.
+fn worth(seen: &Seen) -> (bool, usize) {
+    let name = last(&seen.column.name);
+    let counted = [
+        "value",
+        "views",
+        "downloads",
+        "count",
+        "score",
+        "points",
+        "mag",
+        "price",
+        "amount",
+        "total",
+        "close",
+        "stars",
+        "likes",
+        "comments",
+        "reactions",
+        "cited_by_count",
+    ];
+    let known = counted.iter().any(|word| {
+        name == *word
+            || name.ends_with(&format!("_{word}"))
+            || name.starts_with(&format!("{word}_"))
+    });
+    (known, seen.different)
+}
