@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::failure::{Exit, Failure};
 use crate::harvest::release::NothingSent;
+use crate::harvest::summary::Summary;
 use crate::harvest::{Backfill, Options};
 use crate::report::{Manner, Reporter, clean};
 use crate::store::alerts::WELL;
@@ -42,11 +43,27 @@ pub(super) async fn publish(
         .hint(format!("`gleaner history {pipeline}` tells which")));
     }
     drop(runs);
+    let options = Options {
+        release: Some(run.id.clone()),
+        streams: texts(&run, "streams"),
+        ..Options::default()
+    };
+    from_kept(&run, vars, global, options).await
+}
+
+/// Publishes a run from what it keeps, as the command line of it was; `options` says for what and which
+/// streams.
+pub(super) async fn from_kept(
+    run: &RunRecord,
+    vars: &[(String, String)],
+    global: &Global,
+    options: Options,
+) -> Result<Exit, Failure> {
     let found = project::find(&run.pipeline)?;
     let overrides = Overrides {
         vars: vars.to_vec(),
-        sinks: texts(&run, "sinks"),
-        streams: texts(&run, "streams"),
+        sinks: texts(run, "sinks"),
+        streams: options.streams.clone(),
     };
     let Some(plan) = rooms::plan_or_tell(&found.path, &overrides)? else {
         return Ok(Exit::Invalid);
@@ -60,7 +77,6 @@ pub(super) async fn publish(
     let world = drive.world(Arc::new(NothingSent), found.root);
     let text = |name: &str| run.options[name].as_str().map(str::to_owned);
     let options = Options {
-        streams: overrides.streams,
         backfill: Backfill {
             full: run.options["full"] == Value::Bool(true),
             from: text("from"),
@@ -68,15 +84,13 @@ pub(super) async fn publish(
         },
         keep_free: state::keep_free()?,
         state: state::folder(),
-        release: Some(run.id.clone()),
-        ..Options::default()
+        ..options
     };
+    let releases = options.release.is_some();
     let (disk, root, pipeline) = (world.disk.clone(), world.root.clone(), run.pipeline.clone());
     let ended = drive.run(plan, world, options).await;
-    if ended
-        .as_ref()
-        .is_ok_and(|summary| summary.exit == Exit::Complete)
-    {
+    let is_complete = |summary: &Summary| summary.exit == Exit::Complete;
+    if releases && ended.as_ref().is_ok_and(is_complete) {
         // A person has seen to it: the next trouble is news again, and who heard of this one hears
         // from the next run that is watched that it is over.
         let now = drive.clock.calendar();

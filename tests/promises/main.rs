@@ -40,6 +40,7 @@ mod real;
 mod real_auth;
 mod real_limits;
 mod real_paging;
+mod reextract;
 mod replay;
 mod resume;
 mod retries;
