@@ -263,15 +263,6 @@ impl Harvest {
         }
     }
 
-    /// A run that came to nothing before it could be opened stands in the history all the same.
-    pub fn not_opened(plan: &Plan, world: &World, options: &Options, failure: &Failure) {
-        if options.leaves_trace() {
-            let now = world.clock.calendar();
-            let beginning = Beginning::at(now);
-            Unopened::new(plan, world, options, &beginning, None).failed(failure, now);
-        }
-    }
-
     /// The first page of each stream; nothing is written. One that runs over records of another
     /// takes the first that fits.
     pub async fn preview(self) -> Vec<Sample> {
