@@ -17,7 +17,7 @@ use gleaner::harvest::alerts::Watch;
 use gleaner::harvest::events::Events;
 use serde_json::Value;
 
-use super::fixture::plan;
+use super::fixture::{in_stopped_time, plan};
 use super::scene::{Project, Reply, Server};
 
 /// What the API gives in a night.
@@ -202,13 +202,8 @@ schedule: { cron: '@daily', on_failure: { webhook: https://hooks.test/private } 
         taken: Mutex::default(),
         tries: AtomicUsize::new(0),
     });
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime");
     let notes: Arc<Mutex<Vec<String>>> = Arc::default();
-    runtime.block_on(async {
+    in_stopped_time(async {
         let clock = Clock::simulated("2026-11-22T02:30:00Z".parse().expect("an instant"));
         let (_asks, stop) = tokio::sync::watch::channel(false);
         let heard = Arc::clone(&notes);
