@@ -163,7 +163,7 @@ impl Names {
         let same = match (rest.first_chunk(), name.text.first_chunk()) {
             // Most names are short, and half of the work is done on them.
             (Some(here), Some(text)) if name.len <= 16 => {
-                u32::from(u8x16::new(*here).simd_eq(u8x16::new(*text)).to_bitmask())
+                u8x16::new(*here).simd_eq(u8x16::new(*text)).to_bitmask()
             }
             _ => u8x32::new(*rest.first_chunk()?)
                 .simd_eq(u8x32::new(name.text))
@@ -489,10 +489,8 @@ mod tests {
                     let end = text.len();
                     text.push(odd);
                     text.extend(std::iter::repeat_n(b'0' + odd % 10, room));
-                    let ends = match odd.is_ascii_digit() {
-                        true => text.len(),
-                        false => end,
-                    };
+                    let is_digit = odd.is_ascii_digit();
+                    let ends = if is_digit { text.len() } else { end };
                     assert_eq!(digits(&text, 1), (ends > 1).then_some(ends), "{text:?}");
                 }
             }
