@@ -5,7 +5,8 @@
 //! of the pages go into the ledger, beside the writing of the next ones. So a fast API costs few
 //! syncs, and a slow disk does not hold it up before the byte budget is used up.
 
-use std::collections::{BTreeMap, VecDeque};
+mod order;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use self::order::Order;
 use super::budget::Reservation;
 use super::events::Events;
 use super::feed::Feed;
@@ -423,81 +425,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 
 fn lock(store: &Mutex<StreamStore>) -> MutexGuard<'_, StreamStore> {
     store.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Holds early pages of a partition back for a moment, so that a part mostly is in canonical
-/// order: then publish need not copy it. How many is bounded by the budget, which they occupy: when
-/// it is used up, no page is begun before the late one has come, or is given up.
-#[derive(Debug, Default)]
-struct Order {
-    /// Partition and page that follow the last one let through in order.
-    next: (u32, u32),
-    held: BTreeMap<(u32, u32), Staged>,
-    bytes: usize,
-    /// When each was held back; some are through since.
-    came: VecDeque<(Instant, (u32, u32))>,
-}
-
-impl Order {
-    /// Lets a page through, with those that waited for it, or holds it back; gives the bytes let
-    /// through.
-    fn take(&mut self, page: Staged, now: Instant, group: &mut Vec<Staged>) -> usize {
-        if page.is_raw() {
-            // It stands in nobody's place.
-            let through = page.bytes();
-            group.push(page);
-            return through;
-        }
-        let place = (page.partition, page.page);
-        if matches!(page.what, What::Void | What::Again) {
-            // What it takes back goes before it, else it would stand beside what replaces it.
-            self.release(group);
-            self.next = place;
-            group.push(page);
-            return 0;
-        }
-        if place.0 == self.next.0 && place.1 > self.next.1 {
-            self.bytes += page.bytes();
-            self.held.insert(place, page);
-            self.came.push_back((now, place));
-            return 0;
-        }
-        if place == self.next {
-            self.next.1 += 1;
-        } else if place.0 > self.next.0 && place.1 == 0 && self.held.is_empty() {
-            self.next = (place.0, 1);
-        }
-        let mut through = page.bytes();
-        group.push(page);
-        while let Some(page) = self.held.remove(&self.next) {
-            self.bytes -= page.bytes();
-            self.next.1 += 1;
-            through += page.bytes();
-            group.push(page);
-        }
-        through
-    }
-
-    /// When the page was held back that waits longest.
-    fn oldest(&mut self) -> Option<Instant> {
-        while let Some((at, place)) = self.came.front() {
-            if self.held.contains_key(place) {
-                return Some(*at);
-            }
-            self.came.pop_front();
-        }
-        None
-    }
-
-    /// Lets everything through: the page that it waits for is too late, or will not come.
-    fn release(&mut self, group: &mut Vec<Staged>) {
-        self.bytes = 0;
-        self.came.clear();
-        if let Some((last, _)) = self.held.last_key_value() {
-            self.next = (last.0, last.1 + 1);
-        }
-        group.extend(std::mem::take(&mut self.held).into_values());
-    }
 }
 
 #[cfg(test)]
