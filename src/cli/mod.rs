@@ -23,6 +23,7 @@ mod outputs;
 mod plan;
 mod preview;
 mod project;
+mod raw;
 mod reference;
 mod release;
 mod rooms;

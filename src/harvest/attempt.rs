@@ -140,6 +140,20 @@ impl Stream {
                         ..failure.into()
                     });
                 }
+                Outcome::Unread(answer, failure) => {
+                    let Answer {
+                        status,
+                        headers,
+                        body,
+                        url,
+                        ..
+                    } = *answer;
+                    let packed = self.pack(status, &headers, &url, body.freeze()).await?;
+                    return Err(Unfetched {
+                        came: Some(Box::new(packed)),
+                        ..failure.into()
+                    });
+                }
                 Outcome::Expired(failure) => {
                     return Err(Unfetched {
                         is_expired: true,

@@ -59,6 +59,7 @@ mod parents;
 mod partitions;
 mod private;
 mod publish;
+mod raw;
 mod ready;
 mod record;
 mod refresh;

@@ -11,6 +11,7 @@ use super::formatted::formatted;
 use super::keep::{self, Left};
 use super::merge::{self, MergeError};
 use super::outgoing;
+use super::raw;
 use super::repeats::Repeats;
 use super::rows::{Member, Rows};
 use super::standing::{self, SharedState};
@@ -219,6 +220,9 @@ fn write_all(
             .map_err(|e| failed(failure(stream, e.into())))?;
     }
     datapackage::tell(stream, ready.told).map_err(failed)?;
+    for (at, whole) in table.iter().enumerate() {
+        raw::keep(whole).map_err(|failure| (at, failure))?;
+    }
     let told = ready.repeats.into_iter().zip(ready.schemas);
     let published = told.enumerate().map(|(at, (repeats, schema))| {
         let is_first = at == 0;

@@ -7,7 +7,7 @@ use super::newest::push_rank;
 use super::partitions::{Partition, Source};
 use super::run::Run;
 use crate::plan::StreamPlan;
-use crate::store::index::Index;
+use crate::store::index::{Index, PageRow};
 use crate::store::part::Part;
 use crate::store::stream::StreamStore;
 
@@ -154,29 +154,17 @@ impl Rows<'_> {
         begin: u64,
         visit: &mut dyn FnMut(Placed<'_>, &Partition, u64) -> io::Result<()>,
     ) -> io::Result<()> {
-        let Some((_, index)) = member.kept else {
-            return Ok(());
-        };
-        let mut partitions = Source::of(self.run, member.plan).walk();
-        let mut partition: Option<Partition> = None;
         let mut buffer = Vec::new();
         let mut ordinal = begin;
-        for row in index.rows() {
-            while partition.as_ref().is_none_or(|p| p.ordinal < row.partition) {
-                partition = Some(
-                    partitions
-                        .next()
-                        .transpose()
-                        .map_err(io::Error::other)?
-                        .ok_or_else(|| io::Error::other("a page of no partition"))?,
-                );
+        self.each_page(member, &mut |row, partition| {
+            if ordinal - begin >= self.most {
+                return Ok(());
             }
-            let Some(partition) = &partition else { break };
             let page = member.load(row.start, row.len, &mut buffer)?;
             let mut start = row.start;
             for (in_page, json) in (0_u32..).zip(page.split_terminator('\n')) {
                 if ordinal - begin >= self.most {
-                    return Ok(());
+                    break;
                 }
                 visit(
                     Placed {
@@ -191,6 +179,33 @@ impl Rows<'_> {
                 start += json.len() as u64 + 1;
                 ordinal += 1;
             }
+            Ok(())
+        })
+    }
+
+    /// Every page of a stream of the table with its partition, in canonical order.
+    pub(super) fn each_page(
+        &self,
+        member: &Member<'_>,
+        visit: &mut dyn FnMut(&PageRow, &Partition) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let Some((_, index)) = member.kept else {
+            return Ok(());
+        };
+        let mut partitions = Source::of(self.run, member.plan).walk();
+        let mut partition: Option<Partition> = None;
+        for row in index.rows() {
+            while partition.as_ref().is_none_or(|p| p.ordinal < row.partition) {
+                partition = Some(
+                    partitions
+                        .next()
+                        .transpose()
+                        .map_err(io::Error::other)?
+                        .ok_or_else(|| io::Error::other("a page of no partition"))?,
+                );
+            }
+            let Some(partition) = &partition else { break };
+            visit(row, partition)?;
         }
         Ok(())
     }

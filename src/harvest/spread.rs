@@ -154,13 +154,18 @@ impl Stream {
         let print = slice.print(&self.plan().paging, &request);
         let place = self.place(partition, page);
         let spot = slice.spot(page, print, &place);
-        let (got, digest) = if let Some((found, digest)) = self.kept(&spot, None)? {
-            (self.redo(found, &digest, &request, &spot).await?, digest)
+        let (got, digest) = if let Some(found) = self.kept(&spot, None)? {
+            let again = self.again_of(found, &request, &spot, None, &committer);
+            again.await?
         } else {
-            let fetched = self.ask(&request, &spot).await?;
+            let fetched = self.ask_and_keep(&request, &spot, &committer).await?;
             let digest = self.digest(&fetched, None);
-            let fetched = self.edit(fetched, &digest, &spot, &committer).await?;
             (Got::Fetched(Box::new(fetched)), digest)
+        };
+        let got = match got {
+            Got::Fetched(page) => Got::Fetched(Box::new(self.transform(*page, &spot).await?)),
+            Got::Redone(page) => Got::Redone(Box::new(self.transform(*page, &spot).await?)),
+            Got::Kept(row) => Got::Kept(row),
         };
         self.hand_on(got, &digest, print, partition, &committer, page)
             .await?;
