@@ -155,7 +155,7 @@ fn filter(pages: &str, out: &str) {
     let mut out = BufWriter::new(File::create(out).expect("an output"));
     let names = minijinja::Value::from_pairs([("repo", "x")]);
     each_page(pages, |page| {
-        let page = transform(&steps, page.records(), &names).expect("records");
+        let page = transform(&steps, 0, page.records(), &names).expect("records");
         out.write_all(&page.lines).expect("a disk");
     });
     out.flush().expect("a disk");

@@ -11,7 +11,7 @@ use gleaner::disk::Disk;
 use gleaner::store::row::{Facts, RunStart};
 use gleaner::store::run::RunFolder;
 use gleaner::store::space::Floor;
-use gleaner::store::stream::NewPage;
+use gleaner::store::stream::{NewPage, Piece};
 use jiff::Timestamp;
 
 use super::gauge::Bars;
@@ -97,6 +97,7 @@ fn store(folder: &Path, page: &[u8]) {
             // A page of a run is summed up anyway, for the loop guards.
             crc: 0,
             records: 100,
+            piece: Piece::Whole,
             facts: Facts {
                 content: Some(format!("{at:016x}")),
                 ..Facts::default()

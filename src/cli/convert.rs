@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::clock::Clock;
 use crate::disk::{self, Access, Disk};
@@ -38,7 +38,7 @@ pub(super) struct ConvertArgs {
 
     /// The format to write
     #[arg(long, value_enum, value_name = "FORMAT")]
-    to: Format,
+    to: To,
 
     /// Where to: a file, in the project or anywhere; beside what is read if left out
     #[arg(long, value_name = "PATH")]
@@ -48,29 +48,65 @@ pub(super) struct ConvertArgs {
     #[arg(long = "stream", value_name = "STREAM")]
     streams: Vec<String>,
 
+    /// Parquet with objects and arrays as they are, and not taken apart; from NDJSON
+    #[arg(long)]
+    nested: bool,
+
     /// Read this output
     #[arg(long, value_enum, value_name = "FORMAT")]
     from: Option<Format>,
 }
 
+/// What can be written as a file of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum To {
+    /// Columns with types
+    Parquet,
+    /// One JSON object a line
+    Ndjson,
+    /// Cells without types
+    Csv,
+}
+
+impl To {
+    fn format(self) -> Format {
+        match self {
+            Self::Parquet => Format::Parquet,
+            Self::Ndjson => Format::Ndjson,
+            Self::Csv => Format::Csv,
+        }
+    }
+}
+
 impl ConvertArgs {
     pub(super) fn execute(&self) -> Result<Exit, Failure> {
         let root = project::root()?;
-        if self.from == Some(self.to) {
+        if self.nested && self.to != To::Parquet {
+            return Err(Failure::usage("--nested is for --to parquet")
+                .hint("NDJSON has its objects and arrays; CSV has none"));
+        }
+        if self.from == Some(self.to.format()) {
             return Err(Failure::usage("that is the format it has"));
         }
-        let from = self.from.or_else(|| self.other(&root));
+        let from = match self.from {
+            // Only there objects and arrays are whole.
+            None if self.nested => Some(Format::Ndjson),
+            from => from.or_else(|| self.other(&root)),
+        };
+        if self.nested && from != Some(Format::Ndjson) {
+            return Err(Failure::usage("--nested needs an NDJSON output to read"));
+        }
         let found = outputs::find(&root, &self.pipeline, &self.streams, from)?;
         if self.out.is_some() && found.len() > 1 {
             let message = format!("--out is one file, and there are {} streams", found.len());
             return Err(Failure::usage(message).hint("choose one with --stream"));
         }
         for output in found {
-            if output.format == self.to {
+            if output.format == self.to.format() {
                 let message = format!(
                     "{} is published as {} alone",
                     clean(&output.stream),
-                    self.to.ending()
+                    self.to.format().ending()
                 );
                 return Err(Failure::usage(message));
             }
@@ -81,8 +117,8 @@ impl ConvertArgs {
 
     /// A format to read that is not the one to write, where there are several.
     fn other(&self, root: &Path) -> Option<Format> {
-        let all = [Format::Parquet, Format::Ndjson, Format::Csv];
-        let mut others = all.into_iter().filter(|format| *format != self.to);
+        let all = [Format::Parquet, Format::Ndjson, Format::Csv, Format::Sqlite];
+        let mut others = all.into_iter().filter(|format| *format != self.to.format());
         others.find(|format| {
             outputs::find(root, &self.pipeline, &self.streams, Some(*format)).is_ok()
         })
@@ -93,7 +129,10 @@ impl ConvertArgs {
             Some(path) => std::path::absolute(path).map_err(|error| {
                 Failure::usage(format!("{} is no path", path.display())).caused_by(&error)
             })?,
-            None => beside(&output.path, self.to),
+            None => match (&output.table, output.files.first()) {
+                (Some(table), Some(file)) => file.with_file_name(named(table, self.to)),
+                _ => beside(&output.path, self.to),
+            },
         };
         let disk = Disk::system();
         let published = State::open(&disk, root)
@@ -121,13 +160,14 @@ impl ConvertArgs {
             ("gleaner.stream", output.stream.clone()),
         ];
         let format = match self.to {
-            Format::Csv => SinkFormat::Csv(CsvPlan {
+            To::Csv => SinkFormat::Csv(CsvPlan {
                 delimiter: b',',
                 null: String::new(),
                 spreadsheet_safe: false,
             }),
-            Format::Ndjson => SinkFormat::Ndjson,
-            Format::Parquet => SinkFormat::Parquet(ParquetPlan {
+            To::Ndjson => SinkFormat::Ndjson,
+            To::Parquet => SinkFormat::Parquet(ParquetPlan {
+                nested: self.nested,
                 about: about.map(|(name, value)| (name.to_owned(), value)).into(),
             }),
         };
@@ -168,22 +208,31 @@ fn write(
 }
 
 /// `data/items.csv.gz` → `data/items.parquet`; of a folder of files, one file beside it.
-fn beside(path: &Path, to: Format) -> PathBuf {
+fn beside(path: &Path, to: To) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let stem = match name.find('.').filter(|at| *at > 0) {
         Some(dot) => name.get(..dot).unwrap_or(&name),
         None => &name,
     };
-    path.with_file_name(format!("{stem}.{}", to.ending()))
+    path.with_file_name(named(stem, to))
 }
 
-fn compression(path: &Path, to: Format) -> Result<Compression, Failure> {
+/// Of a table it is the name, which may hold what no name of a file does.
+fn named(stem: &str, to: To) -> String {
+    format!(
+        "{}.{}",
+        stem.replace(['/', '\0'], "_"),
+        to.format().ending()
+    )
+}
+
+fn compression(path: &Path, to: To) -> Result<Compression, Failure> {
     let compression = match path.extension().and_then(|ending| ending.to_str()) {
         Some("gz") => Compression::Gzip,
         Some("zst") => Compression::Zstd,
         _ => Compression::None,
     };
-    if to == Format::Parquet && compression != Compression::None {
+    if to == To::Parquet && compression != Compression::None {
         return Err(Failure::usage("a Parquet file is compressed inside (zstd)")
             .hint("leave off the ending: `--out items.parquet`"));
     }

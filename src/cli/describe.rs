@@ -15,7 +15,7 @@ use super::{out, project, table};
 /// Show the columns of what was published: types, nulls, least and greatest values, examples
 ///
 /// Reads the files that the last publish of each stream left, and nothing else. Of several outputs of
-/// a stream that is the Parquet file, then NDJSON, then CSV; --from chooses another. `wide` beside a
+/// a stream that is the Parquet file, then NDJSON, CSV, SQLite; --from chooses another. `wide` beside a
 /// type means that 64 bits do not hold every value exactly, so that typed formats keep it as text.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]

@@ -24,6 +24,7 @@ mod plan;
 mod preview;
 mod project;
 mod raw;
+mod reextract;
 mod reference;
 mod release;
 mod rooms;
@@ -96,6 +97,7 @@ enum Command {
     State(cursors::StateArgs),
     Describe(describe::DescribeArgs),
     Convert(convert::ConvertArgs),
+    Reextract(reextract::ReextractArgs),
     Limits(limits::LimitsArgs),
     List(list::ListArgs),
     Notebook(notebook::NotebookArgs),
@@ -137,6 +139,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Check(args) => args.execute(global),
         Command::Describe(args) => args.execute(),
         Command::Convert(args) => args.execute(),
+        Command::Reextract(args) => runtime()?.block_on(args.execute(global)),
         Command::Limits(args) => args.execute(),
         Command::List(_) => list::ListArgs::execute(),
         Command::Runs(args) => args.execute(global),

@@ -1,6 +1,7 @@
 //! `gleaner notebook`: a notebook that loads what a pipeline has published.
 
 mod charts;
+mod draw;
 mod load;
 mod outputs;
 mod page;

@@ -6,15 +6,12 @@ use serde_json::Value;
 
 use crate::disk::Disk;
 use crate::failure::{Exit, Failure};
-use crate::plan::typed::Kind;
 use crate::report::clean;
 use crate::sink::SinkError;
-use crate::sink::back::{Kept, Source};
+use crate::sink::back::{Kept, Names, Source};
+use crate::sink::datapackage;
 use crate::store::cursors::PublishedFile;
 use crate::store::state::{State, StateError};
-
-/// Where a folder tells of its files: names, dialects and types, in the words of Data Package v2.
-const PACKAGE: &str = "datapackage.json";
 
 /// One output of a stream.
 #[derive(Debug)]
@@ -27,6 +24,8 @@ pub(super) struct Output {
     pub(super) path: PathBuf,
     /// Its files, in the order in which they were published.
     pub(super) files: Vec<PathBuf>,
+    /// The table, where the file is a database.
+    pub(super) table: Option<String>,
     /// When the last was.
     pub(super) at: jiff::Timestamp,
     /// The run that did it.
@@ -42,6 +41,8 @@ pub(super) enum Format {
     Ndjson,
     /// Cells without types
     Csv,
+    /// A table of a SQLite file
+    Sqlite,
 }
 
 impl Format {
@@ -65,6 +66,7 @@ impl Format {
             Self::Parquet => "parquet",
             Self::Ndjson => "ndjson",
             Self::Csv => "csv",
+            Self::Sqlite => "sqlite",
         }
     }
 }
@@ -90,20 +92,23 @@ pub(super) fn find(
     }
     let mut outputs: Vec<Output> = Vec::new();
     for file in all {
-        let path = PathBuf::from(&file.target);
-        let Some(found) = Format::of(&path) else {
-            continue;
+        let (path, table) = place(&file.target);
+        let found = match table {
+            Some(_) => Some(Format::Sqlite),
+            None => Format::of(&path),
         };
         let wanted = streams.is_empty() || streams.contains(&file.stream);
-        if !wanted || format.is_some_and(|format| format != found) || !path.is_file() {
+        let Some(found) = found.filter(|found| wanted && format.is_none_or(|f| f == *found)) else {
             continue;
+        };
+        if path.is_file() {
+            add(&mut outputs, file, path, table, found);
         }
-        add(&mut outputs, file, path, found);
     }
     if outputs.is_empty() {
         let message = format!("nothing that {} published is there", clean(pipeline));
         return Err(Failure::usage(message).hint(format!(
-            "`gleaner run {}` publishes; what can be read back are files that end in .csv, .ndjson or .parquet",
+            "`gleaner run {}` publishes; what can be read back are tables of SQLite files, and files that end in .csv, .ndjson or .parquet",
             clean(pipeline)
         )));
     }
@@ -116,12 +121,40 @@ pub(super) fn find(
     Ok(outputs)
 }
 
+/// The file of a target, and the table: `data/x.db#items`.
+fn place(target: &str) -> (PathBuf, Option<String>) {
+    let path = PathBuf::from(target);
+    if path.is_file() {
+        return (path, None);
+    }
+    let mut marks = target.match_indices('#');
+    let is_file = |at: usize| {
+        target
+            .get(..at)
+            .is_some_and(|path| Path::new(path).is_file())
+    };
+    match marks.find(|(at, _)| is_file(*at)) {
+        Some((at, _)) => {
+            let (path, table) = target.split_at(at);
+            (path.into(), table.get(1..).map(str::to_owned))
+        }
+        None => (path, None),
+    }
+}
+
 /// Files come the latest first; those that runs added to one folder are one output.
-fn add(outputs: &mut Vec<Output>, file: PublishedFile, path: PathBuf, format: Format) {
+fn add(
+    outputs: &mut Vec<Output>,
+    file: PublishedFile,
+    path: PathBuf,
+    table: Option<String>,
+    format: Format,
+) {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let adds = name.split('.').next() == Some(file.run.as_str());
     let place = match path.parent() {
         Some(folder) if adds => folder.to_owned(),
+        _ if table.is_some() => PathBuf::from(&file.target),
         _ => path.clone(),
     };
     let same = |output: &&mut Output| {
@@ -135,6 +168,7 @@ fn add(outputs: &mut Vec<Output>, file: PublishedFile, path: PathBuf, format: Fo
             format,
             path: place,
             files: vec![path],
+            table,
             at: file.at,
             run: file.run,
         }),
@@ -152,71 +186,34 @@ fn published(root: &Path, pipeline: &str) -> Result<Vec<PublishedFile>, Failure>
 impl Output {
     /// Opens its files.
     pub(super) fn open(&self) -> Result<Source, Failure> {
-        let package = Package::beside(self.files.first().map(PathBuf::as_path));
-        let kept = match self.format {
-            Format::Parquet => Kept::Parquet,
-            Format::Ndjson => Kept::Ndjson,
-            Format::Csv => Kept::Csv(package.delimiter, package.null),
+        let told = self.files.first().and_then(|file| resource(file));
+        let kept = match (self.format, &self.table) {
+            (Format::Parquet, _) => Kept::Parquet,
+            (Format::Ndjson, _) => Kept::Ndjson,
+            (Format::Csv, _) => {
+                let (delimiter, null) = datapackage::dialect(told.as_ref().unwrap_or(&Value::Null));
+                Kept::Csv(delimiter, null)
+            }
+            (Format::Sqlite, table) => {
+                Kept::Table(table.clone().unwrap_or_default(), Names::Records)
+            }
         };
-        Source::open(self.files.clone(), kept, package.types.as_deref()).map_err(unreadable)
+        let types = match self.format {
+            // The file knows them itself.
+            Format::Parquet | Format::Sqlite => None,
+            Format::Csv | Format::Ndjson => told.as_ref().and_then(datapackage::columns),
+        };
+        Source::open(self.files.clone(), kept, types.as_deref()).map_err(unreadable)
     }
 }
 
 /// What a folder tells of one of its files.
-#[derive(Debug)]
-struct Package {
-    delimiter: u8,
-    null: String,
-    types: Option<Vec<(String, Option<Kind>)>>,
-}
-
-impl Package {
-    /// What is told of a file; where nothing is, what is usual.
-    fn beside(file: Option<&Path>) -> Self {
-        let mut package = Self {
-            delimiter: b',',
-            null: String::new(),
-            types: None,
-        };
-        let Some(told) = file.and_then(resource) else {
-            return package;
-        };
-        if let Some([delimiter]) = told["dialect"]["delimiter"].as_str().map(str::as_bytes) {
-            package.delimiter = *delimiter;
-        }
-        if let Some(null) = told["schema"]["missingValues"][0].as_str() {
-            null.clone_into(&mut package.null);
-        }
-        let fields = told["schema"]["fields"].as_array();
-        package.types = fields.map(|fields| {
-            let field = |field: &Value| Some((field["name"].as_str()?.to_owned(), kind(field)));
-            fields.iter().filter_map(field).collect()
-        });
-        package
-    }
-}
-
 fn resource(file: &Path) -> Option<Value> {
-    let text = std::fs::read_to_string(file.with_file_name(PACKAGE)).ok()?;
+    let text = std::fs::read_to_string(file.with_file_name(datapackage::NAME)).ok()?;
     let package: Value = serde_json::from_str(&text).ok()?;
     let name = file.file_name()?.to_str()?;
     let mut all = package["resources"].as_array()?.iter();
     all.find(|resource| resource["path"] == *name).cloned()
-}
-
-/// The types of Table Schema v2, as ours.
-fn kind(field: &Value) -> Option<Kind> {
-    match field["type"].as_str()? {
-        "string" => Some(Kind::Text),
-        "integer" => Some(Kind::Integer),
-        "number" => Some(Kind::Number),
-        "boolean" => Some(Kind::Boolean),
-        "date" => Some(Kind::Date),
-        "datetime" => Some(Kind::Timestamp),
-        // Of values without any type nothing is known.
-        _ if field["native"] == "text" => None,
-        _ => Some(Kind::Json),
-    }
 }
 
 /// A file that cannot be read back, or written.

@@ -40,11 +40,27 @@ pub(super) async fn publish(
         .hint(format!("`gleaner history {pipeline}` tells which")));
     }
     drop(runs);
+    let options = Options {
+        release: Some(run.id.clone()),
+        streams: texts(&run, "streams"),
+        ..Options::default()
+    };
+    from_kept(&run, vars, global, options).await
+}
+
+/// Publishes a run from what it keeps, as the command line of it was; `options` says for what and which
+/// streams.
+pub(super) async fn from_kept(
+    run: &RunRecord,
+    vars: &[(String, String)],
+    global: &Global,
+    options: Options,
+) -> Result<Exit, Failure> {
     let found = project::find(&run.pipeline)?;
     let overrides = Overrides {
         vars: vars.to_vec(),
-        sinks: texts(&run, "sinks"),
-        streams: texts(&run, "streams"),
+        sinks: texts(run, "sinks"),
+        streams: options.streams.clone(),
     };
     let Some(plan) = rooms::plan_or_tell(&found.path, &overrides)? else {
         return Ok(Exit::Invalid);
@@ -58,7 +74,6 @@ pub(super) async fn publish(
     let world = drive.world(Arc::new(NothingSent), found.root);
     let text = |name: &str| run.options[name].as_str().map(str::to_owned);
     let options = Options {
-        streams: overrides.streams,
         backfill: Backfill {
             full: run.options["full"] == Value::Bool(true),
             from: text("from"),
@@ -66,8 +81,7 @@ pub(super) async fn publish(
         },
         keep_free: state::keep_free()?,
         state: state::folder(),
-        release: Some(run.id),
-        ..Options::default()
+        ..options
     };
     let ended = drive.run(plan, world, options).await;
     Ok(tell(ended, false))

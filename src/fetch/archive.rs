@@ -3,7 +3,7 @@
 //!
 //! JSON, CSV and XML never begin so, whatever the content type says.
 
-use std::io::{Cursor, Read};
+use std::io::{Cursor, Read, Seek};
 
 use bytes::Bytes;
 use zip::ZipArchive;
@@ -32,7 +32,7 @@ pub fn is_packed(body: &[u8]) -> bool {
     body.starts_with(GZIP_MAGIC) || is_zip(body)
 }
 
-fn is_zip(body: &[u8]) -> bool {
+pub(super) fn is_zip(body: &[u8]) -> bool {
     ZIP_MAGICS.iter().any(|magic| body.starts_with(magic))
 }
 
@@ -48,37 +48,11 @@ pub fn open(
     if !is_zip(&body) {
         return Ok(Err(body));
     }
-    if files_of(&body).is_some_and(|files| files > MOST_FILES) {
-        return Err(BodyError::Decode(format!(
-            "the zip archive has more than {MOST_FILES} files"
-        )));
-    }
+    few_files(&body)?;
     let mut archive = ZipArchive::new(Cursor::new(&body[..])).map_err(|e| wrong(&e))?;
-    let mut chosen = Vec::new();
-    let mut all = Vec::new();
-    for index in 0..archive.len() {
-        let file = archive.by_index_raw(index).map_err(|e| wrong(&e))?;
-        let name = file.name().map_err(|e| wrong(&e))?.into_owned();
-        // What macOS puts beside the files is no data.
-        if file.is_dir() || name.starts_with("__MACOSX/") {
-            continue;
-        }
-        if member.is_none_or(|member| member.written == name || member.glob.is_match(&name)) {
-            chosen.push((name.clone(), index));
-        }
-        all.push(name);
-    }
-    if let (Some(member), true) = (member, chosen.is_empty()) {
-        return Err(BodyError::Decode(format!(
-            "no file of the zip archive is `{}`; there are {}",
-            member.written,
-            named(&all)
-        )));
-    }
-    chosen.sort();
     let mut left = cap;
-    let mut files = Vec::with_capacity(chosen.len());
-    for (name, index) in chosen {
+    let mut files = Vec::new();
+    for (name, index) in chosen(&mut archive, member)? {
         let file = archive.by_index(index).map_err(|e| wrong(&e))?;
         let mut bytes = Vec::new();
         file.take(left as u64 + 1)
@@ -102,11 +76,53 @@ pub fn open(
     }))
 }
 
+/// The files that match `member`, else all, in the order of their names, each with its place.
+pub(super) fn chosen(
+    archive: &mut ZipArchive<impl Read + Seek>,
+    member: Option<&Member>,
+) -> Result<Vec<(String, usize)>, BodyError> {
+    let mut chosen = Vec::new();
+    let mut all = Vec::new();
+    for index in 0..archive.len() {
+        let file = archive.by_index_raw(index).map_err(|e| wrong(&e))?;
+        let name = file.name().map_err(|e| wrong(&e))?.into_owned();
+        // What macOS puts beside the files is no data.
+        if file.is_dir() || name.starts_with("__MACOSX/") {
+            continue;
+        }
+        if member.is_none_or(|member| member.written == name || member.glob.is_match(&name)) {
+            chosen.push((name.clone(), index));
+        }
+        all.push(name);
+    }
+    if let (Some(member), true) = (member, chosen.is_empty()) {
+        return Err(BodyError::Decode(format!(
+            "no file of the zip archive is `{}`; there are {}",
+            member.written,
+            named(&all)
+        )));
+    }
+    chosen.sort();
+    Ok(chosen)
+}
+
+/// Refuses an archive of very many files before its table is read, by how it ends.
+pub(super) fn few_files(tail: &[u8]) -> Result<(), BodyError> {
+    if files_of(tail).is_some_and(|files| files > MOST_FILES) {
+        return Err(BodyError::Decode(format!(
+            "the zip archive has more than {MOST_FILES} files"
+        )));
+    }
+    Ok(())
+}
+
+/// As far as the end of an archive is looked at.
+pub(super) const TAIL: usize = 22 + 0xffff;
+
 /// How many files an archive says it has (PKWARE APPNOTE 4.3.16): its table is read whole, and may be
 /// large. What is larger than sixteen bits says 65535.
 fn files_of(body: &[u8]) -> Option<usize> {
-    const LONGEST: usize = 22 + 0xffff;
-    let tail = body.get(body.len().saturating_sub(LONGEST)..)?;
+    let tail = body.get(body.len().saturating_sub(TAIL)..)?;
     let at = memchr::memmem::rfind(tail, ZIP_MAGICS[1])?;
     let count = tail.get(at + 10..at + 12)?;
     Some(usize::from(u16::from_le_bytes(count.try_into().ok()?)))
@@ -121,7 +137,7 @@ fn gunzip(body: &Bytes, cap: usize) -> Result<Bytes, BodyError> {
     }
 }
 
-fn wrong(error: &ZipError) -> BodyError {
+pub(super) fn wrong(error: &ZipError) -> BodyError {
     match error {
         // The table of files stands at the end: without it, the end is what is missing.
         ZipError::InvalidArchive(what)

@@ -2,6 +2,7 @@
 //! unpacked, time between two pieces, time as a whole.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -9,6 +10,7 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, StatusCode};
 
 use super::encoding::Encoding;
+use super::large::{Body, LargeBody, Spill, Spilling};
 use super::room::Room;
 use super::transport::{BodySource, SendError, SendErrorKind};
 use crate::clock::{Clock, Elapsed, Instant};
@@ -32,11 +34,20 @@ pub struct Watch {
     pub cap: usize,
 }
 
+/// Where a body goes that is too large for memory.
+#[derive(Debug, Clone, Copy)]
+pub struct Beyond<'a> {
+    /// The disk.
+    pub spill: &'a Arc<dyn Spill>,
+    /// Most bytes in memory, both as sent and unpacked.
+    pub whole: usize,
+}
+
 /// Why there is no whole body.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
     /// More bytes than allowed, as sent or unpacked.
-    #[error("the body is larger than {}; ask for smaller pages", Size(*.cap))]
+    #[error("the body is larger than {}", Size(*.cap))]
     TooLarge {
         /// The cap, in bytes.
         cap: usize,
@@ -44,6 +55,14 @@ pub enum BodyError {
     /// It cannot be unpacked.
     #[error("{0}")]
     Decode(String),
+    /// It cannot be put away.
+    #[error("{message}")]
+    Disk {
+        /// What the disk said.
+        message: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
     /// It did not arrive whole.
     #[error(transparent)]
     Send(#[from] SendError),
@@ -57,22 +76,60 @@ pub async fn read(
     watch: &Watch,
     room: &mut Room,
 ) -> Result<BytesMut, BodyError> {
+    match read_or_spill(status, headers, source, watch, None, room).await? {
+        Body::Whole(body) => Ok(body),
+        Body::Large(_) => Err(BodyError::TooLarge { cap: watch.cap }),
+    }
+}
+
+/// The same; what is larger than fits goes `beyond` memory, if there is such a place.
+pub async fn read_or_spill(
+    status: StatusCode,
+    headers: &HeaderMap,
+    source: &mut dyn BodySource,
+    watch: &Watch,
+    beyond: Option<Beyond<'_>>,
+    room: &mut Room,
+) -> Result<Body, BodyError> {
     let encoding = Encoding::of(headers)?;
-    let sent = gather(declared_length(status, headers), source, watch, room).await?;
-    let Some(encoding) = encoding.filter(|_| !sent.is_empty()) else {
-        return Ok(sent);
+    let declared = declared_length(status, headers);
+    let sent = match gather(declared, source, watch, beyond, room).await? {
+        Gathered::Whole(sent) => sent,
+        Gathered::Spilled(spilling) => {
+            room.give_back();
+            let large = spilling.end(encoding, watch.cap).await?;
+            return Ok(Body::Large(large));
+        }
     };
-    let cap = watch.cap;
-    let body = if sent.len() <= BLOCKING_FROM {
-        encoding.unpack(&sent, cap)?
+    let Some(encoding) = encoding.filter(|_| !sent.is_empty()) else {
+        return Ok(Body::Whole(sent));
+    };
+    let cap = beyond.map_or(watch.cap, |beyond| beyond.whole);
+    let unpacked = if sent.len() <= BLOCKING_FROM {
+        encoding.unpack(&sent, cap).map_err(|e| (e, sent))
     } else {
-        tokio::task::spawn_blocking(move || encoding.unpack(&sent, cap))
+        let work = move || encoding.unpack(&sent, cap).map_err(|e| (e, sent));
+        tokio::task::spawn_blocking(work)
             .await
-            .map_err(|_| BodyError::Decode(format!("unpacking the {encoding} body broke off")))??
+            .map_err(|_| BodyError::Decode(format!("unpacking the {encoding} body broke off")))?
+    };
+    let body = match unpacked {
+        Ok(body) => body,
+        Err((BodyError::TooLarge { .. }, sent)) if beyond.is_some() => {
+            let large = LargeBody::packed(sent.freeze(), Some(encoding), watch.cap);
+            return Ok(Body::Large(large));
+        }
+        Err((error, _)) => return Err(error),
     };
     // Only now is it known; a guess that is too large would let pages come one at a time.
     room.hold(body.len()).await;
-    Ok(body.into())
+    Ok(Body::Whole(body.into()))
+}
+
+/// What came of a body as it was sent.
+enum Gathered {
+    Whole(BytesMut),
+    Spilled(Spilling),
 }
 
 /// All bytes as sent, copied out of the pieces: so the connection reads into the same memory again,
@@ -81,8 +138,9 @@ async fn gather(
     declared: Option<u64>,
     source: &mut dyn BodySource,
     watch: &Watch,
+    beyond: Option<Beyond<'_>>,
     room: &mut Room,
-) -> Result<BytesMut, BodyError> {
+) -> Result<Gathered, BodyError> {
     let mut watch = *watch;
     let too_large = BodyError::TooLarge { cap: watch.cap };
     let expected = match declared.map(usize::try_from) {
@@ -90,8 +148,18 @@ async fn gather(
         Some(Ok(length)) if length <= watch.cap => Some(length),
         Some(_) => return Err(too_large),
     };
-    let mut body = room.buffers.take(expected.unwrap_or(0));
-    let needed = |length: usize| length.max(expected.unwrap_or(0));
+    let whole = beyond.map_or(watch.cap, |beyond| beyond.whole);
+    // One that is known to be larger begins on the disk.
+    let set_aside = expected.filter(|length| *length <= whole).unwrap_or(0);
+    let mut body = room.buffers.take(set_aside);
+    let needed = |length: usize| length.max(set_aside);
+    let short = |got: usize| match expected {
+        // RFC 9112 section 8: a body of another length is incomplete, never a short page.
+        Some(expected) if expected != got => Err(truncated(format!(
+            "the body has {got} bytes where Content-Length says {expected}"
+        ))),
+        _ => Ok(()),
+    };
     loop {
         if !room.has(needed(body.bytes.len())) {
             // The server is kept waiting by us, which is no fault of its.
@@ -102,19 +170,27 @@ async fn gather(
         let Some(piece) = next_piece(source, &watch).await? else {
             break;
         };
-        if body.bytes.len() + piece.len() > watch.cap {
-            return Err(too_large);
+        if body.bytes.len() + piece.len() > whole || expected.is_some_and(|all| all > whole) {
+            let Some(beyond) = beyond else {
+                return Err(too_large);
+            };
+            let so_far = std::mem::take(&mut body.bytes);
+            let mut spilling = Spilling::begin(beyond.spill, so_far).await?;
+            room.give_back();
+            spilling.take(&piece).await?;
+            while let Some(piece) = next_piece(source, &watch).await? {
+                if spilling.len() + piece.len() > watch.cap {
+                    return Err(too_large);
+                }
+                spilling.take(&piece).await?;
+            }
+            short(spilling.len())?;
+            return Ok(Gathered::Spilled(spilling));
         }
         body.bytes.extend_from_slice(&piece);
     }
-    match expected {
-        // RFC 9112 section 8: a body of another length is incomplete, never a short page.
-        Some(expected) if expected != body.bytes.len() => Err(truncated(format!(
-            "the body has {} bytes where Content-Length says {expected}",
-            body.bytes.len()
-        ))),
-        _ => Ok(room.buffers.fill(body)),
-    }
+    short(body.bytes.len())?;
+    Ok(Gathered::Whole(room.buffers.fill(body)))
 }
 
 async fn next_piece(

@@ -4,7 +4,7 @@
 //! megabyte of gzip makes a gigabyte.
 
 use std::fmt;
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -73,31 +73,43 @@ impl Encoding {
 
     /// All bytes unpacked, or an error as soon as there are more than `cap`.
     pub(super) fn unpack(self, sent: &[u8], cap: usize) -> Result<Bytes, BodyError> {
-        // So short a body could pass for one that ended early, which would be tried again.
-        if self == Self::Gzip && !sent.starts_with(GZIP_MAGIC) {
-            return Err(BodyError::Decode(self.denied("it does not begin like it")));
-        }
-        let unpacked = match self {
-            Self::Gzip => capped(flate2::bufread::MultiGzDecoder::new(sent), sent.len(), cap),
-            Self::Deflate => capped(flate2::bufread::ZlibDecoder::new(sent), sent.len(), cap),
-            Self::Brotli => capped(
-                brotli::Decompressor::new(sent.chain(Ended), 8 << 10),
-                sent.len(),
-                cap,
-            ),
-            Self::Zstd => zstd::stream::read::Decoder::with_buffer(sent).and_then(|mut decoder| {
-                decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-                capped(decoder, sent.len(), cap)
-            }),
-        };
+        let unpacked = self
+            .reader(sent)
+            .and_then(|reader| capped(reader, sent.len(), cap));
         match unpacked {
             Ok(Some(bytes)) => Ok(bytes),
             Ok(None) => Err(BodyError::TooLarge { cap }),
-            // Where the length is not declared, only the decoder notices a missing end.
-            Err(problem) if problem.kind() == io::ErrorKind::UnexpectedEof => {
-                Err(truncated(format!("the {self} body ended early")))
+            Err(problem) => Err(self.fault(&problem)),
+        }
+    }
+
+    /// What comes out of it, piece by piece.
+    pub(super) fn reader<'a>(self, mut sent: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
+        Ok(match self {
+            Self::Gzip => {
+                // So short a body could pass for one that ended early, which would be tried again.
+                if !sent.fill_buf()?.starts_with(GZIP_MAGIC) {
+                    let what = "it does not begin like it";
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+                }
+                Box::new(flate2::bufread::MultiGzDecoder::new(sent))
             }
-            Err(problem) => Err(BodyError::Decode(self.denied(&problem.to_string()))),
+            Self::Deflate => Box::new(flate2::bufread::ZlibDecoder::new(sent)),
+            Self::Brotli => Box::new(brotli::Decompressor::new(sent.chain(Ended), 8 << 10)),
+            Self::Zstd => {
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(sent)?;
+                decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+                Box::new(decoder)
+            }
+        })
+    }
+
+    /// What is wrong with a body, by what its reader said.
+    pub(super) fn fault(self, problem: &io::Error) -> BodyError {
+        match problem.kind() {
+            // Where the length is not declared, only the decoder notices a missing end.
+            io::ErrorKind::UnexpectedEof => truncated(format!("the {self} body ended early")),
+            _ => BodyError::Decode(self.denied(&problem.to_string())),
         }
     }
 

@@ -13,6 +13,7 @@ pub mod credentials;
 mod encoding;
 pub mod grant;
 pub mod jwt;
+pub mod large;
 pub mod link;
 pub mod origin;
 pub mod reach;

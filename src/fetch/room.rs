@@ -45,6 +45,11 @@ impl Room {
         }
     }
 
+    /// The body takes no more than was set aside after all.
+    pub(super) fn give_back(&mut self) {
+        self.alone = None;
+    }
+
     /// Whether there is room for a body of so many bytes without a wait.
     pub fn has(&self, bytes: usize) -> bool {
         self.larger.is_none() || self.alone.is_some() || bytes <= self.set_aside

@@ -57,7 +57,12 @@ impl<'a> Seen<'a> {
 }
 
 fn good(answer: Answer, page: Page, last: bool) -> Outcome {
-    Outcome::Page(Box::new(Good { answer, page, last }))
+    Outcome::Page(Box::new(Good {
+        answer,
+        page,
+        large: None,
+        last,
+    }))
 }
 
 impl Stream {

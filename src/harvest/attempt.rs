@@ -1,6 +1,7 @@
 //! One page, however many attempts it takes: permit, send, redirect, read, judge, decode; then
 //! again, or give up. The only place of the run that waits before a repeat.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -12,6 +13,7 @@ use super::backoff::Backoff;
 use super::budget::Reservation;
 use super::circuit::Came;
 use super::exchange::Errand;
+use super::large::{Large, WHOLE};
 use super::once::Spot;
 use super::outcome::{Answer, Good, Outcome, Sent, Unfetched};
 use super::stream::Stream;
@@ -22,6 +24,8 @@ use super::verdict;
 use crate::clock::Instant;
 use crate::event::{Fact, FailureClass, Wait};
 use crate::failure::{Exit, Failure};
+use crate::fetch::body::Beyond;
+use crate::fetch::large::{Body, Spill};
 use crate::fetch::redirect::{self, Hop};
 use crate::fetch::transport::{Reach, Request, Response};
 use crate::fetch::{agent, body};
@@ -37,6 +41,8 @@ const MOST_TOKENS: u32 = 4;
 pub(super) struct Fetched {
     /// Its records and what it says about the next page.
     pub(super) page: Page,
+    /// What its records are read from, where the page holds the last of them alone.
+    pub(super) large: Option<Large>,
     /// Its records after `transform`, if there is one; paging goes by those that the API gave.
     pub(super) transformed: Option<Page>,
     /// Status of the answer.
@@ -89,25 +95,35 @@ impl Stream {
             self.attempted(spot, sent);
             let trouble = match outcome {
                 Outcome::Page(good) => {
-                    let Good { answer, page, last } = *good;
+                    let Good {
+                        answer,
+                        page,
+                        large,
+                        last,
+                    } = *good;
                     // What is unpacked or is no JSON may grow.
-                    let needed = answer.size.max(page.lines.len());
+                    let in_memory = if large.is_some() { 0 } else { answer.size };
+                    let needed = in_memory.max(page.lines.len());
                     under.room.hold(needed).await;
-                    run.budget.learn(needed);
+                    if large.is_none() {
+                        run.budget.learn(needed);
+                    }
                     reservation.keep(std::mem::take(&mut under.room));
                     let occupied = answer.body.len() + page.lines.len();
-                    reservation.shrink(occupied.max(answer.size));
+                    reservation.shrink(occupied.max(in_memory));
                     run.hosts.give_back(&request.url, taken);
                     let Answer {
                         status,
                         headers,
                         body,
+                        large: _,
                         size,
                         url,
                         took,
                     } = answer;
                     return Ok(Fetched {
                         page,
+                        large,
                         transformed: None,
                         status,
                         headers,
@@ -371,22 +387,32 @@ impl Stream {
             }
             let status = response.status;
             let asked = (variables, place, attempt);
+            let beyond = self.may_be_large(spot, status, &response.headers);
             let read = self
-                .read(response, sent_at, permit, under, bare.url, asked)
+                .read((response, sent_at), permit, under, bare.url, beyond, asked)
                 .await?;
             let read = match (read, &mut known) {
                 (Ok(answer), Some(known)) if is_known => self.again(known, answer).await,
                 (read, _) => read,
             };
             let read = match read {
-                Ok(mut answer) => match self.understand(&mut answer, place).await {
+                Ok(mut answer) => match self.understand(&mut answer, beyond.is_some(), place).await
+                {
                     Ok(read) => Ok((answer, read)),
                     Err(outcome) => Err(outcome),
                 },
                 Err(outcome) => Err(outcome),
             };
             let outcome = match read {
-                Ok((answer, read)) => self.judge(answer, read, variables, place, attempt),
+                Ok((answer, (read, large))) => {
+                    let mut outcome = self.judge(answer, read, variables, place, attempt);
+                    if let Outcome::Page(good) = &mut outcome
+                        && good.page.before > 0
+                    {
+                        good.large = large;
+                    }
+                    outcome
+                }
                 Err(outcome) => {
                     pass.came(outcome.came(None));
                     return Ok(outcome);
@@ -401,7 +427,9 @@ impl Stream {
                 Came::Throttle if !self.run.plan.source.limits.is_empty() => Came::Answer,
                 came => came,
             });
-            if let (Outcome::Page(good), Some(known), false) = (&outcome, known, is_known) {
+            if let (Outcome::Page(good), Some(known), false) = (&outcome, known, is_known)
+                && good.large.is_none()
+            {
                 self.keep_copy(known, &good.answer).await;
             }
             return Ok(outcome);
@@ -411,11 +439,11 @@ impl Stream {
     /// Reads the answer whole; the permit is held until the answer is judged.
     pub(super) async fn read(
         &self,
-        mut response: Response,
-        sent_at: Instant,
+        (mut response, sent_at): (Response, Instant),
         permit: Permit,
         under: &mut Under,
         url: Url,
+        beyond: Option<&Arc<dyn Spill>>,
         (variables, place, attempt): (&[(String, Value)], &str, u32),
     ) -> Result<Result<Answer, Outcome>, Box<Failure>> {
         let run = &self.run;
@@ -425,29 +453,53 @@ impl Stream {
             clock,
             idle: timeouts.idle,
             deadline: sent_at + timeouts.attempt,
-            cap: body::PAGE_CAP,
+            cap: match beyond {
+                Some(_) => self.most_body(),
+                None => self.most_whole(),
+            },
         };
-        let read = body::read(
+        let beyond = beyond.map(|spill| Beyond {
+            spill,
+            whole: WHOLE.min(watch.cap),
+        });
+        let read = body::read_or_spill(
             response.status,
             &response.headers,
             &mut *response.body,
             &watch,
+            beyond,
             &mut under.room,
         );
         let read = run.in_flight(read, self.is_paid()).await?;
-        let said = (response.status, &response.headers, read.as_ref().ok());
+        // Nobody looks into one that is not here.
+        let nothing = BytesMut::new();
+        let seen = read.as_ref().ok().map(|body| match body {
+            Body::Whole(body) => body,
+            Body::Large(_) => &nothing,
+        });
+        let said = (response.status, &response.headers, seen);
         let held = self.hold(permit, under.needs.as_ref(), said, variables, attempt);
         under.held = Some(held);
         let took = clock.now().saturating_duration_since(sent_at);
         Ok(match read {
-            Ok(body) => Ok(Answer {
-                status: response.status,
-                headers: response.headers,
-                size: body.len(),
-                body,
-                url,
-                took,
-            }),
+            Ok(body) => {
+                let (size, body, large) = match body {
+                    Body::Whole(body) => (body.len(), body, None),
+                    Body::Large(large) => {
+                        let size = usize::try_from(large.len()).unwrap_or(usize::MAX);
+                        (size, BytesMut::new(), Some(large))
+                    }
+                };
+                Ok(Answer {
+                    status: response.status,
+                    headers: response.headers,
+                    size,
+                    body,
+                    large,
+                    url,
+                    took,
+                })
+            }
             Err(error) => Err(unread(&error, place)),
         })
     }

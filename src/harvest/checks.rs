@@ -81,7 +81,9 @@ impl Stream {
                 (message, causes.collect())
             }
         };
-        let hint = if self.run.options.leaves_trace() {
+        let hint = if self.run.options.reextracts() {
+            "what the run published stays; look at `expect` and `columns`".to_owned()
+        } else if self.run.options.leaves_trace() {
             format!(
                 "the old file stays; look at the API and at `expect`; if the data are right, `gleaner runs publish {}` publishes them",
                 self.run.id

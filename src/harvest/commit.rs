@@ -22,7 +22,7 @@ use crate::failure::{Exit, Failure};
 use crate::store::StoreError;
 use crate::store::index::{Index, PageRow};
 use crate::store::row::Facts;
-use crate::store::stream::{Group, NewPage, StreamStore};
+use crate::store::stream::{NewPage, Piece, StreamStore};
 
 /// Bytes that are worth a blocking call.
 const GROUP_BYTES: usize = 1024 * 1024;
@@ -54,6 +54,8 @@ pub(super) enum What {
     New(Box<New>),
     /// An earlier attempt committed it.
     Kept(PageRow),
+    /// The same, a piece of an answer that was told of with its first.
+    KeptPiece(PageRow),
     /// Its partition is walked again from the start: its pages so far are void.
     Again,
     /// Its page and all after it are void: others take their places.
@@ -73,6 +75,8 @@ pub(super) struct New {
     pub(super) print: u64,
     /// What the walk needs to go on after it.
     pub(super) facts: Facts,
+    /// Which part of its answer it is.
+    pub(super) piece: Piece,
     /// Given back when the page is written.
     pub(super) _reservation: Option<Reservation>,
 }
@@ -85,7 +89,7 @@ impl Staged {
     fn bytes(&self) -> usize {
         match &self.what {
             What::New(page) => page.lines.len(),
-            What::Kept(_) | What::Again | What::Void => 0,
+            What::Kept(_) | What::KeptPiece(_) | What::Again | What::Void => 0,
         }
     }
 }
@@ -143,6 +147,9 @@ impl Committer {
     }
 }
 
+/// A group that was committed: how many answers, and their pages.
+type Synced = (u64, Vec<PageRow>);
+
 /// What the writer waits for.
 enum Came {
     Page(Staged),
@@ -169,7 +176,7 @@ struct Writer {
     /// When the oldest page came that is not committed.
     uncommitted: Option<Instant>,
     /// The group that is being committed.
-    syncing: Option<JoinHandle<Result<Vec<PageRow>, StoreError>>>,
+    syncing: Option<JoinHandle<Result<Synced, StoreError>>>,
 }
 
 impl Writer {
@@ -273,15 +280,15 @@ impl Writer {
 
     fn take_in(
         &mut self,
-        done: Result<Result<Vec<PageRow>, StoreError>, tokio::task::JoinError>,
+        done: Result<Result<Synced, StoreError>, tokio::task::JoinError>,
     ) -> Result<(), StoreError> {
-        let rows = match done {
+        let (pages, rows) = match done {
             Ok(rows) => rows?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
         self.events.emit(Fact::Committed {
             stream: self.stream.clone(),
-            pages: rows.len() as u64,
+            pages,
             records: rows.iter().map(|row| u64::from(row.records)).sum(),
             bytes: rows.iter().map(|row| u64::from(row.len)).sum(),
         });
@@ -301,8 +308,10 @@ impl Writer {
         for page in group {
             match page.what {
                 What::New(what) => new.push((page.partition, page.page, what)),
-                What::Kept(row) => {
-                    kept = (kept.0 + 1, kept.1 + u64::from(row.records));
+                What::Kept(row) | What::KeptPiece(row) => {
+                    let is_piece = matches!(page.what, What::KeptPiece(_));
+                    kept.0 += u64::from(!is_piece);
+                    kept.1 += u64::from(row.records);
                     if let Some(feed) = &self.feed {
                         feed.push(std::iter::once(&row));
                     }
@@ -386,6 +395,7 @@ impl Writer {
                 crc: new.crc,
                 records: new.records,
                 facts: std::mem::take(&mut new.facts),
+                piece: new.piece,
             });
             lock(&store).append(pages.collect())
         })
@@ -396,7 +406,10 @@ impl Writer {
     fn commit(&mut self) {
         self.uncommitted = None;
         if let Some(group) = lock(&self.store).group() {
-            self.syncing = Some(tokio::task::spawn_blocking(move || Group::commit(group)));
+            self.syncing = Some(tokio::task::spawn_blocking(move || {
+                let answers = group.answers();
+                Ok((answers, group.commit()?))
+            }));
         }
     }
 }
@@ -497,6 +510,7 @@ mod tests {
                 records: 1,
                 print: 0,
                 facts: Facts::default(),
+                piece: Piece::Whole,
                 _reservation: Some(reservation),
             })),
         }

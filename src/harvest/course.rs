@@ -53,6 +53,7 @@ async fn walk_and_publish(
     }
     let stream = Stream::new(run.clone(), at)
         .recalling(kept.store.recall())
+        .with_bodies(kept.store.bodies())
         .keeping_book(&kept.store);
     let stream = Arc::new(stream);
     let work = async {

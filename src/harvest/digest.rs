@@ -6,12 +6,14 @@ use std::sync::atomic::Ordering;
 
 use super::attempt::Fetched;
 use super::commit::New;
+use super::large::PIECES;
 use super::more;
 use super::stream::Stream;
 use crate::crc;
 use crate::fetch::{link, origin};
 use crate::plan::paging::{Paging, TokenFrom};
 use crate::records::page::Page;
+use crate::store::stream::Piece;
 use crate::store::{self, row::Facts};
 
 /// The name under which the beginning of a record is written down that has no keyset field.
@@ -32,6 +34,8 @@ pub(super) struct Digest {
     pub(super) ended: bool,
     /// Whether it stands for a window of time that was halved: it is no page.
     pub(super) is_split: bool,
+    /// In how many pieces it is kept, if in several: pages of the part that follow one another.
+    pub(super) pieces: u32,
     /// Values at [`super::walk::wants`], in that order.
     pub(super) wanted: Vec<Option<String>>,
     /// Where `Link: …; rel="next"` leads, or the next token, where a header holds it.
@@ -65,6 +69,9 @@ impl Stream {
             more: more::sign(&self.signs, &signs),
             ..Digest::default()
         };
+        if let Some(large) = &fetched.large {
+            (digest.pieces, digest.content) = (large.pieces, large.content);
+        }
         match paging {
             Paging::None { declared: false } | Paging::Link => {
                 let next = link::next(&fetched.headers);
@@ -168,7 +175,10 @@ impl Stream {
         } else if let Some(Last::Without(record)) = &digest.last {
             more.insert(WITHOUT.to_owned(), record.as_str().into());
         }
-        if !digest.is_split && !self.plan().transform.is_empty() {
+        if digest.pieces > 1 {
+            more.insert(PIECES.to_owned(), digest.pieces.into());
+        }
+        if !digest.is_split && (digest.pieces > 1 || !self.plan().transform.is_empty()) {
             more.insert(GIVEN.to_owned(), digest.count.into());
         }
         more
@@ -183,20 +193,30 @@ impl Fetched {
 
     /// What is committed of it.
     pub(super) fn into_new(self, digest: &Digest, print: u64, facts: Facts) -> New {
+        let known = crc_of(digest.content, self.page.lines.len());
+        self.staged(Some(known), print, facts)
+    }
+
+    /// The same of a piece.
+    pub(super) fn into_piece(self, print: u64, facts: Facts) -> New {
+        self.staged(None, print, facts)
+    }
+
+    /// `known` is the checksum of its records as they came, where somebody made it.
+    fn staged(self, known: Option<u32>, print: u64, facts: Facts) -> New {
         let records = self.kept().count();
-        let (lines, crc) = if let Some(page) = self.transformed {
-            let crc = crc::of(&page.lines);
-            (page.lines, crc)
-        } else {
-            let crc = crc_of(digest.content, self.page.lines.len());
-            (self.page.lines, crc)
+        let (lines, known) = match self.transformed {
+            Some(page) => (page.lines, None),
+            None => (self.page.lines, known),
         };
+        let crc = known.unwrap_or_else(|| crc::of(&lines));
         New {
             crc,
             lines,
             records: u32::try_from(records).unwrap_or(u32::MAX),
             print,
             facts,
+            piece: Piece::Whole,
             _reservation: Some(self.reservation),
         }
     }
@@ -212,6 +232,9 @@ impl Digest {
             content: u64::from_str_radix(facts.content.as_ref()?, 16).ok()?,
             ended: facts.ended,
             is_split: facts.more.contains_key(SPLIT),
+            pieces: (facts.more.get(PIECES).and_then(serde_json::Value::as_u64))
+                .and_then(|pieces| u32::try_from(pieces).ok())
+                .unwrap_or_default(),
             wanted: facts.wanted.clone(),
             next: facts.next.clone(),
             more: None,

@@ -31,6 +31,7 @@ use crate::records::transform::transform;
 use crate::store::hash::stable;
 use crate::store::index::PageRow;
 use crate::store::row::{Came, Facts};
+use crate::store::stream::Piece;
 use crate::store::{StoreError, came};
 
 /// Bodies larger than this are packed away from the async threads.
@@ -160,6 +161,7 @@ impl Stream {
                     came: Some(came),
                     ..Facts::default()
                 },
+                piece: Piece::Whole,
                 _reservation: None,
             })),
         };
@@ -231,18 +233,21 @@ impl Stream {
             headers,
             size: body.len(),
             body: BytesMut::from(&body[..]),
+            large: None,
             url: Url::parse(&came.url).unwrap_or_else(|_| request.url.clone()),
             took: Duration::ZERO,
         };
         let attempts = self.run.plan.source.retry.attempts;
-        let outcome = match self.understand(&mut answer, spot.text).await {
-            Ok(read) => {
+        let outcome = match self.understand(&mut answer, false, spot.text).await {
+            Ok((read, _)) => {
                 let variables = &spot.partition.variables;
                 self.judge(answer, read, variables, spot.text, attempts)
             }
             Err(outcome) => outcome,
         };
-        let Good { answer, page, last } = match outcome {
+        let Good {
+            answer, page, last, ..
+        } = match outcome {
             Outcome::Page(good) => *good,
             Outcome::Fail(failure)
             | Outcome::Refused(failure)
@@ -259,6 +264,7 @@ impl Stream {
         reservation.shrink(occupied);
         Ok(Fetched {
             page,
+            large: None,
             transformed: None,
             status: answer.status,
             headers: answer.headers,
@@ -274,7 +280,21 @@ impl Stream {
     /// Takes the records of a page through the stream's steps.
     pub(super) async fn transform(
         &self,
+        fetched: Fetched,
+        spot: &Spot<'_>,
+    ) -> Result<Fetched, Box<Failure>> {
+        // One that comes in pieces goes through them piece by piece.
+        if fetched.large.is_some() {
+            return Ok(fetched);
+        }
+        self.transform_from(fetched, 0, spot).await
+    }
+
+    /// The same for a piece of a page, before which so many records came.
+    pub(super) async fn transform_from(
+        &self,
         mut fetched: Fetched,
+        first: usize,
         spot: &Spot<'_>,
     ) -> Result<Fetched, Box<Failure>> {
         if self.plan().transform.is_empty() {
@@ -285,7 +305,7 @@ impl Stream {
         // A filter may take its time.
         let work = tokio::task::spawn_blocking(move || {
             let steps = &run.plan.streams[at].transform;
-            let done = transform(steps, fetched.page.records(), &names);
+            let done = transform(steps, first, fetched.page.records(), &names);
             done.map(|page| {
                 fetched.transformed = Some(page);
                 fetched

@@ -9,9 +9,9 @@ use crate::plan::sink::{ParquetPlan, SinkFormat, SinkPlan};
 
 /// The format of a sink, with what its file says of itself.
 pub(super) fn formatted<'p>(rows: &Rows<'_>, sink: &'p SinkPlan) -> Cow<'p, SinkFormat> {
-    if !matches!(sink.format, SinkFormat::Parquet(_)) {
+    let SinkFormat::Parquet(plan) = &sink.format else {
         return Cow::Borrowed(&sink.format);
-    }
+    };
     let names: Vec<&str> = rows.members.iter().map(|m| m.plan.name.as_str()).collect();
     let identity = same::identity(rows.run, &|stream| names.contains(&stream.name.as_str()));
     let about = [
@@ -20,6 +20,7 @@ pub(super) fn formatted<'p>(rows: &Rows<'_>, sink: &'p SinkPlan) -> Cow<'p, Sink
         ("gleaner.plan", format!("{:016x}", identity.hash())),
     ];
     Cow::Owned(SinkFormat::Parquet(ParquetPlan {
+        nested: plan.nested,
         about: about.map(|(name, value)| (name.to_owned(), value)).into(),
     }))
 }

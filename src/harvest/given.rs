@@ -67,6 +67,7 @@ impl Stream {
         })?;
         Ok(Fetched {
             page,
+            large: None,
             transformed: None,
             status: StatusCode::OK,
             headers: HeaderMap::new(),

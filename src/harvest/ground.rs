@@ -9,8 +9,9 @@ use super::same;
 use super::standing::{self, Kept, Standing};
 use super::summary::FileSummary;
 use super::targets::Targets;
-use super::{Options, World, chronicle, release};
+use super::{Options, World, chronicle, reextract, release};
 use crate::failure::{Exit, Failure};
+use crate::fetch::tape::HeadCursor;
 use crate::plan::Plan;
 use crate::store::StoreError;
 use crate::store::history::{RunRecord, Status};
@@ -53,8 +54,12 @@ impl Ground {
         // Folders of which the state has lost all knowledge.
         let is_known = |id: &str| runs.iter().any(|run| run.id == id);
         sweep::unknown(disk, root, &plan.name, now, &is_known).map_err(StoreError::into_failure)?;
-        if let Some(id) = &options.release {
-            let record = release::find(&ground.state, &runs, id)?;
+        if let Some(id) = options.release.as_ref().or(options.reextract.as_ref()) {
+            let record = if options.reextracts() {
+                reextract::find(&ground.state, &runs, id)?
+            } else {
+                release::find(&ground.state, &runs, id)?
+            };
             let floor = Floor::new(options.keep_free);
             let open = RunFolder::open(disk, root, id, &floor).map_err(StoreError::into_failure)?;
             ground.unfinished = Some((record, open));
@@ -147,6 +152,14 @@ impl Ground {
         })
     }
 
+    /// Where the cursors stood when the run began that is gone on with.
+    pub(super) fn cursors(&self, plan: &Plan) -> Result<Vec<HeadCursor>, Box<Failure>> {
+        match &self.unfinished {
+            Some((_, open)) => reextract::cursors(plan, &open.start),
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// How many processes worked on the run to go on with, if there is one.
     pub(super) fn attempts(&self) -> Option<u32> {
         let (record, _) = self.unfinished.as_ref()?;
@@ -181,12 +194,16 @@ impl Ground {
         let mut was = None;
         let (record, open) = if let Some((mut record, open)) = self.unfinished {
             was = Some(record.status);
-            record.status = Status::Running;
-            record.attempts += 1;
+            // What is complete stays so, wherever it is cut off.
+            if !run.options.reextracts() {
+                record.status = Status::Running;
+                record.attempts += 1;
+            }
             chronicle::sign(&mut record, &run.plan);
             (record, open)
         } else {
-            let start = standing::start(run, names.clone());
+            let mut start = standing::start(run, names.clone());
+            reextract::note(&mut start, &run.plan, &run.world, &run.options)?;
             let hash = start.identity.hash();
             let mut record = RunRecord::begun(&run.id, &run.plan.name, hash, run.started);
             record.window_until = Some(start.until.to_string());
@@ -198,12 +215,16 @@ impl Ground {
                 .map_err(StateError::into_failure)?;
             (record, standing::create(run, &run.world.root, start)?)
         };
-        if continued {
+        if continued && !run.options.reextracts() {
             self.state
                 .save_run(&record)
                 .map_err(StateError::into_failure)?;
         }
-        let earlier = published(run, &self.state, &record, &open, streams)?;
+        let earlier = if run.options.reextracts() {
+            Vec::new()
+        } else {
+            published(run, &self.state, &record, &open, streams)?
+        };
         if let Some(at) = run.options.planned {
             // Before anything is asked: should the schedule die, the run tells what became of that time.
             self.state
@@ -230,7 +251,7 @@ impl Ground {
             let is_chosen = run.family.is_chosen(name);
             if published.is_none() && store.is_published() && is_chosen {
                 // To another place than now.
-                if run.plan.streams[*at].request.once.acts() {
+                if run.options.reextracts() || run.plan.streams[*at].request.once.acts() {
                     store.publish_again().map_err(StoreError::into_failure)?;
                 } else {
                     store.begin_again().map_err(StoreError::into_failure)?;

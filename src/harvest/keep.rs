@@ -64,6 +64,9 @@ pub(super) fn cursors(
     if let Some(cassette) = options.tape.played() {
         return Ok(cassette.head.cursors.clone());
     }
+    if let Some(known) = &options.cursors {
+        return Ok(known.clone());
+    }
     let has_cursor = plan.streams.iter().any(|stream| stream.cursor.is_some());
     let place = world.root.join(".gleaner").join("state.db");
     let is_there = matches!(world.disk.look(&place), Ok(Found::File(_)));

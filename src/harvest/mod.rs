@@ -6,6 +6,7 @@ pub mod estimate;
 pub mod events;
 pub mod network;
 pub mod once;
+pub mod reextract;
 pub mod release;
 pub mod secrets;
 pub mod summary;
@@ -44,6 +45,7 @@ mod hosts;
 mod inspect;
 mod keep;
 mod key;
+mod large;
 mod logins;
 mod merge;
 mod mistakes;
@@ -97,6 +99,7 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::event::{Fact, Name};
 use crate::failure::{Exit, Failure};
+use crate::fetch::tape::HeadCursor;
 use crate::fetch::transport::SharedTransport;
 use crate::plan::Plan;
 use crate::plan::limit::LimitPlan;
@@ -174,6 +177,10 @@ pub struct Options {
     pub planned: Option<jiff::Timestamp>,
     /// A run whose checks do not hold, to be published from what it keeps: its id.
     pub release: Option<String>,
+    /// A complete run whose kept parts are published again: its id.
+    pub reextract: Option<String>,
+    /// Where the cursors stood, in place of where they stand.
+    pub cursors: Option<Vec<HeadCursor>>,
     /// What the command line asked for, to stand in the history.
     pub noted: serde_json::Value,
     /// How much of the history is kept; nothing means as usual.
@@ -196,7 +203,7 @@ pub struct Harvest {
 impl Harvest {
     /// Touches the world early, so that what must fail fails before the first request: secrets,
     /// output folders, `for` lists.
-    pub fn open(plan: Plan, mut world: World, options: Options) -> Result<Self, Box<Failure>> {
+    pub fn open(plan: Plan, mut world: World, mut options: Options) -> Result<Self, Box<Failure>> {
         let tally = Arc::new(Mutex::new(Tally::default()));
         world.events = {
             let (tally, outer) = (tally.clone(), world.events);
@@ -223,9 +230,14 @@ impl Harvest {
         if ground.as_ref().is_some_and(Ground::continues) {
             tape::refuse_continued(&options, &beginning.id)?;
         }
+        if let (Some(ground), true) = (&ground, options.reextracts()) {
+            options.cursors = Some(ground.cursors(&plan)?);
+        }
         let clock = world.clock;
         let unopened = ground
             .as_ref()
+            // One that is complete stays so.
+            .filter(|_| !options.reextracts())
             .map(|ground| Unopened::new(&plan, &world, &options, &beginning, ground.attempts()));
         let opened = Run::open(plan, world, options, beginning).and_then(|run| {
             let run = Arc::new(run);

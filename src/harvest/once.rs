@@ -64,6 +64,8 @@ pub(super) struct Spot<'a> {
     pub(super) print: u64,
     /// Stream, page and partition, for people; scrubbed.
     pub(super) text: &'a str,
+    /// Whether its answer may be kept in pieces, as pages that follow one another.
+    pub(super) in_pieces: bool,
 }
 
 impl<'a> Spot<'a> {
@@ -74,6 +76,7 @@ impl<'a> Spot<'a> {
             page: 0,
             print: 0,
             text,
+            in_pieces: false,
         }
     }
 

@@ -9,6 +9,7 @@ use url::Url;
 
 use super::circuit::Came;
 use super::edit::Packed;
+use super::large::Large;
 use super::ready::NotReady;
 use super::stream::Stream;
 use super::trouble;
@@ -16,6 +17,7 @@ use super::verdict::Trouble;
 use crate::event::FailureClass;
 use crate::failure::Failure;
 use crate::fetch::body::BodyError;
+use crate::fetch::large::LargeBody;
 use crate::fetch::transport::{SendError, SendErrorKind};
 use crate::records::page::Page;
 
@@ -24,6 +26,8 @@ pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: BytesMut,
+    /// The body, where it is too large for memory.
+    pub(super) large: Option<LargeBody>,
     /// Bytes of the body.
     pub(super) size: usize,
     pub(super) url: Url,
@@ -52,6 +56,8 @@ pub(super) enum Outcome {
 pub(super) struct Good {
     pub(super) answer: Answer,
     pub(super) page: Page,
+    /// What its records are read from, where the page holds the last of them alone.
+    pub(super) large: Option<Large>,
     /// Whether a rule said that no page follows.
     pub(super) last: bool,
 }

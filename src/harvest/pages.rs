@@ -15,6 +15,7 @@ use super::digest::Digest;
 use super::drift::Totals;
 use super::mistakes;
 use super::novelty::Novelty;
+use super::once::Spot;
 use super::partitions::Partition;
 use super::slice::Slice;
 use super::spread::Spread;
@@ -67,6 +68,8 @@ struct Progress<'a> {
     walk: Walk<'a>,
     seen: HashSet<u64>,
     page: u32,
+    /// How many of its pages are pieces beside the first of an answer.
+    pieces: u32,
     records: u64,
     totals: Totals,
     /// The latest page came from the run's folder.
@@ -92,6 +95,7 @@ impl Stream {
                 walk,
                 seen: HashSet::new(),
                 page: begins,
+                pieces: 0,
                 records: 0,
                 totals: Totals::default(),
                 kept: false,
@@ -111,7 +115,10 @@ impl Stream {
                 let fault = WalkFault::Loop("the same request comes again".to_owned());
                 return Err(trouble::walk(&fault, &place, &self.show(&request)));
             }
-            let spot = slice.spot(at.page, print, &place);
+            let spot = Spot {
+                in_pieces: true,
+                ..slice.spot(at.page, print, &place)
+            };
             let kept = if replay {
                 self.kept(&spot, size)?
             } else {
@@ -170,11 +177,15 @@ impl Stream {
             }
             if let Some(page) = got.at_hand() {
                 let records = || page.kept().records();
-                misfit = self.judge_types(records(), partition, &place).err();
+                if page.large.is_none() {
+                    misfit = self.judge_types(records(), partition, &place).err();
+                }
                 if let Some(failure) = misfit.take_if(|_| !self.is_paid()) {
                     return Err(failure);
                 }
+                // One that comes in pieces is known by its hash.
                 if let Some(novelty) = &mut novelty
+                    && page.large.is_none()
                     && !self.brings_new(novelty, page.kept(), partition).await?
                 {
                     let fault = WalkFault::Loop("three pages brought no new key".to_owned());
@@ -198,8 +209,20 @@ impl Stream {
                 };
                 committer.commit(again).await?;
             }
-            self.hand_on(got, &digest, print, partition, committer, at.page)
-                .await?;
+            match got {
+                Got::Fetched(fetched) if let Some(large) = fetched.large.clone() => {
+                    self.hand_on_pieces(*fetched, &large, &digest, &spot, committer)
+                        .await?;
+                }
+                got => {
+                    self.hand_on(got, &digest, print, partition, committer, at.page)
+                        .await?;
+                    self.hand_on_kept(&digest, &spot, committer).await?;
+                }
+            }
+            // Pieces are pages of the part.
+            let pieces = digest.pieces.saturating_sub(1);
+            (at.page, at.pieces) = (at.page + pieces, at.pieces + pieces);
             // What was paid for is kept, whatever the columns make of it.
             if let Some(misfit) = misfit {
                 return Err(misfit);
@@ -216,12 +239,12 @@ impl Stream {
             {
                 // Known before they are asked for, so none of them has to be.
                 if let Some(most) = self.plan().expect.max_pages
-                    && u64::from(at.page - begins).saturating_add(count) > most
+                    && u64::from(at.page - begins - at.pieces).saturating_add(count) > most
                 {
                     return Err(self.too_many_pages(&place, most));
                 }
                 if !known_ahead {
-                    self.expect_pages(u64::from(at.page).saturating_add(count));
+                    self.expect_pages(u64::from(at.page - at.pieces).saturating_add(count));
                 }
                 known_ahead = true;
                 let spread = Spread {
@@ -262,7 +285,7 @@ impl Stream {
                 following = self.following(slice, &next, &url, &place)?;
             }
             if let Some(most) = self.plan().expect.max_pages
-                && u64::from(at.page - begins) >= most
+                && u64::from(at.page - begins - at.pieces) >= most
                 && next != Next::End
                 && !self.has_enough()
             {
@@ -280,7 +303,7 @@ impl Stream {
             self.judge_totals(partition, at.records, at.totals);
         }
         if !known_ahead {
-            self.expect_pages(u64::from(at.page));
+            self.expect_pages(u64::from(at.page - at.pieces));
         }
         *page = at.page;
         Ok(Ended::Whole)

@@ -285,7 +285,12 @@ fn build_all(
     for (at, Whole { stream, store }) in table.iter().enumerate() {
         let own = rows_of(vec![Member::of(stream.plan(), store)]);
         let failed = |error: PublishError| (at, failure(stream, error));
-        left.cursors.push(stream.moved(&own).map_err(failed)?);
+        left.cursors.push(if run.options.reextracts() {
+            // The run has moved them, and a person may have since.
+            Vec::new()
+        } else {
+            stream.moved(&own).map_err(failed)?
+        });
         let (schema, found) = judge(stream, store, &own, state).map_err(|f| (at, f))?;
         schemas.push(schema);
         own_repeats = found;

@@ -285,7 +285,7 @@ impl Stream {
         };
         let status = response.status;
         let asked = (&[][..], PLACE, 1);
-        let read = self.read(response, sent_at, permit, under, url, asked);
+        let read = self.read((response, sent_at), permit, under, url, None, asked);
         let answer = match read.await? {
             Ok(answer) => answer,
             Err(outcome) => {

@@ -24,6 +24,16 @@ pub(super) fn refuse_change(run: &Run, start: &RunStart) -> Result<(), Box<Failu
     if changed.is_empty() {
         return Ok(());
     }
+    if run.options.reextracts() {
+        return Err(Box::new(
+            Failure::usage(format!(
+                "what run {} keeps was asked for otherwise: {} changed since",
+                run.id,
+                listed(&changed)
+            ))
+            .hint("columns, key, `expect` and sinks may change; for the rest run again, or take the change back"),
+        ));
+    }
     Err(Box::new(
         Failure::usage(format!(
             "run {} is not finished and cannot go on: {} changed since",

@@ -31,6 +31,7 @@ impl Slice {
             page,
             print,
             text,
+            in_pieces: false,
         }
     }
 

@@ -20,6 +20,7 @@ use super::stream::Stream;
 use crate::event::Fact;
 use crate::failure::Failure;
 use crate::plan::window::Window;
+use crate::store::stream::Piece;
 
 /// So often is a partition begun again by a rule; one that never comes to its end is not worth more.
 const MOST_RESTARTS: u32 = 3;
@@ -157,6 +158,7 @@ impl Stream {
                 records: 0,
                 print: self.first_print(part)?,
                 facts: self.written(&digest),
+                piece: Piece::Whole,
                 _reservation: Some(reservation),
             })),
         };

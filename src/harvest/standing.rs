@@ -145,7 +145,8 @@ impl Standing {
             .streams
             .iter()
             .any(|stream| !stream.files.is_empty());
-        let is_complete = failures.is_empty() && all_here;
+        let is_published = failures.is_empty();
+        let is_complete = is_published && all_here;
         // What a next attempt would find. Where it cannot be read nothing is removed.
         let kept = if is_complete {
             Sums::default()
@@ -179,6 +180,14 @@ impl Standing {
             Status::Resumable
         };
         let now = run.world.clock.calendar();
+        if run.options.reextracts() {
+            // What was not published anew is as the run left it, and so is its row.
+            if is_published {
+                self.sum_up(run, summary, Status::Complete, now);
+                self.save()?;
+            }
+            return Ok(None);
+        }
         self.sum_up(run, summary, status, now);
         if status.is_open() {
             self.save()?;

@@ -23,6 +23,7 @@ use super::walk::{self, Walk};
 use super::windows::Windows;
 use crate::event::{Fact, Name};
 use crate::failure::{Exit, Failure};
+use crate::fetch::large::Spill;
 use crate::plan::language::{Expr, Template};
 use crate::plan::paging::Paging;
 use crate::plan::path::Path;
@@ -31,6 +32,7 @@ use crate::plan::{Pause, StreamPlan, Then};
 use crate::records::format::Reader;
 use crate::records::select::Selector;
 use crate::store::StoreError;
+use crate::store::bodies::Bodies;
 use crate::store::recall::Recall;
 use crate::store::stream::StreamStore;
 
@@ -63,6 +65,8 @@ pub(super) struct Stream {
     pub(super) size_kept: AtomicBool,
     /// Whether records were tried against the types of their columns.
     pub(super) types_tried: AtomicBool,
+    /// Where answers go that are too large for memory.
+    pub(super) bodies: Option<Arc<dyn Spill>>,
     expected: Expected,
     pub(super) records: AtomicU64,
     /// Pages that an earlier attempt committed.
@@ -142,6 +146,7 @@ impl Stream {
                 || matches!(plan.request.body, BodyPlan::Graphql { .. }),
             size_kept: AtomicBool::new(false),
             types_tried: AtomicBool::new(false),
+            bodies: None,
             expected: Expected::default(),
             records: AtomicU64::new(0),
             recall: None,
@@ -156,6 +161,12 @@ impl Stream {
     /// Goes on where an earlier attempt ended, if there was one.
     pub(super) fn recalling(mut self, recall: Recall) -> Self {
         self.recall = (!recall.is_empty()).then_some(recall);
+        self
+    }
+
+    /// Lets answers be too large for memory.
+    pub(super) fn with_bodies(mut self, bodies: Bodies) -> Self {
+        self.bodies = Some(Arc::new(bodies));
         self
     }
 

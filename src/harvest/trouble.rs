@@ -19,6 +19,9 @@ use crate::plan::RecordsPlan;
 use crate::plan::duration::show;
 use crate::records::problem::{SelectError, There};
 
+/// What to do about an answer that is larger than it may be.
+const LARGER: &str = "ask for less at once, or allow more under the stream, as in `max_body: 2GB`: rows of CSV and NDJSON then go over the disk, all else is held in memory";
+
 /// Most characters of a server's words in a message.
 const MOST_WORDS: usize = 200;
 
@@ -259,9 +262,16 @@ pub(super) fn refused(why: &str, hint: Option<&str>, place: &str) -> Box<Failure
 pub(super) fn body(error: &BodyError, place: &str) -> Result<Box<Failure>, String> {
     match error {
         BodyError::Send(_) => Err(error.to_string()),
-        BodyError::TooLarge { .. } | BodyError::Decode(_) => {
-            Ok(failed(at(place, &error.to_string()), Vec::new(), None))
-        }
+        BodyError::TooLarge { .. } => Ok(failed(
+            at(place, &error.to_string()),
+            Vec::new(),
+            Some(LARGER),
+        )),
+        BodyError::Decode(_) => Ok(failed(at(place, &error.to_string()), Vec::new(), None)),
+        BodyError::Disk { hint, .. } => Ok(Box::new(Failure {
+            exit: Exit::Disk,
+            ..*failed(at(place, &error.to_string()), Vec::new(), Some(hint))
+        })),
     }
 }
 

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 
+use super::large::{Large, WHOLE};
 use super::outcome::{Answer, Outcome, Sent, is_timeout, timed_out, transient};
 use super::stream::Stream;
 use super::trouble;
 use crate::fetch::archive;
-use crate::fetch::body::{BodyError, PAGE_CAP};
+use crate::fetch::body::BodyError;
+use crate::fetch::large::LargeBody;
 use crate::plan::format::Member;
 use crate::records::format::{File, Read, Reader, Told};
 
@@ -23,6 +25,8 @@ struct Raw {
     content_type: Option<String>,
     is_good: bool,
     member: Option<Member>,
+    /// Most bytes that may come out of it.
+    cap: usize,
 }
 
 impl Stream {
@@ -31,14 +35,25 @@ impl Stream {
     pub(super) async fn understand(
         &self,
         answer: &mut Answer,
+        may_be_large: bool,
         place: &str,
-    ) -> Result<Read, Outcome> {
+    ) -> Result<(Read, Option<Large>), Outcome> {
         let content_type = answer.headers.get(CONTENT_TYPE);
         let mut raw = Raw {
             body: Bytes::new(),
             content_type: content_type.and_then(|value| Some(value.to_str().ok()?.to_owned())),
             is_good: answer.status.is_success(),
             member: self.plan().format.member.clone(),
+            cap: 0,
+        };
+        if let Some(large) = answer.large.take() {
+            let surveyed = self.survey(large, raw.content_type).await;
+            return surveyed.map_err(|error| unread(&error, place));
+        }
+        raw.cap = if may_be_large {
+            WHOLE
+        } else {
+            self.most_whole()
         };
         let is_kept = self.rereads_bodies || !raw.is_good;
         let takes_time = self.selector().takes_time();
@@ -52,7 +67,7 @@ impl Stream {
             } else {
                 selector.select_in_place(std::mem::take(&mut answer.body))
             };
-            return Ok(Read { page, json: None });
+            return Ok((Read { page, json: None }, None));
         }
         raw.body = std::mem::take(&mut answer.body).freeze();
         let read = if raw.body.len() <= BLOCKING_FROM && !takes_time {
@@ -67,10 +82,18 @@ impl Stream {
             raw = back;
             read
         };
+        if may_be_large && matches!(read, Err(BodyError::TooLarge { .. })) {
+            let large = LargeBody::file(raw.body, self.most_body());
+            let surveyed = self.survey(large, raw.content_type).await;
+            return surveyed.map_err(|error| unread(&error, place));
+        }
         if is_kept {
             answer.body = raw.body.into();
         }
-        read.map_err(|error| unread(&error, place))
+        match read {
+            Ok(read) => Ok((read, None)),
+            Err(error) => Err(unread(&error, place)),
+        }
     }
 }
 
@@ -96,7 +119,7 @@ impl Raw {
         if !archive::is_packed(&self.body) {
             return Ok(reader.read(self.told(), &whole(self.body.clone()), false));
         }
-        match archive::open(&self.body, self.member.as_ref(), PAGE_CAP) {
+        match archive::open(&self.body, self.member.as_ref(), self.cap) {
             Ok(Err(unpacked)) => Ok(reader.read(self.told(), &whole(unpacked), false)),
             Ok(Ok(opened)) => {
                 let files = opened.files.into_iter().map(|(name, bytes)| File {

@@ -18,6 +18,8 @@ pub struct FormatPlan {
     pub member: Option<Member>,
     /// Which elements of XML are always lists.
     pub lists: Lists,
+    /// Most bytes of an answer, as sent and unpacked; without, what is usual.
+    pub max_body: Option<usize>,
 }
 
 /// A format.

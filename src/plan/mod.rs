@@ -33,6 +33,7 @@ mod rendered;
 pub mod request;
 pub mod schedule;
 pub mod sink;
+pub mod size;
 pub mod transform;
 pub mod typed;
 pub mod window;

@@ -107,6 +107,8 @@ pub struct CsvPlan {
 /// How Parquet is written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ParquetPlan {
+    /// Whether objects and arrays are columns with structure, and not taken apart.
+    pub nested: bool,
     /// What the file says of itself: names and values.
     pub about: Vec<(String, String)>,
 }

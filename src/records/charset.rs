@@ -20,16 +20,27 @@ pub(super) fn text<'a>(
     content_type: Option<&str>,
     is_xml: bool,
 ) -> Result<Cow<'a, str>, SelectError> {
-    if let Some((encoding, len)) = Encoding::for_bom(bytes) {
-        return decode(bytes.get(len..).unwrap_or_default(), encoding, len);
+    let (encoding, before) = choose(bytes, declared, content_type, is_xml);
+    decode(bytes.get(before..).unwrap_or_default(), encoding, before)
+}
+
+/// The encoding of a file by how it begins and what is said of it, and the length of its byte order
+/// mark.
+pub(super) fn choose(
+    bytes: &[u8],
+    declared: Option<&'static Encoding>,
+    content_type: Option<&str>,
+    is_xml: bool,
+) -> (&'static Encoding, usize) {
+    if let Some(marked) = Encoding::for_bom(bytes) {
+        return marked;
     }
     let told = || {
         let label = content_type.and_then(charset)?;
         Encoding::for_label_no_replacement(label.as_bytes())
     };
     let inside = || is_xml.then(|| declaration(bytes)).flatten();
-    let encoding = declared.or_else(told).or_else(inside).unwrap_or(UTF_8);
-    decode(bytes, encoding, 0)
+    (declared.or_else(told).or_else(inside).unwrap_or(UTF_8), 0)
 }
 
 /// Whether bytes begin with a mark of UTF-16, which JSON must not be in and sometimes is.

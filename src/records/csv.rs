@@ -4,7 +4,7 @@
 //! the header; a line end is CR LF, LF or CR, and inside quotes part of the value. Lines without
 //! anything are passed over.
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use csv::{ReaderBuilder, StringRecord};
 
@@ -14,6 +14,15 @@ use crate::plan::format::{CsvPlan, Header};
 
 /// Read behind the last line: where it does not come back as a row of its own, a quote was open.
 const END: &str = "ENDOFINPUT";
+const BEHIND: &[u8] = b"\nENDOFINPUT";
+
+/// CSV as text that is read from its beginning to its end, and may be looked at where it stands.
+pub(super) trait Text: Read {
+    /// What stands at a byte of it and behind; nothing where that is gone.
+    fn at(&self, byte: u64) -> &str;
+    /// A row was read.
+    fn row_done(&self) {}
+}
 
 /// Hands on every row of `text` as an object.
 pub(super) fn rows(
@@ -22,7 +31,52 @@ pub(super) fn rows(
     out: &mut dyn FnMut(&str) -> Result<(), SelectError>,
 ) -> Result<(), SelectError> {
     let (text, skipped) = without_first(text, plan.skip);
-    let behind = format!("\n{END}");
+    read(Whole { text, read: 0 }, skipped, plan, out)
+}
+
+/// All of it.
+struct Whole<'a> {
+    text: &'a str,
+    read: usize,
+}
+
+impl Read for Whole<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let got = (&self.text.as_bytes()[self.read..]).read(into)?;
+        self.read += got;
+        Ok(got)
+    }
+}
+
+impl Text for Whole<'_> {
+    fn at(&self, byte: u64) -> &str {
+        let at = usize::try_from(byte).unwrap_or(self.text.len());
+        self.text.get(at..).unwrap_or_default()
+    }
+}
+
+/// Text, and then the line that stands behind the last one.
+struct Ended<T> {
+    text: T,
+    behind: &'static [u8],
+}
+
+impl<T: Text> Read for Ended<T> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self.text.read(into)? {
+            0 => self.behind.read(into),
+            got => Ok(got),
+        }
+    }
+}
+
+/// Hands on every row of a text, of which so many lines were `skipped`.
+pub(super) fn read(
+    text: impl Text,
+    skipped: u64,
+    plan: &CsvPlan,
+    out: &mut dyn FnMut(&str) -> Result<(), SelectError>,
+) -> Result<(), SelectError> {
     let mut reader = ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
@@ -31,10 +85,13 @@ pub(super) fn rows(
         .quoting(plan.quote.is_some())
         .comment(plan.comment)
         .buffer_capacity(64 << 10)
-        .from_reader(text.as_bytes().chain(behind.as_bytes()));
-    let wrong = |row: &StringRecord, what: String, cut: bool| {
+        .from_reader(Ended {
+            text,
+            behind: BEHIND,
+        });
+    let wrong = |text: &dyn Text, row: &StringRecord, what: String, cut: bool| {
         let place = row.position();
-        let at = place.map_or(0, |p| usize::try_from(p.byte()).unwrap_or(text.len()));
+        let text = text.at(place.map_or(0, csv::Position::byte));
         // A row's place is that of the lines that are passed over before it.
         let is_over = |line: &&str| {
             line.trim_end_matches(['\r', '\n']).is_empty()
@@ -42,7 +99,7 @@ pub(super) fn rows(
                     .comment
                     .is_some_and(|mark| line.starts_with(char::from(mark)))
         };
-        let lines = || text.get(at..).unwrap_or_default().split_inclusive('\n');
+        let lines = || text.split_inclusive('\n');
         let over = lines().take_while(is_over).count();
         let line = lines().nth(over).unwrap_or_default();
         SelectError::Line {
@@ -59,24 +116,31 @@ pub(super) fn rows(
     let (mut row, mut next) = (StringRecord::new(), StringRecord::new());
     let (mut object, mut is_first) = (String::new(), true);
     loop {
-        let more = reader
-            .read_record(&mut next)
-            .map_err(|e| wrong(&next, e.to_string(), false))?;
+        let more = match reader.read_record(&mut next) {
+            Ok(more) => more,
+            Err(error) => {
+                return Err(unread(error, |what| {
+                    wrong(&reader.get_ref().text, &next, what, false)
+                }));
+            }
+        };
+        reader.get_ref().text.row_done();
         std::mem::swap(&mut row, &mut next);
         if std::mem::take(&mut is_first) {
             continue;
         }
         // What was read before is now in `next`.
         let this = &next;
+        let wrong = |what, cut| wrong(&reader.get_ref().text, this, what, cut);
         if !more {
             if this.len() == 1 && this.get(0) == Some(END) {
                 break;
             }
             let what = "a quote is opened and not closed before the end".to_owned();
-            return Err(wrong(this, what, true));
+            return Err(wrong(what, true));
         }
         if names.is_none() && plan.header == Header::Line {
-            header(this).map_err(|what| wrong(this, what, false))?;
+            header(this).map_err(|what| wrong(what, false))?;
             names = Some(quoted(this.iter()));
             continue;
         }
@@ -90,7 +154,7 @@ pub(super) fn rows(
                 counted(this.len(), "value"),
                 names.len()
             );
-            return Err(wrong(this, what, false));
+            return Err(wrong(what, false));
         }
         write(names, this, &mut object);
         out(&object)?;
@@ -99,6 +163,16 @@ pub(super) fn rows(
         return Err(SelectError::NoHeader);
     }
     Ok(())
+}
+
+/// What the text itself says of why it cannot be read, else what the reader says.
+fn unread(error: csv::Error, otherwise: impl FnOnce(String) -> SelectError) -> SelectError {
+    let shown = error.to_string();
+    let said = match error.into_kind() {
+        csv::ErrorKind::Io(error) => error.downcast::<SelectError>().ok(),
+        _ => None,
+    };
+    said.unwrap_or_else(|| otherwise(shown))
 }
 
 /// The text behind the first lines, and how many those were.

@@ -20,10 +20,10 @@ use crate::plan::path::Path;
 /// Reads the answers of one stream.
 #[derive(Debug)]
 pub struct Reader {
-    selector: Selector,
-    format: FormatPlan,
+    pub(super) selector: Selector,
+    pub(super) format: FormatPlan,
     /// Whether the whole of a body is wanted as a value, beside its records.
-    reads_body: bool,
+    pub(super) reads_body: bool,
 }
 
 /// One file: an answer's body, or what was inside of it.
@@ -136,7 +136,7 @@ impl Reader {
     }
 
     /// The format of an answer.
-    fn kind(&self, told: Told<'_>, files: &[File]) -> Cow<'_, Kind> {
+    pub(super) fn kind(&self, told: Told<'_>, files: &[File]) -> Cow<'_, Kind> {
         let by_type = || match told.content_type.map(by_content_type) {
             // Undeclared XML as one record would let an error page pass for data.
             Some(Some(Kind::Xml)) if told.is_good && self.selector.is_root() => Kind::Json,
@@ -215,7 +215,7 @@ impl Reader {
                     match kind {
                         Kind::Csv(_) if is_json(text.as_bytes()) => Err(other(&text, wanted)),
                         Kind::Csv(plan) => csv::rows(&text, plan, &mut |row| out.push(row)),
-                        _ => ndjson::rows(&text, &mut |row| out.push_line(row)),
+                        _ => ndjson::rows(&text, &mut 0, &mut |row| out.push_line(row)),
                     }
                 });
             read.map_err(|error| of(file, error))?;
@@ -274,16 +274,21 @@ fn check(len: usize) -> Result<(), SelectError> {
 
 /// A problem and the file it is in.
 fn of(file: &File, error: SelectError) -> SelectError {
-    match &file.name {
+    within(file.name.as_deref(), error)
+}
+
+/// A problem, and the file of an archive that it is in.
+pub(super) fn within(name: Option<&str>, error: SelectError) -> SelectError {
+    match name {
         None => error,
         Some(name) => SelectError::Member {
-            name: name.clone(),
+            name: name.to_owned(),
             error: Box::new(error),
         },
     }
 }
 
-fn other(text: &str, wanted: &'static str) -> SelectError {
+pub(super) fn other(text: &str, wanted: &'static str) -> SelectError {
     SelectError::OtherFormat {
         wanted,
         sample: problem::around(text.trim_ascii_start(), 0, problem::SAMPLE),

@@ -8,6 +8,7 @@ pub mod format;
 mod ndjson;
 pub mod page;
 pub mod problem;
+pub mod rows;
 pub mod select;
 mod shape;
 pub mod transform;

@@ -7,15 +7,17 @@ use super::problem::{self, SelectError};
 use super::select::DEEPEST;
 use crate::json::valid::{self, Names};
 
-/// Hands on every line of `text` that holds a value.
+/// Hands on every line of `text` that holds a value; `line` is how many lines came before it, and
+/// then how many came with it.
 pub(super) fn rows(
     text: &str,
+    line: &mut u64,
     out: &mut dyn FnMut(&str) -> Result<(), SelectError>,
 ) -> Result<(), SelectError> {
     let mut names = Names::default();
-    let (bytes, mut at, mut line) = (text.as_bytes(), 0, 0);
+    let (bytes, mut at) = (text.as_bytes(), 0);
     while at < bytes.len() {
-        line += 1;
+        *line += 1;
         let rest = bytes.get(at..).unwrap_or_default();
         let (end, is_whole) = match memchr(b'\n', rest) {
             Some(found) => (at + found, true),
@@ -27,7 +29,7 @@ pub(super) fn rows(
             names.rewind();
             // The fast reader refuses some that are valid; serde_json has the last word.
             if valid::skip(bytes, start, &mut names) != Some(start + value.len()) {
-                check(value, line, is_whole)?;
+                check(value, *line, is_whole)?;
             }
             out(value)?;
         }
@@ -63,7 +65,7 @@ mod tests {
 
     fn read(text: &str) -> Result<Vec<String>, SelectError> {
         let mut all = Vec::new();
-        rows(text, &mut |row| {
+        rows(text, &mut 0, &mut |row| {
             all.push(row.to_owned());
             Ok(())
         })?;

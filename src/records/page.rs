@@ -25,6 +25,8 @@ pub struct Page {
     pub absent: bool,
     /// The whole body as JSON, where it came as something else and that is wanted.
     pub json: Option<Bytes>,
+    /// Records before these, which are not here: of an answer that is read piece by piece.
+    pub before: usize,
 }
 
 /// A page of records that are made, not found.
@@ -42,12 +44,16 @@ impl Made {
 
     /// Adds a record; the error says that it is too much.
     pub(super) fn add(&mut self, value: &str) -> Result<(), String> {
-        let so_far = self.0.page.ends.last().map_or(0, |end| *end as usize);
-        if so_far + value.len() > MOST {
+        if self.size() + value.len() > MOST {
             return Err(TOO_MUCH.to_owned());
         }
         self.0.push(value);
         Ok(())
+    }
+
+    /// Bytes of the records so far.
+    pub(super) fn size(&self) -> usize {
+        self.0.page.ends.last().map_or(0, |end| *end as usize)
     }
 
     /// The page.
@@ -89,7 +95,7 @@ impl Page {
 
     /// How many records there are.
     pub fn count(&self) -> usize {
-        self.ends.len()
+        self.before + self.ends.len()
     }
 
     /// A record, without its newline.
@@ -104,12 +110,12 @@ impl Page {
 
     /// The last record.
     pub fn last(&self) -> Option<&str> {
-        self.record(self.count().checked_sub(1)?)
+        self.record(self.ends.len().checked_sub(1)?)
     }
 
     /// All records in order, without their newlines.
     pub fn records(&self) -> impl Iterator<Item = &str> {
-        (0..self.count()).map_while(|index| self.record(index))
+        (0..self.ends.len()).map_while(|index| self.record(index))
     }
 
     #[inline]

@@ -62,6 +62,17 @@ pub enum SelectError {
         /// Its beginning.
         sample: String,
     },
+    /// A row of CSV that does not end.
+    #[error(
+        "a row is longer than {most} MiB: a quote may be opened and not closed, or `quote` is another character"
+    )]
+    RowTooLong {
+        /// In MiB.
+        most: usize,
+    },
+    /// The file cannot be read on.
+    #[error("{0}")]
+    Unread(String),
     /// There is no header line, so not even an empty file.
     #[error("the body is empty where a header line was expected")]
     NoHeader,

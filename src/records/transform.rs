@@ -38,16 +38,17 @@ pub struct TransformError {
     pub place: Place,
 }
 
-/// Takes records through all steps; `names` are those that expressions and templates see beside
+/// Takes records through all steps, of which the first is so far into its page; `names` are those that expressions and templates see beside
 /// `record` and `index`.
 pub fn transform<'r>(
     steps: &[StepPlan],
+    first: usize,
     records: impl Iterator<Item = &'r str>,
     names: &Value,
 ) -> Result<Page, Box<TransformError>> {
     let (mut lines, mut ends) = (String::new(), Vec::new());
     let (mut now, mut next): (Vec<Cow<'_, str>>, Vec<Cow<'_, str>>) = (Vec::new(), Vec::new());
-    for (index, record) in (0_u32..).zip(records) {
+    for (index, record) in (u32::try_from(first).unwrap_or(u32::MAX)..).zip(records) {
         now.push(Cow::Borrowed(record));
         for (number, step) in (1..).zip(steps) {
             for record in now.drain(..) {
@@ -388,7 +389,7 @@ mod tests {
     fn run(steps: Vec<Step>, records: &[&str]) -> Result<String, Box<TransformError>> {
         let steps: Vec<StepPlan> = steps.into_iter().map(plan).collect();
         let names = Value::from_pairs([("repo", "tokio")]);
-        let page = transform(&steps, records.iter().copied(), &names)?;
+        let page = transform(&steps, 0, records.iter().copied(), &names)?;
         Ok(String::from_utf8(page.lines.to_vec()).unwrap())
     }
 

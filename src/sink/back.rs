@@ -4,12 +4,17 @@
 //! A CSV file is read as it was written: nothing at all is null, `""` the empty text, and numbers stay as
 //! they are spelled.
 
+mod cells;
+mod tabled;
+
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use serde::de::IgnoredAny;
 
+use self::cells::{Cell, Cells};
+pub use self::tabled::Names;
 use super::infer::{Inference, Look, Mixing, Schema};
 use super::parquet::read as stored;
 use super::{Row, SinkError, table};
@@ -25,6 +30,8 @@ pub enum Kept {
     Ndjson,
     /// Parquet.
     Parquet,
+    /// A table of a SQLite file, with the names that its columns have in SQL or in the records.
+    Table(String, Names),
 }
 
 /// The files of an output, which make one table.
@@ -62,6 +69,11 @@ impl Source {
                     let told = told.map_err(|e| failed(file, e))?.into_iter();
                     told.map(|told| (told.name, Some(told.kind))).collect()
                 }
+                Kept::Table(table, names) => {
+                    let told = tabled::columns(file, table, *names);
+                    let told = told.map_err(|e| failed(file, e))?.into_iter();
+                    told.map(|told| (told.shown, told.kind)).collect()
+                }
             };
             for (name, kind) in found {
                 match columns.iter_mut().find(|(known, _)| *known == name) {
@@ -83,6 +95,11 @@ impl Source {
         })
     }
 
+    /// The names of its columns; none where its lines are records.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.columns.iter().map(|(name, _)| name.as_str())
+    }
+
     /// Whether its lines are records of any shape, and no rows of one header.
     pub fn is_records(&self) -> bool {
         self.kept == Kept::Ndjson
@@ -93,6 +110,19 @@ impl Source {
         if self.is_records() {
             return table::look::<SinkError>(look, &mut |each| self.records(each));
         }
+        let mut inference = self.inference(look);
+        self.rows(&mut |cells| {
+            inference.begin_row();
+            for (number, cell) in cells.iter().enumerate() {
+                inference.cell(number, cell);
+            }
+            Ok(())
+        })?;
+        Ok(inference.schema(self.names().zip(0..)))
+    }
+
+    /// What finds the types of its cells, told of those that are known.
+    pub(super) fn inference(&self, look: Look) -> Inference {
         let mixing = if self.is_known {
             Mixing::Exact
         } else {
@@ -107,15 +137,7 @@ impl Source {
                 inference.declare(number, *kind);
             }
         }
-        self.rows(&mut |cells| {
-            inference.begin_row();
-            for (number, cell) in cells.iter().enumerate() {
-                inference.cell(number, cell);
-            }
-            Ok(())
-        })?;
-        let names = self.columns.iter().map(|(name, _)| name.as_str());
-        Ok(inference.schema(names.zip(0..)))
+        inference
     }
 
     /// Every line of NDJSON.
@@ -123,10 +145,20 @@ impl Source {
         &self,
         each: &mut dyn FnMut(Row<'_>) -> Result<(), SinkError>,
     ) -> Result<(), SinkError> {
+        self.first_records(u64::MAX, each)
+    }
+
+    /// The first lines of NDJSON.
+    pub(super) fn first_records(
+        &self,
+        mut most: u64,
+        each: &mut dyn FnMut(Row<'_>) -> Result<(), SinkError>,
+    ) -> Result<(), SinkError> {
         for path in &self.files {
             let mut lines = BufReader::new(unpacked(path).map_err(|e| failed(path, e))?);
             let mut line = String::new();
-            loop {
+            while most > 0 {
+                most -= 1;
                 line.clear();
                 if lines.read_line(&mut line).map_err(|e| failed(path, e))? == 0 {
                     break;
@@ -148,58 +180,78 @@ impl Source {
         Ok(())
     }
 
-    /// Every row of CSV and Parquet, as cells of the columns of all files.
+    /// Every row, but of NDJSON, as cells of the columns of all files.
     pub fn rows(&self, each: &mut EachCells<'_>) -> Result<(), SinkError> {
-        let mut cells = vec![String::new(); self.columns.len()];
+        self.first_rows(u64::MAX, each)
+    }
+
+    /// The first rows.
+    pub(super) fn first_rows(
+        &self,
+        mut most: u64,
+        each: &mut EachCells<'_>,
+    ) -> Result<(), SinkError> {
         for path in &self.files {
-            match &self.kept {
-                Kept::Csv(delimiter, null) => {
-                    let mut rows = Cells::new(path, *delimiter).map_err(|e| failed(path, e))?;
-                    rows.next().map_err(|e| failed(path, e))?;
-                    let places = self.places(rows.row.iter().map(|cell| cell.text.as_str()));
-                    while rows.next().map_err(|e| failed(path, e))? {
-                        if rows.row.len() != places.len() {
-                            let (row, got, want) = (rows.number, rows.row.len(), places.len());
-                            let message = format!("row {row} has {got} cells, its header {want}");
-                            return Err(failed(path, invalid(message)));
-                        }
-                        cells.iter_mut().for_each(String::clear);
-                        for (cell, place) in rows.row.iter().zip(&places) {
-                            let kind = self.columns.get(*place).and_then(|(_, kind)| *kind);
-                            if let Some(json) = cells.get_mut(*place)
-                                && (cell.text != *null || cell.quoted)
-                            {
-                                self.push(json, cell, kind);
-                            }
-                        }
-                        each(&cells)?;
-                    }
-                }
-                Kept::Parquet => {
-                    let file = File::open(path).map_err(|e| failed(path, e))?;
-                    let told = stored::columns(&file).map_err(|e| failed(path, e))?;
-                    let places = self.places(told.iter().map(|told| told.name.as_str()));
-                    let mut taken = Ok(());
-                    let read = stored::rows::<io::Error>(&file, &mut |row| {
-                        cells.iter_mut().for_each(String::clear);
-                        for (cell, place) in row.iter().zip(&places) {
-                            if let Some(json) = cells.get_mut(*place) {
-                                json.push_str(cell);
-                            }
-                        }
-                        taken = each(&cells);
-                        match taken {
-                            Ok(()) => Ok(()),
-                            Err(_) => Err(io::Error::other("the sink stopped")),
-                        }
-                    });
-                    taken?;
-                    read.map_err(|e| failed(path, e))?;
-                }
-                Kept::Ndjson => {}
+            most = self.rows_of(path, most, each)?;
+            if most == 0 {
+                break;
             }
         }
         Ok(())
+    }
+
+    /// The first rows of a file; says how many are left to read.
+    fn rows_of(
+        &self,
+        path: &Path,
+        mut most: u64,
+        each: &mut EachCells<'_>,
+    ) -> Result<u64, SinkError> {
+        let mut cells = vec![String::new(); self.columns.len()];
+        match &self.kept {
+            Kept::Csv(delimiter, null) => {
+                let mut rows = Cells::new(path, *delimiter).map_err(|e| failed(path, e))?;
+                rows.next().map_err(|e| failed(path, e))?;
+                let places = self.places(rows.row.iter().map(|cell| cell.text.as_str()));
+                while most > 0 && rows.next().map_err(|e| failed(path, e))? {
+                    most -= 1;
+                    if rows.row.len() != places.len() {
+                        let (row, got, want) = (rows.number, rows.row.len(), places.len());
+                        let message = format!("row {row} has {got} cells, its header {want}");
+                        return Err(failed(path, invalid(message)));
+                    }
+                    cells.iter_mut().for_each(String::clear);
+                    for (cell, place) in rows.row.iter().zip(&places) {
+                        let kind = self.columns.get(*place).and_then(|(_, kind)| *kind);
+                        if let Some(json) = cells.get_mut(*place)
+                            && (cell.text != *null || cell.quoted)
+                        {
+                            self.push(json, cell, kind);
+                        }
+                    }
+                    each(&cells)?;
+                }
+            }
+            Kept::Parquet => {
+                let file = File::open(path).map_err(|e| failed(path, e))?;
+                let told = stored::columns(&file).map_err(|e| failed(path, e))?;
+                let places = self.places(told.iter().map(|told| told.name.as_str()));
+                let mut take = taker(&mut most, &mut cells, &places, each);
+                let read = stored::rows::<Halt>(&file, &mut take);
+                drop(take);
+                Halt::over(path, read)?;
+            }
+            Kept::Table(table, names) => {
+                let told = tabled::columns(path, table, *names).map_err(|e| failed(path, e))?;
+                let places = self.places(told.iter().map(|told| told.shown.as_str()));
+                let mut take = taker(&mut most, &mut cells, &places, each);
+                let read = tabled::rows::<Halt>(path, table, &told, &mut take);
+                drop(take);
+                Halt::over(path, read)?;
+            }
+            Kept::Ndjson => {}
+        }
+        Ok(most)
     }
 
     /// For each column of a file its place among those of all.
@@ -233,6 +285,51 @@ impl Source {
     }
 }
 
+/// Puts the cells of one file's row where they are among the columns of all, and hands them on.
+fn taker<'t>(
+    most: &'t mut u64,
+    cells: &'t mut [String],
+    places: &'t [usize],
+    each: &'t mut EachCells<'_>,
+) -> impl FnMut(&[String]) -> Result<(), Halt> + 't {
+    move |row| {
+        if *most == 0 {
+            return Err(Halt::Enough);
+        }
+        *most -= 1;
+        cells.iter_mut().for_each(String::clear);
+        for (cell, place) in row.iter().zip(places) {
+            if let Some(json) = cells.get_mut(*place) {
+                json.push_str(cell);
+            }
+        }
+        each(cells).map_err(Halt::Sink)
+    }
+}
+
+/// Why no more rows are read.
+enum Halt {
+    Enough,
+    Sink(SinkError),
+    Read(io::Error),
+}
+
+impl Halt {
+    fn over(path: &Path, read: Result<(), Self>) -> Result<(), SinkError> {
+        match read {
+            Ok(()) | Err(Self::Enough) => Ok(()),
+            Err(Self::Sink(error)) => Err(error),
+            Err(Self::Read(error)) => Err(failed(path, error)),
+        }
+    }
+}
+
+impl From<io::Error> for Halt {
+    fn from(error: io::Error) -> Self {
+        Self::Read(error)
+    }
+}
+
 fn failed(path: &Path, error: io::Error) -> SinkError {
     SinkError::new("read", path.to_owned(), error)
 }
@@ -249,112 +346,6 @@ fn unpacked(path: &Path) -> io::Result<Box<dyn Read>> {
         Some("zst") => Box::new(zstd::Decoder::new(file)?),
         _ => Box::new(file),
     })
-}
-
-/// A cell of CSV.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Cell {
-    text: String,
-    quoted: bool,
-}
-
-/// The rows of a CSV file (RFC 4180), with what the quotes say: the `csv` crate does not tell `""` from
-/// nothing.
-struct Cells {
-    input: Box<dyn BufRead>,
-    delimiter: u8,
-    row: Vec<Cell>,
-    number: u64,
-}
-
-impl Cells {
-    fn new(path: &Path, delimiter: u8) -> io::Result<Self> {
-        let input = BufReader::with_capacity(64 * 1024, unpacked(path)?);
-        Ok(Self {
-            input: Box::new(input),
-            delimiter,
-            row: Vec::new(),
-            number: 0,
-        })
-    }
-
-    /// Reads the next row; false at the end.
-    fn next(&mut self) -> io::Result<bool> {
-        self.row.clear();
-        let (mut bytes, mut quoted) = (Vec::new(), false);
-        // Inside of quotes, and whether the last byte there was a quote.
-        let (mut inside, mut after) = (false, false);
-        let mut is_any = false;
-        loop {
-            let ready = self.input.fill_buf()?;
-            if ready.is_empty() {
-                if inside && !after {
-                    return Err(invalid("it ends inside of quotes".to_owned()));
-                }
-                if is_any {
-                    self.end_cell(&mut bytes, quoted)?;
-                    self.number += 1;
-                }
-                return Ok(is_any);
-            }
-            let mut taken = 0;
-            let mut is_over = false;
-            for byte in ready {
-                taken += 1;
-                is_any = true;
-                match *byte {
-                    b'"' if !inside && bytes.is_empty() && !quoted => {
-                        (inside, quoted) = (true, true);
-                    }
-                    b'"' if inside && !after => after = true,
-                    byte if inside && after => {
-                        after = false;
-                        if byte == b'"' {
-                            bytes.push(byte);
-                        } else {
-                            inside = false;
-                            if byte == self.delimiter {
-                                end_cell(&mut self.row, &mut bytes, quoted)?;
-                                quoted = false;
-                            } else if byte == b'\n' {
-                                is_over = true;
-                            } else if byte != b'\r' {
-                                bytes.push(byte);
-                            }
-                        }
-                    }
-                    byte if inside => bytes.push(byte),
-                    byte if byte == self.delimiter => {
-                        end_cell(&mut self.row, &mut bytes, quoted)?;
-                        quoted = false;
-                    }
-                    b'\n' => is_over = true,
-                    b'\r' => {}
-                    byte => bytes.push(byte),
-                }
-                if is_over {
-                    break;
-                }
-            }
-            self.input.consume(taken);
-            if is_over {
-                self.end_cell(&mut bytes, quoted)?;
-                self.number += 1;
-                return Ok(true);
-            }
-        }
-    }
-
-    fn end_cell(&mut self, bytes: &mut Vec<u8>, quoted: bool) -> io::Result<()> {
-        end_cell(&mut self.row, bytes, quoted)
-    }
-}
-
-fn end_cell(row: &mut Vec<Cell>, bytes: &mut Vec<u8>, quoted: bool) -> io::Result<()> {
-    let text = String::from_utf8(std::mem::take(bytes))
-        .map_err(|_| invalid("it is not UTF-8".to_owned()))?;
-    row.push(Cell { text, quoted });
-    Ok(())
 }
 
 #[cfg(test)]

@@ -10,9 +10,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use super::SinkError;
 use super::file::Target;
 use super::infer::{Column, Native, Schema};
-use super::{SinkError, infer};
 use crate::disk::{Disk, Found, Open};
 use crate::plan::sink::{Compression, CsvPlan, SinkFormat};
 use crate::plan::typed::Kind;
@@ -132,7 +132,8 @@ impl Resource<'_> {
         if let SinkFormat::Csv(CsvPlan { null, .. }) = self.format
             && !null.is_empty()
         {
-            all["missingValues"] = json!([null]);
+            // In the macro `null` would be JSON's.
+            all["missingValues"] = Value::from(vec![null.clone()]);
         }
         all
     }
@@ -268,9 +269,36 @@ fn read(disk: &Disk, path: &Path) -> Result<Result<Map<String, Value>, String>, 
     })
 }
 
-/// The types of a file that a package tells of, as they were found when it was written.
-pub fn native(field: &Value) -> infer::Native {
-    serde_json::from_value(field["native"].clone()).unwrap_or(Native::Text)
+/// The columns of a resource with their types; none where it tells of no columns.
+pub fn columns(resource: &Value) -> Option<Vec<(String, Option<Kind>)>> {
+    let fields = resource["schema"]["fields"].as_array()?.iter();
+    let field = |field: &Value| Some((field["name"].as_str()?.to_owned(), kind(field)));
+    Some(fields.filter_map(field).collect())
+}
+
+/// The type that [`field`] wrote, or another program.
+fn kind(field: &Value) -> Option<Kind> {
+    match field["type"].as_str()? {
+        "string" => Some(Kind::Text),
+        "integer" => Some(Kind::Integer),
+        "number" => Some(Kind::Number),
+        "boolean" => Some(Kind::Boolean),
+        "date" => Some(Kind::Date),
+        "datetime" => Some(Kind::Timestamp),
+        // Of values without any type nothing is known.
+        _ if field["native"] == "text" => None,
+        _ => Some(Kind::Json),
+    }
+}
+
+/// How a CSV file is written: what stands between cells, and for null.
+pub fn dialect(resource: &Value) -> (u8, String) {
+    let delimiter = match resource["dialect"]["delimiter"].as_str().map(str::as_bytes) {
+        Some([delimiter]) => *delimiter,
+        _ => b',',
+    };
+    let null = resource["schema"]["missingValues"][0].as_str();
+    (delimiter, null.unwrap_or_default().to_owned())
 }
 
 #[cfg(test)]

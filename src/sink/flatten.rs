@@ -18,6 +18,8 @@ const DEEPEST: usize = 32;
 pub struct Flattener {
     shape: Shape<Option<usize>>,
     columns: Vec<Found>,
+    /// How deep objects are taken apart.
+    deepest: usize,
 }
 
 /// A column as found.
@@ -51,6 +53,15 @@ impl Flattener {
         Self {
             shape: Shape::new(),
             columns: Vec::new(),
+            deepest: DEEPEST,
+        }
+    }
+
+    /// Takes nothing apart but the record itself.
+    pub fn shallow() -> Self {
+        Self {
+            deepest: 0,
+            ..Self::new()
         }
     }
 
@@ -91,7 +102,7 @@ impl Flattener {
             };
             if first == Some(&b'{')
                 && !hollow
-                && depth < DEEPEST
+                && depth < self.deepest
                 && let Some(below) = self.shape.below(level, place)
             {
                 self.object(below, value, depth + 1, cells);

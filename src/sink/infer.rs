@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::digits::{Decimal, is_exact, is_whole};
 use super::moment::{date, moment};
+use super::nested::Form;
 use crate::json;
 use crate::plan::typed::Kind;
 
@@ -52,6 +53,9 @@ pub struct Column {
     /// The value that made the type wider than it was, where one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub widened: Option<Widened>,
+    /// What holds objects and arrays, where the format has structure.
+    #[serde(skip)]
+    pub form: Option<Form>,
 }
 
 /// What holds the values of a column exactly, in formats that have types.
@@ -355,6 +359,7 @@ impl Tally {
             max,
             examples: examples.unwrap_or_default(),
             widened: self.widened.as_deref().cloned(),
+            form: None,
         }
     }
 

@@ -10,6 +10,7 @@ mod columns;
 pub mod csv;
 pub mod database;
 pub mod datapackage;
+mod declared;
 mod digits;
 pub mod file;
 pub mod flatten;
@@ -17,6 +18,7 @@ pub mod glance;
 pub mod infer;
 pub mod moment;
 pub mod ndjson;
+pub mod nested;
 pub mod parquet;
 pub mod project;
 pub mod rejects;
@@ -136,6 +138,15 @@ pub enum SinkError {
         /// How its record begins.
         record: String,
     },
+    /// More columns than a table of SQLite has.
+    #[error(
+        "cannot write `{}`: the records have more than 1,999 different fields, and a table of SQLite has 2,000 columns at most",
+        .path.display()
+    )]
+    TooWide {
+        /// The file and the table.
+        path: PathBuf,
+    },
     /// Records with names that are data, such as one member an id.
     #[error(
         "the records have more than {most} different fields; name the wanted ones under `columns`"
@@ -168,7 +179,10 @@ impl SinkError {
                         | rusqlite::ErrorCode::SystemIoFailure
                 )
             ),
-            Self::Refused { .. } | Self::Misfit { .. } | Self::TooManyColumns { .. } => false,
+            Self::Refused { .. }
+            | Self::Misfit { .. }
+            | Self::TooWide { .. }
+            | Self::TooManyColumns { .. } => false,
         }
     }
 
@@ -184,6 +198,7 @@ impl SinkError {
             Self::Io { .. }
             | Self::Database { .. }
             | Self::Refused { .. }
+            | Self::TooWide { .. }
             | Self::TooManyColumns { .. } => None,
         }
     }
@@ -192,6 +207,9 @@ impl SinkError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::TooManyColumns { .. } => None,
+            Self::TooWide { .. } => Some(
+                "name the wanted ones under `columns`, or write parquet, csv or ndjson: they have no such limit",
+            ),
             Self::Database { source, .. } => Some(of_database(source)),
             Self::Refused { .. } => Some(
                 "give the sink another file, or another `table`: `sqlite: {path: …, table: …}`",

@@ -1,9 +1,12 @@
 //! Parquet: columns with types, row groups of bounded size, compressed with zstd.
 //!
+//! Objects and arrays are structs and lists where the sink says `nested` ([`inside`]), else JSON text.
+//!
 //! The one place that knows the `parquet` and `arrow` crates. What a column is was judged before
 //! ([`super::infer`]); here a cell that its type does not hold is an error, never another value. The
 //! file names the plan and not the run, so that the same data make the same bytes.
 
+mod inside;
 pub mod read;
 
 use std::collections::HashMap;
@@ -23,9 +26,11 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
+use self::inside::{Lists, Structs};
 use super::Sink;
 use super::infer::{Native, Schema};
 use super::moment::{Moment, date, moment};
+use super::nested::Form;
 use crate::json;
 use crate::plan::sink::ParquetPlan;
 use crate::plan::typed::Kind;
@@ -43,6 +48,8 @@ const GROUP_ROWS: usize = 1 << 20;
 const ZSTD: i32 = 3;
 /// The zone of instants, as readers spell it.
 const UTC: &str = "UTC";
+/// What the elements of a list are called (Parquet, LogicalTypes.md, "Lists").
+const ELEMENT: &str = "element";
 /// Under this key a column says what its values are, where its machine type does not.
 const KIND: &str = "gleaner.type";
 
@@ -52,6 +59,8 @@ pub struct Parquet<W: Write + Send> {
     writer: ArrowWriter<W>,
     schema: SchemaRef,
     columns: Vec<Column>,
+    /// Columns on disk: those inside of others count, and hold some bytes a row.
+    leaves: usize,
     next: usize,
     rows: usize,
     bytes: usize,
@@ -74,14 +83,21 @@ enum Cells {
     Date(Date32Builder),
     Micros(TimestampMicrosecondBuilder),
     Nanos(TimestampNanosecondBuilder),
+    Struct(Structs),
+    List(Lists),
 }
 
 impl<W: Write + Send> Parquet<W> {
     /// Writes columns of this schema to `out`.
     pub fn new(out: W, columns: &Schema, plan: &ParquetPlan) -> io::Result<Self> {
         let fields: Vec<Field> = (columns.columns.iter())
-            .map(|column| field(&column.name, column.native, column.kind))
+            .map(|column| match &column.form {
+                Some(form) => shaped(&column.name, form),
+                None => field(&column.name, column.native, column.kind),
+            })
             .collect();
+        let leaves = (columns.columns.iter()).map(|c| c.form.as_ref().map_or(1, Form::leaves));
+        let leaves = leaves.sum::<usize>().max(1);
         let schema = Arc::new(arrow_schema::Schema::new(fields));
         let level = ZstdLevel::try_new(ZSTD).map_err(refused)?;
         let about = plan.about.iter();
@@ -97,12 +113,16 @@ impl<W: Write + Send> Parquet<W> {
             ArrowWriter::try_new(out, schema.clone(), Some(properties)).map_err(refused)?;
         let columns = columns.columns.iter().map(|column| Column {
             name: column.name.clone(),
-            cells: Cells::new(column.native),
+            cells: match &column.form {
+                Some(form) => Cells::of(form),
+                None => Cells::new(column.native),
+            },
         });
         Ok(Self {
             writer,
             schema,
             columns: columns.collect(),
+            leaves,
             next: 0,
             rows: 0,
             bytes: 0,
@@ -150,7 +170,7 @@ impl<W: Write + Send> Sink for Parquet<W> {
         }
         self.next = 0;
         self.rows += 1;
-        if self.bytes >= BATCH_BYTES || self.rows * self.columns.len().max(1) >= BATCH_CELLS {
+        if self.bytes >= BATCH_BYTES || self.rows * self.leaves >= BATCH_CELLS {
             self.encode()?;
         }
         Ok(())
@@ -185,7 +205,30 @@ fn data_type(native: Native) -> DataType {
     }
 }
 
+/// A column whose values have structure.
+fn shaped(name: &str, form: &Form) -> Field {
+    match form {
+        Form::Plain(kind, native) => field(name, *native, *kind),
+        Form::Struct(fields) => {
+            let fields = fields.iter().map(|(name, form)| shaped(name, form));
+            Field::new(name, DataType::Struct(fields.collect()), true)
+        }
+        Form::List(element) => {
+            let element = shaped(ELEMENT, element);
+            Field::new(name, DataType::List(Arc::new(element)), true)
+        }
+    }
+}
+
 impl Cells {
+    fn of(form: &Form) -> Self {
+        match form {
+            Form::Plain(_, native) => Self::new(*native),
+            Form::Struct(fields) => Self::Struct(Structs::new(fields)),
+            Form::List(element) => Self::List(Lists::new(element)),
+        }
+    }
+
     // Without room for many beforehand: there may be thousands of columns.
     fn new(native: Native) -> Self {
         match native {
@@ -214,6 +257,8 @@ impl Cells {
             .strip_prefix('"')
             .and_then(|rest| rest.strip_suffix('"'));
         match (self, inside) {
+            (Self::Struct(cells), _) => return cells.push(json),
+            (Self::List(cells), _) => return cells.push(json),
             (Self::Text(cells), _) => cells.append_value(json::plain(json)),
             (Self::Json(cells), _) => cells.append_value(json),
             (Self::Int64(cells), None) => match json.parse() {
@@ -254,6 +299,8 @@ impl Cells {
             Self::Date(cells) => cells.append_null(),
             Self::Micros(cells) => cells.append_null(),
             Self::Nanos(cells) => cells.append_null(),
+            Self::Struct(cells) => cells.push_null(),
+            Self::List(cells) => cells.push_null(),
         }
     }
 
@@ -266,6 +313,8 @@ impl Cells {
             Self::Date(cells) => Arc::new(cells.finish()),
             Self::Micros(cells) => Arc::new(cells.finish()),
             Self::Nanos(cells) => Arc::new(cells.finish()),
+            Self::Struct(cells) => cells.finish(),
+            Self::List(cells) => cells.finish(),
         }
     }
 }

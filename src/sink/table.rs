@@ -10,10 +10,12 @@ use std::io;
 
 use super::columns::{Columns, Projectors};
 use super::csv::Csv;
+use super::declared::{few, inference, typed};
 use super::file::{Out, Target};
 use super::flatten::{Flattener, Layout};
 use super::infer::{Inference, Look, Mixing, Schema};
 use super::ndjson::Ndjson;
+use super::nested::Nests;
 use super::parquet::Parquet;
 use super::rejects::Rejects;
 use super::{Extra, Row, Rows, Sink, SinkError, Written};
@@ -23,8 +25,6 @@ use crate::plan::sink::SinkFormat;
 const HELD_ROWS: usize = 1_000;
 /// Bytes held back to guess the header.
 const HELD_BYTES: usize = 4 << 20;
-/// Most columns that are found; more are names that should be values.
-const MOST_COLUMNS: usize = 10_000;
 
 /// Writes all rows to the target, which changes only when everything is there; records that columns
 /// reject go to `rejects`.
@@ -62,13 +62,14 @@ pub fn write<E: From<SinkError>>(
         }
         (SinkFormat::Ndjson, None) => lines(target, rows),
         (SinkFormat::Parquet(plan), Some(columns)) => {
-            let schema = typed(columns, rows)?;
+            let schema = typed(columns, plan.nested, rows)?;
             let projector = Projectors::new(columns).natively();
             let make = |out| Parquet::new(out, &schema, plan);
             declared(target, projector, columns, rejects, rows, make)
         }
         (SinkFormat::Parquet(plan), None) => {
-            typed_found(target, rows, |out, schema| Parquet::new(out, schema, plan))
+            let make = |out, schema: &_| Parquet::new(out, schema, plan);
+            typed_found(target, plan.nested, rows, make)
         }
     }
 }
@@ -180,48 +181,18 @@ fn declared<S: Sink<Out = Out>, E: From<SinkError>>(
     Ok(written)
 }
 
-/// Knows the types that are declared.
-fn inference(columns: Columns<'_>) -> Inference {
-    let mut inference = Inference::default();
-    for (number, column) in columns.iter().enumerate() {
-        if let Some(typed) = &column.typed {
-            inference.declare(number, typed.kind);
-        }
-    }
-    inference
-}
-
-/// The types of declared columns, before the first row is written: at once where each says its own,
-/// else by looking at all rows.
-fn typed<E: From<SinkError>>(columns: Columns<'_>, rows: &mut Rows<'_, E>) -> Result<Schema, E> {
-    let mut inference = inference(columns);
-    let mut projector = Projectors::new(columns).natively();
-    if columns.iter().any(|column| column.typed.is_none()) {
-        let mut spare = Vec::new();
-        rows(&mut |row| {
-            let mut cells = recycled(std::mem::take(&mut spare));
-            // What does not fit its column is told when it would be written.
-            if projector.cells(row, &mut cells).is_ok() {
-                inference.begin_row();
-                for (number, cell) in cells.iter().enumerate() {
-                    inference.cell(number, cell);
-                }
-            }
-            spare = recycled(cells);
-            Ok(())
-        })?;
-    }
-    let names = columns.iter().map(|column| column.name.as_str());
-    Ok(inference.schema(names.zip(0..)))
-}
-
 /// Columns found first, with their types, and then written.
 fn typed_found<S: Sink<Out = Out>, E: From<SinkError>>(
     target: &Target,
+    nested: bool,
     rows: &mut Rows<'_, E>,
     make: impl Fn(Out, &Schema) -> io::Result<S>,
 ) -> Result<Written, E> {
-    let mut table = Table::default();
+    let mut table = if nested {
+        Table::nested()
+    } else {
+        Table::default()
+    };
     rows(&mut |row| {
         table.judged = false;
         Ok(table.learn(row)?)
@@ -357,11 +328,22 @@ struct Table {
     spare: Vec<Cow<'static, str>>,
     /// The types of `extras`, and of the columns by their numbers.
     types: (Inference, Inference),
+    /// What lies inside of the columns, where these are not taken apart.
+    nests: Option<Nests>,
     /// Whether the row at hand was looked at for its types.
     judged: bool,
 }
 
 impl Table {
+    /// Columns are the members of records, whatever these hold.
+    fn nested() -> Self {
+        Self {
+            flattener: Flattener::shallow(),
+            nests: Some(Nests::default()),
+            ..Self::default()
+        }
+    }
+
     fn width(&self) -> usize {
         self.extras.len() + self.flattener.width()
     }
@@ -377,7 +359,12 @@ impl Table {
         let extras = extras.filter_map(|name| Some((name.as_str(), of_extra(name)?)));
         let mut schema = self.types.0.schema(extras);
         let own = layout.names.iter().map(String::as_str);
-        let own = self.types.1.schema(own.zip(layout.order.iter().copied()));
+        let mut own = self.types.1.schema(own.zip(layout.order.iter().copied()));
+        if let Some(nests) = &self.nests {
+            for (column, number) in own.columns.iter_mut().zip(&layout.order) {
+                column.form = Some(nests.form(*number));
+            }
+        }
         schema.columns.extend(own.columns);
         schema
     }
@@ -396,6 +383,9 @@ impl Table {
         }
         for (number, cell) in cells.iter().enumerate() {
             own.cell(number, cell);
+            if let Some(nests) = &mut self.nests {
+                nests.cell(number, cell);
+            }
         }
     }
 
@@ -436,10 +426,9 @@ impl Table {
         }
         let mut cells = recycled(std::mem::take(&mut self.spare));
         self.flattener.cells(row.json, &mut cells);
-        if self.width() > MOST_COLUMNS {
-            return Err(SinkError::TooManyColumns { most: MOST_COLUMNS });
-        }
+        few(self.width())?;
         self.judge(row, &cells);
+        few(self.nests.as_ref().map_or(0, Nests::width))?;
         then(&cells)?;
         self.spare = recycled(cells);
         Ok(())
@@ -447,7 +436,7 @@ impl Table {
 }
 
 /// The same allocation for cells of another record.
-fn recycled<'b>(mut cells: Vec<Cow<'_, str>>) -> Vec<Cow<'b, str>> {
+pub(super) fn recycled<'b>(mut cells: Vec<Cow<'_, str>>) -> Vec<Cow<'b, str>> {
     cells.clear();
     cells.into_iter().map(|_| Cow::Borrowed("")).collect()
 }
@@ -706,7 +695,7 @@ mod tests {
             compression: Compression::None,
         };
         let error = write::<SinkError>(&csv(), &target, None, None, &mut |each| {
-            (0..=MOST_COLUMNS).try_for_each(|n| {
+            (0..=crate::sink::declared::MOST_COLUMNS).try_for_each(|n| {
                 each(Row {
                     json: &format!("{{\"id{n}\":1}}"),
                     extras: &[],

@@ -25,8 +25,8 @@ pub struct SinkSpec {
     pub csv: Option<At<ScalarOr<String, CsvSpec>>>,
     /// One JSON object a line: a path.
     pub ndjson: Option<At<String>>,
-    /// Apache Parquet, columns with types: a path.
-    pub parquet: Option<At<String>>,
+    /// Apache Parquet, columns with types: a path, or a path with settings.
+    pub parquet: Option<At<ScalarOr<String, ParquetSpec>>>,
     /// A table of a SQLite file: the file's path, or the path with settings.
     pub sqlite: Option<At<ScalarOr<String, SqliteSpec>>>,
     /// What becomes of what is there; default `replace`.
@@ -47,6 +47,16 @@ pub struct CsvSpec {
     pub null: Option<At<String>>,
     /// Whether cells that spreadsheets would run as formulas get a leading quote; default false.
     pub spreadsheet_safe: Option<bool>,
+}
+
+/// Parquet with settings.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ParquetSpec {
+    /// The file.
+    pub path: At<String>,
+    /// Whether objects and arrays are columns with structure, and not taken apart; default false.
+    pub nested: Option<bool>,
 }
 
 /// SQLite with settings.

@@ -41,6 +41,8 @@ pub struct StreamSpec {
     pub cost: Option<Table<At<ScalarOr<String, CostSpec>>>>,
     /// What answers are written in; default: as their content type says, else JSON.
     pub format: Option<At<ScalarOr<FormatWord, FormatSpec>>>,
+    /// Largest answer, as sent and unpacked, as in `2GB`; default 64MiB.
+    pub max_body: Option<At<String>>,
     /// Where the records are, a path, and what is made of them; default the root.
     pub records: Option<At<ScalarOr<String, RecordsSpec>>>,
     /// How the next page is found.

@@ -16,6 +16,7 @@
 
 pub mod alerts;
 pub mod base;
+pub mod bodies;
 pub mod came;
 pub mod copies;
 pub mod cursors;

@@ -201,6 +201,8 @@ impl RunFolder {
                 is_published: told.is_published,
                 sent: told.sent,
                 appended: Default::default(),
+                answers: 0,
+                begun: BTreeMap::default(),
             });
         OpenRun {
             streams: streams.collect(),
@@ -352,7 +354,7 @@ mod tests {
     use super::*;
     use crate::sim::{SimDisk, Trouble};
     use crate::store::row::Facts;
-    use crate::store::stream::NewPage;
+    use crate::store::stream::{NewPage, Piece};
 
     const ROOT: &str = "/p";
 
@@ -369,6 +371,7 @@ mod tests {
             lines: lines.as_bytes(),
             crc: crate::crc::of(lines.as_bytes()),
             records: 1,
+            piece: Piece::Whole,
             facts: Facts {
                 next: Some(format!("after {page}")),
                 ..Facts::default()
@@ -425,6 +428,50 @@ mod tests {
             "{\"n\":1}\n{\"n\":2}\n{\"n\":3}\n{\"n\":5}\n"
         );
         assert_eq!(open(&disk).unwrap().streams[1].index().records(), 4);
+    }
+
+    #[test]
+    fn pieces_count_with_their_last_or_not_at_all() {
+        let texts = ["{\"n\":1}\n", "{\"n\":2}\n", "{\"n\":3}\n"];
+        let pieces = |from: u32| {
+            (0..3).map(move |at| NewPage {
+                piece: Piece::of(at, 3),
+                ..page(0, from + at, texts[at as usize])
+            })
+        };
+        let disk = SimDisk::new(Path::new(ROOT));
+        let start = start(&["a", "b"]);
+        let root = Path::new(ROOT);
+        let floor = Floor::new(0);
+        let mut run = RunFolder::create(&disk.door(), root, "r", start, &floor).unwrap();
+        let b = &mut run.streams[1];
+        // An answer that breaks off, beside a page of another partition.
+        b.append(pieces(0).take(2).collect()).unwrap();
+        assert!(b.group().is_none());
+        b.commit(vec![page(1, 0, "{\"n\":9}\n")]).unwrap();
+        let mut run = open(&disk).unwrap();
+        let places = |store: &StreamStore| {
+            let rows = store.index().rows().iter();
+            rows.map(|row| (row.partition, row.page))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(places(&run.streams[1]), [(1, 0)]);
+        // The same again, broken off once more, and then whole.
+        let b = &mut run.streams[1];
+        b.append(pieces(0).take(1).collect()).unwrap();
+        b.append(pieces(0).collect()).unwrap();
+        let group = b.group().unwrap();
+        assert_eq!(group.answers(), 1);
+        group.commit().unwrap();
+        let run = open(&disk).unwrap();
+        assert_eq!(places(&run.streams[1]), [(1, 0), (0, 0), (0, 1), (0, 2)]);
+        let rows = run.streams[1].index().rows().to_vec();
+        let recall = run.streams[1].recall();
+        let read = |row| recall.records(row).unwrap();
+        assert_eq!(
+            rows[1..].iter().map(read).collect::<String>(),
+            texts.concat()
+        );
     }
 
     #[test]

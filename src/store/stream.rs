@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::StoreError;
+use super::bodies::Bodies;
 use super::index::{Index, PageRow};
 use super::ledger::{self, Ledger, Place};
 use super::part::Part;
@@ -33,6 +34,43 @@ pub struct StreamStore {
     pub(super) sent: BTreeMap<(u32, u32), Sent>,
     /// Rows of pages that were appended and are not committed.
     pub(super) appended: (Vec<Row>, Vec<PageRow>),
+    /// How many answers these are: one may come in pieces.
+    pub(super) answers: u64,
+    /// Rows of pieces that were appended, by partition: not to be committed before the last of
+    /// their page.
+    pub(super) begun: BTreeMap<u32, (Vec<Row>, Vec<PageRow>)>,
+}
+
+/// Which part of an answer a page is. One that is too large for memory comes in pieces, each a page in
+/// turn, which are committed in one step or not at all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Piece {
+    /// All of it.
+    #[default]
+    Whole,
+    /// The first piece of several.
+    First,
+    /// One in the middle.
+    Next,
+    /// The last one.
+    Last,
+}
+
+impl Piece {
+    /// The piece at a place among so many.
+    pub fn of(at: u32, all: u32) -> Self {
+        match (at, all.saturating_sub(at)) {
+            (0, ..=1) => Self::Whole,
+            (0, _) => Self::First,
+            (_, ..=1) => Self::Last,
+            _ => Self::Next,
+        }
+    }
+
+    /// Whether an answer begins with it.
+    pub fn begins(self) -> bool {
+        matches!(self, Self::Whole | Self::First)
+    }
 }
 
 /// A page to be committed.
@@ -52,6 +90,8 @@ pub struct NewPage<'a> {
     pub records: u32,
     /// What the walk needs to go on after it.
     pub facts: Facts,
+    /// Which part of its answer it is.
+    pub piece: Piece,
 }
 
 /// Pages that were appended and are not committed yet. Committing them needs no hold on their
@@ -62,9 +102,15 @@ pub struct Group {
     ledger: SharedLedger,
     rows: Vec<Row>,
     index: Vec<PageRow>,
+    answers: u64,
 }
 
 impl Group {
+    /// How many answers its pages are: one may come in pieces.
+    pub fn answers(&self) -> u64 {
+        self.answers
+    }
+
     /// Syncs the part, then writes the rows and syncs the ledger. When it returns, the pages
     /// survive anything; when it fails, the stream must not be written any more: what is on the
     /// disk is found out by the next process. Of answers that are here as they came nothing is given
@@ -106,8 +152,17 @@ impl StreamStore {
         for page in pages {
             // Bodies are capped far below 4 GiB.
             let len = u32::try_from(page.lines.len()).unwrap_or(u32::MAX);
+            let is_raw = page.facts.came.is_some();
             let end = start + u64::from(len);
-            self.appended.1.push(PageRow {
+            if page.piece.begins() {
+                // What came of an answer that did not come to its end counts for nothing.
+                self.begun.remove(&page.partition);
+            }
+            let (mut rows, mut places) = match page.piece {
+                Piece::Whole => Default::default(),
+                _ => self.begun.remove(&page.partition).unwrap_or_default(),
+            };
+            places.push(PageRow {
                 partition: page.partition,
                 page: page.page,
                 start,
@@ -117,7 +172,7 @@ impl StreamStore {
                 row_len: 0,
                 row_at: 0,
             });
-            self.appended.0.push(Row::Page(Page {
+            rows.push(Row::Page(Page {
                 stream: Arc::clone(&self.name),
                 partition: page.partition,
                 page: page.page,
@@ -129,6 +184,13 @@ impl StreamStore {
                 records: page.records,
                 facts: page.facts,
             }));
+            if matches!(page.piece, Piece::First | Piece::Next) {
+                self.begun.insert(page.partition, (rows, places));
+            } else {
+                self.answers += u64::from(!is_raw);
+                self.appended.0.append(&mut rows);
+                self.appended.1.append(&mut places);
+            }
             start = end;
         }
         Ok(())
@@ -142,6 +204,7 @@ impl StreamStore {
             ledger: Arc::clone(&self.ledger),
             rows,
             index,
+            answers: std::mem::take(&mut self.answers),
         })
     }
 
@@ -193,6 +256,11 @@ impl StreamStore {
         let path = self.part.path().to_owned();
         self.part = Part::open(&self.disk, &path, &self.name, &self.index, false)?;
         Ok(())
+    }
+
+    /// A place beside its part for bodies that are too large for memory.
+    pub fn bodies(&self) -> Bodies {
+        Bodies::new(&self.disk, self.part.path(), &self.floor)
     }
 
     /// A file beside its part for what need not outlive this process.

@@ -115,13 +115,13 @@ fn pipeline(url: &str, concurrency: u32) -> String {
         "  parts:\n    for: { part: { range: [1, 6] } }\n    get: \"/parts/{{ part }}\"\n    query: { per_page: 50 }\n    records: data\n    pages: link\n",
     );
     yaml.push_str(
-        "  merged: { get: /merged, query: { limit: 10, since: \"{{ cursor.from }}\" }, records: data, pages: { token: { from: next_cursor, to: cursor } }, key: id, cursor: { field: id, format: integer, start: 0 }, sink: [ { csv: out/merged.csv, mode: merge }, { ndjson: out/merged.ndjson, mode: merge } ] }\n",
+        "  merged: { get: /merged, query: { limit: 10, since: \"{{ cursor.from }}\" }, records: data, pages: { token: { from: next_cursor, to: cursor } }, key: id, cursor: { field: id, format: integer, start: 0 }, sink: [ { csv: out/merged.csv, mode: merge }, { ndjson: out/merged.ndjson, mode: merge }, { parquet: out/merged.parquet, mode: merge } ] }\n",
     );
     yaml.push_str(
         "  left: { get: /left, query: { limit: 10 }, records: data, pages: { token: { from: next_cursor, to: cursor } }, key: id, sink: [ { ndjson: out/both.ndjson }, { csv: out/both.csv.gz } ] }\n  right: { get: /right, query: { limit: 10 }, records: data, pages: { token: { from: next_cursor, to: cursor } }, key: id, sink: [ { ndjson: out/both.ndjson }, { csv: out/both.csv.gz } ] }\n",
     );
     yaml.push_str(
-        "sink: [ { ndjson: \"out/{{ stream }}.ndjson\" }, { csv: \"out/{{ stream }}.csv.gz\" } ]\n",
+        "sink: [ { ndjson: \"out/{{ stream }}.ndjson\" }, { csv: \"out/{{ stream }}.csv.gz\" }, { parquet: { path: \"out/{{ stream }}.parquet\", nested: true } } ]\n",
     );
     yaml
 }
@@ -308,7 +308,8 @@ fn round(seed: u64, server: &Server, truth: &Truth) -> (u32, usize) {
 fn a_run_that_is_killed_at_any_moment_ends_as_if_it_had_not_been() {
     let server = Server::start_on_own_thread(SimApi::new(rules())).expect("a port");
     let truth = undisturbed(&server);
-    assert_eq!(truth.outputs.len(), 20);
+    // Three files a stream, Parquet among them.
+    assert_eq!(truth.outputs.len(), 29);
     let rounds = std::env::var("GLEANER_KILL_ROUNDS").ok();
     let rounds = rounds.map_or(ROUNDS, |n| n.parse().expect("a number of rounds"));
     let first = std::env::var("GLEANER_KILL_SEED").ok();

@@ -8,9 +8,10 @@
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use gleaner::disk::Disk;
-use gleaner::plan::sink::{Compression, CsvPlan, SinkFormat};
+use gleaner::plan::sink::{Compression, CsvPlan, ParquetPlan, SinkFormat};
 use gleaner::sim::{Lie, Loss, SimDisk, Trouble};
 use gleaner::sink::{self, Built, Row, SinkError, Target};
 use gleaner::store::cursors::{Cursor, Publish};
@@ -18,18 +19,19 @@ use gleaner::store::row::{Facts, PublishIntent, RunStart};
 use gleaner::store::run::{OpenRun, RunFolder};
 use gleaner::store::space::Floor;
 use gleaner::store::state::State;
-use gleaner::store::stream::{NewPage, StreamStore};
+use gleaner::store::stream::{NewPage, Piece, StreamStore};
 use gleaner::store::{StoreError, locks, sweep};
 use jiff::Timestamp;
 
 const ROOT: &str = "/p";
 const STATE: &str = "/home-of-user";
 const RUN: &str = "r1";
-const STREAMS: [&str; 2] = ["items", "notes"];
+const STREAMS: [&str; 3] = ["items", "notes", "rows"];
 /// Pages as they come: partition and page. Of the second stream out of order.
-const ARRIVALS: [&[(u32, u32)]; 2] = [
+const ARRIVALS: [&[(u32, u32)]; 3] = [
     &[(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)],
     &[(1, 0), (0, 1), (0, 0), (1, 1)],
+    &[(0, 0), (0, 1)],
 ];
 /// Pages that are committed together.
 const GROUP: usize = 2;
@@ -56,7 +58,13 @@ fn lines(stream: usize, partition: u32, page: u32) -> String {
 }
 
 fn target_path(stream: usize) -> &'static Path {
-    Path::new(["/p/data/items.ndjson", "/p/out/deep/notes.csv"][stream])
+    Path::new(
+        [
+            "/p/data/items.ndjson",
+            "/p/out/deep/notes.csv",
+            "/p/out/rows.parquet",
+        ][stream],
+    )
 }
 
 /// What a stream's file must hold in the end.
@@ -70,6 +78,9 @@ fn truth(stream: usize) -> Vec<u8> {
     if stream == 0 {
         return all.into_bytes();
     }
+    if stream == 2 {
+        return stored(&all);
+    }
     let cells = |line: &str| {
         let row: serde_json::Value = serde_json::from_str(line).expect("made here");
         format!(
@@ -80,6 +91,42 @@ fn truth(stream: usize) -> Vec<u8> {
     };
     let rows: String = all.lines().map(cells).collect();
     format!("id,text\r\n{rows}").into_bytes()
+}
+
+/// The Parquet file of these lines, written once where nothing is ever lost.
+fn stored(lines: &str) -> Vec<u8> {
+    static FILE: OnceLock<Vec<u8>> = OnceLock::new();
+    let make = || {
+        let folder = tempfile::tempdir().expect("a folder");
+        let target = Target::File {
+            disk: Disk::system(),
+            path: folder.path().join("rows.parquet"),
+            compression: Compression::None,
+        };
+        let written = write(&parquet(), &target, lines).expect("a file");
+        let path = written.place().map(|()| folder.path().join("rows.parquet"));
+        std::fs::read(path.expect("a file")).expect("readable")
+    };
+    FILE.get_or_init(make).clone()
+}
+
+fn parquet() -> SinkFormat {
+    SinkFormat::Parquet(ParquetPlan::default())
+}
+
+/// Lines as the rows of a table.
+fn write(format: &SinkFormat, target: &Target, lines: &str) -> Result<Built, SinkError> {
+    let written = sink::write::<SinkError>(format, target, None, None, &mut |each| {
+        lines.lines().try_for_each(|json| {
+            each(Row {
+                json,
+                extras: &[],
+                computed: &[],
+                member: 0,
+            })
+        })
+    })?;
+    Ok(written.file)
 }
 
 fn target(disk: &Disk, stream: usize) -> Target {
@@ -155,6 +202,7 @@ fn fetch(store: &mut StreamStore, at: usize, seen: &mut Seen) -> Result<(), Fail
                 lines: text.as_bytes(),
                 crc: gleaner::crc::of(text.as_bytes()),
                 records: u32::try_from(text.lines().count()).expect("few"),
+                piece: Piece::Whole,
                 facts: Facts::default(),
             }
         });
@@ -226,7 +274,7 @@ fn cursor(at: usize) -> Cursor {
     }
 }
 
-/// The first stream as it is: the part itself where that can be. The second as CSV.
+/// The first stream as it is: the part itself where that can be. The second as CSV, the third as Parquet.
 fn build(disk: &Disk, store: &StreamStore, at: usize) -> Result<Built, Failed> {
     let target = target(disk, at);
     let ranges = store.index().ranges();
@@ -257,17 +305,8 @@ fn build(disk: &Disk, store: &StreamStore, at: usize) -> Result<Built, Failed> {
         null: String::new(),
         spreadsheet_safe: false,
     });
-    let written = sink::write::<SinkError>(&csv, &target, None, None, &mut |each| {
-        text.lines().try_for_each(|json| {
-            each(Row {
-                json,
-                extras: &[],
-                computed: &[],
-                member: 0,
-            })
-        })
-    })?;
-    Ok(written.file)
+    let format = if at == 1 { csv } else { parquet() };
+    Ok(write(&format, &target, &text)?)
 }
 
 /// A project that has published before.
@@ -289,7 +328,7 @@ fn project(lie: Lie) -> SimDisk {
 fn seen_from_outside(disk: &SimDisk, seen: &Seen) -> Vec<String> {
     let mut wrong = Vec::new();
     let state = State::open(&disk.door(), Path::new(ROOT));
-    for (at, old) in [(0, Some(b"old\n".to_vec())), (1, None)] {
+    for (at, old) in [(0, Some(b"old\n".to_vec())), (1, None), (2, None)] {
         let found = disk.read(target_path(at));
         let is_new = found.as_ref() == Some(&truth(at));
         if !is_new && found != old {
@@ -332,6 +371,7 @@ fn at_the_end(disk: &SimDisk, seen: &Seen) -> Vec<String> {
         "/p/.gleaner/state.db",
         "/p/data/items.ndjson",
         "/p/out/deep/notes.csv",
+        "/p/out/rows.parquet",
     ];
     let left: Vec<String> = disk
         .files()
@@ -414,7 +454,7 @@ fn each_sync_and_each_cut_is_needed() {
 #[test]
 fn a_second_power_cut_while_going_on_changes_nothing() {
     // Cuts at places that are far apart, each followed by cuts at all places.
-    for first in (11..90).step_by(19) {
+    for first in (11..120).step_by(19) {
         for second in 1.. {
             let mut was_cut = false;
             for (one, two) in Loss::all().zip(Loss::all().skip(3)).step_by(3) {

@@ -47,29 +47,55 @@ fn hostile_values_come_back_from_every_format() {
     let project = Project::new(&pipeline).knows(&server);
     let said = project.run(&["run", "items"]);
     assert_eq!(said.code, Some(0), "{}", said.shown);
+    // A table takes no 5,000 columns: that is told, and the others are there.
+    let tables = format!(
+        "source: {{ url: \"{}\", limits: none }}\nstreams:\n  hostile: {{ get: /hostile }}\n  \
+         tame: {{ get: /tame }}\n  wide: {{ get: /wide }}\n\
+         sink: {{ sqlite: \"data/{{{{ stream }}}}.db\" }}\n",
+        server.url()
+    );
+    let other = project.path().join("pipelines/tables.yaml");
+    fs::write(other, tables).expect("written");
+    let said = project.run(&["run", "tables"]);
+    assert_eq!(said.code, Some(1), "{}", said.shown);
+    assert!(
+        said.shown.contains("more than 1,999 different fields"),
+        "{}",
+        said.shown
+    );
     let (good, said) = readback("check", project.path());
     assert!(good, "{said}");
-    // Nothing was passed over: three bodies by nine readers, and those of JSON.
-    assert!(said.lines().count() >= 33, "{said}");
-    // The same out of what the API sent, without a request.
+    // Nothing was passed over: three bodies by nine readers, two tables by three, and those of JSON.
+    assert!(said.lines().count() >= 39, "{said}");
+    // The same out of what the API sent, without a request; then Parquet out of tables.
     let again = tempfile::tempdir().expect("a folder");
     let data = again.path().join("data");
     fs::create_dir(&data).expect("a folder");
+    let copy = |file: &str| {
+        fs::copy(project.path().join("data").join(file), data.join(file)).expect("a copy");
+    };
+    let convert = |pipeline: &str, stream: &str, from: &str, to: &str| {
+        let out = data.join(format!("{stream}.{to}"));
+        let out = out.to_str().expect("a path");
+        let said = project.run(&[
+            "convert", pipeline, "--stream", stream, "--from", from, "--to", to, "--out", out,
+        ]);
+        assert_eq!(said.code, Some(0), "{}", said.shown);
+    };
     for stream in ["hostile", "tame", "wide"] {
-        let lines = format!("{stream}.ndjson");
-        fs::copy(project.path().join("data").join(&lines), data.join(&lines)).expect("a copy");
-        for to in ["csv", "parquet"] {
-            let out = data.join(format!("{stream}.{to}"));
-            let out = out.to_str().expect("a path");
-            let said = project.run(&[
-                "convert", "items", "--stream", stream, "--from", "ndjson", "--to", to, "--out",
-                out,
-            ]);
-            assert_eq!(said.code, Some(0), "{}", said.shown);
-        }
+        copy(&format!("{stream}.ndjson"));
+        convert("items", stream, "ndjson", "csv");
+        convert("items", stream, "ndjson", "parquet");
     }
+    copy("hostile.db");
+    copy("tame.db");
     let (good, said) = readback("check", again.path());
     assert!(good, "converted: {said}");
+    for stream in ["hostile", "tame"] {
+        convert("tables", stream, "sqlite", "parquet");
+    }
+    let (good, said) = readback("check", again.path());
+    assert!(good, "converted from tables: {said}");
 }
 
 /// The same data make the same file, whatever the run is called and when it was.
@@ -275,6 +301,40 @@ fn types_survive_every_way_between_formats() {
         "id,code,at,n,tags,long\n1,00123,2024-05-01T10:00:00Z,0.5,\"[\"\"a\"\"]\",1\n\
          2,\"\",,1234567.0,,1234567890123456789012345\n3,x,2024-05-02T00:00:00.25Z,,[],\n"
     );
+}
+
+/// A table of SQLite gives back what it was filled with.
+#[test]
+fn a_table_is_described_and_converted() {
+    let project = published("{ sqlite: data/all.db, datapackage: false }");
+    let table = done(&project, &["describe", "items"]);
+    assert!(
+        table.contains("items: 3 rows in data/all.db#items,"),
+        "{table}"
+    );
+    assert!(table.contains("integer wide"), "{table}");
+    for to in ["ndjson", "csv", "parquet"] {
+        let said = done(&project, &["convert", "items", "--to", to]);
+        assert!(
+            said.contains(&format!("3 rows in data/items.{to}")),
+            "{said}"
+        );
+    }
+    let lines = fs::read_to_string(project.path().join("data/items.ndjson")).expect("a file");
+    let number: serde_json::Value = serde_json::from_str("1234567.0").expect("a number");
+    let records: Vec<serde_json::Value> = (lines.lines())
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    let sent: serde_json::Value = serde_json::from_str(RECORDS).expect("JSON");
+    for (got, sent) in records.iter().zip(sent.as_array().expect("records")) {
+        for name in ["id", "code", "at", "tags", "long"] {
+            assert_eq!(got[name], sent[name], "{name} of {got}");
+        }
+    }
+    assert_eq!((records.len(), &records[1]["n"]), (3, &number));
+    // What convert wrote is nobody's output.
+    let said = project.run(&["convert", "items", "--to", "csv", "--from", "ndjson"]);
+    assert_eq!(said.code, Some(2), "{}", said.shown);
 }
 
 /// Files that runs added to a folder are one table.

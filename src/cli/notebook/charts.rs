@@ -16,6 +16,23 @@ pub(super) enum Step {
     Year,
 }
 
+/// What a whole number counts since 1970, where it is an instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Since {
+    Seconds,
+    Millis,
+}
+
+impl Since {
+    /// As pandas and Polars call it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Seconds => "s",
+            Self::Millis => "ms",
+        }
+    }
+}
+
 /// A chart of columns, by their names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Chart {
@@ -31,8 +48,12 @@ pub(super) enum Chart {
         number: String,
         by: Option<String>,
     },
-    /// Records a step of time.
-    Counts { time: String, step: Step },
+    /// Records a step of time; the column may hold numbers.
+    Counts {
+        time: String,
+        step: Step,
+        since: Option<Since>,
+    },
     /// The most frequent values.
     Top { column: String },
     /// The records with the greatest numbers.
@@ -50,18 +71,25 @@ pub(super) enum Chart {
 /// Few enough to tell apart as lines.
 const LINES: usize = 8;
 
+/// Whole numbers that are all greater than this are taken for names.
+const MANY: i64 = 10_000_000;
+
 /// The charts of an output, the best first; always two.
 pub(super) fn choose(output: &Output) -> Vec<Chart> {
     let columns = &output.columns;
     let rows = output.rows;
     let is_key = |seen: &Seen| output.key.contains(&seen.column.name);
-    let times: Vec<&Seen> = columns
+    let is_instant = |seen: &&Seen| is_time(seen) || since(seen).is_some();
+    let instants: Vec<&Seen> = columns.iter().filter(is_instant).collect();
+    let times: Vec<&Seen> = instants
         .iter()
-        .filter(|seen| is_time(seen) && seen.different > 2)
+        .copied()
+        .filter(|seen| seen.different > 2)
         .collect();
     let mut numbers: Vec<&Seen> = columns
         .iter()
-        .filter(|seen| is_number(seen) && seen.different > 2 && !is_key(seen) && !is_label(seen))
+        .filter(|seen| is_number(seen) && seen.different > 2)
+        .filter(|seen| !is_key(seen) && !is_label(seen))
         .collect();
     // What varies most says most; the order of the columns decides among equals.
     numbers.sort_by_key(|seen| std::cmp::Reverse(worth(seen)));
@@ -69,6 +97,7 @@ pub(super) fn choose(output: &Output) -> Vec<Chart> {
         .iter()
         .filter(|seen| is_text(seen) && (2..=60).contains(&seen.different) && seen.length <= 24)
         .filter(|seen| (seen.different as u64) * 2 <= seen.column.values)
+        .filter(|seen| !is_measured(seen))
         .collect();
     let labels: Vec<&Seen> = columns
         .iter()
@@ -77,7 +106,8 @@ pub(super) fn choose(output: &Output) -> Vec<Chart> {
                 && seen.length <= 60
                 && seen.different as u64 * 10 >= seen.column.values * 9
         })
-        .filter(|seen| !is_code(&seen.column.name))
+        .filter(|seen| !is_code(&seen.column.name) && !is_address(seen))
+        .filter(|seen| seen.column.values * 2 >= rows)
         .collect();
     let name = |seen: &&Seen| seen.column.name.clone();
     let mut charts = Vec::new();
@@ -113,7 +143,7 @@ pub(super) fn choose(output: &Output) -> Vec<Chart> {
             && points * 5 >= rows * 4
             && points * 4 <= rows * 5
     };
-    let series = times.iter().find_map(|time| {
+    let series = times.iter().filter(|time| is_time(time)).find_map(|time| {
         let number = numbers.first()?;
         let is_alone = is_series(time, None);
         let by = groups.iter().find(|by| is_series(time, Some(by)));
@@ -126,10 +156,7 @@ pub(super) fn choose(output: &Output) -> Vec<Chart> {
     if let Some(series) = series {
         charts.push(series);
     } else if let Some(time) = best_time(&times) {
-        charts.push(Chart::Counts {
-            time: name(&time),
-            step: step(time),
-        });
+        charts.push(counts(time));
     }
     if let (Some(label), Some(number)) = (labels.first(), numbers.first())
         && stands_out(number)
@@ -165,11 +192,16 @@ pub(super) fn choose(output: &Output) -> Vec<Chart> {
             .take(2)
             .map(|seen| Chart::Top { column: name(seen) }),
     );
-    charts.extend(times.iter().map(|time| Chart::Counts {
-        time: name(time),
-        step: step(time),
-    }));
+    charts.extend(times.iter().map(|time| counts(time)));
+    let some = instants.iter().filter(|seen| seen.different > 0);
+    charts.extend(some.map(|time| counts(time)));
     charts.push(Chart::Filled);
+    let texts = columns.iter().filter(|seen| {
+        matches!(seen.column.kind, Some(Kind::Text | Kind::Boolean)) && seen.different > 0
+    });
+    charts.extend(texts.map(|seen| Chart::Top {
+        column: name(&seen),
+    }));
     let mut chosen: Vec<Chart> = Vec::new();
     for chart in charts {
         if chosen.len() < 2 && !chosen.contains(&chart) {
@@ -177,6 +209,50 @@ pub(super) fn choose(output: &Output) -> Vec<Chart> {
         }
     }
     chosen
+}
+
+fn counts(time: &Seen) -> Chart {
+    Chart::Counts {
+        time: time.column.name.clone(),
+        step: step(time),
+        since: since(time),
+    }
+}
+
+/// Whether whole numbers are instants: their name says so, and so do all values, from 2000 to 2100.
+fn since(seen: &Seen) -> Option<Since> {
+    let name = last(&seen.column.name);
+    let name = name.trim_end_matches("_ms").trim_end_matches("_s");
+    let ends = [
+        "time",
+        "date",
+        "stamp",
+        "_at",
+        "_ts",
+        "created",
+        "updated",
+        "modified",
+        "published",
+        "start",
+        "end",
+        "expires",
+        "since",
+    ];
+    let is_named = name == "ts" || ends.iter().any(|end| name.ends_with(end));
+    let whole = |end: &Option<String>| end.as_deref().and_then(|end| end.parse::<i64>().ok());
+    if !is_named || seen.column.native != Native::Int64 {
+        return None;
+    }
+    let (least, most) = (whole(&seen.column.min)?, whole(&seen.column.max)?);
+    let seconds = 946_684_800..4_102_444_800;
+    let is_in = |unit: i64| seconds.contains(&(least / unit)) && seconds.contains(&(most / unit));
+    if is_in(1) {
+        Some(Since::Seconds)
+    } else if is_in(1000) {
+        Some(Since::Millis)
+    } else {
+        None
+    }
 }
 
 /// Whether a few records have far more of it than the others.
@@ -221,6 +297,13 @@ fn best_time<'s>(times: &[&'s Seen]) -> Option<&'s Seen> {
 fn step(time: &Seen) -> Step {
     let instant = |end: &Option<String>| {
         let text = end.as_deref()?.trim_matches('"');
+        if let Some(unit) = since(time) {
+            let number: i64 = text.parse().ok()?;
+            return Some(match unit {
+                Since::Seconds => number / 3_600,
+                Since::Millis => number / 3_600_000,
+            });
+        }
         let day: Option<jiff::civil::Date> = text.get(..10)?.parse().ok();
         let hour: i64 = text
             .get(11..13)
@@ -235,7 +318,7 @@ fn step(time: &Seen) -> Step {
         (Some(from), Some(to)) => to - from,
         _ => i64::MAX,
     };
-    let is_instant = time.column.kind == Some(Kind::Timestamp);
+    let is_instant = time.column.kind != Some(Kind::Date);
     if hours <= 96 && is_instant {
         Step::Hour
     } else if hours <= 2_900 {
@@ -265,10 +348,20 @@ fn last(name: &str) -> String {
     name.rsplit('.').next().unwrap_or(name).to_ascii_lowercase()
 }
 
+/// Whether its values are URLs.
+fn is_address(seen: &Seen) -> bool {
+    let mut examples = seen.column.examples.iter();
+    examples.any(|example| example.starts_with("\"http"))
+}
+
 /// Numbers that name things and measure nothing.
 fn is_label(seen: &Seen) -> bool {
     let name = last(&seen.column.name);
-    is_code(&seen.column.name)
+    // Instants, and numbers so great that they hardly count anything.
+    let least = seen.column.min.as_deref().and_then(|min| min.parse().ok());
+    since(seen).is_some()
+        || (seen.column.native == Native::Int64 && least.is_some_and(|least: i64| least >= MANY))
+        || is_code(&seen.column.name)
         || [
             "latitude",
             "longitude",

@@ -244,11 +244,27 @@ fn pandas(output: &Output) -> String {
             );
         }
         Format::Parquet => {
-            let _ = writeln!(
-                text,
-                "{name} = pd.read_parquet({}, dtype_backend=\"numpy_nullable\")",
-                places(output)
-            );
+            let read =
+                |place: &str| format!("pd.read_parquet({place}, dtype_backend=\"numpy_nullable\")");
+            let _ = if several {
+                writeln!(
+                    text,
+                    "{name} = pd.concat([{} for place in {}], ignore_index=True)",
+                    read("place"),
+                    places(output)
+                )
+            } else {
+                writeln!(text, "{name} = {}", read(&places(output)))
+            };
+            // Days come as Python's own dates, by which nothing can be counted.
+            let days = days(output);
+            if !days.is_empty() {
+                let _ = writeln!(
+                    text,
+                    "for column in [{}]:\n    {name}[column] = pd.to_datetime({name}[column])",
+                    days.join(", ")
+                );
+            }
             return text;
         }
         Format::Sqlite(table) => {
@@ -375,21 +391,13 @@ fn duckdb(output: &Output) -> String {
     let files: Vec<String> = output
         .files
         .iter()
-        .map(|file| {
-            format!(
-                "{{PROJECT}}/{}",
-                file.replace('\'', "''")
-                    .replace('{', "{{")
-                    .replace('}', "}}")
-            )
-        })
+        .map(|file| format!("{{PROJECT}}/{}", escaped(&file.replace('\'', "''"))))
         .collect();
     let files: Vec<String> = files.iter().map(|file| format!("'{file}'")).collect();
     let files = format!("[{}]", files.join(", "));
-    let escaped = |text: &str| text.replace('{', "{{").replace('}', "}}");
     let from = match &output.format {
         Format::Csv(delimiter, null) => format!(
-            "read_csv({files}, header = true, delim = {}, nullstr = {}, union_by_name = true,\n        types = {{{{{}}}}})",
+            "read_csv({files}, header = true, delim = {}, nullstr = {}, quote = '\"', escape = '\"',\n        allow_quoted_nulls = false, union_by_name = true,\n        types = {{{{{}}}}})",
             escaped(&sql_text(&delimiter.to_string())),
             escaped(&sql_text(null)),
             escaped(&types.join(", "))
@@ -403,7 +411,7 @@ fn duckdb(output: &Output) -> String {
             output
                 .files
                 .first()
-                .map(|file| file.replace('\'', "''"))
+                .map(|file| escaped(&file.replace('\'', "''")))
                 .unwrap_or_default(),
             escaped(&sql_text(table))
         ),
@@ -447,6 +455,20 @@ fn duckdb(output: &Output) -> String {
         sql_name(&name)
     );
     text
+}
+
+/// A text as it stands in `f"""…"""` of Python.
+fn escaped(text: &str) -> String {
+    let marks = [
+        ("\\", "\\\\"),
+        ("\"", "\\\""),
+        ("\r", "\\r"),
+        ("{", "{{"),
+        ("}", "}}"),
+    ];
+    marks
+        .iter()
+        .fold(text.to_owned(), |text, (mark, by)| text.replace(mark, by))
 }
 
 /// A text as SQL wants it.

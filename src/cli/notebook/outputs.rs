@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::cli::outputs::unreadable;
 use crate::disk::Disk;
 use crate::failure::{Exit, Failure};
-use crate::plan::Plan;
-use crate::plan::typed::Kind;
-use crate::sink::datapackage::NAME;
-use crate::sink::glance::{self, Seen, Written};
+use crate::plan::{Plan, StreamPlan};
+use crate::sink::back::{Kept, Names, Source};
+use crate::sink::datapackage::{self, NAME};
+use crate::sink::glance::{self, Seen};
 use crate::store::state::{State, StateError};
 
 /// Rows that are looked at to choose charts.
@@ -40,7 +41,7 @@ pub(super) struct Output {
     pub(super) files: Vec<String>,
     /// The `datapackage.json` that tells of it, relative to the project.
     pub(super) package: String,
-    /// Rows of the file that was looked at.
+    /// Rows that were looked at.
     pub(super) rows: u64,
     /// Its columns.
     pub(super) columns: Vec<Seen>,
@@ -76,7 +77,7 @@ pub(super) fn find(
         if !is_wanted || table.first() != Some(&at) {
             continue;
         }
-        let mut best: Option<(u8, Output)> = None;
+        let mut best: Option<Found<'_>> = None;
         for (folder, package) in &packages {
             let Some(resources) = package["resources"].as_array() else {
                 continue;
@@ -98,38 +99,72 @@ pub(super) fn find(
                     continue;
                 }
                 let file = path.to_string_lossy().into_owned();
-                if let Some((known, output)) = &mut best {
-                    let adds = told["mode"] == "append" && output.format == format;
+                if let Some(found) = &mut best {
+                    let adds = told["mode"] == "append" && found.format == format;
                     if adds {
-                        output.files.push(file.clone());
+                        found.files.push(file.clone());
                     }
-                    if adds || *known >= rank {
+                    if adds || found.rank >= rank {
                         continue;
                     }
                 }
-                let key = resource["schema"]["primaryKey"].as_array();
-                let key = key
-                    .into_iter()
-                    .flatten()
-                    .filter_map(|name| Some(name.as_str()?.to_owned()));
-                let (rows, columns) = look(&root.join(&path), &format, resource)?;
-                best = Some((
+                best = Some(Found {
                     rank,
-                    Output {
-                        stream: stream.name.clone(),
-                        format,
-                        files: vec![file],
-                        package: folder.join(NAME).to_string_lossy().into_owned(),
-                        rows,
-                        columns,
-                        key: key.chain(stream.key.iter().cloned()).collect(),
-                    },
-                ));
+                    format,
+                    files: vec![file],
+                    folder,
+                    resource,
+                });
             }
         }
-        outputs.extend(best.map(|(_, output)| output));
+        if let Some(found) = best {
+            outputs.push(found.looked_at(root, stream)?);
+        }
     }
     Ok(outputs)
+}
+
+/// An output of a stream, as a package tells of it.
+struct Found<'p> {
+    rank: u8,
+    format: Format,
+    files: Vec<String>,
+    folder: &'p Path,
+    resource: &'p Value,
+}
+
+impl Found<'_> {
+    fn looked_at(self, root: &Path, stream: &StreamPlan) -> Result<Output, Failure> {
+        let kept = match &self.format {
+            Format::Csv(..) => {
+                let (delimiter, null) = datapackage::dialect(self.resource);
+                Kept::Csv(delimiter, null)
+            }
+            Format::Ndjson => Kept::Ndjson,
+            Format::Parquet => Kept::Parquet,
+            Format::Sqlite(table) => Kept::Table(table.clone(), Names::Sql),
+        };
+        let types = match &self.format {
+            Format::Csv(..) => datapackage::columns(self.resource),
+            Format::Ndjson | Format::Parquet | Format::Sqlite(_) => None,
+        };
+        let files = self.files.iter().map(|file| root.join(file)).collect();
+        let (rows, columns) = Source::open(files, kept, types.as_deref())
+            .and_then(|source| glance::glance(&source, LOOKED_AT))
+            .map_err(unreadable)?;
+        let key = self.resource["schema"]["primaryKey"].as_array();
+        let key = key.into_iter().flatten();
+        let key = key.filter_map(|name| Some(name.as_str()?.to_owned()));
+        Ok(Output {
+            stream: stream.name.clone(),
+            package: self.folder.join(NAME).to_string_lossy().into_owned(),
+            key: key.chain(stream.key.iter().cloned()).collect(),
+            format: self.format,
+            files: self.files,
+            rows,
+            columns,
+        })
+    }
 }
 
 /// What the folders tell in which the pipeline writes: where its sinks say, where its runs have
@@ -203,11 +238,8 @@ fn format(resource: &Value) -> Option<(u8, Format)> {
     match resource["format"].as_str()? {
         "parquet" => Some((4, Format::Parquet)),
         "csv" => {
-            let delimiter = resource["dialect"]["delimiter"].as_str()?.chars().next()?;
-            let null = resource["schema"]["missingValues"][0]
-                .as_str()
-                .unwrap_or_default();
-            Some((3, Format::Csv(delimiter, null.to_owned())))
+            let (delimiter, null) = datapackage::dialect(resource);
+            Some((3, Format::Csv(char::from(delimiter), null)))
         }
         "ndjson" => Some((2, Format::Ndjson)),
         "sqlite" => Some((
@@ -216,36 +248,4 @@ fn format(resource: &Value) -> Option<(u8, Format)> {
         )),
         _ => None,
     }
-}
-
-fn look(path: &Path, format: &Format, resource: &Value) -> Result<(u64, Vec<Seen>), Failure> {
-    let fields = resource["schema"]["fields"].as_array();
-    let known: Vec<(String, Option<Kind>)> = fields
-        .into_iter()
-        .flatten()
-        .map(|field| {
-            let kind = match field["type"].as_str().unwrap_or_default() {
-                "string" => Some(Kind::Text),
-                "integer" => Some(Kind::Integer),
-                "number" => Some(Kind::Number),
-                "boolean" => Some(Kind::Boolean),
-                "date" => Some(Kind::Date),
-                "datetime" => Some(Kind::Timestamp),
-                _ if field["native"] == "json" => Some(Kind::Json),
-                _ => None,
-            };
-            (field["name"].as_str().unwrap_or_default().to_owned(), kind)
-        })
-        .collect();
-    let written = match format {
-        Format::Csv(delimiter, null) => {
-            Written::Csv(u8::try_from(*delimiter).unwrap_or(b','), null, &known)
-        }
-        Format::Ndjson => Written::Ndjson,
-        Format::Sqlite(table) => Written::Table(table, &known),
-        Format::Parquet => return Ok((resource["rows"].as_u64().unwrap_or_default(), Vec::new())),
-    };
-    glance::glance(path, &written, LOOKED_AT).map_err(|error| {
-        Failure::new(Exit::Failed, format!("cannot read {}", path.display())).caused_by(&error)
-    })
 }

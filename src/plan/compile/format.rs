@@ -6,6 +6,7 @@ use globset::GlobBuilder;
 use super::names::Judge;
 use crate::plan::format::{CsvPlan, FormatPlan, Header, Kind, Lists, Member};
 use crate::plan::path::Path;
+use crate::plan::size;
 use crate::plan::{ColumnFrom, ColumnPlan, RecordsPlan};
 use crate::spec::at::At;
 use crate::spec::choice::ScalarOr;
@@ -44,7 +45,20 @@ pub(super) fn format(
             ColumnFrom::Template(_) | ColumnFrom::Nothing => {}
         }
     }
+    if let Some(at) = &spec.max_body {
+        plan.max_body = Some(max_body(judge, at)?);
+    }
     Some(plan)
+}
+
+fn max_body(judge: &mut Judge<'_>, at: &At<String>) -> Option<usize> {
+    match size::parse(&at.value) {
+        Ok(size) => usize::try_from(size).ok(),
+        Err(message) => {
+            judge.wrong("bad-size", &at.span, message, "");
+            None
+        }
+    }
 }
 
 fn long(judge: &mut Judge<'_>, spec: &FormatSpec) -> Option<FormatPlan> {
@@ -83,6 +97,7 @@ fn long(judge: &mut Judge<'_>, spec: &FormatSpec) -> Option<FormatPlan> {
         encoding: encoding?,
         member: member?,
         lists,
+        max_body: None,
     })
 }
 

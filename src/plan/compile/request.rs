@@ -108,6 +108,10 @@ pub(super) fn silent(judge: &mut Judge<'_>, written: &StreamSpec) {
         ("body", written.body.as_ref().map(|at| at.span.clone())),
         ("cost", cost.map(|(name, _)| name.span.clone())),
         ("format", written.format.as_ref().map(|at| at.span.clone())),
+        (
+            "max_body",
+            written.max_body.as_ref().map(|at| at.span.clone()),
+        ),
         ("pages", written.pages.as_ref().map(|at| at.span.clone())),
         ("stop", written.stop.as_ref().map(|at| at.span.clone())),
         ("responses", response.map(|rule| rule.when.span.clone())),

@@ -248,8 +248,16 @@ fn format(judge: &mut Judge<'_>, spec: &SinkSpec, place: &Range<usize>) -> Optio
             ScalarOr::Long(long) => self::csv(judge, long).map(SinkFormat::Csv),
         },
         None if spec.ndjson.is_some() => Some(SinkFormat::Ndjson),
-        None if spec.parquet.is_some() => Some(SinkFormat::Parquet(ParquetPlan::default())),
-        None => Some(SinkFormat::Sqlite),
+        None => Some(match &spec.parquet {
+            Some(parquet) => SinkFormat::Parquet(ParquetPlan {
+                nested: match &parquet.value {
+                    ScalarOr::Short(_) => false,
+                    ScalarOr::Long(long) => long.nested.unwrap_or(false),
+                },
+                about: Vec::new(),
+            }),
+            None => SinkFormat::Sqlite,
+        }),
     }
 }
 
@@ -332,9 +340,11 @@ pub(super) fn path(spec: &SinkSpec) -> Option<At<String>> {
         ScalarOr::Short(path) => sqlite.with(path.clone()),
         ScalarOr::Long(long) => long.path.clone(),
     });
-    csv.or_else(|| spec.ndjson.clone())
-        .or_else(|| spec.parquet.clone())
-        .or(sqlite)
+    let parquet = spec.parquet.as_ref().map(|parquet| match &parquet.value {
+        ScalarOr::Short(path) => parquet.with(path.clone()),
+        ScalarOr::Long(long) => long.path.clone(),
+    });
+    csv.or_else(|| spec.ndjson.clone()).or(parquet).or(sqlite)
 }
 
 /// The table of a SQLite file; what such a file cannot be is told.

@@ -143,6 +143,7 @@ pub(super) fn merged(defaults: Option<&StreamSpec>, stream: &StreamSpec) -> Stre
         once: stream.once.clone().or_else(|| base.once.clone()),
         cost: tables(base.cost.as_ref(), stream.cost.as_ref()),
         format: stream.format.clone().or_else(|| base.format.clone()),
+        max_body: stream.max_body.clone().or_else(|| base.max_body.clone()),
         records: stream.records.clone().or_else(|| base.records.clone()),
         pages: stream.pages.clone().or_else(|| base.pages.clone()),
         stop: stream.stop.clone().or_else(|| base.stop.clone()),

@@ -229,6 +229,7 @@ mod tests {
                     max: None,
                     examples: Vec::new(),
                     widened: None,
+                    form: None,
                 })
                 .collect(),
         };

@@ -42,15 +42,12 @@ pub fn write<E: From<SinkError>>(
     let mut shaper = Shaper::new(columns);
     let mut rejected = Rejects::new(rejects);
     rows(&mut |row| {
-        shaper.learn(row, |json, misfit| rejected.take(json, misfit))?;
+        shaper.learn(place, row, |json, misfit| rejected.take(json, misfit))?;
         Ok(())
     })?;
     let schema = shaper.schema();
     if schema.columns.len() > MOST_COLUMNS - 1 {
-        return Err(SinkError::TooManyColumns {
-            most: MOST_COLUMNS - 1,
-        }
-        .into());
+        return Err(too_wide(place).into());
     }
     let found = of_schema(&schema, &claim.key, fill == Fill::Added);
     let pending = place.begin(claim)?;
@@ -91,6 +88,12 @@ pub fn write<E: From<SinkError>>(
     };
     rejected.finish(&mut written)?;
     Ok(written)
+}
+
+fn too_wide(place: &Place) -> SinkError {
+    SinkError::TooWide {
+        path: place.shown(),
+    }
 }
 
 /// Brings the table to where rows of `found` can be written into it. None where there is no table, and
@@ -277,6 +280,7 @@ impl<'p> Shaper<'p> {
 
     fn learn(
         &mut self,
+        place: &Place,
         row: Row<'_>,
         misfit: impl FnOnce(&str, Box<Misfit>) -> Result<(), SinkError>,
     ) -> Result<(), SinkError> {
@@ -293,9 +297,7 @@ impl<'p> Shaper<'p> {
             }
             self.flattener.cells(row.json, &mut cells);
             if self.extras.len() + self.flattener.width() > MOST_COLUMNS {
-                return Err(SinkError::TooManyColumns {
-                    most: MOST_COLUMNS - 1,
-                });
+                return Err(too_wide(place));
             }
         }
         let (extras, own) = &mut self.types;

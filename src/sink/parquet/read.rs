@@ -30,6 +30,19 @@ pub struct Told {
     pub kind: Kind,
     /// What holds them.
     pub native: Native,
+    /// What its values have inside.
+    pub inside: Inside,
+}
+
+/// What a column's values have inside, where the file has structure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inside {
+    /// Nothing: plain values, or JSON text.
+    Nothing,
+    /// Fields of objects.
+    Fields(Vec<Told>),
+    /// Elements of arrays.
+    Elements(Box<Told>),
 }
 
 /// The columns of a file.
@@ -73,6 +86,7 @@ fn builder(file: &File) -> io::Result<ParquetRecordBatchReaderBuilder<File>> {
 }
 
 fn told(field: &Field) -> io::Result<Told> {
+    let mut inside = Inside::Nothing;
     let (kind, native) = match field.data_type() {
         DataType::Utf8 => (Kind::Text, Native::Text),
         DataType::Int64 => (Kind::Integer, Native::Int64),
@@ -81,6 +95,15 @@ fn told(field: &Field) -> io::Result<Told> {
         DataType::Date32 => (Kind::Date, Native::Date),
         DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => (Kind::Timestamp, Native::Micros),
         DataType::Timestamp(TimeUnit::Nanosecond, Some(_)) => (Kind::Timestamp, Native::Nanos),
+        DataType::Struct(fields) => {
+            let fields = fields.iter().map(|field| told(field));
+            inside = Inside::Fields(fields.collect::<io::Result<_>>()?);
+            (Kind::Json, Native::Json)
+        }
+        DataType::List(element) => {
+            inside = Inside::Elements(Box::new(told(element)?));
+            (Kind::Json, Native::Json)
+        }
         other => {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -102,11 +125,50 @@ fn told(field: &Field) -> io::Result<Told> {
         name: field.name().clone(),
         kind,
         native,
+        inside,
     })
 }
 
 /// A value as JSON text.
 fn push(cell: &mut String, column: &ArrayRef, row: usize, told: &Told) {
+    match &told.inside {
+        Inside::Nothing => push_plain(cell, column, row, told),
+        Inside::Fields(fields) => {
+            cell.push('{');
+            let columns = column.as_struct().columns();
+            for (at, (field, values)) in fields.iter().zip(columns).enumerate() {
+                if at > 0 {
+                    cell.push(',');
+                }
+                json::push_quoted(cell, &field.name);
+                cell.push(':');
+                push_or_null(cell, values, row, field);
+            }
+            cell.push('}');
+        }
+        Inside::Elements(element) => {
+            cell.push('[');
+            let values = column.as_list::<i32>().value(row);
+            for at in 0..values.len() {
+                if at > 0 {
+                    cell.push(',');
+                }
+                push_or_null(cell, &values, at, element);
+            }
+            cell.push(']');
+        }
+    }
+}
+
+fn push_or_null(cell: &mut String, column: &ArrayRef, row: usize, told: &Told) {
+    if column.is_valid(row) {
+        push(cell, column, row, told);
+    } else {
+        cell.push_str("null");
+    }
+}
+
+fn push_plain(cell: &mut String, column: &ArrayRef, row: usize, told: &Told) {
     match told.native {
         Native::Text => {
             let text = column.as_string::<i32>().value(row);
@@ -123,7 +185,7 @@ fn push(cell: &mut String, column: &ArrayRef, row: usize, told: &Told) {
         }
         Native::Float64 => {
             let value = column.as_primitive::<Float64Type>().value(row);
-            cell.push_str(&float(value));
+            push_float(cell, value);
         }
         Native::Boolean => {
             let value = column.as_boolean().value(row);
@@ -154,16 +216,15 @@ fn push_instant(cell: &mut String, at: Option<Timestamp>) {
 }
 
 /// The shortest text that means the float, with a point or an exponent: it stays a number.
-fn float(value: f64) -> String {
+pub(in crate::sink) fn push_float(cell: &mut String, value: f64) {
     let plain = value.to_string();
     let text = if plain.len() > 21 {
         format!("{value:e}")
     } else {
         plain
     };
-    if text.contains(['.', 'e']) {
-        text
-    } else {
-        format!("{text}.0")
+    cell.push_str(&text);
+    if !text.contains(['.', 'e']) {
+        cell.push_str(".0");
     }
 }

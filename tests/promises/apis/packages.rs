@@ -13,6 +13,7 @@ use super::play::{Pair, project};
 use super::show::{Cast, Show, perform, plan};
 use super::stage::Upset;
 use crate::parts::part;
+use crate::scene::{Project, Reply, Server};
 
 /// The Python that `tests/run` has put the readers into.
 fn python(script: &str) -> Command {
@@ -153,6 +154,115 @@ fn notebooks_execute_from_top_to_bottom() {
             "{name}: {drawn} charts in {stem}"
         );
     }
+}
+
+/// Records with a column of each type.
+fn measured() -> String {
+    let record = |n: usize| {
+        let (day, hour) = (1 + n % 28, n % 24);
+        let city = ["Ulm", "Köln", "NA"][n % 3];
+        format!(
+            r#"{{"id":{n},"name":"place, \"{n}\"","day":"2026-03-{day:02}","at":"2026-03-{day:02}T{hour:02}:00:00+01:00",
+            "ms":{},"city":"{city}","ok":{},"score":{},"value":{}.5,"tags":["a",{n}],"long":{}12345678901234567890,"none":null}}"#,
+            1_772_000_000_000_u64 + n as u64 * 3_600_000,
+            if n.is_multiple_of(5) {
+                "null".to_owned()
+            } else {
+                n.is_multiple_of(2).to_string()
+            },
+            n * n % 97,
+            n * 7 % 31,
+            n + 1,
+        )
+    };
+    let all: Vec<String> = (0..120).map(record).collect();
+    format!("[{}]", all.join(","))
+}
+
+/// Every format, also packed, in the files of one run or of several.
+#[test]
+fn notebooks_load_every_format() {
+    let server = Server::says(Reply::json(measured()));
+    let pipeline = format!(
+        r#"source: {{ url: "{}", limits: none }}
+defaults: {{ get: /records, key: id }}
+streams:
+  as_parquet: {{ sink: {{ parquet: data/as.parquet }} }}
+  as_lines: {{ sink: {{ ndjson: data/as.ndjson.zst }} }}
+  as_cells: {{ sink: {{ csv: {{ path: data/as.csv.gz, delimiter: ";", "null": "\\N" }} }} }}
+  more_parquet: {{ sink: {{ parquet: data/more_parquet/, mode: append }} }}
+  more_cells: {{ sink: {{ csv: data/more_cells/, mode: append }} }}
+  as_table: {{ sink: {{ sqlite: data/all.db, mode: append }} }}
+"#,
+        server.url()
+    );
+    let project = Project::new(&pipeline).knows(&server);
+    for _ in 0..2 {
+        let said = project.run(&["run", "items"]);
+        assert_eq!(said.code, Some(0), "{}", said.shown);
+    }
+    let files = [
+        "as_parquet",
+        "as_lines",
+        "as_cells",
+        "more_parquet",
+        "more_cells",
+    ];
+    let mut notebooks = Vec::new();
+    for engine in ["pandas", "polars", "duckdb"] {
+        let mut args = vec!["notebook", "items", "--engine", engine, "--out"];
+        let out = format!("notebooks/{engine}.ipynb");
+        args.push(&out);
+        // DuckDB reads SQLite by an extension, which it fetches from outside.
+        let streams = files
+            .iter()
+            .chain((engine != "duckdb").then_some(&"as_table"));
+        args.extend(streams.flat_map(|stream| ["--stream", stream]));
+        let said = project.run(&args);
+        assert_eq!(said.code, Some(0), "{}", said.shown);
+        notebooks.push(project.path().join(&out));
+    }
+    let kept = std::env::var_os("GLEANER_NOTEBOOKS").map(PathBuf::from);
+    let charts = kept.unwrap_or_else(|| project.path().join("charts"));
+    let executed = python("notebooks.py")
+        .arg(&charts)
+        .args(&notebooks)
+        .output();
+    let executed = executed.expect("Python");
+    let said = String::from_utf8_lossy(&executed.stdout);
+    let wrong = String::from_utf8_lossy(&executed.stderr);
+    assert!(executed.status.success(), "{said}{wrong}");
+    for (engine, streams) in [("pandas", 6), ("polars", 6), ("duckdb", 5)] {
+        assert!(
+            said.contains(&format!("{engine} {}\n", 2 * streams)),
+            "{said}"
+        );
+        let executed = std::fs::read_to_string(charts.join(format!("{engine}.ipynb")));
+        let executed: Json = serde_json::from_str(&executed.expect("it")).expect("JSON");
+        let loaded = rows_told(&executed);
+        // What runs added is there twice.
+        let twice = |stream: &str| stream.starts_with("more_") || stream == "as_table";
+        for stream in files.iter().chain((streams == 6).then_some(&"as_table")) {
+            let rows = if twice(stream) { 240 } else { 120 };
+            assert!(
+                loaded.contains(&format!("{stream}: {rows} rows")),
+                "{engine}: {stream}: {loaded:?}"
+            );
+        }
+    }
+}
+
+/// The lines `STREAM: N rows` that a notebook has printed.
+fn rows_told(notebook: &Json) -> Vec<String> {
+    let cells = notebook["cells"].as_array().expect("cells").iter();
+    let outputs = cells
+        .filter_map(|cell| cell["outputs"].as_array())
+        .flatten();
+    let texts = outputs
+        .filter_map(|output| output["text"].as_array())
+        .flatten();
+    let lines = texts.filter_map(|text| Some(text.as_str()?.trim().to_owned()));
+    lines.filter(|line| line.ends_with(" rows")).collect()
 }
 
 /// What the docs show is what the program makes: the example data, byte by byte, and the notebook,
