@@ -252,7 +252,9 @@ impl Stream {
         mut failure: Box<Failure>,
         usual: impl FnOnce(Box<Failure>) -> Outcome,
     ) -> Outcome {
-        if !(self.sendings.is_some() && answer.status.is_success()) {
+        // Of nothing there is nothing to be read in another way.
+        let is_something = answer.status.is_success() && !answer.body.is_empty();
+        if !(self.sendings.is_some() && is_something) {
             return usual(failure);
         }
         let hint = failure.hint.take();

@@ -157,16 +157,9 @@ impl Stream {
                     });
                 }
                 Outcome::Unread(answer, failure) => {
-                    let Answer {
-                        status,
-                        headers,
-                        body,
-                        url,
-                        ..
-                    } = *answer;
-                    let packed = self.pack(status, &headers, &url, body.freeze()).await?;
+                    let came = Some(self.pack_answer(*answer).await?);
                     return Err(Unfetched {
-                        came: Some(Box::new(packed)),
+                        came,
                         ..failure.into()
                     });
                 }

@@ -115,6 +115,13 @@ impl Stream {
         })
     }
 
+    /// Packs an answer that cannot be read.
+    pub(super) async fn pack_answer(&self, answer: Answer) -> Result<Box<Packed>, Box<Failure>> {
+        let (body, headers) = (answer.body.freeze(), &answer.headers);
+        let packed = self.pack(answer.status, headers, &answer.url, body);
+        Ok(Box::new(packed.await?))
+    }
+
     /// A page from the API; its answer is kept before anybody looks into its records.
     pub(super) async fn ask_and_keep(
         &self,

@@ -82,15 +82,15 @@ pub(super) fn wind(
     let cleaner = cleaner(secrets, credentials);
     let keeps = |stream: &StreamPlan| stream.keeps_raw && options.leaves_trace();
     let written = match &options.tape {
-        Tape::Record(_) => Some("`--record`"),
-        _ if plan.streams.iter().any(keeps) => Some("`keep: raw`"),
+        Tape::Record(_) => Some(("a recording", "`--record`")),
+        _ if plan.streams.iter().any(keeps) => Some(("what `keep: raw` keeps", "it")),
         Tape::Off | Tape::Replay(_) => None,
     };
     let too_short: Vec<&str> = secrets.too_short().collect();
-    if let (Some(way), false) = (written, too_short.is_empty()) {
+    if let (Some((what, way)), false) = (written, too_short.is_empty()) {
         return Err(Box::new(
             Failure::usage(format!(
-                "{} has fewer than four characters, so it cannot be kept out of what is written down",
+                "{} has fewer than four characters, so it cannot be kept out of {what}",
                 too_short.join(", ")
             ))
             .hint(format!("run without {way}, or with a longer secret")),
