@@ -284,6 +284,15 @@ impl Stream {
         })
     }
 
+    /// A page with its records as they are kept.
+    pub(super) async fn edit(&self, got: Got, spot: &Spot<'_>) -> Result<Got, Box<Failure>> {
+        Ok(match got {
+            Got::Fetched(page) => Got::Fetched(Box::new(self.transform(*page, spot).await?)),
+            Got::Redone(page) => Got::Redone(Box::new(self.transform(*page, spot).await?)),
+            Got::Kept(row) => Got::Kept(row),
+        })
+    }
+
     /// Takes the records of a page through the stream's steps.
     pub(super) async fn transform(
         &self,

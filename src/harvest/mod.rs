@@ -102,8 +102,7 @@ use crate::event::{Fact, Name};
 use crate::failure::{Exit, Failure};
 use crate::fetch::tape::HeadCursor;
 use crate::fetch::transport::SharedTransport;
-use crate::plan::Plan;
-use crate::plan::limit::LimitPlan;
+use crate::plan::{Plan, limit::LimitPlan};
 
 use self::chronicle::Unopened;
 use self::events::Events;

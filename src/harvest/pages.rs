@@ -166,11 +166,7 @@ impl Stream {
             let mut next = self
                 .after(&mut at.walk, &mut digest, &got, partition, &place)
                 .map_err(|fault| fault.into_failure(&place, &self.show(&request)))?;
-            got = match got {
-                Got::Fetched(page) => Got::Fetched(Box::new(self.transform(*page, &spot).await?)),
-                Got::Redone(page) => Got::Redone(Box::new(self.transform(*page, &spot).await?)),
-                Got::Kept(row) => Got::Kept(row),
-            };
+            got = self.edit(got, &spot).await?;
             let (mut url, mut misfit) = (request.url.clone(), None);
             if let (Got::Kept(row), Some(novelty)) = (&got, &mut novelty) {
                 novelty.keep(*row);

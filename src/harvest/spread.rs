@@ -162,11 +162,7 @@ impl Stream {
             let digest = self.digest(&fetched, None);
             (Got::Fetched(Box::new(fetched)), digest)
         };
-        let got = match got {
-            Got::Fetched(page) => Got::Fetched(Box::new(self.transform(*page, &spot).await?)),
-            Got::Redone(page) => Got::Redone(Box::new(self.transform(*page, &spot).await?)),
-            Got::Kept(row) => Got::Kept(row),
-        };
+        let got = self.edit(got, &spot).await?;
         self.hand_on(got, &digest, print, partition, &committer, page)
             .await?;
         Ok((at, digest, request))
