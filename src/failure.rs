@@ -32,9 +32,27 @@ pub enum Exit {
 }
 
 impl Exit {
+    const ALL: [Self; 10] = [
+        Self::Complete,
+        Self::Failed,
+        Self::Usage,
+        Self::Held,
+        Self::Invalid,
+        Self::Disk,
+        Self::Resumable,
+        Self::Locked,
+        Self::Interrupted,
+        Self::Terminated,
+    ];
+
     /// The number a shell sees.
     pub fn code(self) -> u8 {
         self as u8
+    }
+
+    /// What the number means, if anything.
+    pub fn of_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|exit| exit.code() == code)
     }
 
     /// Of two ends the one that asks for more from a person.

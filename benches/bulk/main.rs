@@ -26,6 +26,7 @@ use gleaner::sim::rules::{Latency, Listing, Route, Rules};
 
 use self::gauge::Bars;
 use self::gauge::measure::{Cost, least, run};
+use self::gauge::project;
 use self::gauge::server::{self, ServerProcess};
 
 /// Requests in flight, for all three.
@@ -68,13 +69,8 @@ fn serve(arguments: &[String]) {
 }
 
 fn compare() {
-    let total: usize = std::env::var("GLEANER_BENCH_RECORDS")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(1_000_000);
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bulk");
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(folder.join("pipelines")).expect("a folder");
+    let total = project::records(1_000_000);
+    let folder = project::folder("bulk");
     println!(
         "bulk: {total} records of about 300 bytes, {IN_FLIGHT} in flight, loopback; CPU is user + system of the client\n"
     );
@@ -203,15 +199,12 @@ fn aiohttp(
 
 fn gleaner(folder: &Path, base: &str, size: usize, format: &str, name: &str, total: usize) -> Cost {
     let in_flight = if name == "latency" { 32 } else { IN_FLIGHT };
-    let file = folder.join(format!("pipelines/{name}.yaml"));
     let text = format!(
         "about: The bench.\nsource:\n  url: {base}\n  limits: none\n  concurrency: {in_flight}\nstreams:\n  records:\n    get: /by{size}\n    query: {{ per_page: {size} }}\n    \
          pages: {{ page: {{ to: page, size: per_page, total: meta.total }} }}\n    records: data\nsink: {{ {format}: out/{name}.{format} }}\n"
     );
-    std::fs::write(&file, text).expect("the pipeline file");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gleaner"));
-    command.current_dir(folder).args(["run", "-q", name]);
-    let cost = run(command);
+    project::pipeline(folder, name, &text);
+    let cost = project::harvest(folder, name);
     let out = std::fs::read(folder.join(format!("out/{name}.{format}"))).expect("the output");
     if format == "ndjson" {
         assert_eq!(

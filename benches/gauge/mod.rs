@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each bench uses its part")]
 
 pub(crate) mod measure;
+pub(crate) mod project;
 pub(crate) mod server;
 
 /// Figures beside the bars they must not pass.

@@ -22,8 +22,8 @@ use gleaner::sim::data::{Shape, records};
 use gleaner::sim::paging::Paging;
 use gleaner::sim::rules::{Listing, Route, Rules};
 
-use self::gauge::Bars;
 use self::gauge::server::{self, ServerProcess};
+use self::gauge::{Bars, project};
 
 /// Records of a page.
 const PER_PAGE: usize = 100;
@@ -32,9 +32,7 @@ fn main() {
     if std::env::args().nth(1).as_deref() == Some("serve") {
         return serve();
     }
-    let folder = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("store");
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(folder.join("pipelines")).expect("a folder");
+    let folder = project::folder("store");
     let server = ServerProcess::start(&[]);
     let mut bars = Bars::default();
     commit::measure(&mut bars, &folder, &server.url);
@@ -63,5 +61,5 @@ fn pipeline(folder: &std::path::Path, url: &str, name: &str, partitions: usize, 
         "about: The bench.\nsource:\n  url: {url}\n  limits: none\n  concurrency: 16\nstreams:\n  records:\n    for: {{ part: {{ range: [1, {partitions}] }} }}\n    \
          get: /items\n    query: {{ part: \"{{{{ part }}}}\" }}\n    pages: none\n    records: data\n{more}sink: {{ ndjson: out/{name}.ndjson }}\n"
     );
-    std::fs::write(folder.join(format!("pipelines/{name}.yaml")), text).expect("the pipeline file");
+    project::pipeline(folder, name, &text);
 }

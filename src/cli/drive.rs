@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinError;
+
 use crate::clock::Clock;
 use crate::disk::Disk;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::fetch::transport::SharedTransport;
 use crate::harvest::alerts::Watch;
 use crate::harvest::events::Events;
@@ -103,13 +105,18 @@ impl Drive {
         // Its hours pass in a blink: nobody could watch.
         let is_replay = options.tape.is_replay();
         self.stop.begin(options.leaves_trace());
-        let harvest = match Harvest::open(plan, world, options) {
+        let open = tokio::spawn(async move { Harvest::open(plan, world, options) });
+        let opened = match came_to(open.await) {
+            Ok(opened) => opened.map_err(|failure| *failure),
+            Err(failure) => Err(failure),
+        };
+        let harvest = match opened {
             Ok(harvest) => harvest,
             Err(failure) => {
                 if let Some(watch) = &watch {
                     watch.ended(Err(&failure)).await;
                 }
-                return Err(*failure);
+                return Err(failure);
             }
         };
         if let Some(watch) = &watch {
@@ -117,17 +124,29 @@ impl Drive {
         }
         let ticker =
             (!is_replay).then(|| tokio::spawn(tick(self.clock, Arc::clone(&self.reporter))));
-        let mut summary = harvest.run().await;
+        let ended = came_to(tokio::spawn(harvest.run()).await);
         if let Some(ticker) = ticker {
             ticker.abort();
         }
         self.reporter.close();
-        summary.exit = self.stop.exit(summary.exit);
+        let ended = ended.map(|mut summary| {
+            summary.exit = self.stop.exit(summary.exit);
+            summary
+        });
         if let Some(watch) = &watch {
-            watch.ended(Ok(&summary)).await;
+            watch.ended(ended.as_ref()).await;
         }
-        Ok(summary)
+        ended
     }
+}
+
+/// What a task came to. A panic is an end too: those who watch hear of it as of any failure.
+pub(super) fn came_to<T>(task: Result<T, JoinError>) -> Result<T, Failure> {
+    task.map_err(|_| {
+        Failure::new(Exit::Failed, "a mistake of the program ended the run").hint(
+            "what it was stands on standard error: please report it; what was fetched is kept, and the next run goes on with it",
+        )
+    })
 }
 
 /// Draws until it is ended.
@@ -135,5 +154,19 @@ async fn tick(clock: Clock, reporter: Arc<Reporter>) {
     loop {
         reporter.tick(clock.calendar(), table::stderr_width());
         clock.sleep_until(clock.now() + TICK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_failure_that_can_be_told() {
+        let task = tokio::spawn(async { panic!("a mistake") });
+        let failure = came_to::<()>(task.await).expect_err("it panicked");
+        assert_eq!(failure.exit, Exit::Failed);
+        assert!(failure.message.contains("a mistake of the program"));
+        assert_eq!(came_to(tokio::spawn(async { 7 }).await).ok(), Some(7));
     }
 }

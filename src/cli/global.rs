@@ -1,5 +1,6 @@
 //! Options that every command takes.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -23,7 +24,8 @@ pub(super) struct Global {
     #[arg(short, long, global = true)]
     verbose: bool,
 
-    /// How to tell what happens: for people, or as a log of JSON lines
+    /// How to tell what happens: for people, or as a log of JSON lines; `auto` is JSON lines for
+    /// `schedule` away from a terminal, else for people
     #[arg(long, value_name = "HOW", value_enum, default_value_t, global = true)]
     log: LogStyle,
 
@@ -36,8 +38,10 @@ pub(super) struct Global {
 /// How to tell what happens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum LogStyle {
-    /// Progress and results
+    /// JSON lines for `schedule` where standard error is no terminal, else for people
     #[default]
+    Auto,
+    /// Progress and results
     Human,
     /// A JSON object a line, on standard error
     Json,
@@ -65,9 +69,13 @@ impl Global {
         }
     }
 
-    /// Whether what happens is told as JSON lines.
-    pub(super) fn logs(&self) -> bool {
-        self.log == LogStyle::Json
+    /// Whether what happens is told as JSON lines; `unattended` is what nobody watches unless at a terminal.
+    pub(super) fn logs(&self, unattended: bool) -> bool {
+        match self.log {
+            LogStyle::Auto => unattended && !std::io::stderr().is_terminal(),
+            LogStyle::Human => false,
+            LogStyle::Json => true,
+        }
     }
 
     /// Puts colour and folder into force for the whole process; called once, before any command.

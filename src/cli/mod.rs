@@ -41,6 +41,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::clock::Clock;
 use crate::failure::{Exit, Failure};
 use crate::report;
 
@@ -118,10 +119,27 @@ pub fn main() -> ExitCode {
     };
     dispatch(&cli)
         .unwrap_or_else(|failure| {
-            out::stderr(&report::draw_failure(&failure));
+            let now = || Clock::system().calendar();
+            let verbosity = cli.global.verbosity();
+            let is_logged =
+                cli.logs() && report::Reporter::log(verbosity, now).ended(Err(&failure));
+            if !is_logged {
+                out::stderr(&report::draw_failure(&failure));
+            }
             failure.exit
         })
         .into()
+}
+
+impl Cli {
+    /// Whether what the command has to say is a log: then its own failure is a line of that too.
+    fn logs(&self) -> bool {
+        match &self.command {
+            Command::Run(_) => self.global.logs(false),
+            Command::Schedule(args) => args.logs(&self.global),
+            _ => false,
+        }
+    }
 }
 
 fn dispatch(cli: &Cli) -> Result<Exit, Failure> {

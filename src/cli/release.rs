@@ -7,9 +7,12 @@ use serde_json::Value;
 
 use crate::failure::{Exit, Failure};
 use crate::harvest::release::NothingSent;
+use crate::harvest::summary::Summary;
 use crate::harvest::{Backfill, Options};
 use crate::report::{Manner, Reporter, clean};
+use crate::store::alerts::WELL;
 use crate::store::history::{RunRecord, Status};
+use crate::store::state::State;
 
 use super::drive::Drive;
 use super::global::Global;
@@ -83,7 +86,18 @@ pub(super) async fn from_kept(
         state: state::folder(),
         ..options
     };
+    let releases = options.release.is_some();
+    let (disk, root, pipeline) = (world.disk.clone(), world.root.clone(), run.pipeline.clone());
     let ended = drive.run(plan, world, options).await;
+    let is_complete = |summary: &Summary| summary.exit == Exit::Complete;
+    if releases && ended.as_ref().is_ok_and(is_complete) {
+        // A person has seen to it: the next trouble is news again, and who heard of this one hears
+        // from the next run that is watched that it is over.
+        let now = drive.clock.calendar();
+        let noted = State::open(&disk, &root)
+            .and_then(|mut state| state.note_condition(&pipeline, WELL, now, Some(&run.id)));
+        noted.map_err(|error| *error.into_failure())?;
+    }
     Ok(tell(ended, false))
 }
 

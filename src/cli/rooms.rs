@@ -92,6 +92,14 @@ pub(super) fn transport(plan: &Plan, root: &Path) -> Result<SharedTransport, Fai
     Ok(Arc::new(client))
 }
 
+/// The network, as the plan wants it; where that cannot be had, why, and one by which people can still be told.
+pub(super) fn transport_or_plain(plan: &Plan, root: &Path) -> (SharedTransport, Option<Failure>) {
+    match transport(plan, root) {
+        Ok(transport) => (transport, None),
+        Err(failure) => (no_transport(plan), Some(failure)),
+    }
+}
+
 /// The network for who sends nothing.
 pub(super) fn no_transport(plan: &Plan) -> SharedTransport {
     let connect = plan.source.timeouts.connect;

@@ -15,7 +15,7 @@ use crate::harvest::alerts::Watch;
 use crate::harvest::once::Unknown;
 use crate::harvest::summary::Summary;
 use crate::harvest::tape::Tape;
-use crate::harvest::{Backfill, Options};
+use crate::harvest::{Backfill, Harvest, Options};
 use crate::plan::sink::SinkMode;
 use crate::plan::{Plan, StreamPlan};
 use crate::report::{self, Manner, Reporter, Verbosity};
@@ -134,7 +134,7 @@ impl RunArgs {
             return Err(Failure::usage("a recording is of one pipeline")
                 .hint("run them one by one, each with a file of its own"));
         }
-        let mut drive = Drive::new(if global.logs() && !self.json {
+        let mut drive = Drive::new(if global.logs(false) && !self.json {
             Reporter::log(verbosity, || Clock::system().calendar())
         } else {
             Reporter::new(Manner {
@@ -265,10 +265,10 @@ impl RunArgs {
         plan: Plan,
         tape: Tape,
     ) -> Result<Summary, Failure> {
-        let transport = if tape.is_replay() {
-            rooms::no_transport(&plan)
+        let (transport, refused) = if tape.is_replay() {
+            (rooms::no_transport(&plan), None)
         } else {
-            rooms::transport(&plan, &found.root)?
+            rooms::transport_or_plain(&plan, &found.root)
         };
         let world = drive.world(transport, found.root);
         let options = Options {
@@ -295,6 +295,13 @@ impl RunArgs {
             ..Options::default()
         };
         let watch = self.alerts.then(|| Watch::of(&plan, &world));
+        if let Some(failure) = refused {
+            Harvest::not_opened(&plan, &world, &options, &failure);
+            if let Some(watch) = watch {
+                watch.ended(Err(&failure)).await;
+            }
+            return Err(failure);
+        }
         drive.run_watched(plan, world, options, watch).await
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use jiff::SignedDuration;
 
-use super::drive::Drive;
+use super::drive::{Drive, came_to};
 use super::global::Global;
 use super::rooms::{self, NoPlan, Overrides};
 use super::{out, project, run, runtime, state};
@@ -30,7 +30,7 @@ use crate::schedule::systemd::{Asked, Manager};
 use crate::schedule::{Content, Hands, Order, Read};
 use crate::store::hash::stable;
 use crate::store::locks;
-use crate::store::state::StateError;
+use crate::store::state::{State, StateError};
 
 /// Pipeline files are looked at this often.
 const READ_EVERY: Duration = Duration::from_secs(2);
@@ -80,6 +80,11 @@ impl ScheduleArgs {
         }
     }
 
+    /// Whether what happens is told as JSON lines on standard error.
+    pub(super) fn logs(&self, global: &Global) -> bool {
+        self.what.is_none() && !self.json && global.logs(true)
+    }
+
     async fn keep(&self, global: &Global) -> Result<Exit, Failure> {
         let root = project::root()?;
         let manner = Manner {
@@ -88,7 +93,7 @@ impl ScheduleArgs {
             terminal: false,
             colour: out::stderr_colour(),
         };
-        let logs = global.logs() && !self.json;
+        let logs = self.logs(global);
         let drive = Drive::new(reporter(manner, logs, None));
         let clock = drive.clock;
         let now = clock.calendar();
@@ -109,8 +114,10 @@ impl ScheduleArgs {
             logs,
             root,
             options: options()?,
+            turns: Mutex::default(),
         };
         let work = Arc::new(work);
+        let owed = tokio::spawn(Arc::clone(&work).make_up());
         let reporter = Arc::clone(&drive.reporter);
         let hands = Hands {
             read: Box::new(move || files.read().map_err(Box::new)),
@@ -133,6 +140,10 @@ impl ScheduleArgs {
             manager: Manager::find(&Asked::of_environment()),
         };
         let worst = keeper.keep(board).await;
+        if self.once && !drive.stop.is_asked() {
+            // Nobody else is there to tell it until the next call.
+            let _ = owed.await;
+        }
         Ok(match (self.once, drive.stop.is_asked()) {
             (true, false) => worst,
             (true, true) => drive.stop.exit(worst.worst(Exit::Interrupted)),
@@ -150,6 +161,7 @@ struct Work {
     logs: bool,
     root: PathBuf,
     options: Options,
+    turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 /// Who tells of the schedule, or of one pipeline.
@@ -185,48 +197,114 @@ impl Work {
         };
         let plan = match rooms::plan_text(&order.path, &order.text, &Overrides::default()) {
             Ok(plan) => plan,
+            Err(NoPlan::Failure(failure)) if drive.reporter.ended(Err(&failure)) => {
+                return failure.exit;
+            }
             Err(NoPlan::Failure(failure)) => return run::tell(Err(failure), only_errors),
             // It was good when it was read.
             Err(NoPlan::Mistakes(mistakes)) => {
-                out::stderr(&mistakes.draw(out::stderr_colour()));
+                let count = plural(mistakes.all.len() as u64, "mistake");
+                let failure = Failure::new(Exit::Invalid, format!("{}: {count}", order.name));
+                if !drive.reporter.ended(Err(&failure)) {
+                    out::stderr(&mistakes.draw(out::stderr_colour()));
+                }
                 return Exit::Invalid;
             }
         };
         let root = self.root.clone();
         let teller = Arc::clone(&drive.reporter);
-        // Opening reads files and takes locks, which others need not wait for.
-        let opened = tokio::task::spawn_blocking(move || {
-            let transport = rooms::transport(&plan, &root)?;
+        // Who watches is there first, so that no failure goes unheard.
+        let prepared = tokio::task::spawn_blocking(move || {
+            let (transport, refused) = rooms::transport_or_plain(&plan, &root);
             let world = drive.shared_world(transport, root);
             let watch = Watch::of(&plan, &world);
-            let harvest = Harvest::open(plan, world, options).map_err(|failure| *failure);
-            Ok::<_, Failure>((watch, harvest))
+            (plan, world, watch, refused)
         });
-        let mut watched = None;
-        let ended = match opened.await {
-            Ok(Ok((watch, Ok(harvest)))) => {
-                watch.began().await;
-                watched = Some(watch);
-                Ok(harvest.run().await)
-            }
-            Ok(Ok((watch, Err(failure)))) => {
-                watched = Some(watch);
+        let (plan, world, watch, refused) = match prepared.await {
+            Ok(prepared) => prepared,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        };
+        // Opening reads files and takes locks, which others need not wait for.
+        let opened = tokio::task::spawn_blocking(move || match refused {
+            Some(failure) => {
+                Harvest::not_opened(&plan, &world, &options, &failure);
                 Err(failure)
             }
-            Ok(Err(failure)) => Err(failure),
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            None => Harvest::open(plan, world, options).map_err(|failure| *failure),
+        });
+        let turn = self.turn(&order.name);
+        let ended = match came_to(opened.await).and_then(|opened| opened) {
+            Ok(harvest) => {
+                let own = turn.lock().await;
+                watch.began().await;
+                drop(own);
+                came_to(tokio::spawn(harvest.run()).await)
+            }
+            Err(failure) => Err(failure),
         };
         let ended = ended.map(|mut summary| {
             summary.exit = self.drive.stop.exit(summary.exit);
             summary
         });
-        if let Some(watch) = watched {
-            watch.ended(ended.as_ref()).await;
-        }
+        let own = turn.lock().await;
+        watch.ended(ended.as_ref()).await;
+        drop(own);
         if teller.ended(ended.as_ref()) {
             return ended.map_or_else(|failure| failure.exit, |summary| summary.exit);
         }
         run::tell(ended, only_errors)
+    }
+
+    /// Whose turn it is to tell of a pipeline: what is owed is told once.
+    fn turn(&self, pipeline: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(turns.entry(pipeline.to_owned()).or_default())
+    }
+
+    /// Tells what a schedule that was killed could not tell any more.
+    async fn make_up(self: Arc<Self>) {
+        let work = Arc::clone(&self);
+        let owed = tokio::task::spawn_blocking(move || work.owed());
+        let watches = match owed.await {
+            Ok(Ok(watches)) => watches,
+            Ok(Err(failure)) => {
+                let told = format!("nobody could be told of earlier runs: {failure}");
+                return self.drive.reporter.say(&told);
+            }
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        };
+        for (name, watch) in watches {
+            let turn = self.turn(&name);
+            let own = turn.lock().await;
+            watch.make_up().await;
+            drop(own);
+        }
+    }
+
+    /// Pipelines of which somebody has to be told, with who tells.
+    fn owed(&self) -> Result<Vec<(String, Watch)>, Failure> {
+        let state = State::open(&Disk::system(), &self.root);
+        let owed = state.and_then(|state| state.alerts_owed());
+        let owed = owed.map_err(|error| *error.into_failure())?;
+        if owed.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut watches = Vec::new();
+        for path in project::files(&self.root)? {
+            let name = project::stem(&path);
+            let is_owed = owed.iter().any(|alert| alert.pipeline == name);
+            // Of a broken file nobody knows whom to tell; its next run does.
+            if is_owed && let Ok(plan) = rooms::plan(&path, &Overrides::default()) {
+                let drive = Drive {
+                    reporter: reporter(self.manner, self.logs, Some(&name)),
+                    ..self.drive.clone()
+                };
+                let (transport, _) = rooms::transport_or_plain(&plan, &self.root);
+                let world = drive.shared_world(transport, self.root.clone());
+                watches.push((name, Watch::of(&plan, &world)));
+            }
+        }
+        Ok(watches)
     }
 }
 
@@ -248,7 +326,22 @@ impl Files {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let mut before = std::mem::take(&mut *known);
         let mut files = Vec::new();
-        for path in project::files(&self.root)? {
+        let paths = project::files(&self.root)?;
+        for path in paths.clone() {
+            let name = project::stem(&path);
+            if paths
+                .iter()
+                .any(|other| *other != path && project::stem(other) == name)
+            {
+                // Both are broken, for as long as both are there.
+                let content = understood(&path);
+                files.push(Read {
+                    name,
+                    path,
+                    content,
+                });
+                continue;
+            }
             let text = std::fs::read_to_string(&path);
             let content = match (before.remove(&path), text) {
                 (Some((old, content)), Ok(text)) if old == text => {
@@ -264,7 +357,7 @@ impl Files {
                 }
             };
             files.push(Read {
-                name: project::stem(&path),
+                name,
                 path,
                 content,
             });

@@ -2,9 +2,10 @@
 //! `schedule.ping` every time, for a dead-man's switch that notices when nobody comes.
 //!
 //! What is told is a change: well, held, unfinished, failed. A pipeline that fails every night is told
-//! of once, and once more when it is well again. The state remembers what was told to whom, so a
-//! message that nobody took is sent again after the next run. A process that dies between sending and
-//! writing that down sends it twice: `id` is the same then.
+//! of once, and once more when it is well again. The state remembers what each channel knows, and the
+//! message is there before anything is sent: whoever comes after a kill, or after a receiver that was away,
+//! sends it then. A process that dies between sending and writing that down sends it twice: `id` is the
+//! same then.
 //!
 //! Nothing of this can fail a run. It goes through the door to the network, but outside the limits,
 //! which belong to the API.
@@ -26,12 +27,13 @@ use super::summary::Summary;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::event::Fact;
-use crate::failure::{Exit, Failure};
+use crate::failure::Failure;
 use crate::fetch::transport::SharedTransport;
 use crate::plan::Plan;
 use crate::plan::alerts::{AlertPlan, PingPlan};
 use crate::plan::language::Template;
-use crate::store::alerts::{Alert, Channel};
+use crate::store::alerts::{Alert, Channel, WELL, condition_of};
+use crate::store::history::RunRecord;
 use crate::store::state::{State, StateError};
 
 /// Where a pipeline's runs are told of. Made before a run, so that one that does not open is told of too.
@@ -54,17 +56,16 @@ pub struct Watch {
 
 /// How a run ended, as others hear it.
 struct Ended<'a> {
-    condition: &'static str,
-    exit: Exit,
+    condition: &'a str,
+    exit: Option<u8>,
     run: Option<&'a str>,
+    began: Option<Timestamp>,
+    at: Timestamp,
     rows: u64,
     message: Option<String>,
     hint: Option<String>,
     streams: Value,
 }
-
-/// All is published.
-const WELL: &str = "well";
 
 impl Watch {
     /// The watch over the next run of a plan. What cannot be rendered is told, and left out.
@@ -87,10 +88,9 @@ impl Watch {
             began: Mutex::new(None),
         };
         if !plan.alerts.is_empty() {
-            match Names::new(plan, &watch.secrets, now) {
-                Ok(names) => watch.render(&plan.alerts, &names),
-                Err(problem) => watch.notice(&format!("nobody is told of this run: {problem}")),
-            }
+            let names = Names::new(plan, &watch.secrets, now)
+                .unwrap_or_else(|_| Names::without_contact(plan, &watch.secrets, now));
+            watch.render(&plan.alerts, &names);
         }
         watch
     }
@@ -141,11 +141,12 @@ impl Watch {
         });
     }
 
-    /// The run begins.
+    /// The run begins. Who has not taken what earlier ones came to hears of that first.
     pub async fn began(&self) {
         let now = self.clock.calendar();
         *self.began.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
         self.ping(self.start.as_ref()).await;
+        self.make_up().await;
     }
 
     /// The run ended so, or did not open.
@@ -153,18 +154,56 @@ impl Watch {
         let Some(ended) = self.told(ended) else {
             return;
         };
+        // The message is on the disk before anybody is asked to take anything.
+        let noted = self.note(&ended).await;
         let place = if ended.condition == WELL {
             &self.success
         } else {
             &self.failure
         };
         self.ping(place.as_ref()).await;
-        if self.webhook.is_none() && self.command.is_none() {
-            return;
+        let told = match noted {
+            Ok((alert, message)) => self.alert(&alert, &message).await,
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = told {
+            self.untold(&failure);
         }
-        if let Err(failure) = self.alert(&ended).await {
-            self.notice(&format!("nobody could be told of this run: {failure}"));
+    }
+
+    /// Tells what is owed of earlier runs: somebody was killed before it was told, or nobody took it.
+    pub async fn make_up(&self) {
+        let pipeline = self.pipeline.clone();
+        let owed = self.state(move |state| {
+            let Some(alert) = state.alert(&pipeline)? else {
+                return Ok(None);
+            };
+            let run = match &alert.run {
+                Some(run) if alert.message.is_none() => state.run(run)?,
+                _ => None,
+            };
+            Ok(Some((alert, run)))
+        });
+        let told = match owed.await {
+            Ok(None) => Ok(()),
+            Ok(Some((alert, run))) => {
+                let written = alert.message.as_deref();
+                let message = written.and_then(|text| serde_json::from_str(text).ok());
+                let message = message.unwrap_or_else(|| {
+                    let ended = self.of_record(&alert, run.as_ref());
+                    self.payload(&ended, &alert)
+                });
+                self.alert(&alert, &message).await
+            }
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = told {
+            self.untold(&failure);
         }
+    }
+
+    fn untold(&self, failure: &Failure) {
+        self.notice(&format!("nobody could be told of this run: {failure}"));
     }
 
     async fn ping(&self, url: Option<&Url>) {
@@ -180,54 +219,40 @@ impl Watch {
         self.notice(&format!("{what} to {origin} was not taken: {problem}"));
     }
 
-    /// Tells those who have not heard how things are now.
-    async fn alert(&self, ended: &Ended<'_>) -> Result<(), Box<Failure>> {
-        let now = self.clock.calendar();
-        let mut fresh = Alert::new(&self.pipeline, ended.condition, now, ended.run);
-        // Nobody has to hear that what nobody heard of is over, or that all was well from the start.
-        let (before, alert) = self
-            .state(move |state| {
-                let before = state.alert(&fresh.pipeline)?;
-                match &before {
-                    Some(known) if known.condition == fresh.condition => {
-                        return Ok((before.clone(), known.clone()));
-                    }
-                    Some(known) if fresh.condition == WELL => {
-                        for channel in Channel::ALL {
-                            if known.told(channel).is_none() {
-                                fresh.set_told(channel, now);
-                            }
-                        }
-                    }
-                    None if fresh.condition == WELL => {
-                        for channel in Channel::ALL {
-                            fresh.set_told(channel, now);
-                        }
-                    }
-                    _ => {}
-                }
-                state.save_alert(&fresh)?;
-                Ok((before, fresh))
-            })
-            .await?;
-        let was = before.filter(|before| before.condition != alert.condition);
-        let payload = self.payload(ended, &alert, was.as_ref());
-        if let (Some(url), None) = (&self.webhook, alert.told(Channel::Webhook)) {
+    /// Writes down how things are, with the message that says so.
+    async fn note(&self, ended: &Ended<'_>) -> Result<(Alert, Value), Box<Failure>> {
+        let pipeline = self.pipeline.clone();
+        let before = self.state(move |state| state.alert(&pipeline)).await?;
+        let mut alert = Alert::after(before, &self.pipeline, ended.condition, ended.at, ended.run);
+        let message = self.payload(ended, &alert);
+        alert.message = Some(message.to_string());
+        let saved = alert.clone();
+        self.state(move |state| state.save_alert(&saved)).await?;
+        Ok((alert, message))
+    }
+
+    /// Tells those who do not know how things are now.
+    async fn alert(&self, alert: &Alert, payload: &Value) -> Result<(), Box<Failure>> {
+        if let Some(url) = &self.webhook
+            && alert.is_owed(Channel::Webhook)
+        {
             let body = payload.to_string();
             match delivery::post(&self.transport, self.clock, url, body).await {
-                Ok(()) => self.delivered(&alert, Channel::Webhook).await?,
+                Ok(()) => self.delivered(alert, Channel::Webhook).await?,
                 Err(problem) => self.undelivered("the alert", url, &problem),
             }
         }
-        if let (Some(words), None) = (&self.command, alert.told(Channel::Command)) {
+        if let Some(words) = &self.command
+            && alert.is_owed(Channel::Command)
+        {
             let given = command::Given {
                 words: words.clone(),
                 folder: self.root.clone(),
-                variables: variables(&payload),
+                variables: variables(payload),
                 input: payload.to_string(),
             };
             match command::run(given, self.clock, command::PATIENCE).await {
-                Ok(()) => self.delivered(&alert, Channel::Command).await?,
+                Ok(()) => self.delivered(alert, Channel::Command).await?,
                 Err(problem) => self.notice(&format!(
                     "the command of `schedule.on_failure` did not do its work: {problem}"
                 )),
@@ -264,13 +289,7 @@ impl Watch {
             Ok(summary) => summary.exit,
             Err(failure) => failure.exit,
         };
-        let condition = match exit {
-            Exit::Complete => WELL,
-            Exit::Held => "held",
-            Exit::Resumable => "unfinished",
-            Exit::Interrupted | Exit::Terminated | Exit::Locked => return None,
-            _ => "failed",
-        };
+        let condition = condition_of(exit)?;
         let summary = ended.ok();
         let worst = match ended {
             Err(failure) => Some(failure),
@@ -299,8 +318,10 @@ impl Watch {
         });
         Some(Ended {
             condition,
-            exit,
+            exit: Some(exit.code()),
             run: summary.map(|summary| summary.run.as_str()),
+            began: *self.began.lock().unwrap_or_else(PoisonError::into_inner),
+            at: self.clock.calendar(),
             rows: summary.map_or(0, |summary| summary.streams.iter().map(|s| s.records).sum()),
             message: worst.map(|failure| scrub(&failure.to_string())),
             hint: worst.and_then(|failure| failure.hint.as_deref()).map(scrub),
@@ -308,8 +329,36 @@ impl Watch {
         })
     }
 
+    /// What the history says of a run that nobody could tell of; less where it says nothing.
+    fn of_record<'a>(&self, alert: &'a Alert, run: Option<&'a RunRecord>) -> Ended<'a> {
+        let scrub = |text: &str| self.secrets.scrub(text);
+        let streams = run
+            .and_then(|run| run.streams.as_array())
+            .into_iter()
+            .flatten();
+        let streams = streams.map(|one| {
+            json!({
+                "stream": one["stream"],
+                "records": one["records"],
+                "failure": one["failure"]["message"].as_str().map(scrub),
+                "checks": one["checks"].as_array().cloned().unwrap_or_default(),
+            })
+        });
+        Ended {
+            condition: &alert.condition,
+            exit: run.and_then(|run| run.exit),
+            run: alert.run.as_deref(),
+            began: run.map(|run| run.started),
+            at: run.and_then(|run| run.ended).unwrap_or(alert.since),
+            rows: run.map_or(0, |run| run.counts.rows),
+            message: run.and_then(|run| run.failure.as_deref()).map(scrub),
+            hint: run.and_then(|run| run.hint.as_deref()).map(scrub),
+            streams: streams.collect(),
+        }
+    }
+
     /// What is sent: `text` alone is enough for chats.
-    fn payload(&self, ended: &Ended<'_>, alert: &Alert, was: Option<&Alert>) -> Value {
+    fn payload(&self, ended: &Ended<'_>, alert: &Alert) -> Value {
         let pipeline = &self.pipeline;
         let event = if alert.condition == WELL {
             "recovered"
@@ -317,17 +366,16 @@ impl Watch {
             &alert.condition
         };
         let why = ended.message.as_deref().unwrap_or_default();
-        let text = match (event, was) {
-            ("recovered", Some(was)) => format!(
-                "{pipeline} is well again: {} rows; it was {} since {}",
-                ended.rows, was.condition, was.since
+        let text = match (event, &alert.was) {
+            ("recovered", Some((was, since))) => format!(
+                "{pipeline} is well again: {} rows; it was {was} since {since}",
+                ended.rows
             ),
             ("recovered", None) => format!("{pipeline} is well again: {} rows", ended.rows),
             ("held", _) => format!("{pipeline} is held by its checks: {why}"),
             ("unfinished", _) => format!("{pipeline} is not finished: {why}"),
             _ => format!("{pipeline} failed: {why}"),
         };
-        let began = *self.began.lock().unwrap_or_else(PoisonError::into_inner);
         json!({
             "id": format!("{pipeline} {} {}", alert.condition, alert.since),
             "event": event,
@@ -335,10 +383,10 @@ impl Watch {
             "pipeline": pipeline,
             "run": ended.run,
             "exit": ended.exit,
-            "was": was.map(|was| was.condition.as_str()),
+            "was": alert.was.as_ref().map(|(was, _)| was),
             "since": alert.since.to_string(),
-            "began": began.map(|at| at.to_string()),
-            "ended": self.clock.calendar().to_string(),
+            "began": ended.began.map(|at| at.to_string()),
+            "ended": ended.at.to_string(),
             "rows": ended.rows,
             "message": ended.message,
             "hint": ended.hint,

@@ -22,7 +22,7 @@ use super::turn::Under;
 use super::understand::unread;
 use super::verdict;
 use crate::clock::Instant;
-use crate::event::{Fact, FailureClass, Wait};
+use crate::event::{Fact, FailureClass};
 use crate::failure::{Exit, Failure};
 use crate::fetch::body::Beyond;
 use crate::fetch::large::{Body, Spill};
@@ -264,16 +264,7 @@ impl Stream {
                     ..failure.into()
                 });
             };
-            if let (FailureClass::Throttle, Some(needs)) = (trouble.class, &under.needs) {
-                // The whole scope is held, once; this task then waits for its turn like the rest.
-                run.limits.pause(needs, again, &trouble.message);
-            } else {
-                under.give_back();
-                let why = Wait::Backoff {
-                    class: trouble.class,
-                };
-                self.wait_until(again, why).await?;
-            }
+            self.wait_out(&trouble, again, &mut under).await?;
         }
     }
 

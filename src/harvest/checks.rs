@@ -99,7 +99,7 @@ impl Stream {
         }))
     }
 
-    /// Judges the number of records.
+    /// Judges the number of records, repeats under the key left out.
     pub(super) fn judge_number(
         &self,
         records: u64,
@@ -127,7 +127,8 @@ impl Stream {
         let counts: Vec<(Weekday, u64)> = (earlier.iter())
             .filter_map(|run| {
                 let day = run.started.to_zoned(zone.clone()).weekday();
-                Some((day, run.told["records"].as_u64()?))
+                let repeats = run.told["repeats"].as_u64().unwrap_or(0);
+                Some((day, run.told["records"].as_u64()?.saturating_sub(repeats)))
             })
             .collect();
         let today = self.run.started.to_zoned(zone.clone()).weekday();

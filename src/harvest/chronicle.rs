@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::run::{Beginning, Run};
 use super::standing::Standing;
 use super::summary::{StreamSummary, Summary};
-use super::{Options, World};
+use super::{Harvest, Options, World};
 use crate::disk::Disk;
 use crate::failure::{Exit, Failure};
 use crate::plan::Plan;
@@ -139,6 +139,17 @@ impl Unopened {
         record.failure = Some(failure.message.clone());
         record.hint.clone_from(&failure.hint);
         let _ = state.save_run(&record);
+    }
+}
+
+impl Harvest {
+    /// A run that came to nothing before it could be opened stands in the history all the same.
+    pub fn not_opened(plan: &Plan, world: &World, options: &Options, failure: &Failure) {
+        if options.leaves_trace() {
+            let now = world.clock.calendar();
+            let beginning = Beginning::at(now);
+            Unopened::new(plan, world, options, &beginning, None).failed(failure, now);
+        }
     }
 }
 

@@ -2,16 +2,20 @@
 //! and its main words in the environment; ended when it takes too long.
 
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 
 /// How long it may take.
 pub(super) const PATIENCE: Duration = Duration::from_mins(1);
+/// How long its end is waited for once it was killed.
+const AFTER_KILL: Duration = Duration::from_secs(5);
 
 /// What is started.
 #[derive(Debug)]
@@ -53,7 +57,11 @@ pub(super) enum CommandProblem {
     },
 }
 
-/// Runs it to its end, or for so long.
+/// Runs it to its end, or for so long: then it is killed, with all that it has started.
+///
+/// It stands in a process group of its own, so that a program behind a shell ends with the shell. One that
+/// has left the group lives on, and holds up nobody: it is waited for and written to on threads that the
+/// end of the process does not wait for.
 pub(super) async fn run(
     given: Given,
     clock: Clock,
@@ -65,28 +73,40 @@ pub(super) async fn run(
         source,
     };
     let mut child = begin(&given).map_err(start)?;
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let mut work = tokio::task::spawn_blocking(move || {
-        if let Some(mut input) = child.stdin.take() {
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    if let Some(mut input) = child.stdin.take() {
+        let text = given.input;
+        thread("alert-input", move || {
             // Many commands do not read it.
-            let _ = input.write_all(given.input.as_bytes());
-        }
-        child.wait()
-    });
-    let Ok(ended) = clock.timeout(patience, &mut work).await else {
+            let _ = input.write_all(text.as_bytes());
+        })
+        .map_err(start)?;
+    }
+    let (tells, mut told) = oneshot::channel();
+    thread("alert-command", move || {
+        // Nobody listens any more if it took too long.
+        let _ = tells.send(child.wait());
+    })
+    .map_err(start)?;
+    let Ok(ended) = clock.timeout(patience, &mut told).await else {
         // Nobody has taken its end yet, so the number is still its own.
-        if let Some(pid) = pid {
-            let _ = kill_process(pid, Signal::KILL);
+        if let Some(group) = group {
+            let _ = kill_process_group(group, Signal::KILL);
         }
-        let _ = work.await;
+        let _ = clock.timeout(AFTER_KILL, &mut told).await;
         return Err(CommandProblem::Slow { program });
     };
     match ended {
         Ok(Ok(status)) if status.success() => Ok(()),
         Ok(Ok(status)) => Err(CommandProblem::Failed { program, status }),
         Ok(Err(source)) => Err(start(source)),
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        Err(_) => Err(start(std::io::Error::other("nobody could wait for it"))),
     }
+}
+
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    let builder = std::thread::Builder::new().name(name.to_owned());
+    builder.spawn(work).map(drop)
 }
 
 fn begin(given: &Given) -> std::io::Result<Child> {
@@ -97,6 +117,7 @@ fn begin(given: &Given) -> std::io::Result<Child> {
         .current_dir(&given.folder)
         .envs(given.variables.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::piped())
+        .process_group(0)
         // Ours may carry records or events; what it has to say goes to standard error.
         .stdout(Stdio::null());
     command.spawn()
@@ -107,6 +128,10 @@ mod tests {
     use super::*;
 
     fn told(words: &[&str], patience: Duration) -> Result<(), String> {
+        given(words, patience, "{\"event\":\"failed\"}")
+    }
+
+    fn given(words: &[&str], patience: Duration, input: &str) -> Result<(), String> {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_time().build().expect("a runtime");
         let folder = tempfile::tempdir().expect("a folder");
@@ -114,7 +139,7 @@ mod tests {
             words: words.iter().map(|&word| word.to_owned()).collect(),
             folder: folder.path().to_owned(),
             variables: vec![("GLEANER_EVENT", "failed".to_owned())],
-            input: "{\"event\":\"failed\"}".to_owned(),
+            input: input.to_owned(),
         };
         let ended = runtime.block_on(async { run(given, Clock::system(), patience).await });
         ended.map_err(|problem| problem.to_string())
@@ -132,5 +157,29 @@ mod tests {
         assert!(missing.contains("cannot be started"), "{missing}");
         let slow = told(&["sleep", "1000"], Duration::from_millis(20)).expect_err("too long");
         assert!(slow.contains("took too long and was ended"), "{slow}");
+    }
+
+    #[test]
+    fn what_a_command_has_started_holds_up_nobody() {
+        // More than a pipe holds, so that whoever writes it waits for a reader.
+        let long = "x".repeat(1 << 20);
+        let short = Duration::from_millis(500);
+        let folder = tempfile::tempdir().expect("a folder");
+        let [lock, lived] = ["lock", "lived"].map(|name| folder.path().join(name));
+        // A program behind a shell ends with the shell: else it would leave a sign before it gives the
+        // lock back.
+        let behind = format!(
+            "flock {} sh -c 'sleep 30; echo > {}' & wait",
+            lock.display(),
+            lived.display()
+        );
+        let slow = given(&["sh", "-c", &behind], short, &long).expect_err("too long");
+        assert!(slow.contains("took too long and was ended"), "{slow}");
+        let lock = std::fs::File::create(lock).expect("a file");
+        lock.lock().expect("the lock");
+        assert!(!lived.exists(), "the program behind the shell has lived on");
+        // One that stays, reads nothing and has the pipe does not make a command slow that has ended.
+        let stays = "setsid sleep 20 <&0 & exit 0";
+        assert_eq!(given(&["sh", "-c", stays], PATIENCE, &long), Ok(()));
     }
 }

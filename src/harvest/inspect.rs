@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
+use jiff::SignedDuration;
+
 use super::checks::{COMPARED, Earlier};
 use super::key::Key;
 use super::partitions::Partition;
@@ -24,6 +26,9 @@ use crate::plan::position::{Position, Seen};
 use crate::sink::flatten::Flattener;
 use crate::store::sorter::Sorter;
 
+/// A time so far ahead of the clock is a mistake of the data and no sign of news. A day is enough for clocks
+/// that differ and for local times without a zone, which are at most 14 hours ahead of UTC.
+const AHEAD: SignedDuration = SignedDuration::from_hours(24);
 /// So many characters of values are shown.
 const SHOWN: usize = 80;
 /// So many characters of an example.
@@ -40,6 +45,8 @@ struct Found {
     /// Values that come more than once, and one of them.
     shared: (u64, Option<String>),
     newest: Option<Position>,
+    /// Records that are from further ahead than can be, and the furthest of them.
+    ahead: (u64, Option<Position>),
     /// By place in `nulls`.
     nulls: Vec<u64>,
     kinds: Kinds,
@@ -57,14 +64,16 @@ impl Stream {
         if !expect.reads_records() || self.run.options.limit_records.is_some() {
             return Ok(None);
         }
+        let now = self.run.world.clock.calendar();
+        let latest = Position::Instant(now.checked_add(AHEAD).unwrap_or(now));
         let mut parts = rows.members.iter().filter_map(|member| member.kept);
         let folder = parts.find_map(|(part, _)| part.path().parent());
         let folder = folder.unwrap_or(&self.run.world.root);
-        let found = look(self.plan(), folder, rows, repeats)
+        let found = look(self.plan(), folder, rows, repeats, &latest)
             .map_err(|error| super::publish::failure(self, PublishError::Read(error)))?;
         self.judge_unique_values(&found);
         if let Some(fresh) = &expect.fresh {
-            self.judge_fresh(fresh, found.newest.clone());
+            self.judge_fresh(fresh, &found);
         }
         self.judge_nulls(&found);
         let Some(rule) = expect.schema else {
@@ -99,12 +108,28 @@ impl Stream {
     }
 
     /// Where nothing new came, what was published before is as new as it gets.
-    fn judge_fresh(&self, fresh: &FreshPlan, newest: Option<Position>) {
+    fn judge_fresh(&self, fresh: &FreshPlan, found: &Found) {
         let kept = self.cursor().and_then(|(cursor, windows)| {
             let is_it = cursor.written == fresh.written;
             is_it.then(|| windows.newest().cloned()).flatten()
         });
-        let newest = newest.into_iter().chain(kept).max();
+        let newest = found.newest.clone().into_iter().chain(kept).max();
+        let ahead = match &found.ahead {
+            (count, Some(furthest)) => {
+                let ahead = format!(
+                    "{} more than a day ahead of the clock, up to {furthest}, and {} not count",
+                    if *count == 1 {
+                        "one is".to_owned()
+                    } else {
+                        format!("{count} are")
+                    },
+                    if *count == 1 { "does" } else { "do" },
+                );
+                self.notice(&format!("of the values of `{}` {ahead}", fresh.written));
+                format!("; {ahead}")
+            }
+            _ => String::new(),
+        };
         let started = self.run.started;
         let oldest = Bound::Now(fresh.within).at(started);
         let (field, within) = (&fresh.written, duration::show(fresh.within));
@@ -114,14 +139,16 @@ impl Stream {
                 "fresh",
                 expected,
                 "none",
-                &format!("no record has a `{field}`, and `expect.fresh` wants one within {within}"),
+                &format!(
+                    "no record has a `{field}` that counts, and `expect.fresh` wants one within {within}{ahead}"
+                ),
             ),
             Some(newest) if newest < oldest => self.breaks(
                 "fresh",
                 expected,
                 newest.to_string(),
                 &format!(
-                    "the newest `{field}` is {newest}; `expect.fresh` wants one within {within} before the run"
+                    "the newest `{field}` is {newest}; `expect.fresh` wants one within {within} before the run{ahead}"
                 ),
             ),
             Some(_) => {}
@@ -232,12 +259,14 @@ fn changes(rule: SchemaRule, now: &Kinds, before: &[Schema]) -> Vec<String> {
     changes
 }
 
-/// One pass over the records of one stream that will stand in the output.
+/// One pass over the records of one stream that will stand in the output; `latest` is as far ahead as a time
+/// may be.
 fn look(
     plan: &StreamPlan,
     folder: &Path,
     rows: &Rows<'_>,
     repeats: &mut Repeats,
+    latest: &Position,
 ) -> io::Result<Found> {
     let names = &rows.run.names;
     let expect = &plan.expect;
@@ -254,6 +283,7 @@ fn look(
         records: 0,
         shared: (0, None),
         newest: None,
+        ahead: (0, None),
         nulls: vec![0; nulls.len()],
         kinds: Kinds::new(),
     };
@@ -276,12 +306,16 @@ fn look(
         }
         if let Some(fresh) = &expect.fresh
             && let Seen::At(position) = fresh.format.see(json::get(placed.json, &fresh.field))
-            && found
-                .newest
-                .as_ref()
-                .is_none_or(|newest| position > *newest)
         {
-            found.newest = Some(position);
+            let place = if position > *latest {
+                found.ahead.0 += 1;
+                &mut found.ahead.1
+            } else {
+                &mut found.newest
+            };
+            if place.as_ref().is_none_or(|known| position > *known) {
+                *place = Some(position);
+            }
         }
         if let Some(key) = &mut of_nulls {
             key.values(placed.json, partition, placed.in_page, &mut |at, value| {

@@ -31,6 +31,7 @@ mod delivery;
 mod digest;
 mod drift;
 mod edit;
+mod env_file;
 mod exchange;
 mod family;
 mod feed;

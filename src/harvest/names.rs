@@ -47,29 +47,34 @@ impl Names {
         secrets: &Secrets,
         started: Timestamp,
     ) -> Result<Self, LanguageProblem> {
-        let mut output = BTreeMap::from([
+        let mut names = Self::without_contact(plan, secrets, started);
+        if let Some(template) = &plan.source.contact {
+            let contact = template.text(&merge(&names.answer, &[]))?;
+            for place in [&mut names.request, &mut names.output, &mut names.answer] {
+                place.insert("contact".to_owned(), Value::from(contact.as_str()));
+            }
+            names.contact = Some(contact);
+        }
+        Ok(names)
+    }
+
+    /// The same for those who can do without `contact`, which may need what has no value.
+    pub(super) fn without_contact(plan: &Plan, secrets: &Secrets, started: Timestamp) -> Self {
+        let output = BTreeMap::from([
             ("vars".to_owned(), plan.vars.clone()),
             ("run".to_owned(), run_value(started)),
             ("pipeline".to_owned(), Value::from(plan.name.as_str())),
         ]);
         let mut request = output.clone();
         request.insert("env".to_owned(), secrets.env_values());
-        let contact = match &plan.source.contact {
-            None => None,
-            Some(template) => Some(template.text(&merge(&request, &[]))?),
-        };
-        if let Some(contact) = &contact {
-            request.insert("contact".to_owned(), Value::from(contact.as_str()));
-            output.insert("contact".to_owned(), Value::from(contact.as_str()));
-        }
         let answer = request.clone();
         request.insert("secret".to_owned(), secrets.secret_values());
-        Ok(Self {
+        Self {
             request,
             output,
             answer,
-            contact,
-        })
+            contact: None,
+        }
     }
 
     /// What requests and auth see, `for` variables included.

@@ -295,10 +295,12 @@ impl Stream {
             };
         }
         if !self.has_enough() {
-            if let Some(short) = &short {
-                self.judge_short(partition, short, at.records, at.totals.last())?;
+            let is_short = short.as_ref().is_some_and(|short| {
+                self.judge_short(partition, short, at.records, at.totals.last())
+            });
+            if !is_short {
+                self.judge_totals(partition, at.records, at.totals);
             }
-            self.judge_totals(partition, at.records, at.totals);
         }
         if !known_ahead {
             self.expect_pages(u64::from(at.page - at.pieces));

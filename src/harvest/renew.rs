@@ -22,7 +22,7 @@ use super::trouble;
 use super::turn::Under;
 use super::verdict::Trouble;
 use crate::clock::Instant;
-use crate::event::{Fact, FailureClass, Wait};
+use crate::event::{Fact, FailureClass};
 use crate::failure::{Exit, Failure};
 use crate::fetch::agent;
 use crate::fetch::credentials::Credentials;
@@ -240,15 +240,7 @@ impl Stream {
                     failure
                 });
             };
-            if let (FailureClass::Throttle, Some(needs)) = (trouble.class, &under.needs) {
-                run.limits.pause(needs, again, &trouble.message);
-            } else {
-                under.give_back();
-                let why = Wait::Backoff {
-                    class: trouble.class,
-                };
-                self.wait_until(again, why).await?;
-            }
+            self.wait_out(&trouble, again, &mut under).await?;
         }
     }
 

@@ -11,7 +11,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::private;
+use super::env_file;
 use crate::event::{Event, Fact, Wait};
 use crate::failure::{Exit, Failure};
 use crate::plan::{Need, Plan};
@@ -87,27 +87,29 @@ impl Secrets {
         Ok(found)
     }
 
-    /// What can be found, for those who do without the rest.
+    /// What can be found, for those who do without the rest: a file that cannot be read takes nothing from
+    /// what the environment and other files have.
     pub(super) fn as_found(plan: &Plan, root: &Path) -> Self {
-        Self::look(plan, root)
-            .map(|(found, _, _)| found)
-            .unwrap_or_default()
+        let mut file = env_file::read(&root.join(".env")).unwrap_or_default();
+        file.extend(env_file::named(plan, root).unwrap_or_default());
+        Self::among(plan, &file).0
     }
 
     /// What has a value, and the names of secrets and of variables that have none.
     fn look(plan: &Plan, root: &Path) -> Result<(Self, Vec<String>, Vec<String>), Box<Failure>> {
-        let mut file = read_env_file(&root.join(".env"))?;
-        if let Some(named) = &plan.source.secrets_file {
-            let path = root.join(named);
-            private::check(&path, "the file of secrets")?;
-            file.extend(read_env_file(&path)?);
-        }
+        let mut file = env_file::read(&root.join(".env"))?;
+        file.extend(env_file::named(plan, root)?);
+        Ok(Self::among(plan, &file))
+    }
+
+    /// The same, of the environment and what files have.
+    fn among(plan: &Plan, file: &BTreeMap<String, String>) -> (Self, Vec<String>, Vec<String>) {
         let mut found = Self::default();
         let (mut missing, mut missing_env) = (Vec::new(), Vec::new());
-        find(&plan.secrets, &file, &mut found.values, &mut missing);
-        find(&plan.env, &file, &mut found.env, &mut missing_env);
+        find(&plan.secrets, file, &mut found.values, &mut missing);
+        find(&plan.env, file, &mut found.env, &mut missing_env);
         found.scrub = scrub_table(&found.values);
-        Ok((found, missing, missing_env))
+        (found, missing, missing_env)
     }
 
     /// What a replay renders: of a secret its name in brackets, as the recording has it, and the
@@ -375,36 +377,6 @@ fn find(
             None => missing.push(need.name.clone()),
         }
     }
-}
-
-fn read_env_file(path: &Path) -> Result<BTreeMap<String, String>, Box<Failure>> {
-    let lines = match dotenvy::from_path_iter(path) {
-        Ok(lines) => lines,
-        Err(dotenvy::Error::Io(e)) if e.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(BTreeMap::new());
-        }
-        Err(e) => return Err(env_file_failure(path, &e)),
-    };
-    lines
-        .map(|line| line.map_err(|e| env_file_failure(path, &e)))
-        .collect()
-}
-
-fn env_file_failure(path: &Path, error: &dotenvy::Error) -> Box<Failure> {
-    // dotenvy shows the offending line, which may hold a secret: only the kind is told.
-    let cause = match error {
-        dotenvy::Error::LineParse(_, at) => {
-            format!("a line does not read NAME=value (problem at character {at})")
-        }
-        dotenvy::Error::Io(e) => e.to_string(),
-        _ => "it does not read as NAME=value lines".to_owned(),
-    };
-    Box::new(Failure {
-        exit: Exit::Usage,
-        message: format!("cannot read {}", path.display()),
-        causes: vec![cause],
-        hint: Some("one NAME=value a line; quote values that hold spaces or #".to_owned()),
-    })
 }
 
 fn scrub_table(secrets: &BTreeMap<String, String>) -> Vec<(String, String)> {

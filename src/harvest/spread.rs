@@ -14,7 +14,7 @@ use super::slice::Slice;
 use super::stream::Stream;
 use super::trouble;
 use super::walk::WalkFault;
-use crate::failure::{Exit, Failure};
+use crate::failure::Exit;
 use crate::plan::paging::Paging;
 use crate::plan::request::{Param, Rendered, Slot, Turn};
 
@@ -168,26 +168,29 @@ impl Stream {
     }
 
     /// Pages side by side are asked for as if all were alike. One that was not is no loss where
-    /// the sum is right all the same.
+    /// the sum is right all the same. Says whether it was a loss, which holds the stream.
     pub(super) fn judge_short(
         &self,
         partition: &Partition,
         short: &ShortPage,
         records: u64,
         total: Option<u64>,
-    ) -> Result<(), Box<Failure>> {
+    ) -> bool {
         let Some(total) = total.filter(|total| records < *total) else {
-            return Ok(());
+            return false;
         };
         let place = self.place(partition, short.page);
-        let mut failure = self.held(&format!(
-            "{place}: it held {} records where the first page held {}, and all pages together hold {records} of the {total} that the API tells of",
-            short.count, short.first
-        ));
-        failure.hint = Some(
-            "the old file stays; remove `total` from `pages`: then pages come one after the other, and none is taken to be like the first"
-                .to_owned(),
+        let own = format!("{}, ", self.name);
+        let place = place.strip_prefix(&own).unwrap_or(&place);
+        self.breaks(
+            "total",
+            total.to_string(),
+            records.to_string(),
+            &format!(
+                "{place} held {} records where the first page held {}, and all pages together hold {records} of the {total} that the API tells of; without `total` in `pages` they come one after the other, and none is taken to be like the first",
+                short.count, short.first
+            ),
         );
-        Err(failure)
+        true
     }
 }

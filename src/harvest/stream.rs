@@ -441,18 +441,12 @@ impl Stream {
             .scrub(&format!("{}, page {}{of}", self.name, page + 1))
     }
 
-    /// `expect.max_pages` would be passed.
+    /// `expect.max_pages` would be passed: no person can release what is not here.
     pub(super) fn too_many_pages(&self, place: &str, most: u64) -> Box<Failure> {
-        self.held(&format!(
-            "{place}: reached `expect.max_pages: {most}` and there are more"
-        ))
-    }
-
-    /// A check that does not hold: the data are complete as far as we know, but not published.
-    pub(super) fn held(&self, message: &str) -> Box<Failure> {
+        let message = format!("{place}: reached `expect.max_pages: {most}` and there are more");
         Box::new(Failure {
             exit: Exit::Held,
-            message: self.run.secrets.scrub(message),
+            message: self.run.secrets.scrub(&message),
             causes: Vec::new(),
             hint: Some(
                 "the old file stays; look at the API, then correct `expect` or `pages`".to_owned(),

@@ -18,8 +18,9 @@ use super::stream::Stream;
 use super::tokens::Token;
 use super::told::Told;
 use super::trouble;
+use super::verdict::Trouble;
 use crate::clock::Instant;
-use crate::event::{Fact, Name, Wait};
+use crate::event::{Fact, FailureClass, Name, Wait};
 use crate::failure::Failure;
 use crate::fetch::room::Room;
 use crate::limits::{Needs, Permit, Turn};
@@ -191,6 +192,25 @@ impl Stream {
             took: clock.now().saturating_duration_since(began),
         });
         waited
+    }
+
+    /// Waits until a request may be repeated. A throttle holds its whole scope, once, and this task then
+    /// waits for its turn like the rest.
+    pub(super) async fn wait_out(
+        &self,
+        trouble: &Trouble,
+        again: Instant,
+        under: &mut Under,
+    ) -> Result<(), Box<Failure>> {
+        if let (FailureClass::Throttle, Some(needs)) = (trouble.class, &under.needs) {
+            self.run.limits.pause(needs, again, &trouble.message);
+            return Ok(());
+        }
+        under.give_back();
+        let why = Wait::Backoff {
+            class: trouble.class,
+        };
+        self.wait_until(again, why).await
     }
 
     /// What the answer says of limits: what the request cost in fact, by unit (a unit that it does

@@ -49,6 +49,11 @@ pub enum SchemaRule {
 }
 
 impl ExpectPlan {
+    /// Whether anything is judged once all records are here.
+    pub fn judges_records(&self) -> bool {
+        self.reads_records() || self.min_records.is_some() || self.max_drop.is_some()
+    }
+
     /// Whether the records have to be looked at one by one.
     pub fn reads_records(&self) -> bool {
         !self.unique.is_empty()

@@ -42,6 +42,15 @@ impl Made {
         })
     }
 
+    /// The same, with room for so many bytes of records: one that grows takes up to twice its size.
+    pub(super) fn with_room(page: Page, bytes: usize) -> Self {
+        Self(Found {
+            page,
+            lines: Lines::Own(String::with_capacity(bytes)),
+            ..Found::default()
+        })
+    }
+
     /// Adds a record; the error says that it is too much.
     pub(super) fn add(&mut self, value: &str) -> Result<(), String> {
         if self.size() + value.len() > MOST {

@@ -58,10 +58,11 @@ impl Reader {
             return Err(problem::markup(&text.seen, wanted));
         }
         let nothing = || {
-            Made::new(Page {
+            let page = Page {
                 wants: vec![None; self.selector.wants()],
                 ..Page::default()
-            })
+            };
+            Made::with_room(page, size + size / 16)
         };
         let mut piece = nothing();
         let mut push = |row: &str| {

@@ -42,17 +42,22 @@ impl Level {
 
     fn of(fact: &Fact) -> Self {
         match fact {
-            Fact::StreamFailed { .. } => Self::Error,
+            Fact::StreamFailed { .. } | Fact::ScheduleBroken { .. } => Self::Error,
             Fact::AttemptFailed { .. }
             | Fact::CheckFailed { .. }
             | Fact::FellShort { .. }
             | Fact::Noticed { .. }
-            | Fact::RunNoticed { .. } => Self::Warn,
-            Fact::RunFinished { exit, .. } => of_exit(*exit),
+            | Fact::RunNoticed { .. }
+            | Fact::TimeSkipped { .. }
+            | Fact::ScheduleNoticed { .. } => Self::Warn,
+            Fact::RunFinished { exit, .. } | Fact::TimeDone { exit, .. } => of_exit(*exit),
             Fact::RunStarted { .. }
             | Fact::RunContinued { .. }
             | Fact::Published { .. }
-            | Fact::LimitsLearned { .. } => Self::Info,
+            | Fact::LimitsLearned { .. }
+            | Fact::Scheduled { .. }
+            | Fact::Unscheduled { .. }
+            | Fact::TimeCame { .. } => Self::Info,
             _ => Self::Debug,
         }
     }
@@ -65,6 +70,7 @@ fn of_exit(exit: u8) -> Level {
         exit if [
             Exit::Held,
             Exit::Resumable,
+            Exit::Locked,
             Exit::Interrupted,
             Exit::Terminated,
         ]
@@ -104,11 +110,10 @@ impl Log {
         let mut line = self.begin(event.at, level);
         match serde_json::to_value(&event.fact) {
             Ok(Value::Object(fact)) => {
-                // What the run is called stands in every line already.
-                let fact = fact
-                    .into_iter()
-                    .filter(|(name, _)| name != "pipeline" && name != "run");
-                line.extend(fact);
+                for (name, value) in fact {
+                    // What the run is called stands in every line already.
+                    line.entry(name).or_insert(value);
+                }
             }
             Ok(_) | Err(_) => {
                 line.insert("event".to_owned(), "not_shown".into());
@@ -251,6 +256,57 @@ mod tests {
     #[test]
     fn each_line_has_its_level_and_whose_it_is() {
         insta::assert_snapshot!(told(Verbosity::Usual).join("\n"));
+    }
+
+    #[test]
+    fn what_the_schedule_does_is_told_with_whose_it_is() {
+        let mut log = Log::new(Verbosity::Usual);
+        let at = Timestamp::UNIX_EPOCH;
+        let pipeline: Name = "orders".into();
+        let facts = [
+            Fact::Scheduled {
+                pipeline: pipeline.clone(),
+                cron: "30 2 * * *".to_owned(),
+                zone: "UTC".to_owned(),
+                next: Some(at),
+                again: false,
+            },
+            Fact::ScheduleBroken {
+                pipeline: pipeline.clone(),
+                message: "1 mistake".to_owned(),
+                kept: true,
+            },
+            Fact::TimeSkipped {
+                pipeline: pipeline.clone(),
+                planned: at,
+                times: 1,
+                why: "the run before goes on".to_owned(),
+            },
+            Fact::TimeCame {
+                pipeline: pipeline.clone(),
+                planned: at,
+                times: 1,
+                again: false,
+            },
+            Fact::TimeDone {
+                pipeline: pipeline.clone(),
+                planned: at,
+                exit: 1,
+                took: std::time::Duration::from_secs(3),
+                next: None,
+            },
+            Fact::Unscheduled {
+                pipeline: pipeline.clone(),
+            },
+            Fact::ScheduleNoticed {
+                message: "the clock was set back".to_owned(),
+            },
+        ];
+        let lines: Vec<String> = facts
+            .into_iter()
+            .filter_map(|fact| log.hear(&Event { at, fact }))
+            .collect();
+        insta::assert_snapshot!(lines.join("\n"));
     }
 
     #[test]

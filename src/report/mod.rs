@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
-use crate::event::Event;
+use crate::event::{Event, Fact, Name};
 use crate::failure::Failure;
 use crate::harvest::summary::Summary;
 
@@ -80,7 +80,10 @@ impl std::fmt::Debug for Now {
 #[derive(Debug)]
 enum Way {
     Silent,
-    Json { closed: AtomicBool },
+    Json {
+        closed: AtomicBool,
+        run: Mutex<Option<Name>>,
+    },
     Lines(Mutex<Lines>),
     Log(Mutex<Log>, Now),
     Bars(Box<Mutex<Bars>>),
@@ -93,6 +96,7 @@ impl Reporter {
         let way = if manner.json {
             Way::Json {
                 closed: AtomicBool::new(false),
+                run: Mutex::default(),
             }
         } else if manner.verbosity == Verbosity::Quiet {
             Way::Silent
@@ -147,10 +151,16 @@ impl Reporter {
     pub fn hear(&self, event: &Event) {
         match &self.way {
             Way::Silent => {}
-            Way::Json { closed } => {
+            Way::Json { closed, run } => {
+                if let Fact::RunStarted { run: begun, .. } = &event.fact {
+                    *lock(run) = Some(begun.clone());
+                }
                 // A reader that went away (`| head`) ends the telling, not the run.
-                if !closed.load(Ordering::Relaxed) && write_stdout(&ndjson::line(event)).is_err() {
-                    closed.store(true, Ordering::Relaxed);
+                if !closed.load(Ordering::Relaxed) {
+                    let line = ndjson::line(event, lock(run).as_deref());
+                    if write_stdout(&line).is_err() {
+                        closed.store(true, Ordering::Relaxed);
+                    }
                 }
             }
             Way::Lines(lines) => {

@@ -4,23 +4,20 @@
 //! is opened on what another has left goes on with that: a time whose run had not ended is run again,
 //! which continues that run, unless the run itself says that it is done.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::agenda::{self, Busy, Fate, LATE, Moment};
+use super::inherit;
 use super::{Content, Order, Read};
 use crate::disk::Disk;
 use crate::event::Fact;
 use crate::failure::Exit;
 use crate::plan::schedule::{Overlap, SchedulePlan};
 use crate::store::firings::{Firing, FiringStatus, Mark};
-use crate::store::history::RunRecord;
-use crate::store::locks;
-use crate::store::run::RunFolder;
-use crate::store::space::Floor;
 use crate::store::state::{State, StateError};
 
 /// A pipeline that another process runs is tried again so much later.
@@ -31,8 +28,11 @@ const AGAIN: SignedDuration = SignedDuration::from_secs(60);
 pub struct Board {
     state: State,
     posts: BTreeMap<String, Post>,
-    /// How far times were settled when the board was opened.
+    /// How far times are settled of pipelines that have no post.
     marks: BTreeMap<String, Mark>,
+    /// Pipelines that had no schedule when the files were looked at last. Editors and deployments take a
+    /// file away and put it back a moment later, so only a second look believes it.
+    missing: BTreeSet<String>,
     /// What an earlier scheduler has left, of pipelines that could not be read yet.
     inherited: Vec<Firing>,
     /// Files that cannot be understood, and how they are broken.
@@ -94,28 +94,7 @@ impl Board {
         reach: SignedDuration,
     ) -> Result<Self, StateError> {
         let mut state = State::open(disk, root)?;
-        let mut inherited = Vec::new();
-        for mut firing in state.firings_open()? {
-            let run = match &firing.run {
-                Some(run) if firing.status == FiringStatus::Begun => state.run(run)?,
-                _ => None,
-            };
-            // It ended, and nobody was left to write that down.
-            let ended = match run {
-                Some(run) if run.status.is_open() => last_word(disk, root, &run, since),
-                Some(run) => Some((run.exit, run.ended)),
-                None => None,
-            };
-            match ended {
-                Some((exit, at)) => {
-                    firing.status = FiringStatus::Done;
-                    firing.ended = at.or(Some(since));
-                    firing.exit = exit;
-                    state.save_firing(&firing)?;
-                }
-                None => inherited.push(firing),
-            }
-        }
+        let inherited = inherit::all(&mut state, disk, root, since)?;
         let marks = state.marks()?;
         Ok(Self {
             state,
@@ -124,6 +103,7 @@ impl Board {
                 .into_iter()
                 .map(|mark| (mark.pipeline.clone(), mark))
                 .collect(),
+            missing: BTreeSet::new(),
             inherited,
             broken: BTreeMap::new(),
             since,
@@ -135,9 +115,12 @@ impl Board {
     /// be understood leaves what was known of it in force.
     pub fn read(&mut self, files: Vec<Read>, now: Timestamp) -> Result<Vec<Fact>, StateError> {
         let mut told = Vec::new();
-        let mut seen = Vec::new();
+        let (mut seen, mut kept) = (BTreeSet::new(), BTreeSet::new());
         for file in files {
-            seen.push(file.name.clone());
+            seen.insert(file.name.clone());
+            if !matches!(file.content, Content::Unscheduled) {
+                kept.insert(file.name.clone());
+            }
             match file.content {
                 Content::Scheduled { text, schedule } => {
                     self.broken.remove(&file.name);
@@ -145,7 +128,6 @@ impl Board {
                 }
                 Content::Unscheduled => {
                     self.broken.remove(&file.name);
-                    told.extend(self.unscheduled(&file.name, now)?);
                 }
                 Content::Broken { print, message } => {
                     if self.broken.insert(file.name.clone(), print) != Some(print) {
@@ -158,14 +140,21 @@ impl Board {
                 }
             }
         }
-        let known = self.posts.keys().cloned();
+        let posts = self.posts.iter().filter(|(_, post)| !post.text.is_empty());
+        let known = posts.map(|(name, _)| name.clone());
         let left = self.inherited.iter().map(|firing| firing.pipeline.clone());
-        let gone: Vec<String> = known.chain(left).filter(|n| !seen.contains(n)).collect();
-        for name in gone {
-            told.extend(self.unscheduled(&name, now)?);
+        let gone: BTreeSet<String> = known.chain(left).filter(|n| !kept.contains(n)).collect();
+        for name in gone.intersection(&self.missing.clone()) {
+            told.extend(self.unscheduled(name, now)?);
         }
+        self.missing = gone.difference(&self.missing).cloned().collect();
         self.broken.retain(|name, _| seen.contains(name));
         Ok(told)
+    }
+
+    /// Whether a pipeline has lost its schedule, and only a second look can tell whether for good.
+    pub fn is_missing_any(&self) -> bool {
+        !self.missing.is_empty()
     }
 
     fn scheduled(
@@ -242,7 +231,7 @@ impl Board {
             post.text.clear();
         }
         if self.posts.get(name).is_some_and(|post| !is_running(post)) {
-            self.posts.remove(name);
+            self.remove(name);
         }
         for mut firing in left {
             firing.status = FiringStatus::Skipped;
@@ -253,6 +242,13 @@ impl Board {
         Ok(was_known.then(|| Fact::Unscheduled {
             pipeline: name.into(),
         }))
+    }
+
+    /// How far its times are settled stays known: should the file come back, that is where they go on.
+    fn remove(&mut self, name: &str) {
+        if let Some(post) = self.posts.remove(name) {
+            self.marks.insert(name.to_owned(), post.mark);
+        }
     }
 
     /// Settles all times that are due.
@@ -324,7 +320,8 @@ impl Board {
         Ok(told)
     }
 
-    /// Begins at most `room` runs, those that wait longest first.
+    /// Begins at most `room` runs, those that wait longest first. Where one cannot be written down, those
+    /// before it begin all the same; it comes again with the next call.
     pub fn begin(&mut self, room: usize, now: Timestamp) -> Result<Vec<Order>, StateError> {
         let mut ready: Vec<(Timestamp, String)> = self
             .posts
@@ -346,7 +343,11 @@ impl Board {
             let again = firing.begun.is_some();
             firing.status = FiringStatus::Begun;
             firing.begun = Some(now);
-            self.state.save_firing(&firing)?;
+            match self.state.save_firing(&firing) {
+                Ok(()) => {}
+                Err(error) if orders.is_empty() => return Err(error),
+                Err(_) => break,
+            }
             post.waiting.pop_front();
             post.not_before = None;
             orders.push(Order {
@@ -399,7 +400,7 @@ impl Board {
         post.inherited &= !post.waiting.is_empty();
         let next = post.due;
         if post.text.is_empty() {
-            self.posts.remove(name);
+            self.remove(name);
         }
         saved?;
         Ok(Some(Fact::TimeDone {
@@ -451,19 +452,6 @@ impl Board {
         let posts = self.posts.values().filter(|post| !post.text.is_empty());
         (posts.count(), self.broken.len())
     }
-}
-
-/// The exit of a run whose ledger says that it is over, though the state does not: its process died between the
-/// two. Whoever is at work on it now, or cannot be read, has not said its last word.
-fn last_word(
-    disk: &Disk,
-    root: &Path,
-    run: &RunRecord,
-    now: Timestamp,
-) -> Option<(Option<u8>, Option<Timestamp>)> {
-    let _lock = locks::pipeline(disk, root, &run.pipeline, now).ok()?;
-    let open = RunFolder::open(disk, root, &run.id, &Floor::new(0)).ok()?;
-    Some((Some(open.end?.exit), None))
 }
 
 /// Why a time is left out, if it is.

@@ -167,7 +167,8 @@ impl Shift {
         let is_due = self
             .read_at
             .is_none_or(|at| now >= at + self.keeper.read_every);
-        if !is_due || (self.keeper.once && self.read_at.is_some()) {
+        let is_enough = self.keeper.once && self.read_at.is_some() && !self.looks_again();
+        if !is_due || is_enough {
             return;
         }
         self.read_at = Some(now);
@@ -271,7 +272,12 @@ impl Shift {
     fn is_over(&self) -> bool {
         let waits = self.board.as_ref().is_some_and(|board| board.waiting() > 0);
         let is_stuck = self.trouble.is_some();
-        self.keeper.once && (is_stuck || !waits)
+        self.keeper.once && (is_stuck || !waits && !self.looks_again())
+    }
+
+    /// Whether a file is not there that may be only on its way from one name to another.
+    fn looks_again(&self) -> bool {
+        self.board.as_ref().is_some_and(Board::is_missing_any)
     }
 
     /// Tells the manager how things are.
@@ -298,7 +304,7 @@ impl Shift {
         let now = clock.now();
         let mut wait = SLICE;
         wait = wait.min(self.keeper.manager.every().unwrap_or(wait));
-        if !stops && !self.keeper.once {
+        if !stops && (!self.keeper.once || self.looks_again()) {
             let read = self.read_at.unwrap_or(now) + self.keeper.read_every;
             wait = wait.min(read.saturating_duration_since(now));
             if let Some(due) = self.board.as_ref().and_then(Board::wake) {

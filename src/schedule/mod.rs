@@ -12,6 +12,7 @@
 
 pub mod agenda;
 pub mod board;
+mod inherit;
 pub mod keeper;
 pub mod systemd;
 pub mod unit;

@@ -180,7 +180,10 @@ async fn handle(
     let asked = SimRequest::new(at, parts.method, &origin, target, parts.headers, body);
     let answer = api.answer(asked);
     if !answer.wait.is_zero() {
-        clock.sleep_until(clock.now() + answer.wait).await;
+        let began = clock.now();
+        clock.sleep_until(began + answer.wait).await;
+        let held = clock.now().saturating_duration_since(began);
+        api.audit().held_for(held);
     }
     let ticket = answer.ticket;
     Ok(match answer.act {

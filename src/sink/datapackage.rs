@@ -203,7 +203,7 @@ pub fn put(
         old.get("gleaner").is_none()
             || old["path"]
                 .as_str()
-                .is_none_or(|file| is_there(disk, folder, file))
+                .is_none_or(|file| is_there(disk, &folder.join(file), is_table(old)))
     });
     for mut new in resources {
         let same = |old: &Value| {
@@ -243,9 +243,14 @@ pub fn put(
     Ok(Told::Yes)
 }
 
-/// A database on the pretend disk is none of its files.
-fn is_there(disk: &Disk, folder: &Path, file: &str) -> bool {
-    !matches!(disk.look(&folder.join(file)), Ok(Found::Nothing))
+fn is_table(resource: &Value) -> bool {
+    resource["dialect"]["table"].is_string()
+}
+
+fn is_there(disk: &Disk, path: &Path, is_table: bool) -> bool {
+    // The pretend disk has databases that it does not list.
+    let is_elsewhere = || disk.database(path).is_ok_and(|place| place != path);
+    !matches!(disk.look(path), Ok(Found::Nothing)) || (is_table && is_elsewhere())
 }
 
 /// What is there, or why it cannot be changed.

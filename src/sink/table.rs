@@ -38,27 +38,17 @@ pub fn write<E: From<SinkError>>(
     match (format, columns) {
         (SinkFormat::Sqlite, _) => Err(target.no_file().into()),
         (SinkFormat::Csv(plan), Some(columns)) => {
-            let make = |out| Ok(Csv::new(out, plan));
-            declared(
-                target,
-                Projectors::new(columns),
-                columns,
-                rejects,
-                rows,
-                make,
-            )
+            let by = Projectors::new(columns);
+            declared(target, by, columns, rejects, rows, |out| {
+                Ok(Csv::new(out, plan))
+            })
         }
         (SinkFormat::Csv(plan), None) => found(target, rows, |out| Ok(Csv::new(out, plan))),
         (SinkFormat::Ndjson, Some(columns)) => {
-            let make = |out| Ok(Ndjson::new(out));
-            declared(
-                target,
-                Projectors::new(columns),
-                columns,
-                rejects,
-                rows,
-                make,
-            )
+            let by = Projectors::new(columns);
+            declared(target, by, columns, rejects, rows, |out| {
+                Ok(Ndjson::new(out))
+            })
         }
         (SinkFormat::Ndjson, None) => lines(target, rows),
         (SinkFormat::Parquet(plan), Some(columns)) => {

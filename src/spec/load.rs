@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::diagnostic::{Diagnostics, SourceText};
+use super::diagnostic::{Diagnostic, Diagnostics, SourceText};
 use super::{Written, near, parse};
 
 /// Why a pipeline file could not be loaded.
@@ -54,8 +54,11 @@ pub struct NotFound {
     pub hint: String,
 }
 
-/// Reads a file; all shape mistakes at once.
+/// Reads a file; all shape mistakes at once. Of two files of one name neither is believed.
 pub fn read(path: &Path) -> Result<Written, LoadProblem> {
+    if let Some(twins) = twins(path) {
+        return Err(LoadProblem::Invalid(twins));
+    }
     let unreadable = |error| LoadProblem::Unreadable {
         path: path.to_owned(),
         error,
@@ -73,6 +76,32 @@ pub fn read(path: &Path) -> Result<Written, LoadProblem> {
         return Err(LoadProblem::NotText { path });
     };
     parse(SourceText { path, text }).map_err(LoadProblem::Invalid)
+}
+
+/// What is wrong where `a.yaml` and `a.yml` stand beside each other in `pipelines/`: they would share one name,
+/// and with it runs, cursors and times. The same words for both.
+fn twins(path: &Path) -> Option<Diagnostics> {
+    let folder = path.canonicalize().ok()?;
+    if folder.parent()?.file_name()? != "pipelines" {
+        return None;
+    }
+    let both = ["yaml", "yml"].map(|ending| path.with_extension(ending));
+    if !both.iter().all(|file| file.is_file()) {
+        return None;
+    }
+    let name = path.file_stem()?.to_string_lossy();
+    Some(Diagnostics {
+        source: SourceText {
+            path: path.to_owned(),
+            text: String::new(),
+        },
+        all: vec![Diagnostic {
+            code: "name-taken",
+            message: format!("{name}.yaml and {name}.yml both are the pipeline `{name}`"),
+            span: 0..0,
+            hint: Some("rename or remove one of them".to_owned()),
+        }],
+    })
 }
 
 /// Reads a text that is at hand; all shape mistakes at once.

@@ -1,12 +1,31 @@
-//! How pipelines were when somebody was last told of them.
+//! How pipelines were when their last run ended, and what those who want to hear of that know.
+//!
+//! Each channel has its own knowledge: a message that one did not take is owed to that one alone, however
+//! often things change before it is there again.
 
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::history::instant;
 use super::state::{State, StateError};
+use crate::failure::Exit;
 
-/// How a pipeline is, since when, and who was told.
+/// All is published.
+pub const WELL: &str = "well";
+
+/// How a pipeline is whose run has ended so; `None` where that says nothing: somebody stopped it, or
+/// another one is at work.
+pub fn condition_of(exit: Exit) -> Option<&'static str> {
+    match exit {
+        Exit::Complete => Some(WELL),
+        Exit::Held => Some("held"),
+        Exit::Resumable => Some("unfinished"),
+        Exit::Interrupted | Exit::Terminated | Exit::Locked => None,
+        _ => Some("failed"),
+    }
+}
+
+/// How a pipeline is, since when, and who knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alert {
     /// The pipeline.
@@ -17,8 +36,21 @@ pub struct Alert {
     pub since: Timestamp,
     /// The run that made it so, if one was begun.
     pub run: Option<String>,
-    webhook: Option<Timestamp>,
-    command: Option<Timestamp>,
+    /// How it was before, and since when.
+    pub was: Option<(String, Timestamp)>,
+    /// The message of its latest run, as JSON; nothing where the program died before there was one.
+    pub message: Option<String>,
+    webhook: Known,
+    command: Known,
+}
+
+/// What one channel knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Known {
+    /// When it was told of how things are now.
+    told: Option<Timestamp>,
+    /// How things were when it heard of them last; who never heard takes all for well.
+    condition: Option<String>,
 }
 
 /// Ways to be told.
@@ -43,71 +75,133 @@ impl Channel {
 }
 
 impl Alert {
-    /// A pipeline is so since now, and nobody was told.
-    pub fn new(pipeline: &str, condition: &str, since: Timestamp, run: Option<&str>) -> Self {
+    /// How a pipeline is now, after what was known of it. The same as before is nothing new.
+    pub fn after(
+        before: Option<Self>,
+        pipeline: &str,
+        condition: &str,
+        now: Timestamp,
+        run: Option<&str>,
+    ) -> Self {
+        let unheard = |known: &Known| Known {
+            told: None,
+            condition: known.condition.clone(),
+        };
+        let (was, webhook, command) = match before {
+            Some(same) if same.condition == condition => return same,
+            Some(other) => (
+                Some((other.condition, other.since)),
+                unheard(&other.webhook),
+                unheard(&other.command),
+            ),
+            None => (None, Known::default(), Known::default()),
+        };
         Self {
             pipeline: pipeline.to_owned(),
             condition: condition.to_owned(),
-            since,
+            since: now,
             run: run.map(str::to_owned),
-            webhook: None,
-            command: None,
+            was,
+            message: None,
+            webhook,
+            command,
         }
     }
 
-    /// When somebody was told in this way.
-    pub fn told(&self, channel: Channel) -> Option<Timestamp> {
-        match channel {
-            Channel::Webhook => self.webhook,
-            Channel::Command => self.command,
-        }
-    }
-
-    /// Somebody was, or nobody has to be.
-    pub fn set_told(&mut self, channel: Channel, at: Timestamp) {
-        match channel {
-            Channel::Webhook => self.webhook = Some(at),
-            Channel::Command => self.command = Some(at),
-        }
+    /// Whether this channel has to be told: what it knows is not how things are. Nobody has to hear that
+    /// what nobody heard of is over, or that all was well from the start.
+    pub fn is_owed(&self, channel: Channel) -> bool {
+        let known = match channel {
+            Channel::Webhook => &self.webhook,
+            Channel::Command => &self.command,
+        };
+        known.condition.as_deref().unwrap_or(WELL) != self.condition
     }
 
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let was: Option<String> = row.get("was")?;
+        let was_since = instant(row, "was_since")?;
         Ok(Self {
             pipeline: row.get("pipeline")?,
             condition: row.get("condition")?,
             since: instant(row, "since")?.unwrap_or_default(),
             run: row.get("run")?,
-            webhook: instant(row, "webhook")?,
-            command: instant(row, "command")?,
+            was: was.zip(was_since),
+            message: row.get("message")?,
+            webhook: Known {
+                told: instant(row, "webhook")?,
+                condition: row.get("webhook_knows")?,
+            },
+            command: Known {
+                told: instant(row, "command")?,
+                condition: row.get("command_knows")?,
+            },
         })
     }
 }
 
 impl State {
-    /// How a pipeline was when somebody was last told.
+    /// How a pipeline was when its last run ended.
     pub fn alert(&self, pipeline: &str) -> Result<Option<Alert>, StateError> {
         let text = "SELECT * FROM alerts WHERE pipeline = ?1";
         let found = self.connection.query_row(text, [pipeline], Alert::read);
         found.optional().map_err(|e| self.failed(e))
     }
 
+    /// All pipelines of which somebody has to be told.
+    pub fn alerts_owed(&self) -> Result<Vec<Alert>, StateError> {
+        let read = || -> rusqlite::Result<Vec<Alert>> {
+            self.connection
+                .prepare("SELECT * FROM alerts ORDER BY pipeline")?
+                .query_map([], Alert::read)?
+                .collect()
+        };
+        let all = read().map_err(|e| self.failed(e))?.into_iter();
+        let is_owed = |alert: &Alert| Channel::ALL.into_iter().any(|one| alert.is_owed(one));
+        Ok(all.filter(is_owed).collect())
+    }
+
     /// Writes down how a pipeline is.
     pub fn save_alert(&mut self, alert: &Alert) -> Result<(), StateError> {
         self.change("save an alert in", |change| {
+            let time = |at: Option<Timestamp>| at.map(|at| at.to_string());
             change.execute(
-                "INSERT OR REPLACE INTO alerts (pipeline, condition, since, run, webhook, command)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT OR REPLACE INTO alerts (pipeline, condition, since, run, was, was_since,
+                     message, webhook, webhook_knows, command, command_knows)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
                 params![
                     alert.pipeline,
                     alert.condition,
                     alert.since.to_string(),
                     alert.run,
-                    alert.webhook.map(|at| at.to_string()),
-                    alert.command.map(|at| at.to_string()),
+                    alert.was.as_ref().map(|(was, _)| was),
+                    alert.was.as_ref().map(|(_, since)| since.to_string()),
+                    alert.message,
+                    time(alert.webhook.told),
+                    alert.webhook.condition,
+                    time(alert.command.told),
+                    alert.command.condition,
                 ],
             )?;
             Ok(())
         })
+    }
+
+    /// Writes down how a pipeline is after a run, for someone to tell it later: who ran it may have
+    /// died before. What is known already stays as it is.
+    pub fn note_condition(
+        &mut self,
+        pipeline: &str,
+        condition: &str,
+        now: Timestamp,
+        run: Option<&str>,
+    ) -> Result<(), StateError> {
+        let before = self.alert(pipeline)?;
+        let after = Alert::after(before.clone(), pipeline, condition, now, run);
+        if before.as_ref() == Some(&after) {
+            return Ok(());
+        }
+        self.save_alert(&after)
     }
 
     /// Somebody was told of just this, unless it has changed meanwhile.
@@ -117,9 +211,10 @@ impl State {
         channel: Channel,
         at: Timestamp,
     ) -> Result<(), StateError> {
+        let column = channel.column();
         let text = format!(
-            "UPDATE alerts SET {} = ?1 WHERE pipeline = ?2 AND condition = ?3 AND since = ?4",
-            channel.column()
+            "UPDATE alerts SET {column} = ?1, {column}_knows = condition
+             WHERE pipeline = ?2 AND condition = ?3 AND since = ?4"
         );
         self.change("save an alert in", |change| {
             let since = alert.since.to_string();
@@ -127,5 +222,70 @@ impl State {
             change.execute(&text, of)?;
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(minute: i64) -> Timestamp {
+        Timestamp::from_second(minute * 60).unwrap()
+    }
+
+    /// Nights that end so; whether the webhook is there. What it is told.
+    fn told(nights: &[(&str, bool)]) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut state = State::open(&crate::disk::Disk::system(), folder.path()).unwrap();
+        let mut told = Vec::new();
+        for (night, (condition, is_there)) in (0..).zip(nights) {
+            let before = state.alert("a").unwrap();
+            let alert = Alert::after(before, "a", condition, at(night), None);
+            state.save_alert(&alert).unwrap();
+            assert_eq!(state.alert("a").unwrap(), Some(alert.clone()));
+            if alert.is_owed(Channel::Webhook) && *is_there {
+                state
+                    .alert_told(&alert, Channel::Webhook, at(night))
+                    .unwrap();
+                told.push(format!(
+                    "{} since {}",
+                    alert.condition,
+                    alert.since.as_second() / 60
+                ));
+            }
+        }
+        told
+    }
+
+    #[test]
+    fn each_change_is_owed_once_to_who_knows_otherwise() {
+        for (nights, wanted) in [
+            (&[(WELL, true), (WELL, true)][..], &[][..]),
+            (
+                &[
+                    ("failed", true),
+                    ("failed", true),
+                    (WELL, true),
+                    (WELL, true),
+                ],
+                &["failed since 0", "well since 2"],
+            ),
+            // Not taken: the next night, of the first.
+            (&[("failed", false), ("failed", true)], &["failed since 0"]),
+            // What nobody heard of is over.
+            (&[("failed", false), (WELL, true)], &[]),
+            // The last change was not taken, and yet it heard of trouble.
+            (
+                &[("failed", true), ("held", false), (WELL, true)],
+                &["failed since 0", "well since 2"],
+            ),
+            // It takes it for failed all the time.
+            (
+                &[("failed", true), (WELL, false), ("failed", true)],
+                &["failed since 0"],
+            ),
+        ] {
+            assert_eq!(told(nights), wanted, "{nights:?}");
+        }
     }
 }

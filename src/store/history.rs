@@ -286,10 +286,12 @@ impl State {
     ) -> Result<usize, StateError> {
         let oldest = now.checked_sub(retention.age).unwrap_or(Timestamp::MIN);
         self.change("forget runs in", |change| {
-            let gone = "SELECT id FROM runs WHERE pipeline = ?1 AND started < ?2
+            // Times as numbers: a text of whole seconds sorts after one with a fraction of the same second.
+            let gone = "SELECT id FROM runs WHERE pipeline = ?1
+                     AND julianday(COALESCE(ended, started)) < julianday(?2)
                      AND status NOT IN ('running', 'resumable')
                      AND id NOT IN (SELECT id FROM runs WHERE pipeline = ?1
-                         ORDER BY started DESC, id DESC LIMIT ?3)";
+                         ORDER BY julianday(started) DESC, id DESC LIMIT ?3)";
             let of = params![pipeline, oldest.to_string(), retention.least];
             change.execute(
                 &format!(
@@ -305,22 +307,26 @@ impl State {
 
     /// The latest run of the pipeline that began after `run` and published any output.
     pub fn published_after(&self, run: &RunRecord) -> Result<Option<String>, StateError> {
-        let text = "SELECT id FROM runs WHERE pipeline = ?1 AND id <> ?2 AND started >= ?3
+        let text = "SELECT id FROM runs WHERE pipeline = ?1 AND id <> ?2
+             AND julianday(started) >= julianday(?3)
              AND EXISTS (SELECT 1 FROM published WHERE published.run = runs.id)
-             ORDER BY started DESC, id DESC LIMIT 1";
+             ORDER BY julianday(started) DESC, id DESC LIMIT 1";
         let of = params![run.pipeline, run.id, run.started.to_string()];
         let found = self.connection.query_row(text, of, |row| row.get(0));
         found.optional().map_err(|e| self.failed(e))
     }
 
     fn runs_where(&self, condition: &str, value: &str) -> Result<Vec<RunRecord>, StateError> {
-        let text = format!("SELECT * FROM runs WHERE {condition} ORDER BY started DESC, id DESC");
+        let text = format!("SELECT * FROM runs WHERE {condition}");
         let read = || -> rusqlite::Result<Vec<RunRecord>> {
             self.connection
                 .prepare(&text)?
                 .query_map([value], RunRecord::read)?
                 .collect()
         };
-        read().map_err(|e| self.failed(e))
+        let mut runs = read().map_err(|e| self.failed(e))?;
+        // As times and not as text, in which a whole second comes after its fractions.
+        runs.sort_by(|a, b| (b.started, &b.id).cmp(&(a.started, &a.id)));
+        Ok(runs)
     }
 }

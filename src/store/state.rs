@@ -21,7 +21,7 @@ use crate::failure::{Exit, Failure};
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Each step of the schema, from one version to the next; never changed, only added to.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     "
     CREATE TABLE runs (
         id TEXT PRIMARY KEY,
@@ -117,6 +117,16 @@ const STEPS: [&str; 4] = [
         webhook TEXT,
         command TEXT
     ) STRICT, WITHOUT ROWID;
+",
+    // What each of them knows, and the message, for whoever comes after a kill.
+    "
+    ALTER TABLE alerts ADD COLUMN was TEXT;
+    ALTER TABLE alerts ADD COLUMN was_since TEXT;
+    ALTER TABLE alerts ADD COLUMN message TEXT;
+    ALTER TABLE alerts ADD COLUMN webhook_knows TEXT;
+    ALTER TABLE alerts ADD COLUMN command_knows TEXT;
+    UPDATE alerts SET webhook_knows = condition WHERE webhook IS NOT NULL;
+    UPDATE alerts SET command_knows = condition WHERE command IS NOT NULL;
 ",
 ];
 
@@ -471,6 +481,42 @@ mod tests {
         assert_eq!(state.last_published("/p/x.csv").unwrap().unwrap().run, "r9");
         assert!(!state.is_published("r2", "items").unwrap());
         assert_eq!(state.forget_runs("pipe", day(10), keep(0, 2)).unwrap(), 3);
+    }
+
+    #[test]
+    fn times_are_compared_as_times_and_not_as_text() {
+        let disk = SimDisk::new(Path::new("/p"));
+        let mut state = State::open(&disk.door(), Path::new("/p")).unwrap();
+        // As text the whole second comes after its fractions.
+        for (id, started) in [
+            ("r1", "2026-11-22T02:30:00Z"),
+            ("r2", "2026-11-22T02:30:00.25Z"),
+            ("r3", "2026-11-22T02:30:00.5Z"),
+        ] {
+            let started = started.parse().unwrap();
+            let mut run = RunRecord::begun(id, "pipe", 1, started);
+            run.status = Status::Complete;
+            run.ended = Some(started);
+            state.save_run(&run).unwrap();
+        }
+        let ids = |state: &State| -> Vec<String> {
+            let runs = state.runs(Some("pipe")).unwrap().into_iter();
+            runs.map(|run| run.id).collect()
+        };
+        assert_eq!(ids(&state), ["r3", "r2", "r1"]);
+        let retention = Retention {
+            age: jiff::SignedDuration::from_secs(60),
+            least: 1,
+        };
+        let now = "2026-11-22T02:31:00.3Z".parse().unwrap();
+        assert_eq!(state.forget_runs("pipe", now, retention).unwrap(), 2);
+        assert_eq!(ids(&state), ["r3"]);
+        // What counts is when it ended.
+        let mut long = RunRecord::begun("r0", "pipe", 1, "2026-11-01T00:00:00Z".parse().unwrap());
+        long.status = Status::Complete;
+        long.ended = Some(now);
+        state.save_run(&long).unwrap();
+        assert_eq!(state.forget_runs("pipe", now, retention).unwrap(), 0);
     }
 
     #[test]

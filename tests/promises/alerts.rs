@@ -17,7 +17,7 @@ use gleaner::harvest::alerts::Watch;
 use gleaner::harvest::events::Events;
 use serde_json::Value;
 
-use super::fixture::plan;
+use super::fixture::{in_stopped_time, plan};
 use super::scene::{Project, Reply, Server};
 
 /// What the API gives in a night.
@@ -202,13 +202,8 @@ schedule: { cron: '@daily', on_failure: { webhook: https://hooks.test/private } 
         taken: Mutex::default(),
         tries: AtomicUsize::new(0),
     });
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime");
     let notes: Arc<Mutex<Vec<String>>> = Arc::default();
-    runtime.block_on(async {
+    in_stopped_time(async {
         let clock = Clock::simulated("2026-11-22T02:30:00Z".parse().expect("an instant"));
         let (_asks, stop) = tokio::sync::watch::channel(false);
         let heard = Arc::clone(&notes);
@@ -251,4 +246,157 @@ schedule: { cron: '@daily', on_failure: { webhook: https://hooks.test/private } 
         *notes,
         ["the alert to https://hooks.test was not taken: it answered 503 Service Unavailable"; 2]
     );
+}
+
+/// A pipeline whose run fails by itself, told to a webhook of which only the environment knows.
+fn watched(api: &Server, source: &str) -> Project {
+    Project::new(&format!(
+        "source: {{ url: \"{}\", limits: none{source} }}
+streams: {{ items: {{ get: /items, records: data, expect: {{ min_records: 2 }} }} }}
+sink: {{ csv: data/items.csv }}
+schedule: {{ cron: \"30 2 * * *\", on_failure: {{ webhook: \"{{{{ secret.HOOK }}}}\" }} }}
+",
+        api.url()
+    ))
+}
+
+#[test]
+fn what_fails_before_anything_is_asked_is_told_too() {
+    let api = Server::says(Reply::json(r#"{"data":[{"id":1},{"id":2}]}"#));
+    for (source, says) in [
+        // A file of secrets that others may read, or that is not there in a readable way, hides nothing
+        // that the environment has.
+        (", secrets: open.env", "open.env"),
+        ("", ".env"),
+        // An authority that is not there, a way out that is none.
+        (", tls: { ca: gone.pem }", "gone.pem"),
+        // A name that only messages need.
+        (", contact: \"{{ env.NOBODY }}\"", "NOBODY"),
+    ] {
+        let hook = Server::says(Reply::new(200, "ok"));
+        let project = watched(&api, source);
+        project.write("open.env", "A=b\n");
+        if source.is_empty() {
+            project.write(".env", "this is no pair\n");
+        }
+        let hook_url = format!("{}/hook", hook.url());
+        let env = [("HOOK", hook_url.as_str())];
+        let said = project.run_with(&["run", "items", "--alerts"], &env);
+        assert_ne!(said.code, Some(0), "{}", said.shown);
+        let told = heard(&hook);
+        assert_eq!(told.len(), 1, "{source}: {}", said.shown);
+        assert_eq!(told[0].1["event"], "failed");
+        let text = told[0].1.to_string();
+        assert!(text.contains(says), "{source}: {text}");
+        // It stands in the history, with why.
+        let past = super::history::past(&project);
+        assert_eq!(past.len(), 1, "{source}");
+        assert_eq!(past[0]["status"], "failed", "{source}");
+        assert!(
+            past[0]["failure"].to_string().contains(says),
+            "{source}: {past:?}"
+        );
+    }
+}
+
+#[test]
+fn a_person_who_publishes_what_is_held_makes_the_next_trouble_news() {
+    let night = Arc::new(AtomicUsize::new(FEW));
+    let now = Arc::clone(&night);
+    let api = Server::start(move |_| match now.load(Ordering::SeqCst) {
+        GOOD => Reply::json(r#"{"data":[{"id":1},{"id":2}]}"#),
+        _ => Reply::json(r#"{"data":[{"id":1}]}"#),
+    });
+    let hook = Server::says(Reply::new(200, "ok"));
+    let project = watched(&api, "");
+    let hook_url = format!("{}/hook", hook.url());
+    let env = [("HOOK", hook_url.as_str())];
+    let nightly = || project.run_with(&["run", "items", "--alerts"], &env).code;
+    assert_eq!(nightly(), Some(3));
+    let run = super::history::past(&project)[0]["run"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
+    let said = project.run(&["runs", "publish", &run]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    let events = || {
+        let told = heard(&hook);
+        texts(told.iter().map(|(_, body)| body), "event")
+    };
+    assert_eq!(events(), ["held"], "whoever published it knows");
+    assert_eq!(nightly(), Some(3));
+    assert_eq!(events(), ["held", "recovered", "held"]);
+    night.store(GOOD, Ordering::SeqCst);
+    assert_eq!(nightly(), Some(0));
+    assert_eq!(nightly(), Some(0));
+    assert_eq!(events(), ["held", "recovered", "held", "recovered"]);
+}
+
+/// Takes alerts; a ping is never answered.
+#[derive(Debug, Default)]
+struct Silent {
+    taken: Mutex<Vec<Value>>,
+}
+
+impl Transport for Silent {
+    fn send(&self, request: Request) -> Boxed<'_, Result<Response, SendError>> {
+        if request.url.path().ends_with("/fail") {
+            return Box::pin(std::future::pending());
+        }
+        let body = request.body.unwrap_or_default();
+        if !body.is_empty() {
+            let body = serde_json::from_slice(&body).expect("JSON");
+            self.taken.lock().expect("no panic").push(body);
+        }
+        Box::pin(std::future::ready(Ok(Response {
+            status: http::StatusCode::OK,
+            headers: http::HeaderMap::new(),
+            body: Box::new(Nothing),
+        })))
+    }
+}
+
+#[test]
+fn who_is_killed_during_the_last_ping_has_left_the_message_for_the_next_start() {
+    let root = tempfile::tempdir().expect("a folder");
+    let plan = plan(
+        "source: { url: https://api.test, limits: none }
+streams: { a: { get: /a } }
+sink: { ndjson: out.ndjson }
+schedule: { cron: '@daily', on_failure: { webhook: https://hooks.test/private }, ping: https://ping.test/x }
+",
+    );
+    let silent = Arc::new(Silent::default());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let clock = Clock::simulated("2026-11-22T02:30:00Z".parse().expect("an instant"));
+        let (_asks, stop) = tokio::sync::watch::channel(false);
+        let transport: SharedTransport = silent.clone();
+        let world = World {
+            clock,
+            transport,
+            disk: Disk::system(),
+            root: root.path().to_owned(),
+            events: Events::new(clock, |_| {}),
+            stop,
+        };
+        let failure = Failure::new(Exit::Failed, "it did not go well");
+        let watch = Watch::of(&plan, &world);
+        let ends = watch.ended(Err(&failure));
+        // The process dies while the ping is on its way.
+        let second = std::time::Duration::from_secs(1);
+        assert!(clock.timeout(second, ends).await.is_err());
+        assert!(silent.taken.lock().expect("no panic").is_empty());
+        for _ in 0..2 {
+            Watch::of(&plan, &world).make_up().await;
+        }
+    });
+    let taken = silent.taken.lock().expect("no panic");
+    assert_eq!(texts(&*taken, "event"), ["failed"], "once");
+    assert_eq!(taken[0]["text"], "p failed: it did not go well");
+    assert_eq!(taken[0]["since"], "2026-11-22T02:30:00Z");
 }

@@ -8,16 +8,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use gleaner::clock::Clock;
 use gleaner::failure::Exit;
-use gleaner::harvest::events::Events;
-use gleaner::harvest::{Harvest, Options, World};
 use gleaner::sim::{
-    Fault, FaultRule, Latency, Loss, MemoryTransport, Route, Rules, SimApi, SimDisk, SimReply,
-    SimRequest, Trouble,
+    Fault, FaultRule, Latency, Loss, Route, Rules, SimDisk, SimReply, SimRequest, Trouble,
 };
 
-use super::fixture::{Ran, Scene, plan, run};
+use super::cuts::process_of;
+use super::fixture::{Ran, Scene, run};
 use super::paging::MS;
 
 // ---- an API of three levels --------------------------------------------------------------------
@@ -243,33 +240,8 @@ fn a_run_that_was_stopped_asks_only_for_what_is_missing() {
 
 /// One process on a pretend disk: how it ended, and what it asked.
 fn process(yaml: &str, rules: Rules, disk: &SimDisk) -> (Exit, Vec<String>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
-        let clock = Clock::simulated("2026-11-22T02:30:00Z".parse().expect("an instant"));
-        let api = SimApi::with_clock(rules, clock);
-        let (_asks, stop) = tokio::sync::watch::channel(false);
-        let world = World {
-            clock,
-            transport: MemoryTransport::shared(Arc::clone(&api)),
-            disk: disk.door(),
-            root: "/p".into(),
-            events: Events::new(clock, |_| {}),
-            stop,
-        };
-        let exit = match Harvest::open(plan(yaml), world, Options::default()) {
-            Err(failure) => failure.exit,
-            Ok(harvest) => harvest.run().await.exit,
-        };
-        let entries = api.audit().entries();
-        (
-            exit,
-            entries.into_iter().map(|entry| entry.target).collect(),
-        )
-    })
+    let did = process_of(disk, yaml, rules, "2026-11-22T02:30:00Z");
+    (did.exit, did.asked)
 }
 
 #[test]

@@ -20,7 +20,7 @@ use gleaner::sim::{
     Trouble,
 };
 
-use super::fixture::plan;
+use super::fixture::{in_stopped_time, plan};
 
 const PIPELINE: &str = "source: { url: https://api.test, limits: none, concurrency: 2 }
 streams:
@@ -93,12 +93,7 @@ fn process(disk: &SimDisk) -> Did {
 
 /// One process that runs a pipeline of the project `/p`, from its start to its end.
 pub(crate) fn process_of(disk: &SimDisk, pipeline: &str, rules: Rules, now: &str) -> Did {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
+    in_stopped_time(async {
         let clock = Clock::simulated(now.parse().expect("an instant"));
         let api = SimApi::with_clock(rules, clock);
         let (_asks, stop) = tokio::sync::watch::channel(false);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use gleaner::failure::Exit;
 use gleaner::sim::{Latency, Route, Rules, SimDisk, SimReply, SimRequest, Trouble};
 use rusqlite::Connection;
+use serde_json::Value as Json;
 
 use super::cuts::{Did, process_of};
 
@@ -89,6 +90,36 @@ fn seen(disk: &SimDisk, what: &str) -> bool {
     is_over
 }
 
+/// What is there is what `datapackage.json` tells of, with its size and checksum.
+fn told(disk: &SimDisk, what: &str) {
+    let text = disk.read(Path::new("/p/data/datapackage.json"));
+    let package: Json = serde_json::from_slice(&text.expect(what)).expect("JSON");
+    let resources = package["resources"].as_array().expect("a list");
+    assert_eq!(resources.len(), 4, "{what}: {package:#}");
+    for resource in resources {
+        if resource["format"] == "csv" {
+            let file = disk.read(Path::new("/p/data/merged.csv")).expect("it");
+            let hash = format!("crc32c:{:08x}", crc32c::crc32c(&file));
+            assert_eq!(
+                (&resource["hash"], &resource["bytes"]),
+                (&hash.into(), &file.len().into()),
+                "{what}"
+            );
+        }
+        let rows = resource["rows"].as_u64().expect("a number");
+        // What is added is what one run has found.
+        assert_eq!(
+            rows,
+            if resource["gleaner"]["mode"] == "append" {
+                2
+            } else {
+                4
+            },
+            "{what}: {resource:#}"
+        );
+    }
+}
+
 fn first_night() -> SimDisk {
     let disk = SimDisk::new(Path::new("/p"));
     let did = process(&disk, 0);
@@ -126,6 +157,7 @@ fn a_table_has_every_row_once_wherever_its_publish_is_cut_off() {
         // A run that was over already is followed by another, which finds nothing new.
         if !is_over {
             assert!(seen(&disk, &what), "{what}: not all is there");
+            told(&disk, &what);
         }
         let text = disk
             .read(Path::new("/p/data/merged.csv"))

@@ -136,6 +136,26 @@ fn fewer_records_than_on_earlier_days_of_the_week() {
 }
 
 #[test]
+fn what_is_published_counts_and_not_how_often_the_api_gave_it() {
+    // Ten records, each of them twice.
+    let twice = |count: usize| giving((0..count).map(|n| format!(r#"{{"id":{}}}"#, n / 2)));
+    let mut nights = Nights::of("key: id, expect: { min_records: 10 }");
+    nights.night("2026-11-01T02:30:00Z", twice(20)).complete();
+    let few = nights.night("2026-11-02T02:30:00Z", twice(18));
+    few.held(
+        &["min_records"],
+        "9 records, but `expect.min_records` wants 10",
+    );
+    let mut nights = Nights::of("key: id, expect: { max_drop: 10% }");
+    nights
+        .night("2026-11-01T02:30:00Z", numbered(10))
+        .complete();
+    nights.night("2026-11-02T02:30:00Z", twice(20)).complete();
+    let few = nights.night("2026-11-03T02:30:00Z", twice(16));
+    few.held(&["max_drop"], "8 records are 20% fewer than the usual 10");
+}
+
+#[test]
 fn the_first_night_has_nothing_to_keep_to() {
     let mut nights = Nights::of("expect: { max_drop: 10%, schema: same }");
     nights.night("2026-11-01T02:30:00Z", numbered(3)).complete();
@@ -208,6 +228,22 @@ fn records_that_are_too_old() {
     old.held(&["fresh"], "the newest `at` is 2026-11-20T02:29:59Z");
     let none = nights.night(night, days(&[]));
     none.held(&["fresh"], "no record has a `at`");
+    // One from the future is no news; a day ahead may be a zone that nobody wrote.
+    let ahead = nights.night(
+        night,
+        days(&[
+            r#""2026-11-01""#,
+            r#""2099-01-01""#,
+            r#""2026-11-23T02:30:01Z""#,
+        ]),
+    );
+    ahead.held(
+        &["fresh"],
+        "the newest `at` is 2026-11-01T00:00:00Z; `expect.fresh` wants one within 2d before the run; 2 are more than a day ahead of the clock, up to 2099-01-01T00:00:00Z, and do not count",
+    );
+    nights
+        .night(night, days(&[r#""2026-11-23T02:30:00Z""#]))
+        .complete();
     let mut epoch = Nights::of("expect: { fresh: { field: at, within: 1d, format: epoch } }");
     epoch.night("1970-01-02T00:00:00Z", days(&["1"])).complete();
     epoch
@@ -305,6 +341,38 @@ fn a_person_publishes_what_checks_hold() {
         again.shown
     );
     assert_eq!(past(&project), all);
+}
+
+#[test]
+fn a_short_page_between_pages_side_by_side_can_be_released_too() {
+    let server = Server::start(|request| {
+        let target = request.split(' ').nth(1).unwrap_or_default();
+        let from = target.split("o=").nth(1).and_then(|text| text.parse().ok());
+        let from: usize = from.unwrap_or(0);
+        let most = if from == 20 { 5 } else { 10 };
+        let ids: Vec<String> = (from..(from + most).min(45))
+            .map(|id| format!(r#"{{"id":{id}}}"#))
+            .collect();
+        Reply::json(format!(r#"{{"data":[{}],"n":45}}"#, ids.join(",")))
+    });
+    let project = Project::new(&format!(
+        "source: {{ url: \"{}\", limits: none }}\nstreams:\n  items: {{ get: /items, records: data, pages: {{ offset: {{ to: o, total: n }} }} }}\nsink: {{ csv: data/items.csv }}\n",
+        server.url()
+    ));
+    let held = project.run(&["run", "items"]);
+    assert_eq!(held.code, Some(3), "{}", held.shown);
+    assert!(
+        held.stderr.contains("gleaner runs publish"),
+        "{}",
+        held.shown
+    );
+    let id = past(&project)[0]["run"].as_str().expect("an id").to_owned();
+    let asked = server.heard().len();
+    let said = project.run(&["runs", "publish", &id]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    assert_eq!(server.heard().len(), asked, "nothing is asked");
+    let file = std::fs::read_to_string(project.path().join("data/items.csv")).expect("a file");
+    assert_eq!(file.lines().count(), 1 + 40);
 }
 
 #[test]

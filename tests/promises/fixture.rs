@@ -33,6 +33,15 @@ pub(crate) fn forty(path: &str, faults: Vec<FaultRule>) -> Rules {
     }
 }
 
+/// Runs something in stopped time: it goes on at once wherever all wait for it.
+pub(crate) fn in_stopped_time<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build();
+    runtime.expect("a runtime").block_on(work)
+}
+
 /// The plan of a pipeline that has no mistakes.
 pub(crate) fn plan(yaml: &str) -> Plan {
     let written = load::parse(SourceText {
@@ -180,12 +189,7 @@ impl<'a> Scene<'a> {
         }
         let plan = plan(self.yaml);
         let events = Arc::new(Mutex::new(Vec::new()));
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .expect("a runtime");
-        let (summary, api) = runtime.block_on(async {
+        let (summary, api) = in_stopped_time(async {
             let begins = self.begins.parse().expect("an instant");
             let api = SimApi::with_clock(self.rules, Clock::simulated(begins));
             let clock = Clock::adjustable(begins);

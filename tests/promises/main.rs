@@ -58,6 +58,7 @@ mod shipped;
 mod signals;
 mod tables;
 mod tls;
+mod told;
 mod types;
 mod verdicts;
 mod way;

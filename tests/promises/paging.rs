@@ -642,9 +642,9 @@ fn a_short_page_between_pages_side_by_side_is_no_success() {
     let failure = ran.failure();
     assert_eq!(
         failure.message,
-        "a, page 3: it held 5 records where the first page held 10, and all pages together hold 90 of the 95 that the API tells of"
+        "a: page 3 held 5 records where the first page held 10, and all pages together hold 90 of the 95 that the API tells of; without `total` in `pages` they come one after the other, and none is taken to be like the first"
     );
-    // As the hint says: one after the other, nothing is passed over.
+    // As it says: one after the other, nothing is passed over.
     let in_turn = pipeline(8, "", "{ offset: { to: o } }");
     let ran = run(&in_turn, rules(5)).complete();
     assert_eq!(ran.lines("out/a.ndjson").len(), 95);

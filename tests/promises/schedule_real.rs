@@ -5,6 +5,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use gleaner::clock::Clock;
@@ -13,13 +14,13 @@ use gleaner::plan::cron::Cron;
 use gleaner::sim::{
     Dataset, Fault, FaultRule, Latency, Listing, Paging, Route, Rules, Server, ServerLimit, SimApi,
 };
-use gleaner::store::firings::{Firing, FiringStatus, Mark};
+use gleaner::store::firings::{FiringStatus, Mark};
 use gleaner::store::history::Status;
 use gleaner::store::state::State;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::scene::Project;
+use super::scene::{self, Project};
 
 /// Rounds of the usual tests.
 const ROUNDS: u64 = 20;
@@ -111,7 +112,6 @@ fn a_schedule_that_is_killed_at_any_moment_runs_each_time_once() {
     );
     let rounds = std::env::var("GLEANER_KILL_ROUNDS").ok();
     let rounds = rounds.map_or(ROUNDS, |n| n.parse().expect("a number of rounds"));
-    let rounds = rounds.min(200);
     let (mut kills, mut cut_off) = (0, 0);
     for seed in 0..rounds {
         let mut dice = fastrand::Rng::with_seed(seed);
@@ -151,111 +151,231 @@ fn a_schedule_that_is_killed_at_any_moment_runs_each_time_once() {
     assert!(cut_off > 0, "no kill left a time open");
 }
 
-/// Eleven files: five pipelines for each of two keys, one of which asks a server that never answers, and
-/// one that is broken.
-fn night(project: &Project, servers: [&Server; 2], hung: &Server) {
-    let write = |name: &str, url: &str, key: &str, more: &str| {
+/// Of the planned times of a night, which have passed: the runs of three nights stand for three such lines.
+const NIGHTS: [&str; 3] = ["0 0 1 1 *", "0 0 2 1 *", "0 0 3 1 *"];
+
+/// Eleven files: five pipelines for each of two keys, one of which asks a server that hangs, and
+/// one that is broken. All tell one receiver.
+fn night(project: &Project, which: usize, server: &Server, hung: &scene::Server, hook: &str) {
+    let cron = NIGHTS[which];
+    let write = |name: &str, url: &str, path: &str, key: &str, more: &str| {
         project.write(
             &format!("pipelines/{name}.yaml"),
             &format!(
                 "source:\n  url: \"{url}\"\n  auth: {{ bearer: \"{{{{ secret.{key} }}}}\" }}\n  limits: [20/s]\n\
-                 streams: {{ items: {{ get: /{name}, query: {{ per_page: 10 }}, records: data, pages: {{ page: {{ to: page, size: per_page, total: n }} }}, key: id }} }}\n\
+                 streams: {{ items: {{ get: {path}, query: {{ per_page: 10 }}, records: data, pages: {{ page: {{ to: page, size: per_page, total: n }} }}, key: id }} }}\n\
                  sink: {{ ndjson: \"out/{name}.ndjson\" }}\n\
-                 schedule: {{ cron: \"{CRON}\"{more} }}\n"
+                 schedule: {{ cron: \"{cron}\", on_failure: {{ webhook: \"{hook}/told/{name}\" }}, ping: \"{hook}/ping/{name}\"{more} }}\n"
             ),
         );
-        settled(project, name, CRON, SETTLED.parse().expect("a moment"));
+        settled(project, name, cron, SETTLED.parse().expect("a moment"));
     };
     for n in 0..9 {
-        let which = n % 2;
+        let (key, under) = [("KEY_A", "a"), ("KEY_B", "b")][n % 2];
         write(
             &format!("p{n}"),
-            &servers[which].url(),
-            ["KEY_A", "KEY_B"][which],
+            &server.url(),
+            &format!("/{under}/p{n}"),
+            key,
             "",
         );
     }
-    write("hung", &hung.url(), "KEY_B", ", deadline: 3s");
+    write("hung", &hung.url(), "/hung", "KEY_B", ", deadline: 4s");
     project.write("pipelines/broken.yaml", "source: { url: 7\n");
-    std::fs::remove_file(project.path().join("pipelines/items.yaml")).expect("removed");
+}
+
+/// What a server of eighty records in pages of ten says; from page 3 on nothing, as long as `hangs` holds.
+fn hanging(hangs: &Arc<(Mutex<bool>, Condvar)>) -> scene::Server {
+    let hangs = Arc::clone(hangs);
+    scene::Server::start(move |request| {
+        let page = page_of(request);
+        if page >= 3 {
+            let (hangs, ends) = &*hangs;
+            let waits = hangs.lock().expect("no panic");
+            drop(ends.wait_while(waits, |hangs| *hangs).expect("no panic"));
+        }
+        let ids: Vec<String> = ((page - 1) * 10 + 1..=page * 10)
+            .map(|id| format!(r#"{{"id":{id}}}"#))
+            .collect();
+        scene::Reply::json(format!(r#"{{"data":[{}],"n":80}}"#, ids.join(",")))
+    })
+}
+
+fn page_of(request: &str) -> usize {
+    let target = request.split(' ').nth(1).expect("a target");
+    let page = target
+        .split(['?', '&'])
+        .find_map(|part| part.strip_prefix("page="));
+    page.expect("a page").parse().expect("a number")
+}
+
+/// The targets of requests for something, without it.
+fn asked(server: &scene::Server, below: &str) -> Vec<String> {
+    let heard = server.heard().into_iter();
+    let targets = heard.filter_map(|request| request.split(' ').nth(1).map(str::to_owned));
+    targets
+        .filter_map(|target| target.strip_prefix(below).map(str::to_owned))
+        .collect()
 }
 
 #[test]
-fn a_night_of_ten_pipelines_comes_to_its_end_though_one_hangs_and_one_file_is_broken() {
-    let limit = ServerLimit::sliding(20, Duration::from_secs(1));
-    let start = |of: [usize; 5]| {
-        let routes = of.into_iter().map(|n| {
-            let listing = Listing::new(records(80), Paging::page_total("n")).size(10);
-            Route::list(&format!("/p{n}"), listing)
-        });
-        let rules = Rules {
-            routes: routes.collect(),
-            limits: vec![limit.clone()],
-            faults: vec![
-                FaultRule::nth(4, Fault::status(503)),
-                FaultRule::nth(9, Fault::Reset),
-                FaultRule::nth(15, Fault::TruncatedBody),
-            ],
-            ..Rules::default()
-        };
-        Server::start_on_own_thread(SimApi::new(rules)).expect("a port")
+fn three_nights_of_ten_pipelines_come_to_their_end_though_one_hangs_and_one_file_is_broken() {
+    let second = Duration::from_secs(1);
+    let of_key = |under: &str| ServerLimit {
+        under: Some(under.to_owned()),
+        ..ServerLimit::sliding(20, second)
     };
-    let (one, two) = (start([0, 2, 4, 6, 8]), start([1, 3, 5, 7, 9]));
-    let hung = Rules {
-        routes: vec![Route::list(
-            "/hung",
-            Listing::new(records(9), Paging::page_total("n")),
-        )],
-        faults: vec![FaultRule::always("/hung", Fault::Stall)],
+    let routes = (0..9).map(|n| {
+        let listing = Listing::new(records(80), Paging::page_total("n")).size(10);
+        Route::list(&format!("/{}/p{n}", ["a", "b"][n % 2]), listing)
+    });
+    let rules = Rules {
+        routes: routes.collect(),
+        limits: vec![of_key("/a/"), of_key("/b/")],
+        faults: vec![
+            FaultRule::nth(4, Fault::status(503)),
+            FaultRule::nth(9, Fault::Reset),
+            FaultRule::nth(15, Fault::TruncatedBody),
+            FaultRule::nth(27, Fault::status(503)),
+        ],
         ..Rules::default()
     };
-    let hung = Server::start_on_own_thread(SimApi::new(hung)).expect("a port");
+    let server = Server::start_on_own_thread(SimApi::new(rules)).expect("a port");
+    let hangs = Arc::new((Mutex::new(true), Condvar::new()));
+    let hung = hanging(&hangs);
+    let hook = scene::Server::says(scene::Reply::new(200, "ok"));
     let project = Project::new("");
-    night(&project, [&one, &two], &hung);
+    std::fs::remove_file(project.path().join("pipelines/items.yaml")).expect("removed");
     let state_folder = project.path().join("state").display().to_string();
     let env = [
         ("KEY_A", "secret-of-a"),
         ("KEY_B", "secret-of-b"),
         ("GLEANER_STATE_DIR", state_folder.as_str()),
     ];
-    let said = project.run_with(&["schedule", "--once", "--parallel", "10"], &env);
-    // The worst of the night is the broken file, and it is told once.
-    assert_eq!(said.code, Some(4), "{}", said.shown);
-    assert_eq!(
-        said.stderr.matches("broken file:").count(),
-        1,
-        "{}",
-        said.stderr
-    );
-    let firing = |name: &str| -> Firing {
-        let firings = state(&project).firings(name).expect("readable");
-        assert_eq!(firings.len(), 1, "{name}: {firings:?}");
-        firings.into_iter().next().expect("one")
+    let keep = |which: usize| {
+        night(&project, which, &server, &hung, &hook.url());
+        let args = ["schedule", "--once", "--parallel", "10", "--log", "human"];
+        let said = project.run_with(&args, &env);
+        // The worst of the night is the broken file, and it is told once.
+        assert_eq!(said.code, Some(4), "{}", said.shown);
+        assert_eq!(
+            said.stderr.matches("broken file:").count(),
+            1,
+            "{}",
+            said.stderr
+        );
+        said
     };
+    let exits = |name: &str| -> Vec<Option<u8>> {
+        let firings = state(&project).firings(name).expect("readable");
+        firings.iter().map(|firing| firing.exit).collect()
+    };
+
+    let said = keep(0);
     for n in 0..9 {
         let name = format!("p{n}");
-        assert_eq!(firing(&name).exit, Some(0), "{name}: {}", said.shown);
+        assert_eq!(exits(&name), [Some(0)], "{name}: {}", said.shown);
         let file = project.path().join(format!("out/{name}.ndjson"));
-        let rows = std::fs::read_to_string(file)
-            .expect("an output")
-            .lines()
-            .count();
-        assert_eq!(rows, 80, "{name}");
+        let rows = std::fs::read_to_string(file).expect("an output");
+        assert_eq!(rows.lines().count(), 80, "{name}");
     }
-    assert_eq!(firing("hung").exit, Some(75), "{}", said.shown);
+    assert_eq!(exits("hung"), [Some(75)], "{}", said.shown);
     assert!(
-        said.stderr.contains("not complete by its deadline of 3s"),
+        said.stderr.contains("not complete by its deadline of 4s"),
         "{}",
         said.stderr
     );
-    for server in [&one, &two] {
-        let audit = server.api().audit();
-        assert_eq!(audit.refusals(), 0, "the server refused");
-        assert!(audit.max_in_window(Duration::from_secs(1)) <= 20);
-        assert!(audit.faults() >= 3, "nothing went wrong");
+    assert!(
+        !project.path().join("out/hung.ndjson").exists(),
+        "whole or not at all"
+    );
+    let first = hung.heard().len();
+    let mut pages: Vec<usize> = hung
+        .heard()
+        .iter()
+        .map(|request| page_of(request))
+        .collect();
+    pages.sort_unstable();
+    assert!(pages.starts_with(&[1, 2, 3]), "{pages:?}");
+
+    // What both keys were allowed, each for itself, by the server's own account; and both were made use of at once.
+    let audit = server.api().audit();
+    assert_eq!(audit.refusals(), 0, "the server refused");
+    for under in ["/a/", "/b/"] {
+        let most = audit.max_in_window_under(under, second);
+        assert!((10..=20).contains(&most), "{under}: {most}");
     }
-    // All pipelines of one key were under one limit.
-    assert!(one.api().audit().requests() >= 40);
+    assert!(
+        audit.max_in_window(second) > 20,
+        "the keys stood in each other's way"
+    );
+    assert!(audit.faults() >= 4, "nothing went wrong");
+
+    // Told once, of the one that hangs; and all that are awaited have given a sign.
+    assert_eq!(asked(&hook, "/told/"), ["hung"]);
+    let events = || -> Vec<String> {
+        let told = hook
+            .heard()
+            .into_iter()
+            .filter(|request| request.contains(" /told/"));
+        told.map(|request| {
+            let body = request.split("\r\n\r\n").nth(1).expect("a body");
+            for secret in ["secret-of-a", "secret-of-b"] {
+                assert!(!request.contains(secret), "{request}");
+            }
+            let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
+            body["event"].as_str().expect("an event").to_owned()
+        })
+        .collect()
+    };
+    assert_eq!(events(), ["unfinished"]);
+    let mut pings = asked(&hook, "/ping/");
+    pings.sort();
+    let mut wanted: Vec<String> = (0..9)
+        .flat_map(|n| [format!("p{n}"), format!("p{n}/start")])
+        .chain(["hung/fail".to_owned(), "hung/start".to_owned()])
+        .collect();
+    wanted.sort();
+    assert_eq!(pings, wanted);
+
+    // It hangs the second night too, which is no news; only what is missing is asked for.
+    keep(1);
+    assert_eq!(exits("hung"), [Some(75), Some(75)]);
+    let again: Vec<usize> = hung.heard()[first..]
+        .iter()
+        .map(|request| page_of(request))
+        .collect();
+    assert!(
+        !again.is_empty() && again.iter().all(|page| *page >= 3),
+        "{again:?}"
+    );
+    assert_eq!(events(), ["unfinished"]);
+
+    // The third night it answers: the same run goes on to its end, and that is told once.
+    let second_night = hung.heard().len();
+    *hangs.0.lock().expect("no panic") = false;
+    hangs.1.notify_all();
+    keep(2);
+    assert_eq!(exits("hung"), [Some(75), Some(75), Some(0)]);
+    let mut last: Vec<usize> = hung.heard()[second_night..]
+        .iter()
+        .map(|request| page_of(request))
+        .collect();
+    last.sort_unstable();
+    assert_eq!(
+        last,
+        [3, 4, 5, 6, 7, 8],
+        "what came before is not asked for again"
+    );
+    let rows = std::fs::read_to_string(project.path().join("out/hung.ndjson")).expect("an output");
+    assert_eq!(rows.lines().count(), 80);
+    let runs = state(&project).runs(Some("hung")).expect("readable");
+    assert_eq!((runs.len(), runs[0].attempts), (1, 3), "{runs:#?}");
+    assert_eq!(events(), ["unfinished", "recovered"]);
+    assert_eq!(audit.refusals(), 0, "the server refused");
+    for under in ["/a/", "/b/"] {
+        assert!(audit.max_in_window_under(under, second) <= 20, "{under}");
+    }
 }
 
 #[test]
@@ -267,7 +387,7 @@ fn the_daemon_tells_its_manager_and_stops_when_asked() {
         "source: { url: \"http://127.0.0.1:9\", limits: none }\nstreams: { items: { get: /x } }\nsink: { csv: out.csv }\nschedule: { cron: \"0 0 1 1 *\" }\n",
     );
     let mut child = project
-        .command(&["schedule"])
+        .command(&["schedule", "--log", "human"])
         .env("NOTIFY_SOCKET", &place)
         .env("WATCHDOG_USEC", "2000000")
         .stderr(Stdio::piped())
@@ -372,4 +492,22 @@ fn verify(whose: &str, unit: &std::path::Path) -> String {
         (true, true) => String::new(),
         _ => told,
     }
+}
+
+#[test]
+fn two_files_of_one_name_are_a_mistake_and_told_once() {
+    let text = "source: { url: \"http://127.0.0.1:9\", limits: none }\nstreams: { items: { get: /x } }\nsink: { csv: out.csv }\nschedule: { cron: \"0 0 1 1 *\" }\n";
+    let project = Project::new(text);
+    project.write("pipelines/items.yml", text);
+    let both = "items.yaml and items.yml both are the pipeline `items`";
+    for args in [&["check"][..], &["check", "items"], &["run", "items"]] {
+        let said = project.run(args);
+        assert_eq!(said.code, Some(4), "{}", said.shown);
+        assert!(said.shown.contains(both), "{}", said.shown);
+    }
+    let said = project.run(&["schedule", "--once", "--log", "human"]);
+    assert_eq!(said.code, Some(4), "{}", said.shown);
+    assert_eq!(said.stderr.matches(both).count(), 1, "{}", said.stderr);
+    std::fs::remove_file(project.path().join("pipelines/items.yml")).expect("removed");
+    assert_eq!(project.run(&["check"]).code, Some(0));
 }

@@ -118,7 +118,11 @@ fn what_becomes_of_missed_times() {
 fn what_becomes_of_times_that_overlap() {
     use Missed::{All, Once};
     use Overlap::{Queue, Skip};
-    // Hourly; settled up to 10:00, looked at since 08:00.
+    // Hourly; settled up to 10:00.
+    let told = |missed, overlap, busy, since, now| {
+        let plan = plan("0 * * * *", missed, overlap);
+        told(&plan, SignedDuration::ZERO, "22 10:00", busy, since, now)
+    };
     for (missed, overlap, busy, now, expected) in [
         (Once, Skip, FREE, "22 11:00", "run 22 11:00; mark 22 11:00"),
         (
@@ -163,15 +167,7 @@ fn what_becomes_of_times_that_overlap() {
             "run 22 13:00 for 3; mark 22 13:00",
         ),
     ] {
-        let plan = plan("0 * * * *", missed, overlap);
-        let told = told(
-            &plan,
-            SignedDuration::ZERO,
-            "22 10:00",
-            busy,
-            "22 08:00",
-            now,
-        );
+        let told = told(missed, overlap, busy, "22 08:00", now);
         assert_eq!(told, expected, "{missed:?} {overlap:?} {busy:?} at {now}");
     }
     // A run that a dead scheduler has left was in nobody's way when the times passed.
@@ -180,15 +176,7 @@ fn what_becomes_of_times_that_overlap() {
         (Queue, "22 11:40", "run 22 11:00; mark 22 11:00"),
         (Skip, "22 10:50", "overlaps 22 11:00; mark 22 11:00"),
     ] {
-        let plan = plan("0 * * * *", Once, overlap);
-        let told = told(
-            &plan,
-            SignedDuration::ZERO,
-            "22 10:00",
-            INHERITED,
-            since,
-            "22 11:45",
-        );
+        let told = told(Once, overlap, INHERITED, since, "22 11:45");
         assert_eq!(told, expected, "{overlap:?} since {since}");
     }
 }

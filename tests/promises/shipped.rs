@@ -18,6 +18,8 @@ use gleaner::sim::demo;
 use gleaner::sim::{MemoryTransport, Route, Rules, SimApi};
 use gleaner::spec::load;
 
+use super::fixture::in_stopped_time;
+
 // ---- running ---------------------------------------------------------------------------------
 
 fn project() -> PathBuf {
@@ -41,12 +43,7 @@ struct Ran {
 /// Runs a shipped pipeline against `rules` in stopped time.
 fn run(name: &str, rules: Rules) -> Ran {
     let root = tempfile::tempdir().expect("a temporary folder");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime");
-    let (summary, api) = runtime.block_on(async {
+    let (summary, api) = in_stopped_time(async {
         let clock = Clock::simulated("2026-11-22T02:30:00Z".parse().expect("an instant"));
         let api = SimApi::with_clock(rules, clock);
         let (_asks, stop) = tokio::sync::watch::channel(false);

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use gleaner::event::Fact;
 use gleaner::failure::Exit;
 use gleaner::sim::{Latency, Route, Rules, SimReply, SimRequest};
 
@@ -265,26 +266,33 @@ fn a_run_that_is_stopped_goes_on_with_the_windows_it_began_with() {
 
 // ---- windows that hold too much ---------------------------------------------------------------
 
-/// Three records a day, at most so many an answer, of the days that are asked for; pages of four.
+/// Three records a day, of the days that are asked for.
+fn of_days(request: &SimRequest) -> Vec<String> {
+    let day = |name: &str| -> jiff::civil::Date {
+        request.param(name).expect("a day").parse().expect("a date")
+    };
+    let (from, last) = (day("from"), day("last"));
+    let days = (last - from).get_days() + 1;
+    let of_day = |n| {
+        let day = from + jiff::ToSpan::days(n);
+        (0..3).map(move |i| format!(r#"{{"id":"{day}-{i}"}}"#))
+    };
+    (0..days).flat_map(of_day).collect()
+}
+
+fn too_many() -> SimReply {
+    SimReply::json(400, r#"{"message":"exceeds the search limit"}"#)
+}
+
+/// At most so many records an answer; pages of four.
 fn capped(most: usize, first_page_tells: bool) -> Rules {
     let answer = move |request: &SimRequest| {
-        let day = |name: &str| -> jiff::civil::Date {
-            request.param(name).expect("a day").parse().expect("a date")
-        };
-        let (from, last) = (day("from"), day("last"));
-        let days = (last - from).get_days() + 1;
-        let ids: Vec<String> = (0..days)
-            .flat_map(|n| (0..3).map(move |i| (n, i)))
-            .map(|(n, i)| {
-                let day = from + jiff::ToSpan::days(n);
-                format!(r#"{{"id":"{day}-{i}"}}"#)
-            })
-            .collect();
+        let ids = of_days(request);
         let at: usize = request
             .param("o")
             .map_or(0, |at| at.parse().expect("a number"));
         if ids.len() > most && (first_page_tells || at + 4 > most) {
-            return SimReply::json(400, r#"{"message":"exceeds the search limit"}"#);
+            return too_many();
         }
         let page: Vec<String> = ids.into_iter().skip(at).take(4).collect();
         SimReply::json(200, format!(r#"{{"data":[{}]}}"#, page.join(",")))
@@ -292,6 +300,30 @@ fn capped(most: usize, first_page_tells: bool) -> Rules {
     Rules {
         routes: vec![Route::custom("/a", Arc::new(answer))],
         latency: Latency::Fixed(Duration::from_millis(10)),
+        ..Rules::default()
+    }
+}
+
+/// The same by numbered pages, of which each tells the total: those behind the first come side by
+/// side, and any of them may find that there are too many.
+fn side_by_side(most: usize, seed: u64) -> Rules {
+    let answer = move |request: &SimRequest| {
+        let ids = of_days(request);
+        let page: usize = request
+            .param("page")
+            .map_or(1, |n| n.parse().expect("a number"));
+        if page * 4 > most {
+            return too_many();
+        }
+        let total = ids.len();
+        let data: Vec<String> = ids.into_iter().skip((page - 1) * 4).take(4).collect();
+        let data = data.join(",");
+        SimReply::json(200, format!(r#"{{"total":{total},"data":[{data}]}}"#))
+    };
+    let (least, longest) = (Duration::from_millis(1), Duration::from_millis(90));
+    Rules {
+        routes: vec![Route::custom("/a", Arc::new(answer))],
+        latency: Latency::Between(least, longest, seed),
         ..Rules::default()
     }
 }
@@ -344,6 +376,39 @@ fn a_window_that_holds_too_much_is_halved_until_it_fits() {
     assert_eq!(ran.summary.exit, Exit::Failed);
     let message = &ran.failure().message;
     assert!(message.contains("cannot be halved any more"), "{message}");
+}
+
+#[test]
+fn a_window_is_halved_while_its_pages_come_side_by_side() {
+    let yaml = SPLITS
+        .replace("concurrency: 2", "concurrency: 6")
+        .replace("limit: 4 }", "per_page: 4 }")
+        .replace(
+            "offset: { to: o, size: limit }",
+            "page: { to: page, size: per_page, total: total }",
+        );
+    let whole = Scene::new(SPLITS, capped(1000, true)).run().complete();
+    let mut taken_back = 0;
+    for seed in 0..8 {
+        let split = Scene::new(&yaml, side_by_side(20, seed)).run().complete();
+        assert!(split.text("out/a.csv") == whole.text("out/a.csv"), "{seed}");
+        let back = |fact: &Fact| matches!(fact, Fact::PagesVoid { pages, .. } if *pages > 0);
+        taken_back += split.facts(back);
+        let stop = Duration::from_millis(40 + 50 * seed);
+        let stopped = Scene::new(&yaml, side_by_side(20, seed))
+            .stop_after(stop)
+            .run();
+        assert_eq!(stopped.summary.exit, Exit::Interrupted);
+        let root = stopped.root;
+        let ran = Scene::new(&yaml, side_by_side(20, seed + 100))
+            .within(root)
+            .run();
+        assert!(
+            ran.complete().text("out/a.csv") == whole.text("out/a.csv"),
+            "{seed}"
+        );
+    }
+    assert!(taken_back > 8, "{taken_back} times");
 }
 
 #[test]

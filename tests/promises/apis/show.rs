@@ -19,6 +19,7 @@ use gleaner::sim::{Latency, MemoryTransport, Route, Rules, SimApi};
 use gleaner::spec::diagnostic::SourceText;
 use gleaner::spec::load;
 
+use super::super::fixture::in_stopped_time;
 use super::deal::Sets;
 use super::play::{Expect, Pair, Play};
 use super::stage::{self, Stage, Upset};
@@ -90,12 +91,7 @@ pub(crate) fn perform(cast: Cast, pipeline: Plan, upset: Upset) -> Result<Show, 
         let _ = writeln!(env, "{name}={value}");
     }
     write(".env", &env);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
+    in_stopped_time(async {
         let now = play.now.as_deref().unwrap_or("2026-11-22T02:30:00Z");
         let clock = Clock::simulated(now.parse().expect("an instant"));
         let stage = Arc::new(Stage::new(play, cast.sets, clock, upset));

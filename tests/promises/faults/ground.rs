@@ -14,7 +14,7 @@ use gleaner::harvest::summary::Summary;
 use gleaner::harvest::{Harvest, Options, World};
 use gleaner::sim::{Latency, MemoryTransport, Route, Rules, SimApi, SimDisk, SimReply, SimRequest};
 
-use crate::fixture::plan;
+use crate::fixture::{in_stopped_time, plan};
 
 /// Where the project is on a pretend disk.
 pub(super) const ROOT: &str = "/p";
@@ -113,12 +113,7 @@ pub(super) fn harvest(disk: Disk, root: &Path, yaml: &str, rules: Rules) -> Came
 
 /// The same at another time.
 pub(super) fn harvest_at(now: &str, disk: Disk, root: &Path, yaml: &str, rules: Rules) -> Came {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
+    in_stopped_time(async {
         let clock = Clock::simulated(now.parse().expect("an instant"));
         let api = SimApi::with_clock(rules, clock);
         let told = Arc::new(Mutex::new(Vec::new()));

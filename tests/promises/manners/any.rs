@@ -12,7 +12,7 @@ use gleaner::sim::fault::Of;
 use gleaner::sim::limit::WindowStyle;
 use gleaner::sim::{Fault, FaultRule, Latency, MemoryTransport, Route, Rules, ServerLimit, SimApi};
 
-use super::super::fixture::plan;
+use super::super::fixture::{in_stopped_time, plan};
 use super::super::way::{Calls, Far, Tells, Way};
 use super::{MS, SEC, pipeline, rules};
 
@@ -179,13 +179,8 @@ impl Case {
 
     /// Lets the runs happen, and gives what the server and the programs saw.
     fn play(&self, tells: Tells) -> Played {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .expect("a runtime");
         fastrand::seed(self.seed);
-        runtime.block_on(async {
+        in_stopped_time(async {
             let clock = Clock::simulated("2026-11-22T02:30:00Z".parse().expect("an instant"));
             let api = SimApi::with_clock(self.rules(), clock);
             let way = Way::of(self.travel, self.seed).held_up(500).tells(tells);
