@@ -230,9 +230,8 @@ impl Harvest {
         if ground.as_ref().is_some_and(Ground::continues) {
             tape::refuse_continued(&options, &beginning.id)?;
         }
-        if let (Some(ground), true) = (&ground, options.reextracts()) {
-            options.cursors = Some(ground.cursors(&plan)?);
-        }
+        let again = ground.as_ref().filter(|_| options.reextracts());
+        options.cursors = again.map(|ground| ground.cursors(&plan)).transpose()?;
         let clock = world.clock;
         let unopened = ground
             .as_ref()
