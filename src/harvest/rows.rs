@@ -70,6 +70,8 @@ pub(super) struct Placed<'a> {
     pub(super) member: usize,
     /// Its ordinal in the table.
     pub(super) ordinal: u64,
+    /// The ordinal of its page in the partition, where that is known.
+    pub(super) page: Option<u32>,
     /// Its ordinal in its page.
     pub(super) in_page: u32,
     /// Its JSON text.
@@ -170,6 +172,7 @@ impl Rows<'_> {
                     Placed {
                         member: number,
                         ordinal,
+                        page: Some(row.page),
                         in_page,
                         json,
                     },

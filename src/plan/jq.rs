@@ -27,6 +27,8 @@ const MOST_STEPS: u64 = 10_000_000;
 const MOST_DEPTH: usize = 128;
 /// Most characters of jaq's words, which quote whole values.
 const MOST_WORDS: usize = 200;
+/// How many of these are the last ones.
+const MOST_TAIL: usize = 60;
 
 /// The name that a program has among the definitions it is compiled with.
 const MAIN: &str = "__filter";
@@ -231,10 +233,15 @@ impl fmt::Debug for Jq {
 
 fn problem(words: impl AsRef<str>) -> LanguageProblem {
     let words = words.as_ref();
-    let mut message: String = words.chars().take(MOST_WORDS).collect();
-    if message.len() < words.len() {
-        message.push('…');
-    }
+    let count = words.chars().count();
+    let message = if count > MOST_WORDS {
+        // What is wrong with a long value often stands behind it.
+        let head: String = words.chars().take(MOST_WORDS - MOST_TAIL).collect();
+        let tail: String = words.chars().skip(count - MOST_TAIL).collect();
+        format!("{head}…{tail}")
+    } else {
+        words.to_owned()
+    };
     LanguageProblem {
         message,
         range: None,
@@ -378,6 +385,26 @@ mod tests {
 
     fn fails(filter: &str, json: &str) -> String {
         all(filter, json).unwrap_err()
+    }
+
+    #[test]
+    fn long_words_keep_their_end() {
+        let filter = Jq::parse(".name + 1").unwrap();
+        let long = format!("{{\"name\": \"{}\"}}", "a".repeat(300));
+        let problem = filter
+            .run(&Input::read(&long).unwrap(), |_| {})
+            .unwrap_err();
+        assert!(
+            problem.message.starts_with("cannot calculate \"aaa"),
+            "{}",
+            problem.message
+        );
+        assert!(
+            problem.message.ends_with("aaa\" + 1"),
+            "{}",
+            problem.message
+        );
+        assert_eq!(problem.message.chars().count(), MOST_WORDS + 1);
     }
 
     #[test]
