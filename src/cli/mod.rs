@@ -23,6 +23,7 @@ mod outputs;
 mod plan;
 mod preview;
 mod project;
+mod raw;
 mod reextract;
 mod reference;
 mod release;

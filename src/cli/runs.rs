@@ -21,7 +21,7 @@ use crate::store::state::State;
 use crate::store::sweep;
 
 use super::global::Global;
-use super::{out, project, release, table};
+use super::{out, project, raw, release, table};
 
 /// List the runs of the project, or look at one
 ///
@@ -65,6 +65,23 @@ enum What {
         #[arg(long = "var", value_name = "NAME=VALUE", value_parser = super::run::assignment)]
         vars: Vec<(String, String)>,
     },
+    /// Show the answers that a run has kept as they came (`keep: raw`)
+    ///
+    /// Without a stream the files are listed. With one, its answers are printed one after the other, as
+    /// `zstdcat` does; with the number of a line of the file beside, that answer alone.
+    Raw {
+        /// The run, or the beginning of its id
+        #[arg(value_name = "ID")]
+        id: String,
+
+        /// The stream
+        #[arg(value_name = "STREAM")]
+        stream: Option<String>,
+
+        /// Which answer, from 1, as the lines of STREAM.ndjson have it
+        #[arg(value_name = "LINE", requires = "stream")]
+        line: Option<usize>,
+    },
     /// Give a run up and remove what it keeps
     Discard {
         /// The run, or the beginning of its id
@@ -80,6 +97,10 @@ impl RunsArgs {
             None => project.list(self.pipeline.as_deref(), self.json),
             Some(What::Show { id, json }) => project.show(id, *json),
             Some(What::Discard { id }) => project.discard(id),
+            Some(What::Raw { id, stream, line }) => {
+                let run = project.find(id)?;
+                raw::show(&project.root, &run, stream.as_deref(), *line)
+            }
             Some(What::Publish { id, vars }) => {
                 drop(project);
                 super::runtime()?.block_on(release::publish(id, vars, global))

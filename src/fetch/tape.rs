@@ -158,7 +158,7 @@ impl Cleaner {
         headers.sort_unstable();
         Sought {
             method: request.method.to_string(),
-            url: self.text(&self.credentials.redact(&request.url)),
+            url: self.address(&request.url),
             headers,
             body: request
                 .body
@@ -172,10 +172,7 @@ impl Cleaner {
 
     /// An answer without secrets; `unpacked` is its body.
     pub(super) fn answer(&self, status: u16, headers: &HeaderMap, unpacked: &[u8]) -> Answer {
-        let kept = |name: &HeaderName| {
-            !NOT_ANSWERED.contains(name) && *name != http::header::CONTENT_ENCODING
-        };
-        let headers = self.pairs(headers.iter().filter(|(name, _)| kept(name)));
+        let headers = self.heard(headers);
         let (body, base64) = match std::str::from_utf8(unpacked) {
             Ok(text) => (Some(self.text(text)), None),
             Err(_) => (None, Some(base64(&self.bytes(unpacked)))),
@@ -185,6 +182,27 @@ impl Cleaner {
             headers,
             body,
             base64,
+        }
+    }
+
+    /// Headers of an answer whose body is unpacked, without secrets.
+    pub fn heard(&self, headers: &HeaderMap) -> Vec<(String, String)> {
+        let kept = |name: &HeaderName| {
+            !NOT_ANSWERED.contains(name) && *name != http::header::CONTENT_ENCODING
+        };
+        self.pairs(headers.iter().filter(|(name, _)| kept(name)))
+    }
+
+    /// An address without secrets.
+    pub fn address(&self, url: &url::Url) -> String {
+        self.text(&self.credentials.redact(url))
+    }
+
+    /// A body without secrets. Of one that is packed inside, such as a zip, nothing is found.
+    pub fn body(&self, unpacked: &[u8]) -> Vec<u8> {
+        match std::str::from_utf8(unpacked) {
+            Ok(text) => self.text(text).into_bytes(),
+            Err(_) => self.bytes(unpacked),
         }
     }
 

@@ -94,7 +94,7 @@ impl Stream {
                 Err(problem) => {
                     let sample = self.beginning(&answer.body);
                     let failure = mistakes::rule("responses", &problem, place, sample);
-                    return Outcome::Fail(failure);
+                    return self.unread(answer, failure, Outcome::Fail);
                 }
             }
         };
@@ -205,7 +205,10 @@ impl Stream {
         // An answer without the records may be a hiccup too; said again, the path is what is wrong.
         let is_final = |error: &SelectError| match error {
             SelectError::Twice { .. } | SelectError::TooMuch => true,
-            error => error.is_ours() && attempt >= self.most_attempts(FailureClass::Suspect),
+            error => {
+                let is_ours = error.is_ours() || self.is_paid();
+                is_ours && attempt >= self.most_attempts(FailureClass::Suspect)
+            }
         };
         match selected {
             Ok(page) => good(answer, page, last),
@@ -229,14 +232,36 @@ impl Stream {
                     Sent::Perhaps,
                 )
             }
-            Err(error) => Outcome::Refused(trouble::select(
-                &error,
-                &self.plan().records,
-                &self.show_asked(&answer.url),
-                place,
-                |t| self.run.secrets.scrub(t),
-            )),
+            Err(error) => {
+                let failure = trouble::select(
+                    &error,
+                    &self.plan().records,
+                    &self.show_asked(&answer.url),
+                    place,
+                    |t| self.run.secrets.scrub(t),
+                );
+                self.unread(answer, failure, Outcome::Refused)
+            }
         }
+    }
+
+    /// An answer that fails the stream; what was paid for is kept all the same.
+    fn unread(
+        &self,
+        answer: Answer,
+        mut failure: Box<Failure>,
+        usual: impl FnOnce(Box<Failure>) -> Outcome,
+    ) -> Outcome {
+        // Of nothing there is nothing to be read in another way.
+        let is_something = answer.status.is_success() && !answer.body.is_empty();
+        if !(self.sendings.is_some() && is_something) {
+            return usual(failure);
+        }
+        let hint = failure.hint.take();
+        let hint =
+            hint.unwrap_or_else(|| "compare `format` and `records` with the answer".to_owned());
+        failure.hint = Some(mistakes::kept(&hint));
+        Outcome::Unread(Box::new(answer), failure)
     }
 
     /// How an answer begins, for people.

@@ -156,6 +156,13 @@ impl Stream {
                         ..failure.into()
                     });
                 }
+                Outcome::Unread(answer, failure) => {
+                    let came = Some(self.pack_answer(*answer).await?);
+                    return Err(Unfetched {
+                        came,
+                        ..failure.into()
+                    });
+                }
                 Outcome::Expired(failure) => {
                     return Err(Unfetched {
                         is_expired: true,

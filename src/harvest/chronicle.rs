@@ -219,6 +219,9 @@ fn told(stream: &StreamSummary, bytes: u64) -> Value {
     if let Some(schema) = &stream.schema {
         told["schema"] = json!(schema);
     }
+    if let Some(types) = &stream.types {
+        told["types"] = json!(types);
+    }
     if let Some(failure) = &stream.failure {
         told["failure"] = json!({
             "message": failure.message,

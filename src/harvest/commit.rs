@@ -85,7 +85,7 @@ pub(super) struct New {
 
 impl Staged {
     fn is_raw(&self) -> bool {
-        matches!(&self.what, What::New(page) if page.facts.raw)
+        matches!(&self.what, What::New(page) if page.facts.came.is_some())
     }
 
     fn bytes(&self) -> usize {
@@ -485,7 +485,7 @@ mod tests {
         for (number, raw) in [(0, true), (1, true), (1, false), (0, false)] {
             let mut page = page((0, number), vec![b'x']).await;
             if let What::New(new) = &mut page.what {
-                new.facts.raw = raw;
+                new.facts.came = raw.then(Default::default);
             }
             order.take(page, now(), &mut group);
         }

@@ -155,11 +155,16 @@ impl Stream {
             },
             content: Some(format!("{:016x}", digest.content)),
             ended: digest.ended,
-            steps: self.steps().filter(|_| !digest.is_split),
+            reading: self.reading().filter(|_| !digest.is_split),
             more: self.more(digest),
             ..Facts::default()
         }
     }
+}
+
+/// Whether a page stands for a window that was halved.
+pub(super) fn is_split(facts: &Facts) -> bool {
+    facts.more.contains_key(SPLIT)
 }
 
 impl Stream {

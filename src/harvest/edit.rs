@@ -1,129 +1,296 @@
-//! What `transform` makes of a page.
+//! Answers that are kept as they came, and what `transform` makes of their records.
 //!
-//! What was paid for (`once`) is on the disk as it came before a step touches it: a step that fails, or
-//! brings the program down, loses nothing, and other steps are done to it without asking again. So
-//! the part of such a stream holds each page twice. The one that came has a row of its own, which
-//! says so; it is no page of the stream, and neither its children nor its outputs see it.
+//! What was paid for (`once`), and what `keep: raw` asks for, is on the disk as it came before anybody
+//! looks into it. So a step that fails, a path that finds nothing, or a program that dies loses no answer that
+//! was paid for: a later attempt reads it in another way without asking again. The part of such a
+//! stream holds a packed answer before each page. It has a row of its own, which says so; it is no page
+//! of the stream, and neither its children nor its outputs see it. With `keep: raw` it gets a file of its own
+//! when the stream is published (`raw.rs`).
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use url::Url;
 
 use super::attempt::Fetched;
 use super::commit::{Committer, New, Staged, What};
 use super::digest::Digest;
 use super::mistakes;
-use super::once::Spot;
+use super::once::{Spot, Unknown};
+use super::outcome::{Answer, Good, Outcome, Unfetched};
 use super::pages::Got;
 use super::stream::Stream;
+use super::tape;
 use crate::crc;
 use crate::failure::{Exit, Failure};
 use crate::plan::request::Rendered;
-use crate::records::page::Page;
 use crate::records::transform::transform;
-use crate::store::StoreError;
 use crate::store::hash::stable;
 use crate::store::index::PageRow;
+use crate::store::row::{Came, Facts};
 use crate::store::stream::Piece;
+use crate::store::{StoreError, came};
+
+/// Bodies larger than this are packed away from the async threads.
+const BLOCKING_FROM: usize = 64 << 10;
 
 /// A page of an earlier attempt.
 pub(super) enum Found {
     /// As it would be made now.
-    Page(PageRow),
+    Page(PageRow, Digest),
     /// Not so, but as it came.
-    AsItCame(PageRow),
+    AsItCame(PageRow, Box<Came>),
+}
+
+/// Why what came is no page.
+enum Unread {
+    /// It cannot be read as it is read today.
+    Answer(Box<Failure>),
+    /// It cannot be had back.
+    Here(Box<Failure>),
+}
+
+impl From<Box<Failure>> for Unread {
+    fn from(failure: Box<Failure>) -> Self {
+        Self::Here(failure)
+    }
+}
+
+/// An answer that is to be kept, without secrets.
+#[derive(Debug)]
+pub(super) struct Packed {
+    frame: Bytes,
+    came: Box<Came>,
 }
 
 impl Stream {
-    /// Whether its pages are kept as they came too.
+    /// Whether answers are kept as they came.
     fn keeps_what_came(&self) -> bool {
-        self.is_paid() && !self.plan().transform.is_empty()
+        self.sendings.is_some() || self.plan().keeps_raw && self.run.options.leaves_trace()
     }
 
-    /// What its steps are known by, where pages are kept as they came too.
-    pub(super) fn steps(&self) -> Option<String> {
-        let steps = || format!("{:016x}", stable(&[&self.plan().steps()]));
-        self.keeps_what_came().then(steps)
+    /// What makes pages of answers is known by this, where it can be done again.
+    pub(super) fn reading(&self) -> Option<String> {
+        let reading = || format!("{:016x}", stable(&[&self.plan().reading()]));
+        self.is_paid().then(reading)
     }
 
-    /// The records of a page that was fetched become those that are kept.
-    pub(super) async fn edit(
+    /// Packs an answer.
+    pub(super) async fn pack(
         &self,
-        fetched: Fetched,
-        digest: &Digest,
-        spot: &Spot<'_>,
-        committer: &Committer,
-    ) -> Result<Fetched, Box<Failure>> {
-        if fetched.large.is_some() {
-            return Ok(fetched);
-        }
-        let mut facts = self.written(digest);
-        // What must not be written down is asked for again in any case.
-        if self.keeps_what_came() && !facts.is_empty() {
-            (facts.raw, facts.steps) = (true, None);
-            let lines = fetched.page.lines.clone();
-            let (partition, page) = (spot.partition.ordinal, spot.page);
-            let came = Staged {
-                partition,
-                page,
-                what: What::New(Box::new(New {
-                    crc: crc::of(&lines),
-                    lines,
-                    records: u32::try_from(fetched.page.count()).unwrap_or(u32::MAX),
-                    print: spot.print,
-                    facts,
-                    piece: Piece::Whole,
-                    _reservation: None,
-                })),
-            };
-            committer.commit(came).await?;
-            self.arrived(partition, page);
-        }
-        self.transform(fetched, spot).await
+        status: StatusCode,
+        headers: &HeaderMap,
+        url: &Url,
+        body: Bytes,
+    ) -> Result<Packed, Box<Failure>> {
+        let cleaner = tape::cleaner(&self.run.secrets, &self.run.credentials);
+        let mut came = Box::new(Came {
+            url: cleaner.address(url),
+            status: status.as_u16(),
+            headers: cleaner.heard(headers),
+            size: 0,
+            received: self.run.world.clock.calendar(),
+        });
+        let is_large = body.len() > BLOCKING_FROM;
+        let work = move || {
+            let clean = cleaner.body(&body);
+            came.size = clean.len() as u64;
+            let frame = came::pack(&clean)?.into();
+            Ok(Packed { frame, came })
+        };
+        let packed = if is_large {
+            match tokio::task::spawn_blocking(work).await {
+                Ok(packed) => packed,
+                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            }
+        } else {
+            work()
+        };
+        packed.map_err(|error: io::Error| {
+            let message = format!("{}: an answer cannot be packed: {error}", self.name);
+            Box::new(Failure::new(Exit::Failed, message))
+        })
     }
 
-    /// A page of an earlier attempt, with what came taken through the steps of today.
-    pub(super) async fn redo(
-        self: &Arc<Self>,
-        found: Found,
-        digest: &Digest,
+    /// Packs an answer that cannot be read.
+    pub(super) async fn pack_answer(&self, answer: Answer) -> Result<Box<Packed>, Box<Failure>> {
+        let (body, headers) = (answer.body.freeze(), &answer.headers);
+        let packed = self.pack(answer.status, headers, &answer.url, body);
+        Ok(Box::new(packed.await?))
+    }
+
+    /// A page from the API; its answer is kept before anybody looks into its records.
+    pub(super) async fn ask_and_keep(
+        &self,
         request: &Rendered,
         spot: &Spot<'_>,
-    ) -> Result<Got, Box<Failure>> {
-        let row = match found {
-            Found::Page(row) => return Ok(Got::Kept(row)),
-            Found::AsItCame(row) => row,
+        committer: &Committer,
+    ) -> Result<Fetched, Unfetched> {
+        match self.ask(request, spot).await {
+            Ok(mut fetched) if self.keeps_what_came() => {
+                let body = std::mem::take(&mut fetched.body).freeze();
+                let (status, url) = (fetched.status, &fetched.url);
+                let packed = self.pack(status, &fetched.headers, url, body.clone());
+                self.put_away(packed.await?, spot, committer).await?;
+                fetched.body = body.into();
+                Ok(fetched)
+            }
+            Ok(fetched) => Ok(fetched),
+            Err(mut unfetched) => {
+                if let Some(packed) = unfetched.came.take() {
+                    self.put_away(*packed, spot, committer).await?;
+                    self.cannot_read(spot, &unfetched.failure);
+                }
+                Err(unfetched)
+            }
+        }
+    }
+
+    async fn put_away(
+        &self,
+        Packed { frame, came }: Packed,
+        spot: &Spot<'_>,
+        committer: &Committer,
+    ) -> Result<(), Box<Failure>> {
+        let (partition, page) = (spot.partition.ordinal, spot.page);
+        let came = Staged {
+            partition,
+            page,
+            what: What::New(Box::new(New {
+                crc: crc::of(&frame),
+                lines: frame,
+                records: 0,
+                print: spot.print,
+                facts: Facts {
+                    came: Some(came),
+                    ..Facts::default()
+                },
+                piece: Piece::Whole,
+                _reservation: None,
+            })),
         };
+        committer.commit(came).await?;
+        self.arrived(partition, page);
+        Ok(())
+    }
+
+    /// A page of an earlier attempt; what came is read as it is read today.
+    pub(super) async fn again_of(
+        self: &Arc<Self>,
+        found: Found,
+        request: &Rendered,
+        spot: &Spot<'_>,
+        size: Option<u64>,
+        committer: &Committer,
+    ) -> Result<(Got, Digest), Unfetched> {
+        let (row, came) = match found {
+            Found::Page(row, digest) => return Ok((Got::Kept(row), digest)),
+            Found::AsItCame(row, came) => (row, came),
+        };
+        match self.read_again(row, came, request, spot).await {
+            Ok(fetched) => {
+                let digest = self.digest(&fetched, size);
+                Ok((Got::Redone(Box::new(fetched)), digest))
+            }
+            // Nobody can read it; then it may be asked for again.
+            Err(Unread::Answer(_)) if self.run.options.unknown == Unknown::Resend => {
+                let fetched = self.ask_and_keep(request, spot, committer).await?;
+                let digest = self.digest(&fetched, size);
+                Ok((Got::Fetched(Box::new(fetched)), digest))
+            }
+            Err(Unread::Answer(failure)) => {
+                self.cannot_read(spot, &failure);
+                Err(failure.into())
+            }
+            Err(Unread::Here(failure)) => Err(failure.into()),
+        }
+    }
+
+    async fn read_again(
+        self: &Arc<Self>,
+        row: PageRow,
+        came: Box<Came>,
+        request: &Rendered,
+        spot: &Spot<'_>,
+    ) -> Result<Fetched, Unread> {
         let mut reservation = self.reserve().await?;
-        let stream = Arc::clone(self);
+        let (stream, told) = (Arc::clone(self), came.clone());
         let read = tokio::task::spawn_blocking(move || {
             let recall = stream.recall();
-            recall.map(|recall| recall.records(&row)).transpose()
+            recall.map(|recall| recall.body(&row, &told)).transpose()
         });
-        let lines = match read.await {
-            Ok(lines) => lines.map_err(StoreError::into_failure)?,
+        let body = match read.await {
+            Ok(body) => body.map_err(StoreError::into_failure)?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
-        let lines = Bytes::from(lines.unwrap_or_default());
-        self.run.budget.learn(lines.len());
-        reservation.shrink(lines.len());
-        let came = Fetched {
-            page: Page::of_lines(lines),
+        let body = body.unwrap_or_default();
+        let mut headers = HeaderMap::new();
+        for (name, value) in &came.headers {
+            if let (Ok(name), Ok(value)) =
+                (HeaderName::try_from(name), HeaderValue::try_from(value))
+            {
+                headers.append(name, value);
+            }
+        }
+        let mut answer = Answer {
+            status: StatusCode::from_u16(came.status).unwrap_or_default(),
+            headers,
+            size: body.len(),
+            body: BytesMut::from(&body[..]),
+            large: None,
+            url: Url::parse(&came.url).unwrap_or_else(|_| request.url.clone()),
+            took: Duration::ZERO,
+        };
+        let attempts = self.run.plan.source.retry.attempts;
+        let outcome = match self.understand(&mut answer, false, spot.text).await {
+            Ok((read, _)) => {
+                let variables = &spot.partition.variables;
+                self.judge(answer, read, variables, spot.text, attempts)
+            }
+            Err(outcome) => outcome,
+        };
+        let Good {
+            answer, page, last, ..
+        } = match outcome {
+            Outcome::Page(good) => *good,
+            Outcome::Fail(failure)
+            | Outcome::Refused(failure)
+            | Outcome::Unread(_, failure)
+            | Outcome::TooLarge(failure)
+            | Outcome::Expired(failure)
+            | Outcome::Stale(failure) => return Err(Unread::Answer(failure)),
+            Outcome::Trouble(..) | Outcome::NotReady(_) => {
+                return Err(Unread::Answer(self.came_otherwise(spot.text)));
+            }
+        };
+        let occupied = answer.body.len() + page.lines.len();
+        self.run.budget.learn(occupied);
+        reservation.shrink(occupied);
+        Ok(Fetched {
+            page,
             large: None,
             transformed: None,
-            status: StatusCode::OK,
-            headers: HeaderMap::new(),
+            status: answer.status,
+            headers: answer.headers,
             size: 0,
-            body: BytesMut::new(),
-            url: request.url.clone(),
-            last: digest.ended,
+            body: answer.body,
+            url: answer.url,
+            last,
             took: Duration::ZERO,
             reservation,
-        };
-        let done = self.transform(came, spot).await?;
-        Ok(Got::Redone(Box::new(done)))
+        })
+    }
+
+    /// A page with its records as they are kept.
+    pub(super) async fn edit(&self, got: Got, spot: &Spot<'_>) -> Result<Got, Box<Failure>> {
+        Ok(match got {
+            Got::Fetched(page) => Got::Fetched(Box::new(self.transform(*page, spot).await?)),
+            Got::Redone(page) => Got::Redone(Box::new(self.transform(*page, spot).await?)),
+            Got::Kept(row) => Got::Kept(row),
+        })
     }
 
     /// Takes the records of a page through the stream's steps.
@@ -132,6 +299,10 @@ impl Stream {
         fetched: Fetched,
         spot: &Spot<'_>,
     ) -> Result<Fetched, Box<Failure>> {
+        // One that comes in pieces goes through them piece by piece.
+        if fetched.large.is_some() {
+            return Ok(fetched);
+        }
         self.transform_from(fetched, 0, spot).await
     }
 
@@ -158,20 +329,20 @@ impl Stream {
         });
         match work.await {
             Ok(done) => done.map_err(|error| {
-                let is_kept = self.sendings.is_some() && self.keeps_what_came();
                 let scrub = |text: &str| self.run.secrets.scrub(text);
-                mistakes::transform(&error, spot.text, is_kept, scrub)
+                mistakes::transform(&error, spot.text, self.sendings.is_some(), scrub)
             }),
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         }
     }
 
-    /// That an answer was paid for and is here only as steps left it that are not those of today.
+    /// That an answer was paid for and is here only as it was read then, which is not how it is read
+    /// today.
     pub(super) fn came_otherwise(&self, place: &str) -> Box<Failure> {
         let message = format!("{place}: its answer is not here as it came, and was paid for");
         let mut failure = Failure::new(Exit::Failed, self.run.secrets.scrub(&message));
         failure.hint = Some(
-            "take the change of `transform` back, or give up what the run keeps with `--fresh`"
+            "take the change of `records`, `format`, `responses` or `transform` back, or give up what the run keeps with `--fresh`"
                 .to_owned(),
         );
         Box::new(failure)

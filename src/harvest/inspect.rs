@@ -9,9 +9,10 @@ use jiff::SignedDuration;
 
 use super::checks::{COMPARED, Earlier};
 use super::key::Key;
+use super::partitions::Partition;
 use super::publish::PublishError;
 use super::repeats::Repeats;
-use super::rows::Rows;
+use super::rows::{Placed, Rows};
 use super::standing::SharedState;
 use super::stream::Stream;
 use super::summary::Schema;
@@ -30,11 +31,13 @@ use crate::store::sorter::Sorter;
 const AHEAD: SignedDuration = SignedDuration::from_hours(24);
 /// So many characters of values are shown.
 const SHOWN: usize = 80;
+/// So many characters of an example.
+const EXAMPLE: usize = 40;
 /// So many changes of a schema are named.
 const NAMED: usize = 5;
 
-/// Kinds of values by column.
-type Kinds = BTreeMap<String, BTreeSet<&'static str>>;
+/// Kinds of values by column, each with the first value of it and where that stands.
+type Kinds = BTreeMap<String, BTreeMap<&'static str, String>>;
 
 /// What the records came to.
 struct Found {
@@ -81,7 +84,8 @@ impl Stream {
             self.judge_schema(rule, &found.kinds, &known(&earlier));
         }
         let kinds = found.kinds.into_iter();
-        let named = |kinds: BTreeSet<&'static str>| kinds.into_iter().map(str::to_owned).collect();
+        let named =
+            |kinds: BTreeMap<&'static str, String>| kinds.into_keys().map(str::to_owned).collect();
         Ok(Some(
             kinds.map(|(name, kinds)| (name, named(kinds))).collect(),
         ))
@@ -228,19 +232,28 @@ fn changes(rule: SchemaRule, now: &Kinds, before: &[Schema]) -> Vec<String> {
         }
         let known: BTreeSet<&str> = known.into_iter().flatten().map(String::as_str).collect();
         // A whole number is a number; what never had a value may have any.
-        let fits = |kind: &&str| {
+        let fits = |kind: &str| {
             known.is_empty()
                 || known.contains(kind)
-                || (*kind == "integer" && known.contains("number"))
+                || (kind == "integer" && known.contains("number"))
         };
-        let strange: Vec<&str> = kinds.iter().copied().filter(|kind| !fits(kind)).collect();
+        let strange: Vec<&str> = kinds.keys().copied().filter(|kind| !fits(kind)).collect();
         if !strange.is_empty() {
             let was: Vec<&str> = known.into_iter().collect();
-            changes.push(format!(
+            let mut change = format!(
                 "`{column}` was {} and is {}",
                 was.join(" or "),
                 strange.join(" and ")
-            ));
+            );
+            // One value of what is new, and one of what it was, where this run has any.
+            let example = |of: Option<&str>| of.and_then(|kind| kinds.get(kind)).cloned();
+            let new = example(strange.first().copied());
+            let old = example(was.iter().find(|kind| kinds.contains_key(*kind)).copied());
+            let examples: Vec<String> = new.into_iter().chain(old).collect();
+            if !examples.is_empty() {
+                change = format!("{change} ({})", examples.join(", beside "));
+            }
+            changes.push(change);
         }
     }
     changes
@@ -315,13 +328,15 @@ fn look(
         if let (Some(key), Some(columns)) = (&mut of_columns, declared) {
             key.values(placed.json, partition, placed.in_page, &mut |at, value| {
                 if let Some(column) = columns.get(at) {
-                    note(&mut found.kinds, column, value);
+                    note(&mut found.kinds, column, value, &|| {
+                        place(placed, partition)
+                    });
                 }
             })
             .map_err(io::Error::other)?;
         }
         if let Some(fields) = &mut fields {
-            fields.see(placed.json);
+            fields.see(placed.json, &|| place(placed, partition));
         }
         Ok(())
     })?;
@@ -351,12 +366,39 @@ fn shared(sorter: Sorter) -> io::Result<(u64, Option<String>)> {
     Ok((count, example))
 }
 
-fn note(kinds: &mut Kinds, column: &str, value: Option<&str>) {
-    if !kinds.contains_key(column) {
-        kinds.insert(column.to_owned(), BTreeSet::new());
+/// Where a record stands, for people.
+fn place(placed: Placed<'_>, partition: &Partition) -> String {
+    let label = partition.label();
+    let label = if label.is_empty() {
+        label
+    } else {
+        format!("{label}, ")
+    };
+    match placed.page {
+        Some(page) => format!("{label}page {}, record {}", page + 1, placed.in_page + 1),
+        None => format!("{label}a record that came again"),
     }
-    if let (Some(known), Some(kind)) = (kinds.get_mut(column), value.and_then(kind_of)) {
-        known.insert(kind);
+}
+
+fn note(kinds: &mut Kinds, column: &str, value: Option<&str>, place: &dyn Fn() -> String) {
+    if !kinds.contains_key(column) {
+        kinds.insert(column.to_owned(), BTreeMap::new());
+    }
+    if let (Some(known), Some(value)) = (kinds.get_mut(column), value) {
+        remember(known, value, place);
+    }
+}
+
+/// Takes the kind of a value, and of the first of its kind what it is and where.
+fn remember(known: &mut BTreeMap<&'static str, String>, value: &str, place: &dyn Fn() -> String) {
+    if let Some(kind) = kind_of(value)
+        && !known.contains_key(kind)
+    {
+        let mut shown: String = value.chars().take(EXAMPLE).collect();
+        if shown.len() < value.len() {
+            shown.push('…');
+        }
+        known.insert(kind, format!("{shown} in {}", place()));
     }
 }
 
@@ -378,18 +420,18 @@ fn kind_of(value: &str) -> Option<&'static str> {
 struct Fields {
     flattener: Flattener,
     /// By number of the column.
-    kinds: Vec<BTreeSet<&'static str>>,
+    kinds: Vec<BTreeMap<&'static str, String>>,
 }
 
 impl Fields {
-    fn see(&mut self, record: &str) {
+    fn see(&mut self, record: &str, place: &dyn Fn() -> String) {
         let mut cells = Vec::new();
         self.flattener.cells(record, &mut cells);
         if self.kinds.len() < cells.len() {
-            self.kinds.resize(cells.len(), BTreeSet::new());
+            self.kinds.resize(cells.len(), BTreeMap::new());
         }
         for (known, cell) in self.kinds.iter_mut().zip(&cells) {
-            known.extend(kind_of(cell));
+            remember(known, cell, place);
         }
     }
 
@@ -409,14 +451,17 @@ mod tests {
     fn now(columns: &[(&str, &[&'static str])]) -> Kinds {
         let columns = columns.iter();
         columns
-            .map(|(name, kinds)| ((*name).to_owned(), kinds.iter().copied().collect()))
+            .map(|(name, kinds)| {
+                let kinds = kinds.iter().map(|kind| (*kind, format!("some {kind}")));
+                ((*name).to_owned(), kinds.collect())
+            })
             .collect()
     }
 
     fn before(columns: &[(&str, &[&'static str])]) -> Schema {
         let named = now(columns).into_iter();
         named
-            .map(|(name, kinds)| (name, kinds.into_iter().map(str::to_owned).collect()))
+            .map(|(name, kinds)| (name, kinds.into_keys().map(str::to_owned).collect()))
             .collect()
     }
 
@@ -441,7 +486,7 @@ mod tests {
             ]),
             [
                 "`mail` is gone",
-                "`id` was integer and is text",
+                "`id` was integer and is text (some text, beside some integer)",
                 "`phone` is new"
             ]
         );
@@ -482,12 +527,12 @@ mod tests {
             r#"{"id":1,"user":{"name":"a","age":null},"tags":[1]}"#,
             r#"{"id":1.5,"user":{"name":null},"ok":true,"empty":{}}"#,
         ] {
-            fields.see(record);
+            fields.see(record, &|| "page 1".to_owned());
         }
         let kinds = fields.kinds();
         let told: Vec<String> = kinds
             .iter()
-            .map(|(name, kinds)| format!("{name} {kinds:?}"))
+            .map(|(name, kinds)| format!("{name} {:?}", kinds.keys().collect::<BTreeSet<_>>()))
             .collect();
         assert_eq!(
             told,

@@ -121,6 +121,7 @@ impl Stream {
         let bodies = self.bodies.as_ref().filter(|_| spot.in_pieces)?;
         let looks = self.reads_text
             || self.is_paid()
+            || self.plan().keeps_raw
             || self.plan().cost.iter().any(|cost| cost.actual.is_some())
             || matches!(self.plan().request.body, BodyPlan::Graphql { .. });
         let told = Told {

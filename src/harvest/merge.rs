@@ -360,6 +360,7 @@ pub(super) fn each_row(
         let placed = Placed {
             member,
             ordinal: 0,
+            page: None,
             in_page: version.in_page,
             json: version.record,
         };

@@ -81,6 +81,15 @@ impl Unrendered {
     }
 }
 
+/// What to do, where the answer was paid for and is kept.
+pub(super) fn kept(hint: &str) -> String {
+    const KEPT: &str = "and run again: the answer is kept as it came, and is not asked for again";
+    match hint.split_once('\n') {
+        Some((hint, place)) => format!("{hint} {KEPT}\n{place}"),
+        None => format!("{hint} {KEPT}"),
+    }
+}
+
 /// A step of `transform` that cannot be done to a record.
 pub(super) fn transform(
     error: &TransformError,
@@ -88,20 +97,13 @@ pub(super) fn transform(
     is_kept: bool,
     scrub: impl Fn(&str) -> String,
 ) -> Box<Failure> {
-    let then = if is_kept {
-        " and run again: the answer is kept as it came, and is not asked for again"
-    } else {
-        ""
-    };
+    let hint = format!("correct the step in the pipeline file\n{}", error.place);
     let record =
         (!error.record.is_empty()).then(|| scrub(&format!("the record is {}", error.record)));
     Box::new(Failure {
         exit: Exit::Failed,
         message: scrub(&at(place, &error.to_string())),
         causes: record.into_iter().collect(),
-        hint: Some(format!(
-            "correct the step in the pipeline file{then}\n{}",
-            error.place
-        )),
+        hint: Some(if is_kept { kept(&hint) } else { hint }),
     })
 }

@@ -62,6 +62,7 @@ mod parents;
 mod partitions;
 mod private;
 mod publish;
+mod raw;
 mod ready;
 mod record;
 mod refresh;
@@ -89,6 +90,7 @@ mod unpublished;
 mod verdict;
 mod versions;
 mod walk;
+mod widening;
 mod windows;
 
 use std::path::PathBuf;
@@ -99,10 +101,8 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::event::{Fact, Name};
 use crate::failure::{Exit, Failure};
-use crate::fetch::tape::HeadCursor;
 use crate::fetch::transport::SharedTransport;
-use crate::plan::Plan;
-use crate::plan::limit::LimitPlan;
+use crate::plan::{Plan, limit::LimitPlan};
 
 use self::chronicle::Unopened;
 use self::events::Events;
@@ -180,7 +180,7 @@ pub struct Options {
     /// A complete run whose kept parts are published again: its id.
     pub reextract: Option<String>,
     /// Where the cursors stood, in place of where they stand.
-    pub cursors: Option<Vec<HeadCursor>>,
+    pub cursors: Option<Vec<crate::fetch::tape::HeadCursor>>,
     /// What the command line asked for, to stand in the history.
     pub noted: serde_json::Value,
     /// How much of the history is kept; nothing means as usual.
@@ -230,9 +230,8 @@ impl Harvest {
         if ground.as_ref().is_some_and(Ground::continues) {
             tape::refuse_continued(&options, &beginning.id)?;
         }
-        if let (Some(ground), true) = (&ground, options.reextracts()) {
-            options.cursors = Some(ground.cursors(&plan)?);
-        }
+        let again = ground.as_ref().filter(|_| options.reextracts());
+        options.cursors = again.map(|ground| ground.cursors(&plan)).transpose()?;
         let clock = world.clock;
         let unopened = ground
             .as_ref()
@@ -382,6 +381,7 @@ impl Harvest {
                     summary.published_before = published.before;
                     summary.table = run.tables.first_beside(&run.plan, &summary.stream);
                     summary.schema = published.schema;
+                    summary.types = published.types;
                 }
                 Err(failure) => {
                     let failure = run.if_overdue(&name, failure);

@@ -101,6 +101,8 @@ struct Book {
     before: BTreeMap<(u32, u32), Sent>,
     /// What is left alone: where it stands, and why.
     left: BTreeMap<(u32, u32), String>,
+    /// What came and cannot be read; it is kept.
+    unread: BTreeMap<(u32, u32), Box<Failure>>,
     /// Why the stream has failed: what is under way may end, and nothing more is sent.
     failed: Option<Box<Failure>>,
 }
@@ -186,9 +188,10 @@ impl Under {
         match outcome {
             // 429 and its like take back what the status says, but not what came before a redirect.
             Outcome::Trouble(_, Acted::No) => self.led,
-            Outcome::Page(..) | Outcome::NotReady(_) | Outcome::Trouble(_, Acted::Perhaps) => {
-                Acted::Perhaps
-            }
+            Outcome::Page(..)
+            | Outcome::NotReady(_)
+            | Outcome::Unread(..)
+            | Outcome::Trouble(_, Acted::Perhaps) => Acted::Perhaps,
             Outcome::Stale(_)
             | Outcome::Fail(_)
             | Outcome::Refused(_)
@@ -356,11 +359,21 @@ impl Stream {
                 book.left.insert(key, failure.message.clone());
             }
         }
-        if failure.exit == Exit::Failed && book.left.range(of_it).next().is_some() {
+        let is_left = book.left.range(of_it.clone()).next().is_some();
+        let is_unread = book.unread.range(of_it).next().is_some();
+        if failure.exit == Exit::Failed && (is_left || is_unread) {
             return Ok(());
         }
         book.failed.get_or_insert_with(|| failure.clone());
         Err(failure)
+    }
+
+    /// What came to a page cannot be read: it is kept, and the others go on.
+    pub(super) fn cannot_read(&self, spot: &Spot<'_>, failure: &Failure) {
+        if let Some(sendings) = &self.sendings {
+            let failure = Box::new(failure.clone());
+            sendings.book().unread.insert(spot.key(), failure);
+        }
     }
 
     /// How many requests of the run so far nobody knows the outcome of.
@@ -388,22 +401,36 @@ impl Stream {
         let Some(sendings) = &self.sendings else {
             return Ok(());
         };
-        let left = &sendings.book().left;
-        if left.is_empty() {
+        let book = sendings.book();
+        let (left, unread) = (&book.left, &book.unread);
+        if left.is_empty() && unread.is_empty() {
             return Ok(());
         }
-        let (requests, subject, them) = match left.len() {
-            1 => ("1 request was".to_owned(), "it was", "it"),
-            n => (format!("{n} requests were"), "they were", "them"),
+        let them = match left.len() + unread.len() {
+            1 => "it",
+            _ => "them",
         };
-        let mut named: Vec<String> = left.values().take(NAMED).cloned().collect();
-        if left.len() > NAMED {
-            named.push(format!("and {} more", left.len() - NAMED));
+        let mut said = Vec::new();
+        match left.len() {
+            0 => {}
+            1 => said.push("1 request was sent, and nobody knows what came of it".to_owned()),
+            n => said.push(format!(
+                "{n} requests were sent, and nobody knows what came of them"
+            )),
         }
-        let message = format!(
-            "{}: {requests} sent, and nobody knows what came of {them}",
-            self.name
-        );
+        match unread.len() {
+            0 => {}
+            1 => said.push("1 answer came that cannot be read".to_owned()),
+            n => said.push(format!("{n} answers came that cannot be read")),
+        }
+        let why = unread.values().map(|failure| &failure.message);
+        let all = left.values().chain(why);
+        let mut named: Vec<String> = all.clone().take(NAMED).cloned().collect();
+        let more = all.count().saturating_sub(NAMED);
+        if more > 0 {
+            named.push(format!("and {more} more"));
+        }
+        let message = format!("{}: {}", self.name, said.join("; "));
         if self.run.options.unknown == Unknown::Skip {
             self.emit(Fact::FellShort {
                 stream: self.name.clone(),
@@ -411,13 +438,20 @@ impl Stream {
             });
             return Ok(());
         }
+        let read = unread.values().next().and_then(|one| one.hint.clone());
+        let hint = match read {
+            Some(read) if left.is_empty() => format!(
+                "{read}\n`--unknown resend` asks again, `--unknown skip` publishes without {them}"
+            ),
+            _ => format!(
+                "the stream says `once: true`, so what was sent was not repeated: look whether the API has acted; then run again with `--unknown resend`, or with `--unknown skip` to publish without {them}"
+            ),
+        };
         Err(Box::new(Failure {
             exit: Exit::Failed,
             message,
             causes: named,
-            hint: Some(format!(
-                "the stream says `once: true`, so {subject} not repeated: look whether the API has acted; then run again with `--unknown resend`, or with `--unknown skip` to publish without {them}"
-            )),
+            hint: Some(hint),
         }))
     }
 

@@ -8,6 +8,7 @@ use http::{HeaderMap, StatusCode};
 use url::Url;
 
 use super::circuit::Came;
+use super::edit::Packed;
 use super::large::Large;
 use super::ready::NotReady;
 use super::stream::Stream;
@@ -43,6 +44,8 @@ pub(super) enum Outcome {
     Fail(Box<Failure>),
     /// The API understood the request and will not answer it, whoever asks.
     Refused(Box<Failure>),
+    /// What was paid for came, and cannot be read.
+    Unread(Box<Answer>, Box<Failure>),
     /// The window of time holds too much for the API.
     TooLarge(Box<Failure>),
     /// What led to the page leads nowhere any more.
@@ -92,6 +95,7 @@ impl Outcome {
             | Self::Stale(_)
             | Self::Fail(_)
             | Self::Refused(_)
+            | Self::Unread(..)
             | Self::TooLarge(_)
             | Self::Expired(_) => None,
         };
@@ -117,6 +121,8 @@ pub(super) struct Unfetched {
     pub(super) is_too_large: bool,
     /// What led to it leads nowhere any more.
     pub(super) is_expired: bool,
+    /// What came, where that was paid for and cannot be read.
+    pub(super) came: Option<Box<Packed>>,
 }
 
 impl From<Box<Failure>> for Unfetched {
@@ -126,6 +132,7 @@ impl From<Box<Failure>> for Unfetched {
             is_refused: false,
             is_too_large: false,
             is_expired: false,
+            came: None,
         }
     }
 }

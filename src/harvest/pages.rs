@@ -34,7 +34,7 @@ use crate::store::index::PageRow;
 pub(super) enum Got {
     Fetched(Box<Fetched>),
     Kept(PageRow),
-    /// From the run's folder as it came, and taken through the steps of today.
+    /// From the run's folder as it came, and read as it is read today.
     Redone(Box<Fetched>),
 }
 
@@ -125,10 +125,11 @@ impl Stream {
                 None
             };
             let (mut got, mut digest) = match kept {
-                Some((found, digest)) => {
-                    (self.redo(found, &digest, &request, &spot).await?, digest)
+                Some(found) => {
+                    let again = self.again_of(found, &request, &spot, size, committer);
+                    again.await?
                 }
-                None => match self.ask(&request, &spot).await {
+                None => match self.ask_and_keep(&request, &spot, committer).await {
                     Ok(fetched) => {
                         let digest = self.digest(&fetched, size);
                         (Got::Fetched(Box::new(fetched)), digest)
@@ -165,10 +166,7 @@ impl Stream {
             let mut next = self
                 .after(&mut at.walk, &mut digest, &got, partition, &place)
                 .map_err(|fault| fault.into_failure(&place, &self.show(&request)))?;
-            if let Got::Fetched(fetched) = got {
-                let edited = self.edit(*fetched, &digest, &spot, committer).await?;
-                got = Got::Fetched(Box::new(edited));
-            }
+            got = self.edit(got, &spot).await?;
             let (mut url, mut misfit) = (request.url.clone(), None);
             if let (Got::Kept(row), Some(novelty)) = (&got, &mut novelty) {
                 novelty.keep(*row);
@@ -392,7 +390,7 @@ impl Stream {
             ))));
         }
         // What it said of a kept page was written down with it.
-        if let (Some(stop), Got::Fetched(fetched)) = (&self.plan().stop, got)
+        if let (Some(stop), Some(fetched)) = (&self.plan().stop, got.at_hand())
             && next != Next::End
         {
             let names = self.answer_names(

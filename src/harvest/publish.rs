@@ -11,6 +11,7 @@ use super::formatted::formatted;
 use super::keep::{self, Left};
 use super::merge::{self, MergeError};
 use super::outgoing;
+use super::raw;
 use super::repeats::Repeats;
 use super::rows::{Member, Rows};
 use super::standing::{self, SharedState};
@@ -18,6 +19,7 @@ use super::stream::Stream;
 use super::summary::{FileSummary, Schema};
 use super::targets::Targets;
 pub(super) use super::unpublished::{disk_failure, failure, read_end};
+use super::widening::{self, Types};
 use crate::event::Fact;
 use crate::failure::Failure;
 use crate::plan::sink::{SinkFormat, SinkMode, SinkPlan};
@@ -42,6 +44,8 @@ pub(super) struct Published {
     pub(super) owed: Vec<Cursor>,
     /// What kinds of values its columns have, where that is asked.
     pub(super) schema: Option<Schema>,
+    /// The types of its columns; of a table the first stream tells.
+    pub(super) types: Option<Types>,
 }
 
 /// An output that is built beside its target.
@@ -181,6 +185,11 @@ fn write_all(
         checked.map_err(|error| (at, StoreError::into_failure(error)))?;
     }
     let ready = build_all(table, targets, state)?;
+    let outputs = ready.files.iter().map(|(output, _)| output);
+    let mut types = match table.first() {
+        Some(whole) => widening::types(&whole.stream, outputs, state).map_err(|f| (0, f))?,
+        None => None,
+    };
     let Some(Whole { stream, store }) = table.first_mut() else {
         return Ok((Vec::new(), ready.left));
     };
@@ -219,6 +228,9 @@ fn write_all(
             .map_err(|e| failed(failure(stream, e.into())))?;
     }
     datapackage::tell(stream, ready.told).map_err(failed)?;
+    for (at, whole) in table.iter().enumerate() {
+        raw::keep(whole).map_err(|failure| (at, failure))?;
+    }
     let told = ready.repeats.into_iter().zip(ready.schemas);
     let published = told.enumerate().map(|(at, (repeats, schema))| {
         let is_first = at == 0;
@@ -232,6 +244,7 @@ fn write_all(
             repeats,
             rejected: if is_first { rejected } else { 0 },
             schema,
+            types: if is_first { types.take() } else { None },
             ..Published::default()
         }
     });

@@ -337,6 +337,7 @@ fn said(outcome: Outcome) -> Said {
         Outcome::Fail(failure)
         | Outcome::Stale(failure)
         | Outcome::Refused(failure)
+        | Outcome::Unread(_, failure)
         | Outcome::TooLarge(failure)
         | Outcome::Expired(failure) => Said::Fail(failure),
         Outcome::Page(..) | Outcome::NotReady(_) => {

@@ -290,6 +290,7 @@ impl Rows<'_> {
             let placed = Placed {
                 member: at,
                 ordinal: placed.ordinal,
+                page: None,
                 in_page: later.in_page,
                 json: member.load(later.start, later.len, &mut other)?,
             };

@@ -7,7 +7,7 @@ use super::newest::push_rank;
 use super::partitions::{Partition, Source};
 use super::run::Run;
 use crate::plan::StreamPlan;
-use crate::store::index::Index;
+use crate::store::index::{Index, PageRow};
 use crate::store::part::Part;
 use crate::store::stream::StreamStore;
 
@@ -70,6 +70,8 @@ pub(super) struct Placed<'a> {
     pub(super) member: usize,
     /// Its ordinal in the table.
     pub(super) ordinal: u64,
+    /// The ordinal of its page in the partition, where that is known.
+    pub(super) page: Option<u32>,
     /// Its ordinal in its page.
     pub(super) in_page: u32,
     /// Its JSON text.
@@ -154,13 +156,47 @@ impl Rows<'_> {
         begin: u64,
         visit: &mut dyn FnMut(Placed<'_>, &Partition, u64) -> io::Result<()>,
     ) -> io::Result<()> {
+        let mut buffer = Vec::new();
+        let mut ordinal = begin;
+        self.each_page(member, &mut |row, partition| {
+            if ordinal - begin >= self.most {
+                return Ok(());
+            }
+            let page = member.load(row.start, row.len, &mut buffer)?;
+            let mut start = row.start;
+            for (in_page, json) in (0_u32..).zip(page.split_terminator('\n')) {
+                if ordinal - begin >= self.most {
+                    break;
+                }
+                visit(
+                    Placed {
+                        member: number,
+                        ordinal,
+                        page: Some(row.page),
+                        in_page,
+                        json,
+                    },
+                    partition,
+                    start,
+                )?;
+                start += json.len() as u64 + 1;
+                ordinal += 1;
+            }
+            Ok(())
+        })
+    }
+
+    /// Every page of a stream of the table with its partition, in canonical order.
+    pub(super) fn each_page(
+        &self,
+        member: &Member<'_>,
+        visit: &mut dyn FnMut(&PageRow, &Partition) -> io::Result<()>,
+    ) -> io::Result<()> {
         let Some((_, index)) = member.kept else {
             return Ok(());
         };
         let mut partitions = Source::of(self.run, member.plan).walk();
         let mut partition: Option<Partition> = None;
-        let mut buffer = Vec::new();
-        let mut ordinal = begin;
         for row in index.rows() {
             while partition.as_ref().is_none_or(|p| p.ordinal < row.partition) {
                 partition = Some(
@@ -172,25 +208,7 @@ impl Rows<'_> {
                 );
             }
             let Some(partition) = &partition else { break };
-            let page = member.load(row.start, row.len, &mut buffer)?;
-            let mut start = row.start;
-            for (in_page, json) in (0_u32..).zip(page.split_terminator('\n')) {
-                if ordinal - begin >= self.most {
-                    return Ok(());
-                }
-                visit(
-                    Placed {
-                        member: number,
-                        ordinal,
-                        in_page,
-                        json,
-                    },
-                    partition,
-                    start,
-                )?;
-                start += json.len() as u64 + 1;
-                ordinal += 1;
-            }
+            visit(row, partition)?;
         }
         Ok(())
     }

@@ -196,15 +196,16 @@ impl Stream {
         let print = slice.print(&self.plan().paging, &request);
         let place = self.place(partition, page);
         let spot = slice.spot(page, print, &place);
-        let (got, digest) = if let Some((found, digest)) = self.kept(&spot, None)? {
-            (self.redo(found, &digest, &request, &spot).await?, digest)
+        let (got, digest) = if let Some(found) = self.kept(&spot, None)? {
+            let again = self.again_of(found, &request, &spot, None, committer);
+            again.await?
         } else {
-            let fetched = self.ask(&request, &spot).await?;
+            let fetched = self.ask_and_keep(&request, &spot, committer).await?;
             let digest = self.digest(&fetched, None);
-            let fetched = self.edit(fetched, &digest, &spot, committer).await?;
             (Got::Fetched(Box::new(fetched)), digest)
         };
-        self.hand_on(got, &digest, print, partition, committer, page)
+        let got = self.edit(got, &spot).await?;
+        self.hand_on(got, &digest, print, partition, &committer, page)
             .await?;
         Ok((at, digest, request))
     }

@@ -19,6 +19,7 @@ use crate::failure::{Exit, Failure};
 use crate::plan::StreamPlan;
 use crate::sink::Target;
 use crate::store::StoreError;
+use crate::store::came;
 use crate::store::cursors::Publish;
 use crate::store::history::{RunRecord, Status};
 use crate::store::locks::{self, Lock, LockError};
@@ -301,6 +302,10 @@ fn forget_long_ago(run: &Run, state: Option<&SharedState>, now: Timestamp) {
     if let Some(mut state) = lock(state) {
         let retention = run.options.retention.unwrap_or_default();
         let _ = state.forget_runs(&run.plan.name, now, retention);
+        if let Ok(known) = state.runs(Some(&run.plan.name)) {
+            let world = &run.world;
+            let _ = came::prune(&world.disk, &world.root, &run.plan.name, &known);
+        }
     }
 }
 

@@ -139,6 +139,8 @@ impl Stream {
             told: drift::Told::default(),
             reads_text,
             rereads_bodies: !plan.responses.is_empty()
+                || plan.keeps_raw
+                || plan.request.once.acts()
                 || plan.stop.is_some()
                 || plan.conditional
                 || matches!(plan.request.body, BodyPlan::Graphql { .. }),
@@ -182,33 +184,34 @@ impl Stream {
         &self,
         spot: &Spot<'_>,
         size: Option<u64>,
-    ) -> Result<Option<(Found, Digest)>, Box<Failure>> {
+    ) -> Result<Option<Found>, Box<Failure>> {
         let Some(recall) = &self.recall else {
             return Ok(None);
         };
-        let (Spot { page, print, .. }, steps) = (*spot, self.steps());
+        let (Spot { page, print, .. }, reading) = (*spot, self.reading());
         let mut is_there = false;
         for row in recall.find(spot.partition.ordinal, page) {
-            let written = recall.page(&row).map_err(StoreError::into_failure)?;
+            let mut written = recall.page(&row).map_err(StoreError::into_failure)?;
             if written.request != print || written.facts.is_empty() {
                 return Ok(None);
+            }
+            if let Some(came) = written.facts.came.take() {
+                if reading.is_some() {
+                    return Ok(Some(Found::AsItCame(row, came)));
+                }
+                // Of what nobody paid for the pages count.
+                continue;
             }
             let Some(digest) = Digest::of(&written) else {
                 let error = recall.unread(&row, "a page without what leads on from it");
                 return Err(error.into_failure());
             };
-            let facts = written.facts;
-            let is_done = facts.steps == steps && (steps.is_none() || !facts.raw);
-            let found = if is_done || digest.is_split {
-                Found::Page(row)
-            } else if facts.steps.is_none() {
-                Found::AsItCame(row)
-            } else {
+            if written.facts.reading != reading && !digest.is_split {
                 is_there = true;
                 continue;
-            };
+            }
             self.learn(&digest, size);
-            return Ok(Some((found, digest)));
+            return Ok(Some(Found::Page(row, digest)));
         }
         if is_there {
             return Err(self.came_otherwise(spot.text));

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::event::{Fact, FailureClass, Name, Wait};
 use crate::failure::{Exit, Failure};
+use crate::plan::typed::Kind;
 
 /// Waits are told by name up to here.
 const MOST_WAITS: usize = 100;
@@ -96,6 +97,8 @@ pub struct StreamSummary {
     pub checks: Vec<BrokenCheck>,
     /// Fields and the kinds of their values, where `expect.schema` asks.
     pub schema: Option<Schema>,
+    /// The types of its columns, where the output has any.
+    pub types: Option<BTreeMap<String, Kind>>,
     /// Why it failed, if it did.
     pub failure: Option<Failure>,
 }
@@ -167,6 +170,7 @@ impl StreamSummary {
             table: None,
             checks: Vec::new(),
             schema: None,
+            types: None,
             failure: None,
         }
     }

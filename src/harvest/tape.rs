@@ -13,8 +13,8 @@ use crate::fetch::credentials::Credentials;
 use crate::fetch::record::{Recorder, Recording};
 use crate::fetch::replay::{Cassette, Replay};
 use crate::fetch::tape::{Cleaner, Head, HeadCursor, Scrub, VERSION};
-use crate::plan::Plan;
 use crate::plan::auth::{AuthPlan, TokenSource};
+use crate::plan::{Plan, StreamPlan};
 
 /// Whether exchanges are written down, or come from a recording.
 #[derive(Debug, Clone, Default)]
@@ -63,6 +63,13 @@ pub(super) fn refuse_continued(options: &Options, run: &str) -> Result<(), Box<F
     }
 }
 
+/// Takes all that is secret in a run out of what is written down.
+pub(super) fn cleaner(secrets: &Arc<Secrets>, credentials: &Credentials) -> Cleaner {
+    let known = Arc::clone(secrets);
+    let scrub: Scrub = Arc::new(move |text| known.scrub(text));
+    Cleaner::new(scrub, credentials.clone())
+}
+
 /// Puts a recorder over the network of `world`, or a recording in its place.
 pub(super) fn wind(
     plan: &Plan,
@@ -72,9 +79,23 @@ pub(super) fn wind(
     secrets: &Arc<Secrets>,
     credentials: &Credentials,
 ) -> Result<Option<Arc<Recording>>, Box<Failure>> {
-    let known = Arc::clone(secrets);
-    let scrub: Scrub = Arc::new(move |text| known.scrub(text));
-    let cleaner = Cleaner::new(scrub, credentials.clone());
+    let cleaner = cleaner(secrets, credentials);
+    let keeps = |stream: &StreamPlan| stream.keeps_raw && options.leaves_trace();
+    let written = match &options.tape {
+        Tape::Record(_) => Some(("a recording", "`--record`")),
+        _ if plan.streams.iter().any(keeps) => Some(("what `keep: raw` keeps", "it")),
+        Tape::Off | Tape::Replay(_) => None,
+    };
+    let too_short: Vec<&str> = secrets.too_short().collect();
+    if let (Some((what, way)), false) = (written, too_short.is_empty()) {
+        return Err(Box::new(
+            Failure::usage(format!(
+                "{} has fewer than four characters, so it cannot be kept out of {what}",
+                too_short.join(", ")
+            ))
+            .hint(format!("run without {way}, or with a longer secret")),
+        ));
+    }
     match &options.tape {
         Tape::Off => Ok(None),
         Tape::Replay(cassette) => {
@@ -83,16 +104,6 @@ pub(super) fn wind(
             Ok(None)
         }
         Tape::Record(path) => {
-            let too_short: Vec<&str> = secrets.too_short().collect();
-            if !too_short.is_empty() {
-                return Err(Box::new(
-                    Failure::usage(format!(
-                        "{} has fewer than four characters, so it cannot be kept out of a recording",
-                        too_short.join(", ")
-                    ))
-                    .hint("run without `--record`, or with a longer secret"),
-                ));
-            }
             let head = head(plan, world, options, beginning, secrets)?;
             let recording = begin(world, path, &head)?;
             world.transport = Arc::new(Recorder::new(

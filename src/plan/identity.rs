@@ -44,12 +44,25 @@ impl Plan {
 }
 
 impl StreamPlan {
+    /// All that decides what becomes of an answer.
+    pub fn reading(&self) -> String {
+        let format = self.format.kind.as_ref().map(|_| self.format.to_string());
+        [format.unwrap_or_default(), self.found(), self.steps()].join("\n")
+    }
+
     /// All that decides what `transform` makes of a record.
-    pub fn steps(&self) -> String {
+    fn steps(&self) -> String {
         let steps: Vec<String> = (self.transform.iter())
             .map(|step| step.step.to_string())
             .collect();
         steps.join("\n")
+    }
+
+    /// All that decides which records are found in an answer.
+    fn found(&self) -> String {
+        let optional = if self.records.optional { "?" } else { "" };
+        let (path, shape) = (&self.records.path, shape(&self.records.shape));
+        format!("{path}{optional}{shape}")
     }
 
     fn identify(&self, fields: &mut Vec<Field>) {
@@ -83,21 +96,15 @@ impl StreamPlan {
             add("body", self::body(body));
         }
         add("pages", paging(&self.paging));
-        let optional = if self.records.optional { "?" } else { "" };
-        add(
-            "records",
-            format!(
-                "{}{optional}{}",
-                self.records.path,
-                shape(&self.records.shape)
-            ),
-        );
-        if self.format.kind.is_some() {
-            add("format", self.format.to_string());
-        }
-        // What was paid for is kept as it came too, and can be taken through other steps.
-        if !self.transform.is_empty() && !self.request.once.acts() {
-            add("transform", self.steps());
+        // What was paid for is kept as it came too, and can be read in another way.
+        if !self.request.once.acts() {
+            add("records", self.found());
+            if self.format.kind.is_some() {
+                add("format", self.format.to_string());
+            }
+            if !self.transform.is_empty() {
+                add("transform", self.steps());
+            }
         }
         if let Some(stop) = &self.stop {
             add("stop", stop.written().to_owned());

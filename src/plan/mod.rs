@@ -208,6 +208,8 @@ pub struct StreamPlan {
     pub cursor: Option<CursorPlan>,
     /// Whether a page is asked for only if it changed.
     pub conditional: bool,
+    /// Whether its answers are kept as they came.
+    pub keeps_raw: bool,
     /// What must hold before publish.
     pub expect: ExpectPlan,
     /// Where records go.

@@ -238,6 +238,7 @@ mod tests {
             table: None,
             checks: Vec::new(),
             schema: None,
+            types: None,
             failure: None,
         }
     }

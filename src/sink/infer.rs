@@ -357,7 +357,11 @@ impl Tally {
             nulls: rows.saturating_sub(self.values),
             min,
             max,
-            examples: examples.unwrap_or_default(),
+            // Where nobody asked for more, the first value, while it was like the others.
+            examples: examples.unwrap_or_else(|| match self.first.as_str() {
+                "" => Vec::new(),
+                first => vec![first.to_owned()],
+            }),
             widened: self.widened.as_deref().cloned(),
             form: None,
         }

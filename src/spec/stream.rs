@@ -61,10 +61,20 @@ pub struct StreamSpec {
     pub cursor: Option<At<CursorSpec>>,
     /// `true`: asks whether a page changed (`ETag`, `Last-Modified`), and has the old one again if not.
     pub conditional: Option<At<bool>>,
+    /// `raw`: the answers are kept as they came, as long as the history knows the run.
+    pub keep: Option<At<KeepSpec>>,
     /// What must hold before publish.
     pub expect: Option<ExpectSpec>,
     /// Where these records go, in place of the file's `sink`.
     pub sink: Option<SinksSpec>,
+}
+
+/// What is kept beside the records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KeepSpec {
+    /// Answers as they came.
+    Raw,
 }
 
 /// What a variable runs over.

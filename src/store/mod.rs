@@ -3,6 +3,7 @@
 //! ```text
 //! .gleaner/runs/<id>/ledger    what was committed, a frame a group   (ledger)
 //!                     0.part   records of the first stream           (part)
+//! .gleaner/raw/<name>/<id>/    answers as they came, of a run       (came)
 //! .gleaner/locks/<name>.lock   held while a pipeline runs            (locks)
 //! .gleaner/locks/.schedule     held while the schedule is kept       (locks)
 //! .gleaner/state.db            runs, cursors, bases, planned times   (state)
@@ -16,6 +17,7 @@
 pub mod alerts;
 pub mod base;
 pub mod bodies;
+pub mod came;
 pub mod copies;
 pub mod cursors;
 pub mod error;

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::StoreError;
+use super::came;
 use super::index::{Index, PageRow};
 use super::ledger;
-use super::row::{Page, Row};
+use super::row::{Came, Page, Row};
 use crate::crc;
 use crate::disk::DiskFile;
 
@@ -89,19 +90,32 @@ impl Recall {
 
     /// Reads the records of a page back, one a line.
     pub fn records(&self, row: &PageRow) -> Result<String, StoreError> {
+        String::from_utf8(self.bytes(row)?).map_err(|_| self.damaged(row))
+    }
+
+    /// Reads an answer back that is kept as it came.
+    pub fn body(&self, row: &PageRow, came: &Came) -> Result<Vec<u8>, StoreError> {
+        came::unpack(&self.bytes(row)?, came.size).map_err(|_| self.damaged(row))
+    }
+
+    fn bytes(&self, row: &PageRow) -> Result<Vec<u8>, StoreError> {
         let mut bytes = vec![0; row.len as usize];
         self.part.read_exact_at(&mut bytes, row.start)?;
-        let is_whole = crc::of(&bytes) == row.crc;
-        String::from_utf8(bytes)
-            .ok()
-            .filter(|_| is_whole)
-            .ok_or_else(|| StoreError::Damaged {
-                path: self.part.path().to_owned(),
-                stream: self.stream.to_string(),
-                partition: row.partition,
-                page: row.page,
-                start: row.start,
-            })
+        if crc::of(&bytes) == row.crc {
+            Ok(bytes)
+        } else {
+            Err(self.damaged(row))
+        }
+    }
+
+    fn damaged(&self, row: &PageRow) -> StoreError {
+        StoreError::Damaged {
+            path: self.part.path().to_owned(),
+            stream: self.stream.to_string(),
+            partition: row.partition,
+            page: row.page,
+            start: row.start,
+        }
     }
 
     /// That the row of a page makes no sense.

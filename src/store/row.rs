@@ -143,18 +143,34 @@ pub struct Facts {
     /// A hash of the records, for the loop guards.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
-    /// Whether its records are as they came, and the page that they become has a row of its own.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub raw: bool,
-    /// What the steps are known by that made its records; without, they are as they came.
+    /// What came, where that is kept in the place of records: the page that it becomes has a row of
+    /// its own.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub steps: Option<String>,
+    pub came: Option<Box<Came>>,
+    /// What made records of what came is known by this, where that is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reading: Option<String>,
     /// Whether the partition ends with this page.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub ended: bool,
     /// Whatever else the walk wants to know again.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub more: Map<String, Value>,
+}
+
+/// An answer that is kept as it came. Nothing in it is a secret.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Came {
+    /// Where it came from, after redirects.
+    pub url: String,
+    /// Its status.
+    pub status: u16,
+    /// Its headers, by name.
+    pub headers: Vec<(String, String)>,
+    /// Bytes of its body, unpacked.
+    pub size: u64,
+    /// When it was whole.
+    pub received: Timestamp,
 }
 
 /// A partition is walked from its beginning again.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::StoreError;
 use super::bodies::Bodies;
 use super::index::{Index, PageRow};
-use super::ledger::Ledger;
+use super::ledger::{self, Ledger, Place};
 use super::part::Part;
 use super::recall::Recall;
 use super::row::{Facts, Page, PublishIntent, Published, Row, Sent, Superseded};
@@ -113,8 +113,8 @@ impl Group {
 
     /// Syncs the part, then writes the rows and syncs the ledger. When it returns, the pages
     /// survive anything; when it fails, the stream must not be written any more: what is on the
-    /// disk is found out by the next process. Of pages that are here as they came, to become others,
-    /// nothing is given back.
+    /// disk is found out by the next process. Of answers that are here as they came nothing is given
+    /// back.
     pub fn commit(mut self) -> Result<Vec<PageRow>, StoreError> {
         self.part.sync_data()?;
         let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
@@ -122,7 +122,7 @@ impl Group {
         for (row, place) in self.index.iter_mut().zip(places) {
             (row.row_at, row.row_len) = (place.at, place.len);
         }
-        let counts = |row: &Row| !matches!(row, Row::Page(page) if page.facts.raw);
+        let counts = |row: &Row| !matches!(row, Row::Page(page) if page.facts.came.is_some());
         let mut counts = self.rows.iter().map(counts);
         self.index.retain(|_| counts.next().unwrap_or(true));
         Ok(self.index)
@@ -152,7 +152,7 @@ impl StreamStore {
         for page in pages {
             // Bodies are capped far below 4 GiB.
             let len = u32::try_from(page.lines.len()).unwrap_or(u32::MAX);
-            let is_raw = page.facts.raw;
+            let is_raw = page.facts.came.is_some();
             let end = start + u64::from(len);
             if page.piece.begins() {
                 // What came of an answer that did not come to its end counts for nothing.
@@ -294,6 +294,33 @@ impl StreamStore {
         let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
         let (ledger, part) = (ledger.file().clone(), self.part.file().clone());
         Recall::new(Arc::clone(&self.name), ledger, part, &self.index)
+    }
+
+    /// Every row of a page of the stream, as they were committed, with where it stands in the ledger:
+    /// also of such pages as count no more.
+    pub fn each_row(&self, visit: &mut dyn FnMut(Place, Page)) -> Result<(), StoreError> {
+        let file = {
+            let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+            ledger.file().clone()
+        };
+        ledger::read(&file, &mut |row, place| {
+            if let Row::Page(page) = row
+                && page.stream == self.name
+            {
+                visit(place, page);
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Such a row once more.
+    pub fn row(&self, place: Place) -> Result<Row, StoreError> {
+        let file = {
+            let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+            ledger.file().clone()
+        };
+        ledger::read_row(&file, place)
     }
 
     /// Takes all pages of a partition back in one step: it is walked from its beginning again.

@@ -36,6 +36,7 @@ mod paging;
 mod parts;
 mod plan;
 mod powerloss;
+mod raw;
 mod real;
 mod real_auth;
 mod real_limits;

@@ -231,7 +231,8 @@ fn troubled(status: u64) -> (Server, Arc<AtomicU64>) {
             (3, status @ (401 | 500)) => {
                 Reply::new(u16::try_from(status).expect("a status"), "not now")
             }
-            (3, 204) => Reply::json("no data at all"),
+            (3, 204) => Reply::json(r#"{"said":{"message":{"content":"late"}}}"#),
+            (3, 205) => Reply::json("no data at all"),
             _ => answer(id),
         }
     });
@@ -244,9 +245,8 @@ fn says(said: &Said, wanted: &str) {
 
 #[test]
 fn what_may_have_been_done_is_named_and_left_until_somebody_decides() {
-    // 204 stands for a success that is no data: it was answered, and paid for.
-    for status in [500, 204] {
-        let (server, now) = troubled(status);
+    {
+        let (server, now) = troubled(500);
         let project = project(&server, "true", "limits: none", 5);
         let said = project.run(&["run", "items"]);
         assert_eq!(said.code, Some(1), "{}", said.shown);
@@ -699,4 +699,66 @@ sink: {{ csv: none.csv }}
     ready.store(true, Ordering::SeqCst);
     let said = project.run(&["run", "items"]);
     assert_eq!((said.code, ordered()), (Some(0), 3), "{}", said.shown);
+}
+
+#[test]
+fn an_answer_that_cannot_be_read_is_kept_and_read_when_the_file_is_mended() {
+    // 204 stands for a success that is not where `records` looks, 205 for one that is no data.
+    for status in [204, 205] {
+        let (server, _) = troubled(status);
+        let text = pipeline(&server, "true", "limits: none");
+        let text = text.replace("    key: id\n", "    records: choices\n    key: id\n");
+        let text = text.replace("choices.0.message", "message");
+        let project = Project::new(&text).knows(&server);
+        project.write("prompts.csv", &prompts(5));
+        for _ in 0..2 {
+            let said = project.run(&["run", "items"]);
+            assert_eq!(said.code, Some(1), "{}", said.shown);
+            says(&said, "1 answer came that cannot be read");
+            says(&said, "is not asked for again");
+            says(&said, "--unknown resend");
+            assert_eq!(
+                server.heard().len(),
+                5,
+                "the others go on, and nothing is sent again"
+            );
+            assert_eq!(named(&project), BTreeSet::new(), "all answers are here");
+            project.is_untouched();
+        }
+        if status == 204 {
+            // All answers are read in the new way, those that were read before too.
+            let mended = text.replace(
+                "records: choices",
+                "records: { jq: '(.choices // [.said])[]' }",
+            );
+            project.write("pipelines/items.yaml", &mended);
+            let said = project.run(&["run", "items"]);
+            assert_eq!(said.code, Some(0), "{}", said.shown);
+            assert_eq!(server.heard().len(), 5, "nothing is paid for twice");
+            let wanted = [1, 2, 3, 4, 5].map(|id| match id {
+                3 => (3, "late,".to_owned()),
+                id => (id, format!("answer {id},")),
+            });
+            assert_eq!(rows(&project), BTreeMap::from(wanted));
+        } else {
+            // Nobody can read that one: a person decides.
+            let skip = project.run(&["run", "items", "--unknown", "skip"]);
+            assert_eq!(skip.code, Some(3), "{}", skip.shown);
+            says(&skip, "it is published without");
+            assert_eq!(server.heard().len(), 5);
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_cannot_be_read_is_asked_for_again_when_a_person_says_so() {
+    let (server, now) = troubled(205);
+    let project = project(&server, "true", "limits: none", 5);
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(1), "{}", said.shown);
+    now.store(200, Ordering::SeqCst);
+    let said = project.run(&["run", "items", "--unknown", "resend"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    assert_eq!(server.heard().len(), 6, "that one, and no other");
+    assert_eq!(rows(&project).len(), 5);
 }

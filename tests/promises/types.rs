@@ -3,6 +3,8 @@
 
 use std::fs;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::parts::part;
 use crate::scene::{Project, Reply, Server};
@@ -345,4 +347,58 @@ fn a_folder_of_files_is_one_output() {
     assert!(table.contains("items: 3 rows in data/items,"), "{table}");
     done(&project, &["convert", "items", "--to", "parquet"]);
     assert!(project.path().join("data/items.parquet").exists());
+}
+
+/// A type never changes in silence: what became wider is told with the value that did it, once, and
+/// `expect.schema` holds it with values and their pages.
+#[test]
+fn a_column_that_became_wider_is_told_and_can_be_held() {
+    let bodies = [
+        r#"[{"id":1,"n":1,"code":7},{"id":2,"n":2,"code":8}]"#,
+        r#"[{"id":1,"n":1,"code":7},{"id":2,"n":2.5,"code":"8a"}]"#,
+    ];
+    let turn = Arc::new(AtomicUsize::new(0));
+    let now = turn.clone();
+    let server = Server::start(move |_| Reply::json(bodies[now.load(Ordering::Relaxed)]));
+    let pipeline = |more: &str| {
+        format!(
+            "source: {{ url: \"{}\", limits: none }}\nstreams:\n  items: {{ get: /items{more} }}\n\
+             sink: {{ parquet: data/items/, mode: append }}\n",
+            server.url()
+        )
+    };
+    let project = Project::new(&pipeline("")).knows(&server);
+    let first = done_telling(&project);
+    assert!(!first.contains("column `"), "{first}");
+    turn.store(1, Ordering::Relaxed);
+    let second = done_telling(&project);
+    for told in [
+        "column `n` was integer in earlier runs and is number: 2.5 in row 2, after 1; what earlier runs added keeps its type",
+        "column `code` was integer in earlier runs and is json: \"8a\" in row 2, after 7",
+    ] {
+        assert!(second.contains(told), "{second}");
+    }
+    // By now it is known to be so.
+    let third = done_telling(&project);
+    assert!(!third.contains("column `"), "{third}");
+
+    turn.store(0, Ordering::Relaxed);
+    let project = Project::new(&pipeline(", expect: { schema: grow }")).knows(&server);
+    done_telling(&project);
+    turn.store(1, Ordering::Relaxed);
+    let held = project.run(&["run", "items"]);
+    assert_eq!(held.code, Some(3), "{}", held.shown);
+    let told =
+        "`code` was integer and is text (\"8a\" in page 1, record 2, beside 7 in page 1, record 1)";
+    assert!(held.shown.contains(told), "{}", held.shown);
+    let files = fs::read_dir(project.path().join("data/items")).expect("a folder");
+    assert_eq!(files.count(), 1, "nothing was added");
+}
+
+/// What a run that ends well tells people.
+#[track_caller]
+fn done_telling(project: &Project) -> String {
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    said.shown
 }

@@ -119,6 +119,7 @@ pub(super) fn silent(judge: &mut Judge<'_>, written: &StreamSpec) {
             "conditional",
             written.conditional.as_ref().map(|at| at.span.clone()),
         ),
+        ("keep", written.keep.as_ref().map(|at| at.span.clone())),
     ];
     for (key, span) in said {
         if let Some(span) = span {

@@ -119,6 +119,7 @@ fn stream(
         key,
         cursor: cursor.ok()?,
         conditional,
+        keeps_raw: asks && merged.keep.is_some(),
         expect: expect?,
         sinks: sinks?,
     })
@@ -158,6 +159,7 @@ pub(super) fn merged(defaults: Option<&StreamSpec>, stream: &StreamSpec) -> Stre
             .conditional
             .clone()
             .or_else(|| base.conditional.clone()),
+        keep: stream.keep.clone().or_else(|| base.keep.clone()),
         expect: expect::merged(base.expect.as_ref(), stream.expect.as_ref()),
         sink: stream.sink.clone().or_else(|| base.sink.clone()),
     }
