@@ -205,7 +205,7 @@ impl Stream {
             (Got::Fetched(Box::new(fetched)), digest)
         };
         let got = self.edit(got, &spot).await?;
-        self.hand_on(got, &digest, print, partition, &committer, page)
+        self.hand_on(got, &digest, print, partition, committer, page)
             .await?;
         Ok((at, digest, request))
     }
