@@ -1,5 +1,5 @@
-//! Checks of `expect` that look at the records themselves: `unique`, `fresh`, `nulls`, `schema`. One
-//! pass serves all of them; what does not fit into memory is sorted beside the part.
+//! Checks of `expect` that look at the records themselves: `unique`, `fresh`, `nulls`, `schema`,
+//! `columns`. One pass serves all of them; what does not fit into memory is sorted beside the part.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -8,6 +8,7 @@ use std::path::Path;
 use jiff::SignedDuration;
 
 use super::checks::{COMPARED, Earlier};
+use super::contract::Undeclared;
 use super::key::Key;
 use super::partitions::Partition;
 use super::publish::PublishError;
@@ -50,6 +51,8 @@ struct Found {
     /// By place in `nulls`.
     nulls: Vec<u64>,
     kinds: Kinds,
+    /// Fields that no column reads, where there may be none.
+    undeclared: Option<Undeclared>,
 }
 
 impl Stream {
@@ -76,6 +79,10 @@ impl Stream {
             self.judge_fresh(fresh, &found);
         }
         self.judge_nulls(&found);
+        if let Some(told) = found.undeclared.as_ref().and_then(Undeclared::told) {
+            let message = format!("`expect.columns` is `closed`, and no column reads {told}");
+            self.breaks("columns", "only fields that columns read", told, &message);
+        }
         let Some(rule) = expect.schema else {
             return Ok(None);
         };
@@ -286,6 +293,9 @@ fn look(
         ahead: (0, None),
         nulls: vec![0; nulls.len()],
         kinds: Kinds::new(),
+        undeclared: (plan.columns.as_deref())
+            .filter(|_| expect.closed)
+            .map(Undeclared::of),
     };
     rows.each_kept(repeats, &mut |placed, partition| {
         found.records += 1;
@@ -334,6 +344,11 @@ fn look(
                 }
             })
             .map_err(io::Error::other)?;
+        }
+        if let Some(undeclared) = &mut found.undeclared {
+            undeclared.see(placed.json, &|value| {
+                format!("{} in {}", shortened(value), place(placed, partition))
+            });
         }
         if let Some(fields) = &mut fields {
             fields.see(placed.json, &|| place(placed, partition));
@@ -394,12 +409,17 @@ fn remember(known: &mut BTreeMap<&'static str, String>, value: &str, place: &dyn
     if let Some(kind) = kind_of(value)
         && !known.contains_key(kind)
     {
-        let mut shown: String = value.chars().take(EXAMPLE).collect();
-        if shown.len() < value.len() {
-            shown.push('…');
-        }
-        known.insert(kind, format!("{shown} in {}", place()));
+        known.insert(kind, format!("{} in {}", shortened(value), place()));
     }
+}
+
+/// A value, or its beginning, as an example.
+fn shortened(value: &str) -> String {
+    let mut shown: String = value.chars().take(EXAMPLE).collect();
+    if shown.len() < value.len() {
+        shown.push('…');
+    }
+    shown
 }
 
 /// What kind of JSON that is; null is none.

@@ -23,6 +23,7 @@ mod circuit;
 mod command;
 mod commit;
 mod computed;
+mod contract;
 mod course;
 mod crew;
 mod database;

@@ -24,6 +24,8 @@ pub struct ExpectPlan {
     pub nulls: Vec<(String, f64)>,
     /// How columns may differ from those of earlier runs.
     pub schema: Option<SchemaRule>,
+    /// Records have no field that no column reads.
+    pub closed: bool,
 }
 
 /// How old the newest record may be.
@@ -60,5 +62,6 @@ impl ExpectPlan {
             || self.fresh.is_some()
             || !self.nulls.is_empty()
             || self.schema.is_some()
+            || self.closed
     }
 }

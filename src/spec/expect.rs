@@ -26,6 +26,8 @@ pub struct ExpectSpec {
     pub nulls: Option<Table<At<String>>>,
     /// How columns and the kinds of their values may differ from those of earlier runs.
     pub schema: Option<At<SchemaWordSpec>>,
+    /// Whether records may have fields that `columns` does not name.
+    pub columns: Option<At<ColumnsWordSpec>>,
 }
 
 /// How old the newest record may be.
@@ -48,4 +50,14 @@ pub enum SchemaWordSpec {
     Same,
     /// New ones may come; none may go, or hold another kind of value.
     Grow,
+}
+
+/// Whether records may have fields that `columns` does not name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ColumnsWordSpec {
+    /// They may, and these are left out.
+    Open,
+    /// They may not.
+    Closed,
 }

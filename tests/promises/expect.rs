@@ -283,6 +283,74 @@ fn values_that_are_missing_and_columns_that_change_are_told_together() {
     assert_eq!(nights.rows(), 3);
 }
 
+#[test]
+fn closed_columns_hold_what_they_do_not_name() {
+    let people = |texts: &[&str]| giving(texts.iter().map(|text| (*text).to_owned()));
+    let declared = [
+        r#"{"id":1,"user":{"mail":"a"},"links":[{"href":"x"}],"at":5}"#,
+        r#"{"id":2,"user":null,"links":[]}"#,
+    ];
+    let more = [
+        declared[0],
+        r#"{"id":2,"user":{"mail":"b","age":30},"phone":"030"}"#,
+        r#"{"id":3,"links":[{"href":"y","rel":null}],"phone":"040"}"#,
+    ];
+    let columns = "columns: { id: , mail: user.mail, hrefs: links.*.href, day: { jq: '.at' }, of: '{{ run.date }}' }";
+    for word in ["", ", expect: { columns: open }"] {
+        let mut nights = Nights::of(&format!("{columns}{word}"));
+        nights
+            .night("2026-11-01T02:30:00Z", people(&more))
+            .complete();
+        assert_eq!(nights.rows(), 3);
+    }
+    let mut nights = Nights::of(&format!("{columns}, expect: {{ columns: closed }}"));
+    let first = nights.night("2026-11-01T02:30:00Z", people(&declared));
+    first.complete();
+    let held = nights.night("2026-11-02T02:30:00Z", people(&more));
+    held.held(
+        &["columns"],
+        "`expect.columns` is `closed`, and no column reads `user.age` (30 in page 1, record 2); `phone` (\"030\" in page 1, record 2); `links.*.rel` (null in page 1, record 3)",
+    );
+    assert_eq!(nights.rows(), 2, "what was published stays");
+
+    // A record is what the steps of `transform` make of it.
+    let dropped = "transform: [{ drop: [phone, user.age, links] }]";
+    let mut nights = Nights::of(&format!(
+        "{dropped}, {columns}, expect: {{ columns: closed }}"
+    ));
+    nights
+        .night("2026-11-01T02:30:00Z", people(&more))
+        .complete();
+    let mut nights = Nights::of(&format!(
+        "transform: [{{ rename: {{ phone: tel }} }}], {columns}, expect: {{ columns: closed }}"
+    ));
+    let renamed = nights.night("2026-11-01T02:30:00Z", people(&more));
+    renamed.held(&["columns"], "`tel` (\"030\" in page 1, record 2)");
+}
+
+#[test]
+fn what_closed_columns_hold_is_published_by_a_person() {
+    let server = Server::start(|_| Reply::json(r#"{"data":[{"id":1,"note":"new"},{"id":2}]}"#));
+    let project = Project::new(&format!(
+        "source: {{ url: \"{}\", limits: none }}\nstreams:\n  items: {{ get: /items, records: data, columns: {{ id: }}, expect: {{ columns: closed }} }}\nsink: {{ csv: data/items.csv }}\n",
+        server.url()
+    ))
+    .knows(&server);
+    let held = project.run(&["run", "items"]);
+    assert_eq!(held.code, Some(3), "{}", held.shown);
+    let told = "no column reads `note` (\"new\" in page 1, record 1)";
+    assert!(held.stderr.contains(told), "{}", held.shown);
+    let row = &past(&project)[0];
+    assert_eq!(row["streams"][0]["checks"][0]["check"], "columns");
+    let id = row["run"].as_str().expect("an id").to_owned();
+    let asked = server.heard().len();
+    let published = project.run(&["runs", "publish", &id]);
+    assert_eq!(published.code, Some(0), "{}", published.shown);
+    assert_eq!(server.heard().len(), asked, "nothing is asked");
+    let rows = std::fs::read_to_string(project.path().join("data/items.csv")).expect("a file");
+    assert_eq!(rows, "id\r\n1\r\n2\r\n");
+}
+
 /// A server with so many records, and a pipeline that wants three.
 fn project(server: &Server) -> Project {
     Project::new(&format!(

@@ -7,7 +7,7 @@ use crate::plan::expect::{ExpectPlan, FreshPlan, SchemaRule};
 use crate::plan::position::Format;
 use crate::spec::at::At;
 use crate::spec::choice::ScalarOr;
-use crate::spec::expect::{ExpectSpec, FreshSpec, SchemaWordSpec};
+use crate::spec::expect::{ColumnsWordSpec, ExpectSpec, FreshSpec, SchemaWordSpec};
 use crate::spec::near;
 use crate::spec::stream::StreamSpec;
 
@@ -25,6 +25,7 @@ pub(super) fn merged(base: Option<&ExpectSpec>, over: Option<&ExpectSpec>) -> Op
         fresh: over.fresh.clone().or_else(|| base.fresh.clone()),
         nulls: super::stream::tables(base.nulls.as_ref(), over.nulls.as_ref()),
         schema: over.schema.clone().or_else(|| base.schema.clone()),
+        columns: over.columns.clone().or_else(|| base.columns.clone()),
     })
 }
 
@@ -52,6 +53,15 @@ pub(super) fn expect(judge: &mut Judge<'_>, stream: &StreamSpec) -> Option<Expec
         good &= is_column(judge, stream, "expect.nulls", name);
         nulls.push(share(judge, most).map(|share| (name.value.clone(), share)));
     }
+    let closed = (spec.columns.as_ref()).filter(|at| at.value == ColumnsWordSpec::Closed);
+    if let Some(at) = closed
+        && stream.columns.is_none()
+    {
+        let message = "`expect.columns` is `closed`, and the stream declares no `columns`";
+        let hint = "declare `columns`, or leave this out; `schema: same` holds what earlier runs did not have";
+        judge.wrong("bad-expect", &at.span, message, hint);
+        good = false;
+    }
     good.then_some(())?;
     Some(ExpectPlan {
         total: match total {
@@ -74,6 +84,7 @@ pub(super) fn expect(judge: &mut Judge<'_>, stream: &StreamSpec) -> Option<Expec
             SchemaWordSpec::Same => SchemaRule::Same,
             SchemaWordSpec::Grow => SchemaRule::Grow,
         }),
+        closed: closed.is_some(),
     })
 }
 
