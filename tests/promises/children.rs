@@ -290,10 +290,20 @@ fn a_power_cut_at_any_moment_leaves_the_same_bytes() {
     }
 }
 
-/// The outputs that are there.
+/// The outputs that are there; what stands beside them tells of just these.
 fn outputs(ran: &Ran) -> Vec<String> {
-    let files = ran.files().into_iter();
-    files.filter(|file| file.starts_with("out")).collect()
+    let (beside, outputs): (Vec<String>, Vec<String>) = (ran.files().into_iter())
+        .filter(|file| file.starts_with("out"))
+        .partition(|file| file.ends_with("/datapackage.json"));
+    assert_eq!(beside, ["out/datapackage.json"]);
+    let package: serde_json::Value =
+        serde_json::from_str(&ran.text(&beside[0])).expect("a package");
+    let resources = package["resources"].as_array().expect("resources");
+    let told = resources.iter().filter_map(|of| of["path"].as_str());
+    let mut told: Vec<String> = told.map(|path| format!("out/{path}")).collect();
+    told.sort();
+    assert_eq!(told, outputs, "{package}");
+    outputs
 }
 
 #[test]

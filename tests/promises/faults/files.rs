@@ -2,7 +2,7 @@
 //! climb, and variables that are not there.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -221,12 +221,18 @@ fn f34_names_that_climb_hide_or_are_too_long_stay_inside() {
             "data/{{ stream }}.csv",
             "data/{{ stream }}/rows.csv",
             "{{ stream }}",
+            "data/{{ stream }}/",
+            "{{ stream }}/",
+            "./",
         ] {
+            // What is added to a folder is told of beside that folder; that of the project, inside.
+            let adds = sink.ends_with('/');
+            let mode = if adds { "append" } else { "replace" };
             let project = Project::new("");
             project.write(
                 "inner/pipelines/items.yaml",
                 &format!(
-                    "source: {{ url: \"{}\", limits: none }}\nstreams:\n  \"{name}\":\n    get: /items\nsink:\n  csv: \"{sink}\"\n",
+                    "source: {{ url: \"{}\", limits: none }}\nstreams:\n  \"{name}\":\n    get: /items\nsink:\n  csv: \"{sink}\"\n  mode: {mode}\n",
                     server.url()
                 ),
             );
@@ -254,10 +260,10 @@ fn f34_names_that_climb_hide_or_are_too_long_stay_inside() {
                 "inner/pipelines/items.yaml",
                 "pipelines/items.yaml",
             ];
-            let new: Vec<&String> = files
+            let (told, new): (Vec<&String>, Vec<&String>) = files
                 .iter()
                 .filter(|file| !known.contains(&file.as_str()))
-                .collect();
+                .partition(|file| file.ends_with("/datapackage.json"));
             for known in known {
                 assert!(
                     files.iter().any(|file| file == known),
@@ -271,6 +277,19 @@ fn f34_names_that_climb_hide_or_are_too_long_stay_inside() {
                 said.shown
             );
             assert!(new.iter().all(|file| file.starts_with("inner/")), "{new:?}");
+            let beside = new.iter().map(|file| {
+                let folder = Path::new(file).parent().expect("a folder");
+                let above = folder
+                    .parent()
+                    .filter(|_| adds && folder != Path::new("inner"));
+                above.unwrap_or(folder).join("datapackage.json")
+            });
+            let told: Vec<PathBuf> = told.iter().map(PathBuf::from).collect();
+            assert_eq!(told, beside.collect::<Vec<_>>(), "{name} in {sink}");
+            assert!(
+                told.iter().all(|file| file.starts_with("inner")),
+                "{told:?}"
+            );
         }
     }
 }
