@@ -1,14 +1,16 @@
 //! Checks of `expect` that look at the records themselves: `unique`, `fresh`, `nulls`, `schema`,
 //! `columns`. One pass serves all of them; what does not fit into memory is sorted beside the part.
 
+mod contract;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
 use jiff::SignedDuration;
 
+use self::contract::Undeclared;
 use super::checks::{COMPARED, Earlier};
-use super::contract::Undeclared;
 use super::key::Key;
 use super::partitions::Partition;
 use super::publish::PublishError;

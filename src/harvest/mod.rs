@@ -23,7 +23,6 @@ mod circuit;
 mod command;
 mod commit;
 mod computed;
-mod contract;
 mod course;
 mod crew;
 mod database;
