@@ -43,9 +43,12 @@ pub(super) fn resource(
     let name = match (table, sink.mode) {
         (Some(table), _) => table.to_owned(),
         (None, SinkMode::Append) => {
-            // Told beside the folder, so that whoever reads all files of it meets no other.
-            file = format!("{}/{file}", folder.file_name()?.to_str()?);
-            folder = folder.parent()?;
+            // Told beside the folder, so that whoever reads all files of it meets no other; beside the
+            // project nothing is ours.
+            if folder != run.world.root {
+                file = format!("{}/{file}", folder.file_name()?.to_str()?);
+                folder = folder.parent()?;
+            }
             // The file is named by the run.
             format!("{}-{stem}", first.name)
         }
