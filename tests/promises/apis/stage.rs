@@ -48,8 +48,9 @@ struct State {
     used: Vec<HashMap<String, VecDeque<(Instant, f64)>>>,
     /// What was refused that a good client would not have asked.
     refused: Vec<String>,
-    /// When a refusal at a limit was told, and until when nothing may come.
-    pause: Option<(Instant, Instant)>,
+    /// By origin, for each has a budget of its own: when a refusal was told, and until when nothing may
+    /// come.
+    pauses: HashMap<String, (Instant, Instant)>,
     /// What came nevertheless.
     early: usize,
     /// How often a fault was played.
@@ -109,10 +110,8 @@ impl Stage {
         let (number, seen) = {
             let mut state = self.state();
             state.arrivals += 1;
-            if state
-                .pause
-                .is_some_and(|(told, until)| request.at > told && request.at < until)
-            {
+            let pause = state.pauses.get(&request.origin);
+            if pause.is_some_and(|(told, until)| request.at > *told && request.at < *until) {
                 state.early += 1;
             }
             let seen = self.answered().get(&same(request)).copied();
@@ -149,7 +148,7 @@ impl Stage {
             Ok(left) => left,
             Err((what, wait)) => {
                 self.refuse(request, &format!("the limit {what} is used up"));
-                return self.throttle(request.at, names, wait);
+                return self.throttle((&request.origin, request.at), names, wait);
             }
         };
         *names = context! { left, ..names.clone() };
@@ -192,7 +191,11 @@ impl Stage {
         }
         if self.upset.throttled == Some(number) {
             let wait = self.play.throttle.as_ref().and_then(|one| one.wait);
-            return self.throttle(request.at, names, wait.map(Duration::from_secs));
+            return self.throttle(
+                (&request.origin, request.at),
+                names,
+                wait.map(Duration::from_secs),
+            );
         }
         if self.upset.failed == Some(number) {
             return reply(&self.play.trouble, names, &[]);
@@ -248,7 +251,12 @@ impl Stage {
         self.state().refused.push(what);
     }
 
-    fn throttle(&self, at: Instant, names: &Value, wait: Option<Duration>) -> SimReply {
+    fn throttle(
+        &self,
+        (origin, at): (&str, Instant),
+        names: &Value,
+        wait: Option<Duration>,
+    ) -> SimReply {
         let Some(throttle) = &self.play.throttle else {
             return SimReply::error(429, "too many requests");
         };
@@ -258,7 +266,8 @@ impl Stage {
         if throttle.wait.is_some() {
             // What is on its way when the refusal is read is not early.
             let told = at + Duration::from_millis(self.play.slowest_ms);
-            self.state().pause = Some((told, at + Duration::from_secs(seconds)));
+            let until = at + Duration::from_secs(seconds);
+            self.state().pauses.insert(origin.to_owned(), (told, until));
         }
         reply(
             &throttle.answer,
