@@ -191,7 +191,8 @@ fn they_go_with_the_run() {
 )]
 fn a_run_that_is_killed_keeps_each_answer_once() {
     let server = Server::start(|request| {
-        std::thread::sleep(Duration::from_millis(4));
+        // Longer than pages wait for others to be committed with: else no run leaves any behind.
+        std::thread::sleep(Duration::from_millis(150));
         Reply::json(body(target(request)))
     });
     // A machine that is busy needs longer, and all of a run is to be cut off somewhere.
