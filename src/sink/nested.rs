@@ -3,7 +3,7 @@
 //!
 //! An object is its fields, in order of first appearance, an array its elements, and so on down to plain
 //! values, which have the types that columns of them would have ([`super::infer`]). Where values differ in
-//! kind (an object beside a text), and below [`DEEPEST`], JSON text holds them: no value becomes another one.
+//! kind (an object beside a text), and below `DEEPEST`, JSON text holds them: no value becomes another one.
 
 use super::infer::{Inference, Native};
 use super::shape::Shape;

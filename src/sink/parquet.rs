@@ -1,6 +1,6 @@
 //! Parquet: columns with types, row groups of bounded size, compressed with zstd.
 //!
-//! Objects and arrays are structs and lists where the sink says `nested` ([`inside`]), else JSON text.
+//! Objects and arrays are structs and lists where the sink says `nested` (`inside`), else JSON text.
 //!
 //! The one place that knows the `parquet` and `arrow` crates. What a column is was judged before
 //! ([`super::infer`]); here a cell that its type does not hold is an error, never another value. The
