@@ -525,17 +525,24 @@ mod tests {
         assert_eq!(held, 2);
     }
 
+    /// The writer of a run in this folder.
+    fn started(
+        folder: &std::path::Path,
+        clock: Clock,
+    ) -> (Committer, JoinHandle<Result<StreamStore, StoreError>>) {
+        let disk = Disk::system();
+        let start = RunStart::new("p", vec!["items".into()], clock.calendar());
+        let open = RunFolder::create(&disk, folder, "r", start, &Floor::new(0));
+        let store = open.expect("a run").streams.pop().expect("a stream");
+        let events = Events::new(clock, |_| {});
+        Committer::start(store, "items".into(), GROUP_TIME, clock, events, None)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_early_page_without_records_gives_its_room_back() {
         let folder = tempfile::tempdir().expect("a folder");
         let clock = Clock::system();
-        let disk = Disk::system();
-        let start = RunStart::new("p", vec!["items".into()], clock.calendar());
-        let open = RunFolder::create(&disk, folder.path(), "r", start, &Floor::new(0));
-        let store = open.expect("a run").streams.pop().expect("a stream");
-        let events = Events::new(clock, |_| {});
-        let (committer, writer) =
-            Committer::start(store, "items".into(), GROUP_TIME, clock, events, None);
+        let (committer, writer) = started(folder.path(), clock);
         let budget = Budget::default();
         budget.learn(usize::MAX);
         for page in [1, 0] {
@@ -554,13 +561,7 @@ mod tests {
     async fn a_commit_that_is_due_lets_no_early_page_through() {
         let folder = tempfile::tempdir().expect("a folder");
         let clock = Clock::system();
-        let disk = Disk::system();
-        let start = RunStart::new("p", vec!["items".into()], clock.calendar());
-        let open = RunFolder::create(&disk, folder.path(), "r", start, &Floor::new(0));
-        let store = open.expect("a run").streams.pop().expect("a stream");
-        let events = Events::new(clock, |_| {});
-        let (committer, writer) =
-            Committer::start(store, "items".into(), GROUP_TIME, clock, events, None);
+        let (committer, writer) = started(folder.path(), clock);
         for number in 0..40 {
             let place = (0, number ^ 1);
             committer

@@ -7,13 +7,13 @@
 
 use serde_json::Value;
 
-use super::{Options, World, keep};
+use super::{Options, World, keep, release};
 use crate::failure::Failure;
 use crate::fetch::tape::HeadCursor;
 use crate::plan::Plan;
 use crate::store::history::{RunRecord, Status};
 use crate::store::row::RunStart;
-use crate::store::state::{State, StateError};
+use crate::store::state::State;
 
 /// Where a run with kept parts writes down where the cursors stood.
 const CURSORS: &str = "cursors";
@@ -27,9 +27,7 @@ impl Options {
 
 /// The run with this id, if what it keeps can be published again. Hold the pipeline's lock.
 pub(super) fn find(state: &State, runs: &[RunRecord], id: &str) -> Result<RunRecord, Box<Failure>> {
-    let Some(run) = runs.iter().find(|run| run.id == id) else {
-        return Err(Box::new(Failure::usage(format!("there is no run `{id}`"))));
-    };
+    let run = release::wanted(runs, id)?;
     if run.status != Status::Complete {
         return Err(Box::new(
             Failure::usage(format!(
@@ -39,15 +37,7 @@ pub(super) fn find(state: &State, runs: &[RunRecord], id: &str) -> Result<RunRec
             .hint("`gleaner run NAME` goes on with a run; `gleaner runs publish ID` publishes one that is held"),
         ));
     }
-    let later = state.published_after(run);
-    if let Some(later) = later.map_err(StateError::into_failure)? {
-        return Err(Box::new(
-            Failure::usage(format!(
-                "run {later} has published since: run {id} would put older data in the place of newer"
-            ))
-            .hint(format!("`gleaner runs discard {id}` removes what it keeps")),
-        ));
-    }
+    release::is_newest(state, run)?;
     Ok(run.clone())
 }
 

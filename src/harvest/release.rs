@@ -31,9 +31,7 @@ impl Options {
 
 /// The run with this id, if it can be published from what it keeps. Hold the pipeline's lock.
 pub(super) fn find(state: &State, runs: &[RunRecord], id: &str) -> Result<RunRecord, Box<Failure>> {
-    let Some(run) = runs.iter().find(|run| run.id == id) else {
-        return Err(Box::new(Failure::usage(format!("there is no run `{id}`"))));
-    };
+    let run = wanted(runs, id)?;
     if !(run.status == Status::Held || run.status.is_open()) {
         return Err(Box::new(
             Failure::usage(format!(
@@ -43,14 +41,27 @@ pub(super) fn find(state: &State, runs: &[RunRecord], id: &str) -> Result<RunRec
             .hint("`gleaner history show RUN` tells what became of it"),
         ));
     }
-    let later = state.published_after(run);
-    if let Some(later) = later.map_err(StateError::into_failure)? {
-        return Err(Box::new(
-            Failure::usage(format!(
-                "run {later} has published since: run {id} would put older data in the place of newer"
-            ))
-            .hint(format!("`gleaner runs discard {id}` removes what it keeps")),
-        ));
-    }
+    is_newest(state, run)?;
     Ok(run.clone())
+}
+
+/// The run with this id.
+pub(super) fn wanted<'r>(runs: &'r [RunRecord], id: &str) -> Result<&'r RunRecord, Box<Failure>> {
+    let found = runs.iter().find(|run| run.id == id);
+    found.ok_or_else(|| Box::new(Failure::usage(format!("there is no run `{id}`"))))
+}
+
+/// Refuses a run after which another one has published.
+pub(super) fn is_newest(state: &State, run: &RunRecord) -> Result<(), Box<Failure>> {
+    let later = state.published_after(run);
+    let Some(later) = later.map_err(StateError::into_failure)? else {
+        return Ok(());
+    };
+    let id = &run.id;
+    Err(Box::new(
+        Failure::usage(format!(
+            "run {later} has published since: run {id} would put older data in the place of newer"
+        ))
+        .hint(format!("`gleaner runs discard {id}` removes what it keeps")),
+    ))
 }

@@ -66,7 +66,7 @@ struct Ahead {
 }
 
 /// What came of a page: where it stands in the spread, and its request.
-type Fetched = Result<(u64, Digest, Rendered), Unfetched>;
+type Done = Result<(u64, Digest, Rendered), Unfetched>;
 
 impl Stream {
     /// Pages whose addresses are known, side by side; the digest of the last in order.
@@ -166,7 +166,7 @@ impl Stream {
     }
 
     /// Fetches one page after the other until none is left, or one fails.
-    async fn fetch_ahead(self: Arc<Self>, ahead: Arc<Ahead>, told: mpsc::Sender<Fetched>) {
+    async fn fetch_ahead(self: Arc<Self>, ahead: Arc<Ahead>, told: mpsc::Sender<Done>) {
         while !ahead.is_over.load(Ordering::Relaxed) {
             let at = ahead.next.fetch_add(1, Ordering::Relaxed);
             if at >= ahead.spread.count {
@@ -182,7 +182,7 @@ impl Stream {
         }
     }
 
-    async fn fetch_one(self: &Arc<Self>, ahead: &Ahead, at: u64) -> Fetched {
+    async fn fetch_one(self: &Arc<Self>, ahead: &Ahead, at: u64) -> Done {
         let Ahead {
             spread,
             slice,

@@ -170,6 +170,17 @@ fn places(output: &Output) -> String {
     }
 }
 
+/// What reads all files of an output into one table of pandas, given what reads one.
+fn joined(output: &Output, read: impl Fn(&str) -> String) -> String {
+    if output.files.len() > 1 {
+        let one = read("place");
+        let places = places(output);
+        format!("pd.concat([{one} for place in {places}], ignore_index=True)")
+    } else {
+        read(&places(output))
+    }
+}
+
 /// Lines that read records of NDJSON into the list `records`.
 fn records(output: &Output) -> String {
     let open = match output.files.first().map(String::as_str) {
@@ -213,7 +224,6 @@ fn pandas(output: &Output) -> String {
     }
     let types = mapped(&types);
     let mut text = String::new();
-    let several = output.files.len() > 1;
     match &output.format {
         Format::Csv(delimiter, null) => {
             let read = |place: &str| {
@@ -224,16 +234,7 @@ fn pandas(output: &Output) -> String {
                 )
             };
             let _ = writeln!(text, "types = {types}");
-            let _ = if several {
-                writeln!(
-                    text,
-                    "{name} = pd.concat([{} for place in {}], ignore_index=True)",
-                    read("place"),
-                    places(output)
-                )
-            } else {
-                writeln!(text, "{name} = {}", read(&places(output)))
-            };
+            let _ = writeln!(text, "{name} = {}", joined(output, read));
         }
         Format::Ndjson => {
             text += &records(output);
@@ -246,16 +247,7 @@ fn pandas(output: &Output) -> String {
         Format::Parquet => {
             let read =
                 |place: &str| format!("pd.read_parquet({place}, dtype_backend=\"numpy_nullable\")");
-            let _ = if several {
-                writeln!(
-                    text,
-                    "{name} = pd.concat([{} for place in {}], ignore_index=True)",
-                    read("place"),
-                    places(output)
-                )
-            } else {
-                writeln!(text, "{name} = {}", read(&places(output)))
-            };
+            let _ = writeln!(text, "{name} = {}", joined(output, read));
             // Days come as Python's own dates, by which nothing can be counted.
             let days = days(output);
             if !days.is_empty() {
