@@ -20,6 +20,7 @@ mod list;
 mod notebook;
 mod out;
 mod outputs;
+mod packages;
 mod plan;
 mod preview;
 mod project;

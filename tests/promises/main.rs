@@ -23,6 +23,7 @@ mod formats;
 mod gate;
 mod graphql;
 mod guards;
+mod handed_on;
 mod history;
 mod kill;
 mod large;
