@@ -55,18 +55,15 @@ pub(super) fn at(path: &Path) -> Result<Package, Failure> {
         let file = file.to_string_lossy();
         package.resources.retain(|told| told["path"] == *file);
     }
-    match package.filter(|package| !package.resources.is_empty()) {
-        Some(package) => Ok(package),
-        None => {
-            let place = folder.join(NAME);
-            let message = format!(
-                "no {} tells of {}",
-                clean(&place.display().to_string()),
-                clean(&path.display().to_string())
-            );
-            Err(Failure::usage(message).hint(hint))
-        }
+    if let Some(package) = package.filter(|package| !package.resources.is_empty()) {
+        return Ok(package);
     }
+    let message = format!(
+        "no {} tells of {}",
+        clean(&folder.join(NAME).display().to_string()),
+        clean(&path.display().to_string())
+    );
+    Err(Failure::usage(message).hint(hint))
 }
 
 /// What a project's folder and those in its `data/` tell of a pipeline.
