@@ -3,6 +3,7 @@
 //! Arguments come in, an exit code goes out. Results go to standard output, everything else to
 //! standard error. Calls into the rooms below pass through `rooms`.
 
+mod again;
 mod agree;
 mod check;
 mod completions;

@@ -15,7 +15,7 @@ use crate::failure::{Exit, Failure};
 use crate::report::clean;
 
 use super::rooms::{self, Overrides};
-use super::{out, packages, project};
+use super::{again, out, packages, project};
 use outputs::Subject;
 
 /// Write a notebook that loads what a pipeline has published
@@ -123,6 +123,7 @@ impl NotebookArgs {
                     Some(data) => Some(inside(&found.root, &here.join(data))?),
                     None => None,
                 };
+                again::tell(&found.root, &plan.name)?;
                 let subject = Subject::of_plan(&found.root, &plan, data.as_deref())?;
                 return Ok(Some((found.root, subject)));
             }

@@ -15,7 +15,7 @@ use crate::spec::load;
 use crate::store::state::{State, StateError};
 
 use super::packages::{self, Package};
-use super::project;
+use super::{again, project};
 
 /// One output of a stream.
 #[derive(Debug)]
@@ -114,6 +114,7 @@ pub(super) fn asked(name: &str) -> Result<Asked, Failure> {
         });
     }
     let root = load::project_root(&here).unwrap_or(here);
+    again::tell(&root, name)?;
     let mut all = published(&root, name)?;
     if all.is_empty() {
         let told = packages::of(&root, name)?;

@@ -21,6 +21,7 @@ use crate::plan::{Plan, StreamPlan};
 use crate::report::{self, Manner, Reporter, Verbosity};
 use crate::spec::load::Found;
 
+use super::again;
 use super::drive::Drive;
 use super::global::Global;
 use super::out;
@@ -270,7 +271,7 @@ impl RunArgs {
         } else {
             rooms::transport_or_plain(&plan, &found.root)
         };
-        let world = drive.world(transport, found.root);
+        let world = drive.world(transport, found.root.clone());
         let options = Options {
             streams: self.streams.clone(),
             limit_records: self.limit_records,
@@ -301,6 +302,9 @@ impl RunArgs {
                 watch.ended(Err(&failure)).await;
             }
             return Err(failure);
+        }
+        if options.leaves_trace() {
+            again::end(&found.path, &self.vars, &world).await;
         }
         drive.run_watched(plan, world, options, watch).await
     }

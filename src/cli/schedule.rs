@@ -15,7 +15,7 @@ use jiff::SignedDuration;
 use super::drive::{Drive, came_to};
 use super::global::Global;
 use super::rooms::{self, NoPlan, Overrides};
-use super::{out, project, run, runtime, state};
+use super::{again, out, project, run, runtime, state};
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::event::{Event, Fact};
@@ -224,6 +224,7 @@ impl Work {
             Ok(prepared) => prepared,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
+        again::end(&order.path, &[], &world).await;
         // Opening reads files and takes locks, which others need not wait for.
         let opened = tokio::task::spawn_blocking(move || match refused {
             Some(failure) => {

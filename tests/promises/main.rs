@@ -10,6 +10,7 @@ mod children;
 mod cli;
 mod columns;
 mod cuts;
+mod cuts_again;
 mod cuts_database;
 mod cuts_gathered;
 mod database;
