@@ -23,7 +23,7 @@ use super::fixture::{in_stopped_time, plan};
 /// With the columns that the streams have before and after.
 fn pipeline(columns: &str) -> String {
     format!(
-        r#"source: {{ url: https://api.test, limits: none, concurrency: 2 }}
+        r"source: {{ url: https://api.test, limits: none, concurrency: 2 }}
 defaults: {{ key: id, columns: {columns} }}
 streams:
   whole: {{ get: /whole, sink: [ {{ csv: data/whole.csv }}, {{ ndjson: data/whole.ndjson }}, {{ parquet: data/whole.parquet }} ] }}
@@ -31,7 +31,7 @@ streams:
   merged: {{ get: /merged, sink: [ {{ csv: data/merged.csv, mode: merge }}, {{ sqlite: data/merged.db, mode: merge }} ] }}
   left: {{ get: /left, sink: {{ sqlite: {{ path: data/both.db, table: both }} }} }}
   right: {{ get: /right, sink: {{ sqlite: {{ path: data/both.db, table: both }} }} }}
-"#
+"
     )
 }
 
