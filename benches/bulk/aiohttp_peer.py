@@ -96,6 +96,9 @@ async def run(arguments):
             await asyncio.gather(
                 *(work(session, pages, arguments, sink, totals) for _ in range(arguments.workers))
             )
+        # As the others do: what was harvested is on the disk when the program ends.
+        out.flush()
+        os.fsync(out.fileno())
     return totals
 
 
