@@ -111,7 +111,7 @@ def main():
     parser.add_argument("--workers", type=int, default=32)
     parser.add_argument("--format", choices=["ndjson", "csv"], default="ndjson")
     parser.add_argument("--uvloop", action="store_true", help="with another event loop than Python's")
-    parser.add_argument("--out", default=os.devnull)
+    parser.add_argument("--out", required=True)
     arguments = parser.parse_args()
 
     began = time.perf_counter()
