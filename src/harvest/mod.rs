@@ -387,6 +387,7 @@ impl Harvest {
                     let failure = run.if_overdue(&name, failure);
                     run.world.events.emit(Fact::StreamFailed {
                         stream: name,
+                        exit: failure.exit.code(),
                         message: failure.message.clone(),
                     });
                     exit = exit.worst(failure.exit);
