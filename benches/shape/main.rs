@@ -69,18 +69,19 @@ fn main() {
             folder.join(format!("{work}.ours")),
             folder.join(format!("{work}.python")),
         );
-        let gleaner = least(|| {
+        let gleaner = || {
             let this = std::env::current_exe().expect("this program");
             measured(Command::new(this), work, &pages, &ours)
-        });
-        let python = least(|| {
+        };
+        let python = || {
             let mut python = Command::new("python3");
             python.arg(concat!(
                 env!("CARGO_MANIFEST_DIR"),
                 "/benches/shape/peer.py"
             ));
             measured(python, work, &pages, &theirs)
-        });
+        };
+        let [gleaner, python] = least([&gleaner, &python]);
         assert!(
             std::fs::read(&ours).expect("ours") == std::fs::read(&theirs).expect("Python's"),
             "{} and {} differ",

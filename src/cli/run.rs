@@ -20,6 +20,7 @@ use crate::plan::{Plan, StreamPlan};
 use crate::report::{self, Manner, Reporter, Verbosity};
 use crate::spec::load::Found;
 
+use super::again;
 use super::drive::{Drive, Ready, off};
 use super::global::Global;
 use super::out;
@@ -342,6 +343,9 @@ impl RunArgs {
                 watch.ended(Err(&failure)).await;
             }
             return Err(failure);
+        }
+        if options.leaves_trace() {
+            again::end(&found.path, &self.vars, &world).await;
         }
         drive.run_watched(plan, world, options, watch).await
     }

@@ -12,6 +12,7 @@ use super::keep::{self, Left};
 use super::merge::{self, MergeError};
 use super::outgoing;
 use super::raw;
+use super::reextract;
 use super::repeats::Repeats;
 use super::rows::{Member, Rows};
 use super::standing::{self, SharedState};
@@ -206,6 +207,7 @@ fn write_all(
     store
         .intend(intents.collect())
         .map_err(|error| failed(StoreError::into_failure(error)))?;
+    reextract::begin(&stream.run, state).map_err(failed)?;
     let mut files = Vec::new();
     let mut rejected = 0;
     for (output, path) in ready.files {

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::files::Files;
 use crate::cli::drive::{Connect, Drive, Ready, came_to, off};
 use crate::cli::rooms::{self, NoPlan, Overrides};
-use crate::cli::{project, run};
+use crate::cli::{again, project, run};
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::event::Fact;
@@ -84,7 +84,7 @@ impl Work {
             ..self.options.clone()
         };
         let teller = Arc::clone(&drive.reporter);
-        let name = order.name.clone();
+        let (name, path) = (order.name.clone(), order.path.clone());
         let plan = match off(move || plan_of(&order)).await.and_then(|plan| plan) {
             Ok(plan) => plan,
             Err(failure) => {
@@ -108,6 +108,9 @@ impl Work {
             Ok(ready) => ready,
             Err(failure) => return self.told(&name, &teller, Err(failure)),
         };
+        let outside = world.clone();
+        let ended = tokio::spawn(async move { again::end(&path, &[], &outside).await });
+        let refused = refused.or(came_to(ended.await).err());
         // Opening reads files and takes locks, which others need not wait for.
         let opened = off(move || match refused {
             Some(failure) => {
