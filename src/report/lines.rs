@@ -60,9 +60,10 @@ impl Lines {
                 streams,
             } => {
                 let names: Vec<_> = streams.iter().map(|s| clean(s)).collect();
-                let run = match self.names_runs {
-                    true => format!("run {} begins: ", clean(run)),
-                    false => String::new(),
+                let run = if self.names_runs {
+                    format!("run {} begins: ", clean(run))
+                } else {
+                    String::new()
                 };
                 out.push(format!("{}: {run}{}", clean(pipeline), names.join(", ")));
                 self.told = Some(event.at);

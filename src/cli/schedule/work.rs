@@ -34,9 +34,15 @@ pub(super) struct Work {
     connect: Connect,
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// How files are now: broken so, or well.
-    looks: Mutex<HashMap<String, Option<Failure>>>,
+    looks: Mutex<HashMap<String, How>>,
     /// Who is being told of them.
     telling: Mutex<JoinSet<()>>,
+}
+
+/// How a file is.
+enum How {
+    Broken(Failure),
+    Well,
 }
 
 /// Who tells of the schedule, or of one pipeline.
@@ -238,10 +244,10 @@ impl Work {
                 };
                 let failure = Failure::new(Exit::Invalid, format!("{message}; {so}"))
                     .hint(format!("`gleaner check {pipeline}` shows all mistakes"));
-                (pipeline, Some(failure))
+                (pipeline, How::Broken(failure))
             }
             Fact::Scheduled { pipeline, .. } | Fact::ScheduleMended { pipeline } => {
-                (pipeline, None)
+                (pipeline, How::Well)
             }
             _ => return,
         };
@@ -256,18 +262,20 @@ impl Work {
         telling.spawn(async move {
             let turn = work.turn(&name);
             let own = turn.lock().await;
-            if let Some(how) = work.look(&name)
-                && (how.is_some() || work.was_broken(&name).await)
-                && let Some(watch) = work.listener(&name).await
-            {
-                watch.file_is(how.as_ref()).await;
+            let broken = match work.look(&name) {
+                Some(How::Broken(failure)) => Some(failure),
+                Some(How::Well) if work.was_broken(&name).await => None,
+                Some(How::Well) | None => return,
+            };
+            if let Some(watch) = work.listener(&name).await {
+                watch.file_is(broken.as_ref()).await;
             }
             drop(own);
         });
     }
 
     /// How a file is now: it may have changed again since somebody wanted to tell of it.
-    fn look(&self, name: &str) -> Option<Option<Failure>> {
+    fn look(&self, name: &str) -> Option<How> {
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         looks.remove(name)
     }
