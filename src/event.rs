@@ -149,6 +149,13 @@ pub enum Fact {
         /// Bytes in the group.
         bytes: u64,
     },
+    /// Records had fields that no column reads: they are not in the output.
+    FieldsUnread {
+        /// The stream.
+        stream: Name,
+        /// The paths of them.
+        fields: Vec<String>,
+    },
     /// Records that the API tells of are missing; what came is published, and the run is no
     /// success.
     FellShort {

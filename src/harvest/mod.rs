@@ -375,13 +375,8 @@ impl Harvest {
             let mut summary = StreamSummary::new(name.clone());
             match outcome {
                 Ok(published) => {
-                    summary.files = published.files;
-                    summary.repeats = published.repeats;
-                    summary.rejected = published.rejected;
-                    summary.published_before = published.before;
+                    published.tell(&mut summary);
                     summary.table = run.tables.first_beside(&run.plan, &summary.stream);
-                    summary.schema = published.schema;
-                    summary.types = published.types;
                 }
                 Err(failure) => {
                     let failure = run.if_overdue(&name, failure);

@@ -242,6 +242,11 @@ impl Secrets {
                     *text = self.scrub(text);
                 }
             }
+            Fact::FieldsUnread { fields, .. } => {
+                for field in fields {
+                    *field = self.scrub(field);
+                }
+            }
             Fact::Noticed { message, .. }
             | Fact::FellShort { message, .. }
             | Fact::RunNoticed { message }

@@ -57,6 +57,7 @@ impl Level {
             | Fact::RunStarted { .. }
             | Fact::RunContinued { .. }
             | Fact::Published { .. }
+            | Fact::FieldsUnread { .. }
             | Fact::LimitsLearned { .. }
             | Fact::Scheduled { .. }
             | Fact::ScheduleMended { .. }

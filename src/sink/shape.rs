@@ -91,6 +91,12 @@ impl<T: Default> Shape<T> {
         self.levels.get(level)?.names.get(place)
     }
 
+    /// All names, each with its level.
+    pub(super) fn all(&self) -> impl Iterator<Item = (usize, &Name<T>)> {
+        let levels = self.levels.iter().enumerate();
+        levels.flat_map(|(at, level)| level.names.iter().map(move |name| (at, name)))
+    }
+
     pub(super) fn name_mut(&mut self, level: usize, place: usize) -> Option<&mut Name<T>> {
         self.levels.get_mut(level)?.names.get_mut(place)
     }
