@@ -186,6 +186,11 @@ pub enum Fact {
         /// Whether what stood in it before stays in force.
         kept: bool,
     },
+    /// The file of a pipeline can be understood again.
+    ScheduleMended {
+        /// The pipeline.
+        pipeline: Name,
+    },
     /// A pipeline has no schedule any more.
     Unscheduled {
         /// The pipeline.
@@ -219,6 +224,9 @@ pub enum Fact {
         pipeline: Name,
         /// The time.
         planned: Timestamp,
+        /// The run, if one was begun.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        run: Option<Name>,
         /// Its exit code.
         exit: u8,
         /// How long it took.
@@ -230,6 +238,11 @@ pub enum Fact {
     /// Something worth knowing about the schedule as a whole.
     ScheduleNoticed {
         /// The note.
+        message: String,
+    },
+    /// The schedule cannot do its work: nothing begins until that is mended.
+    ScheduleStuck {
+        /// What is wrong.
         message: String,
     },
     /// A check of `expect` does not hold.
@@ -263,6 +276,8 @@ pub enum Fact {
     StreamFailed {
         /// The stream.
         stream: Name,
+        /// The exit code that this alone would have.
+        exit: u8,
         /// Why, for a person.
         message: String,
     },

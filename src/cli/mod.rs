@@ -125,7 +125,7 @@ pub fn main() -> ExitCode {
             let now = || Clock::system().calendar();
             let verbosity = cli.global.verbosity();
             let is_logged =
-                cli.logs() && report::Reporter::log(verbosity, now).ended(Err(&failure));
+                cli.logs() && report::Reporter::log(verbosity, None, now).ended(Err(&failure));
             if !is_logged {
                 out::stderr(&report::draw_failure(&failure));
             }

@@ -380,10 +380,7 @@ impl Harvest {
                 }
                 Err(failure) => {
                     let failure = run.if_overdue(&name, failure);
-                    run.world.events.emit(Fact::StreamFailed {
-                        stream: name,
-                        message: failure.message.clone(),
-                    });
+                    run.world.events.stream_failed(name, &failure);
                     exit = exit.worst(failure.exit);
                     summary.failure = Some(*failure);
                 }

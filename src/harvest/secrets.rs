@@ -285,11 +285,13 @@ impl Secrets {
             // The schedule's, which knows no secrets.
             | Fact::Scheduled { .. }
             | Fact::ScheduleBroken { .. }
+            | Fact::ScheduleMended { .. }
             | Fact::Unscheduled { .. }
             | Fact::TimeSkipped { .. }
             | Fact::TimeCame { .. }
             | Fact::TimeDone { .. }
             | Fact::ScheduleNoticed { .. }
+            | Fact::ScheduleStuck { .. }
             | Fact::RunFinished { .. } => return None,
         }
         Some(event)
@@ -521,6 +523,7 @@ mod tests {
             Fact::RunNoticed { message: words() },
             Fact::StreamFailed {
                 stream: "s".into(),
+                exit: 1,
                 message: words(),
             },
         ]);

@@ -84,6 +84,18 @@ pub fn draw(summary: &Summary) -> String {
     out
 }
 
+/// What it came to in one line, for logs.
+pub(super) fn in_a_line(summary: &Summary) -> String {
+    let sum = |of: fn(&StreamSummary) -> u64| summary.streams.iter().map(of).sum::<u64>();
+    format!(
+        "{}: {} of {}, {}",
+        verdict(summary, &duration(summary.took)),
+        plural(sum(|stream| stream.records), "record"),
+        plural(sum(|stream| stream.pages), "page"),
+        plural(summary.requests, "request"),
+    )
+}
+
 /// What `limits: auto` came to, to be copied into the file; how much it is worth goes along.
 fn found(learned: &LearnedLimits, took: Duration) -> String {
     let refused = match learned.refusals {
@@ -146,7 +158,13 @@ fn streams(streams: &[StreamSummary]) -> String {
                 Some(failure) if stopped(failure) => {
                     "stopped, nothing published; an older file stays".to_owned()
                 }
-                Some(_) => "failed, nothing published".to_owned(),
+                Some(failure) => match failure.exit {
+                    Exit::Held => "held, nothing published; an older file stays".to_owned(),
+                    Exit::Resumable => {
+                        "not finished, nothing published; an older file stays".to_owned()
+                    }
+                    _ => "failed, nothing published".to_owned(),
+                },
                 None if stream.published_before => "published before, by this run".to_owned(),
                 None => match &stream.table {
                     Some(first) => format!("in the table of {}", clean(first)),

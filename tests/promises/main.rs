@@ -52,6 +52,7 @@ mod schedule;
 mod schedule_keeper;
 mod schedule_real;
 mod schedule_rules;
+mod schedule_told;
 mod secrets;
 mod security;
 mod security_data;
