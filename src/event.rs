@@ -149,6 +149,13 @@ pub enum Fact {
         /// Bytes in the group.
         bytes: u64,
     },
+    /// Records had fields that no column reads: they are not in the output.
+    FieldsUnread {
+        /// The stream.
+        stream: Name,
+        /// The paths of them.
+        fields: Vec<String>,
+    },
     /// Records that the API tells of are missing; what came is published, and the run is no
     /// success.
     FellShort {
@@ -178,6 +185,11 @@ pub enum Fact {
         message: String,
         /// Whether what stood in it before stays in force.
         kept: bool,
+    },
+    /// The file of a pipeline can be understood again.
+    ScheduleMended {
+        /// The pipeline.
+        pipeline: Name,
     },
     /// A pipeline has no schedule any more.
     Unscheduled {
@@ -212,6 +224,9 @@ pub enum Fact {
         pipeline: Name,
         /// The time.
         planned: Timestamp,
+        /// The run, if one was begun.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        run: Option<Name>,
         /// Its exit code.
         exit: u8,
         /// How long it took.
@@ -223,6 +238,11 @@ pub enum Fact {
     /// Something worth knowing about the schedule as a whole.
     ScheduleNoticed {
         /// The note.
+        message: String,
+    },
+    /// The schedule cannot do its work: nothing begins until that is mended.
+    ScheduleStuck {
+        /// What is wrong.
         message: String,
     },
     /// A check of `expect` does not hold.
@@ -256,6 +276,8 @@ pub enum Fact {
     StreamFailed {
         /// The stream.
         stream: Name,
+        /// The exit code that this alone would have.
+        exit: u8,
         /// Why, for a person.
         message: String,
     },

@@ -96,6 +96,9 @@ async def run(arguments):
             await asyncio.gather(
                 *(work(session, pages, arguments, sink, totals) for _ in range(arguments.workers))
             )
+        # As the others do: what was harvested is on the disk when the program ends.
+        out.flush()
+        os.fsync(out.fileno())
     return totals
 
 
@@ -108,7 +111,7 @@ def main():
     parser.add_argument("--workers", type=int, default=32)
     parser.add_argument("--format", choices=["ndjson", "csv"], default="ndjson")
     parser.add_argument("--uvloop", action="store_true", help="with another event loop than Python's")
-    parser.add_argument("--out", default=os.devnull)
+    parser.add_argument("--out", required=True)
     arguments = parser.parse_args()
 
     began = time.perf_counter()

@@ -82,15 +82,21 @@ fn compare() {
         // The caches of the server, so that the first in line does not pay for them.
         let _ = bare(&folder, &url, size, pages);
         println!("{size} a page, {pages} pages");
-        let floor = least(|| bare(&folder, &url, size, pages));
+        let floor = || bare(&folder, &url, size, pages);
+        let ours = |format| gleaner(&folder, &server.url, size, format, "bulk", total);
+        let (ndjson, csv) = (|| ours("ndjson"), || ours("csv"));
+        let theirs = |format, uvloop| aiohttp(&folder, &url, size, pages, format, uvloop);
+        let (peer_ndjson, peer_csv) = (|| theirs("ndjson", false), || theirs("csv", false));
+        let (floor, ndjson, csv, peers) = if has_peer() {
+            let [floor, ndjson, peer_ndjson, csv, peer_csv] =
+                least([&floor, &ndjson, &peer_ndjson, &csv, &peer_csv]);
+            (floor, ndjson, csv, Some((peer_ndjson, peer_csv)))
+        } else {
+            let [floor, ndjson, csv] = least([&floor, &ndjson, &csv]);
+            (floor, ndjson, csv, None)
+        };
         floor.print("(a) bare hyper to file", None);
-        let peer_ndjson =
-            has_peer().then(|| least(|| aiohttp(&folder, &url, size, pages, "ndjson", false)));
-        let peer_csv =
-            has_peer().then(|| least(|| aiohttp(&folder, &url, size, pages, "csv", false)));
-        let ndjson = least(|| gleaner(&folder, &server.url, size, "ndjson", "bulk", total));
         ndjson.print("gleaner NDJSON", Some(&floor));
-        let csv = least(|| gleaner(&folder, &server.url, size, "csv", "bulk", total));
         csv.print("gleaner CSV", Some(&floor));
         bars.judge(
             &format!("NDJSON CPU / bare ({size} a page)"),
@@ -107,11 +113,10 @@ fn compare() {
             csv.peak_mb,
             100.0,
         );
-        if let (Some(peer_ndjson), Some(peer_csv)) = (peer_ndjson, peer_csv) {
+        if let Some((peer_ndjson, peer_csv)) = peers {
             // Not a bar, but who would tune further would do this next.
             for format in ["ndjson", "csv"] {
-                aiohttp(&folder, &url, size, pages, format, true)
-                    .print(&format!("aiohttp + uvloop {format}"), Some(&floor));
+                theirs(format, true).print(&format!("aiohttp + uvloop {format}"), Some(&floor));
             }
             peer_ndjson.print("(b) aiohttp NDJSON", Some(&floor));
             peer_csv.print("(b) aiohttp CSV", Some(&floor));

@@ -31,6 +31,7 @@ pub(crate) fn harvest(folder: &Path, name: &str) -> Cost {
     command
         .current_dir(folder)
         .args(["run", "-q", name])
+        // A budget of its own: an earlier run must not have used it.
         .env("XDG_STATE_HOME", folder.join("state"));
     run(command)
 }

@@ -4,16 +4,14 @@
 //! The ideal is the earliest end that any client could reach: with N a window W, the request
 //! number n goes at floor((n - 1) / N) x W.
 
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gleaner::sim::rules::{Route, Rules};
 use gleaner::sim::serve::Server;
 use gleaner::sim::{ServerLimit, SimApi, SimReply, SimRequest};
 
-use super::Bars;
+use super::gauge::{Bars, project};
 
 const CHILDREN: usize = 100;
 const CALLS: usize = 10;
@@ -36,9 +34,7 @@ pub(crate) fn measure(bars: &mut Bars) {
         ..Rules::default()
     });
     let server = Server::start_on_own_thread(api).expect("a server");
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("limits");
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(folder.join("pipelines")).expect("a folder");
+    let folder = project::folder("limits");
     let file = format!(
         "about: A list and its children.\nsource:\n  url: {}\n  limits: [{CALLS}/s]\n  concurrency: 16\n\
          streams:\n  parents:\n    get: /parents\n    records: data\n  children:\n    \
@@ -46,18 +42,8 @@ pub(crate) fn measure(bars: &mut Bars) {
          sink: {{ ndjson: 'out/{{{{ stream }}}}.ndjson' }}\n",
         server.url()
     );
-    std::fs::write(folder.join("pipelines/it.yaml"), file).expect("the pipeline file");
-    let began = Instant::now();
-    let status = Command::new(env!("CARGO_BIN_EXE_gleaner"))
-        .args(["run", "-q", "it"])
-        .current_dir(&folder)
-        // A budget of its own: an earlier run must not have used it.
-        .env("XDG_STATE_HOME", folder.join("state"))
-        .stdin(Stdio::null())
-        .status()
-        .expect("gleaner starts");
-    let wall = began.elapsed().as_secs_f64();
-    assert!(status.success(), "gleaner ended with {status}");
+    project::pipeline(&folder, "it", &file);
+    let wall = project::harvest(&folder, "it").wall;
     for stream in ["parents", "children"] {
         let out = std::fs::read_to_string(folder.join(format!("out/{stream}.ndjson")));
         assert_eq!(out.expect("the output"), parents.join("\n") + "\n");

@@ -21,7 +21,7 @@ mod gauge;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -34,6 +34,7 @@ use gleaner::sink::{Row, SinkError, Target, write};
 
 use self::gauge::Bars;
 use self::gauge::measure::{Cost, run};
+use self::gauge::project;
 use self::gauge::server::{self, ServerProcess};
 
 const RECORDS: usize = 10_000_000;
@@ -48,11 +49,8 @@ fn main() {
         [_, work, lines, out] if work == "write" => return ours(Path::new(lines), Path::new(out)),
         _ => {}
     }
-    let wanted = std::env::var("GLEANER_BENCH_RECORDS").ok();
-    let records = wanted.map_or(RECORDS, |n| n.parse().expect("a number of records"));
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("parquet");
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(folder.join("pipelines")).expect("a folder");
+    let records = project::records(RECORDS);
+    let folder = project::folder("parquet");
     println!("parquet: {records} rows of 10 columns; CPU is user + system");
     let mut bars = Bars::default();
     harvest(&mut bars, &folder, records);
@@ -71,10 +69,8 @@ fn harvest(bars: &mut Bars, folder: &Path, records: usize) {
         server.url,
         records.div_ceil(PER_PARTITION)
     );
-    std::fs::write(folder.join("pipelines/rows.yaml"), pipeline).expect("the pipeline file");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gleaner"));
-    command.current_dir(folder).args(["run", "-q", "rows"]);
-    let cost = run(command);
+    project::pipeline(folder, "rows", &pipeline);
+    let cost = project::harvest(folder, "rows");
     cost.print("gleaner run, all of it", None);
     bars.judge("peak memory of the run in MB", cost.peak_mb, 300.0);
 }

@@ -2,8 +2,8 @@
 //! work in Python. See `benches/README.md`.
 //!
 //! ```sh
-//! cargo bench --bench shape                                    # 100,000 records
-//! GLEANER_BENCH_RECORDS=1000000 cargo bench --bench shape      # as many as bulk has
+//! cargo bench --bench shape                                    # 1,000,000 records
+//! GLEANER_BENCH_RECORDS=100000 cargo bench --bench shape       # a quick look
 //! ```
 //!
 //! Each side is a process of its own that reads the same file, a page on a line, and writes a file;
@@ -41,7 +41,7 @@ use jiff::tz::TimeZone;
 use self::gauge::measure::{Cost, least, run};
 use self::gauge::{Bars, project};
 
-const RECORDS: usize = 100_000;
+const RECORDS: usize = 1_000_000;
 const PER_PAGE: usize = 100;
 
 /// What `peer.py` does by hand.
@@ -69,18 +69,19 @@ fn main() {
             folder.join(format!("{work}.ours")),
             folder.join(format!("{work}.python")),
         );
-        let gleaner = least(|| {
+        let gleaner = || {
             let this = std::env::current_exe().expect("this program");
             measured(Command::new(this), work, &pages, &ours)
-        });
-        let python = least(|| {
+        };
+        let python = || {
             let mut python = Command::new("python3");
             python.arg(concat!(
                 env!("CARGO_MANIFEST_DIR"),
                 "/benches/shape/peer.py"
             ));
             measured(python, work, &pages, &theirs)
-        });
+        };
+        let [gleaner, python] = least([&gleaner, &python]);
         assert!(
             std::fs::read(&ours).expect("ours") == std::fs::read(&theirs).expect("Python's"),
             "{} and {} differ",

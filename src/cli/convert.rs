@@ -14,10 +14,9 @@ use crate::sink::back::Source;
 use crate::sink::infer::Look;
 use crate::sink::{self, SinkError, Target, Written};
 use crate::store::locks::{self, LockError};
-use crate::store::state::State;
 
-use super::outputs::{self, Format, Output};
-use super::{out, project, state};
+use super::outputs::{self, Asked, Format, Output};
+use super::{out, state};
 
 /// Write what was published in another format
 ///
@@ -32,7 +31,7 @@ use super::{out, project, state};
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct ConvertArgs {
-    /// Name of a pipeline
+    /// Name of a pipeline, or a `datapackage.json`, its folder, or a file that it tells of
     #[arg(value_name = "NAME")]
     pipeline: String,
 
@@ -80,7 +79,6 @@ impl To {
 
 impl ConvertArgs {
     pub(super) fn execute(&self) -> Result<Exit, Failure> {
-        let root = project::root()?;
         if self.nested && self.to != To::Parquet {
             return Err(Failure::usage("--nested is for --to parquet")
                 .hint("NDJSON has its objects and arrays; CSV has none"));
@@ -88,15 +86,16 @@ impl ConvertArgs {
         if self.from == Some(self.to.format()) {
             return Err(Failure::usage("that is the format it has"));
         }
+        let asked = outputs::asked(&self.pipeline)?;
         let from = match self.from {
             // Only there objects and arrays are whole.
             None if self.nested => Some(Format::Ndjson),
-            from => from.or_else(|| self.other(&root)),
+            from => from.or_else(|| self.other(&asked)),
         };
         if self.nested && from != Some(Format::Ndjson) {
             return Err(Failure::usage("--nested needs an NDJSON output to read"));
         }
-        let found = outputs::find(&root, &self.pipeline, &self.streams, from)?;
+        let found = asked.find(&self.streams, from)?;
         if self.out.is_some() && found.len() > 1 {
             let message = format!("--out is one file, and there are {} streams", found.len());
             return Err(Failure::usage(message).hint("choose one with --stream"));
@@ -110,21 +109,19 @@ impl ConvertArgs {
                 );
                 return Err(Failure::usage(message));
             }
-            self.convert(&root, &output)?;
+            self.convert(&asked, &output)?;
         }
         Ok(Exit::Complete)
     }
 
     /// A format to read that is not the one to write, where there are several.
-    fn other(&self, root: &Path) -> Option<Format> {
+    fn other(&self, asked: &Asked) -> Option<Format> {
         let all = [Format::Parquet, Format::Ndjson, Format::Csv, Format::Sqlite];
         let mut others = all.into_iter().filter(|format| *format != self.to.format());
-        others.find(|format| {
-            outputs::find(root, &self.pipeline, &self.streams, Some(*format)).is_ok()
-        })
+        others.find(|format| asked.find(&self.streams, Some(*format)).is_ok())
     }
 
-    fn convert(&self, root: &Path, output: &Output) -> Result<(), Failure> {
+    fn convert(&self, asked: &Asked, output: &Output) -> Result<(), Failure> {
         let path = match &self.out {
             Some(path) => std::path::absolute(path).map_err(|error| {
                 Failure::usage(format!("{} is no path", path.display())).caused_by(&error)
@@ -135,9 +132,7 @@ impl ConvertArgs {
             },
         };
         let disk = Disk::system();
-        let published = State::open(&disk, root)
-            .and_then(|state| state.last_published(&path.display().to_string()));
-        if published.map_err(|error| *error.into_failure())?.is_some() {
+        if asked.is_published(&path)? {
             let message = format!("{} is published by runs", path.display());
             return Err(Failure::usage(message).hint("name another file with --out"));
         }
@@ -146,7 +141,7 @@ impl ConvertArgs {
                 Failure::new(Exit::Disk, error.to_string()).caused_by(&error.source)
             })?;
         let now = Clock::system().calendar();
-        let locks = state::folder().unwrap_or_else(|| root.join(".gleaner"));
+        let locks = state::folder().unwrap_or_else(|| asked.root.join(".gleaner"));
         let _lock = locks::target(&disk, &locks, &path, now)
             .map_err(|error: LockError| *error.into_failure())?;
         let target = Target::File {
@@ -156,7 +151,7 @@ impl ConvertArgs {
         };
         let source = output.open()?;
         let about = [
-            ("gleaner.pipeline", self.pipeline.clone()),
+            ("gleaner.pipeline", asked.name.clone()),
             ("gleaner.stream", output.stream.clone()),
         ];
         let format = match self.to {
@@ -174,7 +169,7 @@ impl ConvertArgs {
         let written = write(output, &source, &format, &target).map_err(outputs::unreadable)?;
         let (rows, bytes) = (written.rows, written.file.bytes());
         written.file.place().map_err(outputs::unreadable)?;
-        let shown = path.strip_prefix(root).unwrap_or(&path);
+        let shown = path.strip_prefix(&asked.root).unwrap_or(&path);
         out::stdout(&format!(
             "{}: {} in {} ({})\n",
             clean(&output.stream),

@@ -16,7 +16,7 @@ use crate::sim::serve::Server;
 use super::drive::Drive;
 use super::global::Global;
 use super::rooms::{self, NoPlan, Overrides};
-use super::{out, project, run, table};
+use super::{out, project, run, state, table};
 
 /// The pipeline that runs, as shipped.
 const PIPELINE: &str = include_str!("../../pipelines/demo.yaml");
@@ -87,6 +87,8 @@ impl DemoArgs {
         let world = drive.world(rooms::transport(&plan, &root)?, root.clone());
         let options = Options {
             traceless: true,
+            // Where all outputs have their locks: the folder is somebody's, and may be no project.
+            state: state::folder(),
             ..Options::default()
         };
         let summary = drive.run(plan, world, options).await?;

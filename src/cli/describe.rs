@@ -10,17 +10,18 @@ use crate::report::{clean, plural, thousands};
 use crate::sink::infer::{Column, Look, Schema};
 
 use super::outputs::{self, Format, Output};
-use super::{out, project, table};
+use super::{out, table};
 
 /// Show the columns of what was published: types, nulls, least and greatest values, examples
 ///
-/// Reads the files that the last publish of each stream left, and nothing else. Of several outputs of
+/// Reads the files that the last publish of each stream left, and nothing else; where this project ran no
+/// pipeline NAME, those that a datapackage.json here or in data/ tells of, such as `gleaner demo` leaves. Of several outputs of
 /// a stream that is the Parquet file, then NDJSON, CSV, SQLite; --from chooses another. `wide` beside a
 /// type means that 64 bits do not hold every value exactly, so that typed formats keep it as text.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct DescribeArgs {
-    /// Name of a pipeline
+    /// Name of a pipeline, or a `datapackage.json`, its folder, or a file that it tells of
     #[arg(value_name = "NAME")]
     pipeline: String,
 
@@ -49,13 +50,16 @@ enum Shown {
 
 impl DescribeArgs {
     pub(super) fn execute(&self) -> Result<Exit, Failure> {
-        let root = project::root()?;
-        let found = outputs::find(&root, &self.pipeline, &self.streams, self.from)?;
+        let asked = outputs::asked(&self.pipeline)?;
+        let found = asked.find(&self.streams, self.from)?;
         let mut all = Vec::new();
         for output in found {
             let source = output.open()?;
             let schema = source.look(Look::Whole).map_err(outputs::unreadable)?;
-            let shown = output.path.strip_prefix(&root).unwrap_or(&output.path);
+            let shown = output
+                .path
+                .strip_prefix(&asked.root)
+                .unwrap_or(&output.path);
             let shown = clean(&shown.display().to_string()).into_owned();
             match self.format {
                 Shown::Table => out::stdout(&self::table(&output, &shown, &schema))?,
@@ -73,11 +77,12 @@ impl DescribeArgs {
 const HEADER: [&str; 6] = ["COLUMN", "TYPE", "NULLS", "LEAST", "GREATEST", "EXAMPLES"];
 
 fn title(output: &Output, shown: &str, schema: &Schema) -> String {
-    let at = output.at.strftime("%Y-%m-%d %H:%M UTC");
+    let at = (output.at).map(|at| format!(", published {}", at.strftime("%Y-%m-%d %H:%M UTC")));
     format!(
-        "{}: {} in {shown}, published {at}",
+        "{}: {} in {shown}{}",
         clean(&output.stream),
-        plural(schema.rows, "row")
+        plural(schema.rows, "row"),
+        at.unwrap_or_default()
     )
 }
 
@@ -159,8 +164,8 @@ fn json(output: &Output, shown: &str, schema: &Schema) -> Value {
         "path": shown,
         "format": output.format.ending(),
         "files": output.files.len(),
-        "published": output.at.to_string(),
-        "run": output.run,
+        "published": output.at.map(|at| at.to_string()),
+        "run": (!output.run.is_empty()).then_some(&output.run),
         "rows": schema.rows,
         "columns": schema.columns,
     })

@@ -1,6 +1,6 @@
 //! One run from an open plan to its summary: the world around it, progress, signals.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use tokio::task::JoinError;
 
 use crate::clock::Clock;
 use crate::disk::Disk;
+use crate::event::Fact;
 use crate::failure::{Exit, Failure};
 use crate::fetch::transport::SharedTransport;
 use crate::harvest::alerts::Watch;
@@ -19,7 +20,7 @@ use crate::report::{Manner, Reporter, Verbosity};
 
 use super::global::Global;
 use super::signals::Stop;
-use super::{out, table};
+use super::{out, rooms, table};
 
 /// How often progress is drawn.
 const TICK: Duration = Duration::from_millis(100);
@@ -84,6 +85,42 @@ impl Drive {
         }
     }
 
+    /// Readies the outside of a run; who watches is there before anything of it can fail. A panic on the way is a
+    /// failure like another one, which those who watch hear.
+    pub(super) async fn ready(
+        &self,
+        plan: Plan,
+        connect: Connect,
+        root: &Path,
+        is_watched: bool,
+        world: impl FnOnce(SharedTransport) -> World,
+    ) -> Result<Ready, Failure> {
+        let plan = Arc::new(plan);
+        let (of, at) = (Arc::clone(&plan), root.to_owned());
+        let (transport, refused) = match off(move || connect(&of, &at)).await {
+            Ok(connected) => connected,
+            Err(failure) => (rooms::no_transport(&plan), Some(failure)),
+        };
+        let world = world(transport);
+        let (of, at) = (Arc::clone(&plan), world.clone());
+        let watch = match off(move || is_watched.then(|| Watch::of(&of, &at))).await {
+            Ok(watch) => watch,
+            Err(failure) => {
+                let message = format!("nobody can be told of this run: {failure}");
+                world.events.emit(Fact::RunNoticed { message });
+                None
+            }
+        };
+        // Whoever held it beside us has ended.
+        let plan = Arc::into_inner(plan).ok_or_else(mistake)?;
+        Ok(Ready {
+            plan,
+            world,
+            watch,
+            refused,
+        })
+    }
+
     /// Runs a plan to its end.
     pub(super) async fn run(
         &self,
@@ -140,13 +177,35 @@ impl Drive {
     }
 }
 
+/// How a plan finds its network; where that cannot be had, why, and one by which people can be told.
+pub(super) type Connect = fn(&Plan, &Path) -> (SharedTransport, Option<Failure>);
+
+/// All that a run needs, before it is opened.
+pub(super) struct Ready {
+    pub(super) plan: Plan,
+    pub(super) world: World,
+    /// Who is told, if anybody is.
+    pub(super) watch: Option<Watch>,
+    /// Why it cannot be opened, if so.
+    pub(super) refused: Option<Failure>,
+}
+
+/// Work off the async threads, to its end or its panic.
+pub(super) async fn off<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    came_to(tokio::task::spawn_blocking(work).await)
+}
+
 /// What a task came to. A panic is an end too: those who watch hear of it as of any failure.
 pub(super) fn came_to<T>(task: Result<T, JoinError>) -> Result<T, Failure> {
-    task.map_err(|_| {
-        Failure::new(Exit::Failed, "a mistake of the program ended the run").hint(
-            "what it was stands on standard error: please report it; what was fetched is kept, and the next run goes on with it",
-        )
-    })
+    task.map_err(|_| mistake())
+}
+
+fn mistake() -> Failure {
+    Failure::new(Exit::Failed, "a mistake of the program ended the run").hint(
+        "what it was stands on standard error: please report it; what was fetched is kept, and the next run goes on with it",
+    )
 }
 
 /// Draws until it is ended.

@@ -11,8 +11,9 @@ use crate::failure::{Exit, Failure};
 use crate::report::{clean, duration, plural, size, thousands};
 use crate::store::history::{RunRecord, Status};
 
+use super::rooms::{self, NoPlan, Overrides};
 use super::runs::{Project, here};
-use super::{out, table};
+use super::{out, project, table};
 
 /// Look back: what each pipeline's runs came to
 ///
@@ -87,8 +88,9 @@ impl Project {
         for run in self.runs(None)? {
             pipelines.entry(run.pipeline.clone()).or_default().push(run);
         }
+        let broken = self.broken(None);
         if pipelines.is_empty() {
-            return Ok(None);
+            return Ok((!broken.is_empty()).then(|| format!("no run yet\n{broken}")));
         }
         let mut notes = String::new();
         let mut rows = Vec::new();
@@ -106,7 +108,30 @@ impl Project {
             self.push_note(latest, &mut notes);
         }
         let header = ["PIPELINE", "STATUS", "BEGAN", "TOOK", "ROWS", "TREND"];
-        Ok(Some(table::plain(&header, &rows, width) + &notes))
+        Ok(Some(table::plain(&header, &rows, width) + &notes + &broken))
+    }
+
+    /// Files that cannot be understood: nothing of them runs by itself, or not what stands in them.
+    fn broken(&self, of: Option<&str>) -> String {
+        let mut notes = String::new();
+        for path in project::files(&self.root).unwrap_or_default() {
+            let name = project::stem(&path);
+            if of.is_some_and(|of| *of != name) {
+                continue;
+            }
+            let why = match rooms::plan(&path, &Overrides::default()) {
+                Ok(_) => continue,
+                Err(NoPlan::Failure(failure)) => failure.to_string(),
+                Err(NoPlan::Mistakes(mistakes)) => rooms::in_a_line(&mistakes),
+            };
+            let name = clean(&name);
+            let _ = writeln!(
+                notes,
+                "\n{name}: its file cannot be understood: {}\n  next: `gleaner check {name}`",
+                clean(&why)
+            );
+        }
+        notes
     }
 
     /// The runs of a pipeline, the latest first, below the curve of their rows.
@@ -115,7 +140,8 @@ impl Project {
         let all = runs.len();
         runs.truncate(most);
         let Some(latest) = runs.first() else {
-            return Ok(None);
+            let broken = self.broken(Some(name));
+            return Ok((!broken.is_empty()).then(|| format!("no run yet\n{broken}")));
         };
         let mut text = format!("{}  {}\n", clean(name), rows_of(&runs));
         let rows: Vec<Vec<String>> = (runs.iter())
@@ -137,6 +163,7 @@ impl Project {
             let _ = writeln!(text, "and {} before", plural(more, "run"));
         }
         self.push_note(latest, &mut text);
+        text.push_str(&self.broken(Some(name)));
         Ok(Some(text))
     }
 

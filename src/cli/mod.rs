@@ -3,6 +3,7 @@
 //! Arguments come in, an exit code goes out. Results go to standard output, everything else to
 //! standard error. Calls into the rooms below pass through `rooms`.
 
+mod again;
 mod agree;
 mod check;
 mod completions;
@@ -20,6 +21,7 @@ mod list;
 mod notebook;
 mod out;
 mod outputs;
+mod packages;
 mod plan;
 mod preview;
 mod project;
@@ -123,7 +125,7 @@ pub fn main() -> ExitCode {
             let now = || Clock::system().calendar();
             let verbosity = cli.global.verbosity();
             let is_logged =
-                cli.logs() && report::Reporter::log(verbosity, now).ended(Err(&failure));
+                cli.logs() && report::Reporter::log(verbosity, None, now).ended(Err(&failure));
             if !is_logged {
                 out::stderr(&report::draw_failure(&failure));
             }

@@ -12,18 +12,21 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use crate::failure::{Exit, Failure};
+use crate::report::clean;
 
 use super::rooms::{self, Overrides};
-use super::{out, project};
+use super::{again, out, packages, project};
+use outputs::Subject;
 
 /// Write a notebook that loads what a pipeline has published
 ///
 /// It loads every stream with the types of its columns, shows when and from where the data came, and
 /// draws two first charts chosen by the columns. Run it again after the next run: it reads what is
-/// there then. It needs Jupyter, matplotlib and the engine (pip install jupyterlab matplotlib pandas).
+/// there then. Where there is no pipeline NAME, it loads what a datapackage.json here or in data/ tells of,
+/// such as `gleaner demo` leaves. It needs Jupyter, matplotlib and the engine (pip install jupyterlab matplotlib pandas).
 #[derive(Debug, Args)]
 pub(super) struct NotebookArgs {
-    /// The pipeline
+    /// Name of a pipeline, or a `datapackage.json`, its folder, or a file that it tells of
     name: String,
     /// What the data are loaded with
     #[arg(long, value_enum, default_value_t = Engine::Pandas)]
@@ -55,40 +58,31 @@ enum Engine {
 
 impl NotebookArgs {
     pub(super) fn execute(&self) -> Result<Exit, Failure> {
-        let found = project::find(&self.name)?;
-        let Some(plan) = rooms::plan_or_tell(&found.path, &Overrides::default())? else {
+        let Some((root, subject)) = self.subject()? else {
             return Ok(Exit::Invalid);
         };
-        let data = match &self.data {
-            Some(data) => Some(inside(&found.root, &project::here()?.join(data))?),
-            None => None,
-        };
-        let outputs = outputs::find(&found.root, &plan, &self.streams, data.as_deref())?;
+        let name = &subject.name;
+        let outputs = outputs::find(&root, &subject, &self.streams)?;
         if outputs.is_empty() {
             return Err(Failure::usage(format!(
                 "{} has published nothing that a notebook can load",
-                plan.name
+                clean(name)
             ))
             .hint(format!(
                 "`gleaner run {}` first; a notebook loads outputs that a datapackage.json tells of",
-                plan.name
+                clean(name)
             )));
         }
         let place = match &self.out {
             Some(given) if given.as_os_str() == "-" => None,
             Some(given) => Some(project::here()?.join(given)),
-            None => Some(
-                found
-                    .root
-                    .join("notebooks")
-                    .join(format!("{}.ipynb", plan.name)),
-            ),
+            None => Some(root.join("notebooks").join(format!("{}.ipynb", file(name)))),
         };
         let folder = match &place {
-            Some(place) => place.parent().unwrap_or(&found.root).to_owned(),
+            Some(place) => place.parent().unwrap_or(&root).to_owned(),
             None => project::here()?,
         };
-        let text = page::write(&plan, &outputs, self.engine, &way(&folder, &found.root));
+        let text = page::write(&subject, &outputs, self.engine, &way(&folder, &root));
         let Some(place) = place else {
             out::stdout(&text)?;
             return Ok(Exit::Complete);
@@ -105,6 +99,53 @@ impl NotebookArgs {
         out::stderr(&format!("wrote {}\n", place.display()));
         Ok(Exit::Complete)
     }
+
+    /// The folder that the notebook sees, and what it is about: by the pipeline's file, or where there is
+    /// none by what is told of its outputs. Nothing if the file has mistakes, which are shown.
+    fn subject(&self) -> Result<Option<(PathBuf, Subject)>, Failure> {
+        let here = project::here()?;
+        let missing = match (packages::is_path(&self.name), project::find(&self.name)) {
+            (true, _) => {
+                let package = packages::at(&here.join(&self.name))?;
+                let Some(name) = package.pipeline().map(str::to_owned) else {
+                    let message = format!("{} tells of several pipelines, or of none", self.name);
+                    return Err(Failure::usage(message)
+                        .hint("`gleaner notebook NAME --data FOLDER` takes one of them"));
+                };
+                let told = vec![package.seen_from(&here)];
+                return Ok(Some((here, Subject::of_packages(&name, told))));
+            }
+            (false, Ok(found)) => {
+                let Some(plan) = rooms::plan_or_tell(&found.path, &Overrides::default())? else {
+                    return Ok(None);
+                };
+                let data = match &self.data {
+                    Some(data) => Some(inside(&found.root, &here.join(data))?),
+                    None => None,
+                };
+                again::tell(&found.root, &plan.name)?;
+                let subject = Subject::of_plan(&found.root, &plan, data.as_deref())?;
+                return Ok(Some((found.root, subject)));
+            }
+            (false, Err(missing)) => missing,
+        };
+        let root = project::root().unwrap_or(here.clone());
+        let told = match &self.data {
+            Some(data) => packages::in_folder(&inside(&root, &here.join(data))?, &self.name)?,
+            None => packages::of(&root, &self.name)?,
+        };
+        if told.is_empty() {
+            return Err(missing);
+        }
+        let told = told.into_iter().map(|package| package.seen_from(&root));
+        let subject = Subject::of_packages(&self.name, told.collect());
+        Ok(Some((root, subject)))
+    }
+}
+
+/// The name of a pipeline as that of a file: a package may call one anything.
+fn file(name: &str) -> String {
+    name.replace(['/', '\0'], "_")
 }
 
 /// A folder by its shortest name, seen from the project where it is in there.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::disk::Disk;
@@ -10,8 +11,11 @@ use crate::report::clean;
 use crate::sink::SinkError;
 use crate::sink::back::{Kept, Names, Source};
 use crate::sink::datapackage;
-use crate::store::cursors::PublishedFile;
+use crate::spec::load;
 use crate::store::state::{State, StateError};
+
+use super::packages::{self, Package};
+use super::{again, project};
 
 /// One output of a stream.
 #[derive(Debug)]
@@ -26,9 +30,9 @@ pub(super) struct Output {
     pub(super) files: Vec<PathBuf>,
     /// The table, where the file is a database.
     pub(super) table: Option<String>,
-    /// When the last was.
-    pub(super) at: jiff::Timestamp,
-    /// The run that did it.
+    /// When the last was, where that is known.
+    pub(super) at: Option<Timestamp>,
+    /// The run that did it; empty where nobody says which.
     pub(super) run: String,
 }
 
@@ -71,54 +75,125 @@ impl Format {
     }
 }
 
-/// The outputs of a pipeline: of each stream the one that tells most, or that of `format`.
-pub(super) fn find(
-    root: &Path,
-    pipeline: &str,
-    streams: &[String],
-    format: Option<Format>,
-) -> Result<Vec<Output>, Failure> {
-    let all = published(root, pipeline)?;
-    let known: Vec<&str> = all.iter().map(|file| file.stream.as_str()).collect();
-    for stream in streams {
-        if !known.contains(&stream.as_str()) {
-            let message = format!(
-                "{} published nothing of a stream `{}`",
-                clean(pipeline),
-                clean(stream)
-            );
-            return Err(Failure::usage(message).hint("`gleaner runs NAME` lists what was run"));
+/// A file or table that was published.
+#[derive(Debug)]
+pub(super) struct Published {
+    /// The stream.
+    pub(super) stream: String,
+    /// The file.
+    pub(super) path: PathBuf,
+    /// The table, where the file is a database.
+    pub(super) table: Option<String>,
+    /// The run; empty where nobody says which.
+    pub(super) run: String,
+    /// When, where that is known.
+    pub(super) at: Option<Timestamp>,
+}
+
+/// What a command was asked to read.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// The project, or the folder the command works in.
+    pub(super) root: PathBuf,
+    /// The pipeline, or the path where no pipeline is told of.
+    pub(super) name: String,
+    /// Everything that was published, the latest first.
+    all: Vec<Published>,
+}
+
+/// What was published of a pipeline: as the state of the project knows, else as `datapackage.json` in its
+/// folders tells; or what the one at a path tells.
+pub(super) fn asked(name: &str) -> Result<Asked, Failure> {
+    let here = project::here()?;
+    if packages::is_path(name) {
+        let package = packages::at(&here.join(name))?;
+        return Ok(Asked {
+            name: package.pipeline().unwrap_or(name).to_owned(),
+            all: sorted(package.outputs()),
+            root: here,
+        });
+    }
+    let root = load::project_root(&here).unwrap_or(here);
+    again::tell(&root, name)?;
+    let mut all = published(&root, name)?;
+    if all.is_empty() {
+        let told = packages::of(&root, name)?;
+        all = sorted(told.iter().flat_map(Package::outputs).collect());
+    }
+    Ok(Asked {
+        root,
+        name: name.to_owned(),
+        all,
+    })
+}
+
+fn sorted(mut all: Vec<Published>) -> Vec<Published> {
+    all.sort_by(|a, b| (b.at, &b.run, &a.path).cmp(&(a.at, &a.run, &b.path)));
+    all
+}
+
+impl Asked {
+    /// Its outputs: of each stream the one that tells most, or that of `format`.
+    pub(super) fn find(
+        &self,
+        streams: &[String],
+        format: Option<Format>,
+    ) -> Result<Vec<Output>, Failure> {
+        for stream in streams {
+            if !self.all.iter().any(|file| file.stream == *stream) {
+                let message = format!(
+                    "{} published nothing of a stream `{}`",
+                    clean(&self.name),
+                    clean(stream)
+                );
+                return Err(Failure::usage(message).hint("`gleaner runs NAME` lists what was run"));
+            }
         }
-    }
-    let mut outputs: Vec<Output> = Vec::new();
-    for file in all {
-        let (path, table) = place(&file.target);
-        let found = match table {
-            Some(_) => Some(Format::Sqlite),
-            None => Format::of(&path),
-        };
-        let wanted = streams.is_empty() || streams.contains(&file.stream);
-        let Some(found) = found.filter(|found| wanted && format.is_none_or(|f| f == *found)) else {
-            continue;
-        };
-        if path.is_file() {
-            add(&mut outputs, file, path, table, found);
+        let mut outputs: Vec<Output> = Vec::new();
+        for file in &self.all {
+            let found = match file.table {
+                Some(_) => Some(Format::Sqlite),
+                None => Format::of(&file.path),
+            };
+            let wanted = streams.is_empty() || streams.contains(&file.stream);
+            let Some(found) = found.filter(|found| wanted && format.is_none_or(|f| f == *found))
+            else {
+                continue;
+            };
+            if file.path.is_file() {
+                add(&mut outputs, file, found);
+            }
         }
+        if outputs.is_empty() {
+            return Err(self.nothing());
+        }
+        for output in &mut outputs {
+            output.files.reverse();
+        }
+        // The latest publish of a stream may have several outputs: the first by format is it.
+        outputs.sort_by(|a, b| (&a.stream, b.at, a.format).cmp(&(&b.stream, a.at, b.format)));
+        outputs.dedup_by(|a, b| a.stream == b.stream);
+        Ok(outputs)
     }
-    if outputs.is_empty() {
-        let message = format!("nothing that {} published is there", clean(pipeline));
-        return Err(Failure::usage(message).hint(format!(
-            "`gleaner run {}` publishes; what can be read back are tables of SQLite files, and files that end in .csv, .ndjson or .parquet",
-            clean(pipeline)
-        )));
+
+    /// Whether runs publish a file.
+    pub(super) fn is_published(&self, path: &Path) -> Result<bool, Failure> {
+        let is_told = resource(path).is_some_and(|told| told.get("gleaner").is_some());
+        Ok(is_told
+            || match state(&self.root)? {
+                None => false,
+                Some(state) => (state.last_published(&path.display().to_string()))
+                    .map_err(|error| *error.into_failure())?
+                    .is_some(),
+            })
     }
-    for output in &mut outputs {
-        output.files.reverse();
+
+    fn nothing(&self) -> Failure {
+        let name = clean(&self.name);
+        Failure::usage(format!("nothing that {name} published is there")).hint(format!(
+            "`gleaner run {name}` publishes; what can be read back are tables of SQLite files, and files that end in .csv, .ndjson or .parquet. Of outputs from elsewhere give their datapackage.json"
+        ))
     }
-    // The latest publish of a stream may have several outputs: the first by format is it.
-    outputs.sort_by(|a, b| (&a.stream, b.at, a.format).cmp(&(&b.stream, a.at, b.format)));
-    outputs.dedup_by(|a, b| a.stream == b.stream);
-    Ok(outputs)
 }
 
 /// The file of a target, and the table: `data/x.db#items`.
@@ -143,44 +218,58 @@ fn place(target: &str) -> (PathBuf, Option<String>) {
 }
 
 /// Files come the latest first; those that runs added to one folder are one output.
-fn add(
-    outputs: &mut Vec<Output>,
-    file: PublishedFile,
-    path: PathBuf,
-    table: Option<String>,
-    format: Format,
-) {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let adds = name.split('.').next() == Some(file.run.as_str());
-    let place = match path.parent() {
-        Some(folder) if adds => folder.to_owned(),
-        _ if table.is_some() => PathBuf::from(&file.target),
-        _ => path.clone(),
+fn add(outputs: &mut Vec<Output>, file: &Published, format: Format) {
+    let name = file.path.file_name().unwrap_or_default().to_string_lossy();
+    let adds = !file.run.is_empty() && name.split('.').next() == Some(file.run.as_str());
+    let place = match (file.path.parent(), &file.table) {
+        (Some(folder), _) if adds => folder.to_owned(),
+        (_, Some(table)) => PathBuf::from(format!("{}#{table}", file.path.display())),
+        (_, None) => file.path.clone(),
     };
     let same = |output: &&mut Output| {
         output.stream == file.stream && output.path == place && output.format == format
     };
     match outputs.iter_mut().find(same) {
-        Some(output) if adds => output.files.push(path),
+        Some(output) if adds => output.files.push(file.path.clone()),
         Some(_) => {}
         None => outputs.push(Output {
-            stream: file.stream,
+            stream: file.stream.clone(),
             format,
             path: place,
-            files: vec![path],
-            table,
+            files: vec![file.path.clone()],
+            table: file.table.clone(),
             at: file.at,
-            run: file.run,
+            run: file.run.clone(),
         }),
     }
 }
 
-fn published(root: &Path, pipeline: &str) -> Result<Vec<PublishedFile>, Failure> {
+/// The state of a project, if something ran here.
+fn state(root: &Path) -> Result<Option<State>, Failure> {
     if !root.join(".gleaner").join("state.db").exists() {
-        return Ok(Vec::new());
+        return Ok(None);
     }
-    let read = State::open(&Disk::system(), root).and_then(|state| state.published_by(pipeline));
-    read.map_err(|error: StateError| *error.into_failure())
+    let state = State::open(&Disk::system(), root);
+    state.map(Some).map_err(|error| *error.into_failure())
+}
+
+fn published(root: &Path, pipeline: &str) -> Result<Vec<Published>, Failure> {
+    let Some(state) = state(root)? else {
+        return Ok(Vec::new());
+    };
+    let files = state.published_by(pipeline);
+    let files = files.map_err(|error: StateError| *error.into_failure())?;
+    let known = files.into_iter().map(|file| {
+        let (path, table) = place(&file.target);
+        Published {
+            stream: file.stream,
+            path,
+            table,
+            run: file.run,
+            at: Some(file.at),
+        }
+    });
+    Ok(known.collect())
 }
 
 impl Output {
@@ -207,13 +296,19 @@ impl Output {
     }
 }
 
-/// What a folder tells of one of its files.
+/// What its folder tells of a file, or the one above, of a folder to which runs add.
 fn resource(file: &Path) -> Option<Value> {
-    let text = std::fs::read_to_string(file.with_file_name(datapackage::NAME)).ok()?;
-    let package: Value = serde_json::from_str(&text).ok()?;
-    let name = file.file_name()?.to_str()?;
-    let mut all = package["resources"].as_array()?.iter();
-    all.find(|resource| resource["path"] == *name).cloned()
+    let (folder, name) = (file.parent()?, file.file_name()?.to_str()?);
+    let beside = folder.file_name().unwrap_or_default().to_string_lossy();
+    let places = [
+        (Some(folder), name.to_owned()),
+        (folder.parent(), format!("{beside}/{name}")),
+    ];
+    places.into_iter().find_map(|(folder, path)| {
+        // One that cannot be read tells of nothing.
+        let mut told = packages::read(folder?).ok()??.resources.into_iter();
+        told.find(|resource| resource["path"] == *path)
+    })
 }
 
 /// A file that cannot be read back, or written.

@@ -4,9 +4,7 @@ use clap::Args;
 
 use crate::failure::{Exit, Failure};
 use crate::harvest::Options;
-use crate::harvest::reextract::streams_of;
 use crate::store::history::Status;
-use crate::store::run;
 
 use super::global::Global;
 use super::release;
@@ -46,18 +44,8 @@ impl ReextractArgs {
             ))
             .hint("`gleaner convert` writes what was published in another format"));
         }
-        let streams = match run::start(&runs.disk, &runs.root, &run.id) {
-            Ok(start) => streams_of(&run.options, &start),
-            // What is wrong is told where the run is opened.
-            Err(_) => Vec::new(),
-        };
+        let options = Options::to_reextract(&runs.disk, &runs.root, &run);
         drop(runs);
-        let options = Options {
-            reextract: Some(run.id.clone()),
-            keep_parts: true,
-            streams,
-            ..Options::default()
-        };
         release::from_kept(&run, &self.vars, global, options).await
     }
 }

@@ -3,8 +3,6 @@
 use std::io::IsTerminal;
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use crate::failure::{Exit, Failure};
 use crate::harvest::release::NothingSent;
 use crate::harvest::summary::Summary;
@@ -46,6 +44,7 @@ pub(super) async fn publish(
     let options = Options {
         release: Some(run.id.clone()),
         streams: texts(&run, "streams"),
+        backfill: Backfill::of(&run.options),
         ..Options::default()
     };
     from_kept(&run, vars, global, options).await
@@ -75,13 +74,7 @@ pub(super) async fn from_kept(
         colour: out::stderr_colour(),
     }));
     let world = drive.world(Arc::new(NothingSent), found.root);
-    let text = |name: &str| run.options[name].as_str().map(str::to_owned);
     let options = Options {
-        backfill: Backfill {
-            full: run.options["full"] == Value::Bool(true),
-            from: text("from"),
-            to: text("to"),
-        },
         keep_free: state::keep_free()?,
         state: state::folder(),
         ..options
@@ -101,7 +94,7 @@ pub(super) async fn from_kept(
     Ok(tell(ended, false))
 }
 
-fn texts(run: &RunRecord, name: &str) -> Vec<String> {
+pub(super) fn texts(run: &RunRecord, name: &str) -> Vec<String> {
     let all = run.options[name].as_array().into_iter().flatten();
     all.filter_map(|one| one.as_str().map(str::to_owned))
         .collect()

@@ -10,7 +10,8 @@ use crate::fetch::client::HttpClient;
 use crate::fetch::transport::{ClientSettings, SharedTransport};
 use crate::harvest::network;
 use crate::plan::Plan;
-use crate::plan::compile::{CompileProblem, compile};
+use crate::plan::compile::{self, CompileProblem, compile};
+use crate::report::plural;
 use crate::spec::diagnostic::{Diagnostics, SourceText};
 use crate::spec::load::{self, LoadProblem};
 use crate::spec::{self, Written};
@@ -52,6 +53,21 @@ pub(super) fn plan(path: &Path, overrides: &Overrides) -> Result<Plan, NoPlan> {
             let failure = Failure::new(Exit::Invalid, problem.to_string());
             Err(NoPlan::Failure(failure))
         }
+    }
+}
+
+/// Whom a pipeline file that has mistakes names to be told, as far as it can be read.
+pub(super) fn listeners(path: &Path) -> Option<Plan> {
+    compile::listeners(&load::read(path).ok()?)
+}
+
+/// What is wrong with a file, in a line: the first mistake, and how many there are.
+pub(super) fn in_a_line(mistakes: &Diagnostics) -> String {
+    let count = plural(mistakes.all.len() as u64, "mistake");
+    match mistakes.all.first() {
+        Some(first) if mistakes.all.len() == 1 => first.message.clone(),
+        Some(first) => format!("{count}, the first: {}", first.message),
+        None => count,
     }
 }
 

@@ -1,7 +1,7 @@
 //! `gleaner run`: fetches everything and publishes it.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
@@ -11,7 +11,6 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::failure::{Exit, Failure};
 use crate::fetch::replay::Cassette;
-use crate::harvest::alerts::Watch;
 use crate::harvest::once::Unknown;
 use crate::harvest::summary::Summary;
 use crate::harvest::tape::Tape;
@@ -21,7 +20,8 @@ use crate::plan::{Plan, StreamPlan};
 use crate::report::{self, Manner, Reporter, Verbosity};
 use crate::spec::load::Found;
 
-use super::drive::Drive;
+use super::again;
+use super::drive::{Drive, Ready, off};
 use super::global::Global;
 use super::out;
 use super::project;
@@ -120,9 +120,13 @@ enum WithUnknown {
 impl RunArgs {
     /// Runs all, one after the other; the worst end is the end.
     pub(super) async fn execute(&self, global: &Global) -> Result<Exit, Failure> {
-        let Some(plans) = self.plans()? else {
+        let (plans, broken) = self.plans()?;
+        if !broken.is_empty() {
+            if self.alerts {
+                self.tell_of_files(global, &broken).await;
+            }
             return Ok(Exit::Invalid);
-        };
+        }
         if self.json && plans.iter().any(|(_, plan)| writes_stdout(plan)) {
             return Err(
                 Failure::usage("--json and a sink `-` both want standard output")
@@ -135,7 +139,7 @@ impl RunArgs {
                 .hint("run them one by one, each with a file of its own"));
         }
         let mut drive = Drive::new(if global.logs(false) && !self.json {
-            Reporter::log(verbosity, || Clock::system().calendar())
+            Reporter::log(verbosity, None, || Clock::system().calendar())
         } else {
             Reporter::new(Manner {
                 json: self.json,
@@ -154,6 +158,7 @@ impl RunArgs {
                 exit = exit.worst(drive.stop.exit(Exit::Interrupted));
                 break;
             }
+            drive.reporter.about(&plan.name);
             let ended = self.one(&drive, found, plan, tape.clone()).await;
             exit = exit.worst(if drive.reporter.ended(ended.as_ref()) {
                 ended.map_or_else(|failure| failure.exit, |summary| summary.exit)
@@ -164,8 +169,30 @@ impl RunArgs {
         Ok(exit)
     }
 
-    /// All plans, or none if a file has mistakes: these are shown, of all files.
-    fn plans(&self) -> Result<Option<Vec<(Found, Plan)>>, Failure> {
+    /// Those whom a file names hear that it is broken, as far as it can be read.
+    async fn tell_of_files(&self, global: &Global, broken: &[(Found, Failure)]) {
+        let drive = Drive::of_few_requests(global);
+        for (found, failure) in broken {
+            let path = found.path.clone();
+            let Ok(Some(plan)) = off(move || rooms::listeners(&path)).await else {
+                continue;
+            };
+            let connect = rooms::transport_or_plain;
+            let ready = drive.ready(plan, connect, &found.root, true, |transport| {
+                drive.world(transport, found.root.clone())
+            });
+            if let Ok(Ready {
+                watch: Some(watch), ..
+            }) = ready.await
+            {
+                watch.file_is(Some(failure)).await;
+            }
+        }
+    }
+
+    /// All plans, and the files that have mistakes: these are shown, of all files.
+    #[expect(clippy::type_complexity, reason = "two lists")]
+    fn plans(&self) -> Result<(Vec<(Found, Plan)>, Vec<(Found, Failure)>), Failure> {
         let overrides = Overrides {
             vars: self.vars.clone(),
             sinks: self.sinks.clone(),
@@ -177,18 +204,21 @@ impl RunArgs {
             .map(|name| project::find(name))
             .collect::<Result<_, _>>()?;
         let mut plans = Vec::new();
-        let mut mistaken = false;
+        let mut broken = Vec::new();
         for found in found {
             match rooms::plan(&found.path, &overrides) {
                 Ok(plan) => plans.push((found, plan)),
                 Err(NoPlan::Failure(failure)) => return Err(failure),
-                Err(NoPlan::Mistakes(found)) => {
-                    mistaken = true;
-                    out::stderr(&found.draw(out::stderr_colour()));
+                Err(NoPlan::Mistakes(mistakes)) => {
+                    out::stderr(&mistakes.draw(out::stderr_colour()));
+                    let message = rooms::in_a_line(&mistakes);
+                    let hint = format!("`gleaner check {}`", project::stem(&found.path));
+                    let failure = Failure::new(Exit::Invalid, message).hint(hint);
+                    broken.push((found, failure));
                 }
             }
         }
-        Ok((!mistaken).then_some(plans))
+        Ok((plans, broken))
     }
 
     /// Whether time stands still but for waits: a replay waits for nothing.
@@ -265,12 +295,25 @@ impl RunArgs {
         plan: Plan,
         tape: Tape,
     ) -> Result<Summary, Failure> {
-        let (transport, refused) = if tape.is_replay() {
-            (rooms::no_transport(&plan), None)
+        let connect = if tape.is_replay() {
+            |plan: &Plan, _: &Path| (rooms::no_transport(plan), None)
         } else {
-            rooms::transport_or_plain(&plan, &found.root)
+            rooms::transport_or_plain
         };
-        let world = drive.world(transport, found.root);
+        let root = found.root;
+        let ready = drive.ready(plan, connect, &root, self.alerts, |transport| {
+            drive.world(transport, root.clone())
+        });
+        let Ready {
+            plan,
+            world,
+            watch,
+            refused,
+        } = ready.await?;
+        if let Some(watch) = &watch {
+            // It was read just now.
+            watch.file_is(None).await;
+        }
         let options = Options {
             streams: self.streams.clone(),
             limit_records: self.limit_records,
@@ -294,7 +337,6 @@ impl RunArgs {
             noted: self.noted(),
             ..Options::default()
         };
-        let watch = self.alerts.then(|| Watch::of(&plan, &world));
         if let Some(failure) = refused {
             Harvest::not_opened(&plan, &world, &options, &failure);
             if let Some(watch) = watch {
@@ -302,7 +344,42 @@ impl RunArgs {
             }
             return Err(failure);
         }
+        if options.leaves_trace() {
+            again::end(&found.path, &self.vars, &world).await;
+        }
         drive.run_watched(plan, world, options, watch).await
+    }
+}
+
+/// Shows how one of several runs side by side ended, as [`tell`] does: each line says whose it is.
+pub(super) fn tell_of(
+    pipeline: &str,
+    stamp: &str,
+    ended: Result<Summary, Failure>,
+    only_errors: bool,
+) -> Exit {
+    match ended {
+        Ok(summary) if only_errors => {
+            for stream in &summary.streams {
+                if let Some(failure) = &stream.failure {
+                    let text = report::draw_failure_of(pipeline, Some(&stream.stream), failure);
+                    out::stderr(&text);
+                }
+            }
+            if let Some(failure) = &summary.failure {
+                out::stderr(&report::draw_failure_of(pipeline, None, failure));
+            }
+            summary.exit
+        }
+        Ok(summary) => {
+            out::stderr(&format!("{stamp}{}", report::draw_summary(&summary)));
+            summary.exit
+        }
+        Err(failure) => {
+            let text = report::draw_failure_of(pipeline, None, &failure);
+            out::stderr(&format!("{stamp}{text}"));
+            failure.exit
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::failure::{Exit, Failure};
+use crate::harvest::reextract::mixed;
 use crate::report::{clean, plural, size, thousands};
 use crate::store::error::StoreError;
 use crate::store::history::{RunRecord, Status};
@@ -185,6 +186,9 @@ impl Project {
             .collect();
         let header = ["ID", "PIPELINE", "STATUS", "STARTED", "PAGES", "ROWS"];
         out::stdout(&table::plain(&header, &rows, table::width()))?;
+        for run in runs.iter().filter(|run| self.is_mixed(run)) {
+            out::stderr(&format!("note: {}\n", mixed(run)));
+        }
         Ok(Exit::Complete)
     }
 
@@ -256,6 +260,11 @@ impl Project {
             let name = clean(&run.pipeline);
             lines.push(("continue", format!("gleaner run {name}")));
         }
+        if self.is_mixed(&run) {
+            let some = "not to its end: some outputs are new and others old";
+            lines.push(("again", some.to_owned()));
+            lines.push(("continue", format!("gleaner reextract {}", run.id)));
+        }
         if run.status == Status::Held && self.folder(&run.id).is_some() {
             lines.push(("release", format!("gleaner runs publish {}", run.id)));
         }
@@ -275,8 +284,11 @@ impl Project {
             .map_err(|error| *error.into_failure())?;
         sweep::discard(&self.disk, &self.root, &run.id).map_err(|error| *error.into_failure())?;
         let waits = run.status.is_open() || run.status == Status::Held;
-        if let (true, Some(state)) = (waits, &mut self.state) {
-            run.status = Status::Discarded;
+        let is_unended = run.again.take().is_some();
+        if let (true, Some(state)) = (waits || is_unended, &mut self.state) {
+            if waits {
+                run.status = Status::Discarded;
+            }
             state
                 .save_run(&run)
                 .map_err(|error| *error.into_failure())?;
@@ -297,6 +309,11 @@ impl Project {
     /// Whether a process works on it now.
     pub(super) fn is_at_work(&self, run: &RunRecord) -> bool {
         run.status == Status::Running && locks::is_at_work(&self.disk, &self.root, &run.pipeline)
+    }
+
+    /// Whether some of its outputs are new and others old, and nobody is at work on that.
+    fn is_mixed(&self, run: &RunRecord) -> bool {
+        run.again.is_some() && !locks::is_at_work(&self.disk, &self.root, &run.pipeline)
     }
 
     /// Pages and records: of a run that may go on, what it keeps; one that was killed could not
@@ -327,6 +344,7 @@ impl Project {
             "failed_attempts": run.retries,
             "waited": run.waits,
             "files": run.files,
+            "again": run.again.map(|at| at.to_string()),
             "failure": run.failure,
             "folder": self.folder(&run.id),
         })

@@ -10,6 +10,8 @@
 //! Nothing of this can fail a run. It goes through the door to the network, but outside the limits,
 //! which belong to the API.
 
+mod file;
+
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -32,7 +34,7 @@ use crate::fetch::transport::SharedTransport;
 use crate::plan::Plan;
 use crate::plan::alerts::{AlertPlan, PingPlan};
 use crate::plan::language::Template;
-use crate::store::alerts::{Alert, Channel, WELL, condition_of};
+use crate::store::alerts::{Alert, BROKEN, Channel, WELL, condition_of, of_file};
 use crate::store::history::RunRecord;
 use crate::store::state::{State, StateError};
 
@@ -155,7 +157,7 @@ impl Watch {
             return;
         };
         // The message is on the disk before anybody is asked to take anything.
-        let noted = self.note(&ended).await;
+        let noted = self.note(&self.pipeline, &ended).await;
         let place = if ended.condition == WELL {
             &self.success
         } else {
@@ -171,9 +173,14 @@ impl Watch {
         }
     }
 
-    /// Tells what is owed of earlier runs: somebody was killed before it was told, or nobody took it.
+    /// Tells what is owed of earlier runs and of the file: somebody was killed before it was told, or nobody took it.
     pub async fn make_up(&self) {
-        let pipeline = self.pipeline.clone();
+        for of in [of_file(&self.pipeline), self.pipeline.clone()] {
+            self.make_up_of(of).await;
+        }
+    }
+
+    async fn make_up_of(&self, pipeline: String) {
         let owed = self.state(move |state| {
             let Some(alert) = state.alert(&pipeline)? else {
                 return Ok(None);
@@ -219,11 +226,11 @@ impl Watch {
         self.notice(&format!("{what} to {origin} was not taken: {problem}"));
     }
 
-    /// Writes down how things are, with the message that says so.
-    async fn note(&self, ended: &Ended<'_>) -> Result<(Alert, Value), Box<Failure>> {
-        let pipeline = self.pipeline.clone();
-        let before = self.state(move |state| state.alert(&pipeline)).await?;
-        let mut alert = Alert::after(before, &self.pipeline, ended.condition, ended.at, ended.run);
+    /// Writes down how things are with the pipeline or its file, with the message that says so.
+    async fn note(&self, of: &str, ended: &Ended<'_>) -> Result<(Alert, Value), Box<Failure>> {
+        let name = of.to_owned();
+        let before = self.state(move |state| state.alert(&name)).await?;
+        let mut alert = Alert::after(before, of, ended.condition, ended.at, ended.run);
         let message = self.payload(ended, &alert);
         alert.message = Some(message.to_string());
         let saved = alert.clone();
@@ -367,6 +374,10 @@ impl Watch {
         };
         let why = ended.message.as_deref().unwrap_or_default();
         let text = match (event, &alert.was) {
+            (BROKEN, _) => format!("the file of {pipeline} is broken: {why}"),
+            ("recovered", _) if alert.pipeline != *pipeline => {
+                format!("the file of {pipeline} can be understood again")
+            }
             ("recovered", Some((was, since))) => format!(
                 "{pipeline} is well again: {} rows; it was {was} since {since}",
                 ended.rows
@@ -377,7 +388,7 @@ impl Watch {
             _ => format!("{pipeline} failed: {why}"),
         };
         json!({
-            "id": format!("{pipeline} {} {}", alert.condition, alert.since),
+            "id": format!("{} {} {}", alert.pipeline, alert.condition, alert.since),
             "event": event,
             "text": text,
             "pipeline": pipeline,

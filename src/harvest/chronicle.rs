@@ -213,6 +213,9 @@ fn told(stream: &StreamSummary, bytes: u64) -> Value {
         "rejected": stream.rejected,
         "files": stream.files,
     });
+    if !stream.unread.is_empty() {
+        told["unread"] = json!(stream.unread);
+    }
     if !stream.checks.is_empty() {
         told["checks"] = json!(stream.checks);
     }

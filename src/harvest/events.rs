@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::clock::Clock;
-use crate::event::{Event, Fact};
+use crate::event::{Event, Fact, Name};
+use crate::failure::Failure;
 
 /// Takes what happened; cheap to clone.
 #[derive(Clone)]
@@ -32,6 +33,15 @@ impl Events {
         (self.listener)(&Event {
             at: self.clock.calendar(),
             fact,
+        });
+    }
+
+    /// Says that a stream failed so.
+    pub(super) fn stream_failed(&self, stream: Name, failure: &Failure) {
+        self.emit(Fact::StreamFailed {
+            stream,
+            exit: failure.exit.code(),
+            message: failure.message.clone(),
         });
     }
 

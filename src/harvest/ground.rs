@@ -65,6 +65,8 @@ impl Ground {
             ground.unfinished = Some((record, open));
             return Ok(ground);
         }
+        let unended = runs.iter().filter(|run| run.again.is_some());
+        ground.notes.extend(unended.map(reextract::mixed));
         for record in runs.into_iter().filter(|run| run.status.is_open()) {
             if options.fresh {
                 ground.give_up(world, record, Status::Discarded)?;

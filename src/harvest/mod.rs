@@ -375,20 +375,12 @@ impl Harvest {
             let mut summary = StreamSummary::new(name.clone());
             match outcome {
                 Ok(published) => {
-                    summary.files = published.files;
-                    summary.repeats = published.repeats;
-                    summary.rejected = published.rejected;
-                    summary.published_before = published.before;
+                    published.tell(&mut summary);
                     summary.table = run.tables.first_beside(&run.plan, &summary.stream);
-                    summary.schema = published.schema;
-                    summary.types = published.types;
                 }
                 Err(failure) => {
                     let failure = run.if_overdue(&name, failure);
-                    run.world.events.emit(Fact::StreamFailed {
-                        stream: name,
-                        message: failure.message.clone(),
-                    });
+                    run.world.events.stream_failed(name, &failure);
                     exit = exit.worst(failure.exit);
                     summary.failure = Some(*failure);
                 }

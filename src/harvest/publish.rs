@@ -12,11 +12,12 @@ use super::keep::{self, Left};
 use super::merge::{self, MergeError};
 use super::outgoing;
 use super::raw;
+use super::reextract;
 use super::repeats::Repeats;
 use super::rows::{Member, Rows};
 use super::standing::{self, SharedState};
 use super::stream::Stream;
-use super::summary::{FileSummary, Schema};
+use super::summary::{FileSummary, Schema, StreamSummary};
 use super::targets::Targets;
 pub(super) use super::unpublished::{disk_failure, failure, read_end};
 use super::widening::{self, Types};
@@ -38,6 +39,8 @@ pub(super) struct Published {
     pub(super) repeats: u64,
     /// Records that went to files of their own, because a value did not fit its column.
     pub(super) rejected: u64,
+    /// Fields that records had and no column reads; of a table the first stream tells.
+    pub(super) unread: Vec<String>,
     /// Whether an earlier attempt did it.
     pub(super) before: bool,
     /// Cursors that move when its children are published too.
@@ -46,6 +49,19 @@ pub(super) struct Published {
     pub(super) schema: Option<Schema>,
     /// The types of its columns; of a table the first stream tells.
     pub(super) types: Option<Types>,
+}
+
+impl Published {
+    /// In the summary of its stream.
+    pub(super) fn tell(self, summary: &mut StreamSummary) {
+        summary.files = self.files;
+        summary.repeats = self.repeats;
+        summary.rejected = self.rejected;
+        summary.unread = self.unread;
+        summary.published_before = self.before;
+        summary.schema = self.schema;
+        summary.types = self.types;
+    }
 }
 
 /// An output that is built beside its target.
@@ -59,6 +75,8 @@ pub(super) struct Output {
     pub(super) rejected: Option<Rejected>,
     /// Columns with values that became null, and how many.
     pub(super) nulled: Vec<(String, u64)>,
+    /// Fields that records had and no column reads.
+    pub(super) unread: Vec<String>,
     /// The types of its columns, where somebody looked at them.
     pub(super) schema: Option<sink::Schema>,
 }
@@ -70,6 +88,7 @@ impl From<Written> for Output {
             rows: written.rows,
             rejected: written.rejected,
             nulled: written.nulled,
+            unread: written.unread,
             schema: written.schema,
         }
     }
@@ -163,6 +182,12 @@ pub(super) async fn publish(
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     };
     for (stream, published) in streams.iter().zip(&published) {
+        if !published.unread.is_empty() {
+            stream.emit(Fact::FieldsUnread {
+                stream: stream.name.clone(),
+                fields: published.unread.clone(),
+            });
+        }
         for file in &published.files {
             stream.emit(Fact::Published {
                 stream: stream.name.clone(),
@@ -206,10 +231,16 @@ fn write_all(
     store
         .intend(intents.collect())
         .map_err(|error| failed(StoreError::into_failure(error)))?;
+    reextract::begin(&stream.run, state).map_err(failed)?;
     let mut files = Vec::new();
     let mut rejected = 0;
+    let mut unread = Vec::new();
     for (output, path) in ready.files {
         let Output { file, rows, .. } = output;
+        // All outputs have the same columns.
+        if unread.is_empty() {
+            unread = output.unread;
+        }
         rejected = rejected.max(
             output
                 .rejected
@@ -245,6 +276,7 @@ fn write_all(
             rejected: if is_first { rejected } else { 0 },
             schema,
             types: if is_first { types.take() } else { None },
+            unread: std::mem::take(&mut unread),
             ..Published::default()
         }
     });
@@ -447,6 +479,7 @@ fn copy(rows: &Rows<'_>, target: &Target, last: bool) -> Result<Output, PublishE
         rows: rows.records(),
         rejected: None,
         nulled: Vec::new(),
+        unread: Vec::new(),
         schema: None,
     })
 }

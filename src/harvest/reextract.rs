@@ -3,22 +3,62 @@
 //! It is the run gone on with, over pages that are all here and with a network that sends nothing
 //! ([`super::release::NothingSent`]). Its windows are those that it had: where the cursors stood when it
 //! began is in its ledger. No cursor moves, for the run has moved them already, and the run's row stays as
-//! it is until all is published anew; cut off anywhere, it is done again in the same way.
+//! it is until all is published anew, but for one word: before the first output takes its place, the row
+//! says that this has begun. Cut off anywhere, it is done again in the same way: by the next run of the
+//! pipeline, before anything else, or by a person.
+
+use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Options, World, keep, release};
-use crate::failure::Failure;
+use super::events::Events;
+use super::release::NothingSent;
+use super::run::Run;
+use super::standing::{SharedState, lock};
+use super::summary::Summary;
+use super::{Backfill, Harvest, Options, World, keep, release};
+use crate::disk::Disk;
+use crate::event::Fact;
+use crate::failure::{Exit, Failure};
 use crate::fetch::tape::HeadCursor;
 use crate::plan::Plan;
 use crate::store::history::{RunRecord, Status};
 use crate::store::row::RunStart;
-use crate::store::state::State;
+use crate::store::run;
+use crate::store::state::{State, StateError};
 
 /// Where a run with kept parts writes down where the cursors stood.
 const CURSORS: &str = "cursors";
 
+impl Backfill {
+    /// What the command line of a run asked for, as the run noted it.
+    pub fn of(noted: &Value) -> Self {
+        let text = |name: &str| noted[name].as_str().map(str::to_owned);
+        Self {
+            full: noted["full"] == Value::Bool(true),
+            from: text("from"),
+            to: text("to"),
+        }
+    }
+}
+
 impl Options {
+    /// To publish again what a run keeps, as far as the run itself says how.
+    pub fn to_reextract(disk: &Disk, root: &Path, run: &RunRecord) -> Self {
+        Self {
+            reextract: Some(run.id.clone()),
+            keep_parts: true,
+            streams: match run::start(disk, root, &run.id) {
+                Ok(start) => streams_of(&run.options, &start),
+                // What is wrong is told where the run is opened.
+                Err(_) => Vec::new(),
+            },
+            backfill: Backfill::of(&run.options),
+            ..Self::default()
+        }
+    }
+
     /// Whether a run's kept parts are published again.
     pub(super) fn reextracts(&self) -> bool {
         self.reextract.is_some()
@@ -77,7 +117,7 @@ pub(super) fn cursors(plan: &Plan, start: &RunStart) -> Result<Vec<HeadCursor>, 
 }
 
 /// What the command line asked for when the run began, as far as it decides what the run is.
-pub fn streams_of(options: &Value, start: &RunStart) -> Vec<String> {
+fn streams_of(options: &Value, start: &RunStart) -> Vec<String> {
     let named = options["streams"].as_array().into_iter().flatten();
     let named: Vec<String> = named
         .filter_map(|one| one.as_str().map(str::to_owned))
@@ -86,5 +126,53 @@ pub fn streams_of(options: &Value, start: &RunStart) -> Vec<String> {
         start.streams.iter().map(ToString::to_string).collect()
     } else {
         named
+    }
+}
+
+/// Before the first output of a table takes its place: from here on some are new and others old.
+pub(super) fn begin(run: &Run, state: Option<&SharedState>) -> Result<(), Box<Failure>> {
+    match lock(state) {
+        Some(mut state) if run.options.reextracts() => {
+            let now = run.world.clock.calendar();
+            let noted = state.publish_again(&run.id, now);
+            noted.map_err(StateError::into_failure)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The run of a pipeline that was not published again to its end, if there is one.
+pub fn unended(state: &State, pipeline: &str) -> Result<Option<RunRecord>, Box<Failure>> {
+    let runs = state.runs(Some(pipeline));
+    let mut runs = runs.map_err(StateError::into_failure)?.into_iter();
+    Ok(runs.find(|run| run.again.is_some()))
+}
+
+/// What a person should know of a run that is [`unended`].
+pub fn mixed(run: &RunRecord) -> String {
+    format!(
+        "run {} was not published again to its end: some of its outputs are new and others old; `gleaner reextract {}` goes on with that",
+        run.id, run.id
+    )
+}
+
+/// Ends what a killed `reextract` began, without a request, before the pipeline does anything new. What
+/// cannot be ended is told by whoever looks at the run next.
+pub async fn finish(plan: Plan, world: &World, options: Options) {
+    let of_its_own = World {
+        transport: Arc::new(NothingSent),
+        events: Events::new(world.clock, |_| {}),
+        ..world.clone()
+    };
+    let id = options.reextract.clone().unwrap_or_default();
+    let opened = tokio::task::spawn_blocking(move || Harvest::open(plan, of_its_own, options));
+    let Ok(Ok(harvest)) = opened.await else {
+        return;
+    };
+    let Summary { exit, .. } = harvest.run().await;
+    if exit == Exit::Complete {
+        world.events.emit(Fact::RunNoticed {
+            message: format!("run {id} had not been published again to its end: now it is"),
+        });
     }
 }

@@ -59,8 +59,18 @@ impl<'a> Member<'a> {
         if let Some((part, _)) = self.kept {
             part.read(start, into).map_err(io::Error::other)?;
         }
-        std::str::from_utf8(into).map_err(io::Error::other)
+        simdutf8::basic::from_utf8(into).map_err(io::Error::other)
     }
+}
+
+/// What stands before each line feed, found faster than by [`str::split_terminator`].
+fn lines(page: &str) -> impl Iterator<Item = &str> {
+    let mut begin = 0;
+    memchr::memchr_iter(b'\n', page.as_bytes()).map(move |end| {
+        let line = page.get(begin..end).unwrap_or_default();
+        begin = end + 1;
+        line
+    })
 }
 
 /// One record with where it stands.
@@ -164,7 +174,7 @@ impl Rows<'_> {
             }
             let page = member.load(row.start, row.len, &mut buffer)?;
             let mut start = row.start;
-            for (in_page, json) in (0_u32..).zip(page.split_terminator('\n')) {
+            for (in_page, json) in (0_u32..).zip(lines(page)) {
                 if ordinal - begin >= self.most {
                     break;
                 }

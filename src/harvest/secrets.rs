@@ -242,6 +242,11 @@ impl Secrets {
                     *text = self.scrub(text);
                 }
             }
+            Fact::FieldsUnread { fields, .. } => {
+                for field in fields {
+                    *field = self.scrub(field);
+                }
+            }
             Fact::Noticed { message, .. }
             | Fact::FellShort { message, .. }
             | Fact::RunNoticed { message }
@@ -280,11 +285,13 @@ impl Secrets {
             // The schedule's, which knows no secrets.
             | Fact::Scheduled { .. }
             | Fact::ScheduleBroken { .. }
+            | Fact::ScheduleMended { .. }
             | Fact::Unscheduled { .. }
             | Fact::TimeSkipped { .. }
             | Fact::TimeCame { .. }
             | Fact::TimeDone { .. }
             | Fact::ScheduleNoticed { .. }
+            | Fact::ScheduleStuck { .. }
             | Fact::RunFinished { .. } => return None,
         }
         Some(event)
@@ -516,6 +523,7 @@ mod tests {
             Fact::RunNoticed { message: words() },
             Fact::StreamFailed {
                 stream: "s".into(),
+                exit: 1,
                 message: words(),
             },
         ]);

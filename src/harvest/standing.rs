@@ -183,6 +183,7 @@ impl Standing {
         if run.options.reextracts() {
             // What was not published anew is as the run left it, and so is its row.
             if is_published {
+                self.record.again = None;
                 self.sum_up(run, summary, Status::Complete, now);
                 self.save()?;
             }
@@ -336,8 +337,11 @@ fn forget_older(
     let others = runs.into_iter().filter(|old| old.id != record.id);
     for mut old in others.filter(is_over) {
         let gone = sweep::discard(&run.world.disk, &run.world.root, &old.id);
-        if gone.is_ok() && old.status.is_open() {
-            old.status = Status::Discarded;
+        let is_unended = old.again.take().is_some();
+        if gone.is_ok() && (old.status.is_open() || is_unended) {
+            if old.status.is_open() {
+                old.status = Status::Discarded;
+            }
             let _ = state.save_run(&old);
         }
     }

@@ -87,6 +87,8 @@ pub struct StreamSummary {
     pub repeats: u64,
     /// Records that went to files of their own, because a value did not fit its column.
     pub rejected: u64,
+    /// Fields that records had and no column reads.
+    pub unread: Vec<String>,
     /// How often the API told of more records than came, though they are published.
     pub shortfalls: u64,
     /// Files published; those of a table that several streams write are told of its first.
@@ -165,6 +167,7 @@ impl StreamSummary {
             bytes: 0,
             repeats: 0,
             rejected: 0,
+            unread: Vec::new(),
             shortfalls: 0,
             files: Vec::new(),
             table: None,

@@ -11,7 +11,7 @@ mod text;
 pub mod valid;
 
 pub use self::at::{each, get, get_all};
-pub use self::text::{minify, plain, push_quoted, quoted, unescape};
+pub use self::text::{has_escapes, minify, plain, push_quoted, quoted, unescape};
 
 use memchr::memchr2;
 
@@ -39,11 +39,7 @@ pub fn is_empty_object(text: &str) -> bool {
 /// Whether a key as spelled between its quotes means `name`.
 #[inline]
 pub fn key_is(spelled: &str, name: &str) -> bool {
-    if memchr::memchr(b'\\', spelled.as_bytes()).is_some() {
-        unescape(spelled) == name
-    } else {
-        spelled == name
-    }
+    unescape(spelled) == name
 }
 
 /// Iterator of [`members`].

@@ -5,11 +5,28 @@ use std::fmt::Write as _;
 
 use memchr::memchr;
 
+/// Longer texts are worth the set-up of a vector search.
+const SHORT: usize = 32;
+
+/// Whether what stands between the quotes of a JSON string has a backslash.
+#[inline]
+pub fn has_escapes(spelled: &str) -> bool {
+    first_escape(spelled).is_some()
+}
+
+#[inline]
+fn first_escape(spelled: &str) -> Option<usize> {
+    if spelled.len() <= SHORT && spelled.bytes().filter(|b| *b == b'\\').count() == 0 {
+        return None;
+    }
+    memchr(b'\\', spelled.as_bytes())
+}
+
 /// The meaning of what stands between the quotes of a JSON string (RFC 8259, section 7).
 ///
 /// Half of a surrogate pair alone means no character; it becomes U+FFFD, as does a broken escape.
 pub fn unescape(spelled: &str) -> Cow<'_, str> {
-    let Some(first) = memchr(b'\\', spelled.as_bytes()) else {
+    let Some(first) = first_escape(spelled) else {
         return Cow::Borrowed(spelled);
     };
     let mut out = String::with_capacity(spelled.len());

@@ -32,6 +32,7 @@ mod values;
 use std::time::Duration;
 
 use crate::spec::diagnostic::Diagnostics;
+use crate::spec::source::SourceSpec;
 use crate::spec::{Written, near};
 
 use self::names::Judge;
@@ -75,6 +76,50 @@ impl CompileProblem {
             hint: hint.into(),
         }
     }
+}
+
+/// Whom a file that may have mistakes names to be told of its trouble, as far as it can be read: a plan without
+/// streams, by which nothing can be fetched. Nothing where nobody is named, or mistakes hide who.
+pub fn listeners(written: &Written) -> Option<Plan> {
+    let spec = &written.spec;
+    let mut judge = Judge::new(&written.source, false);
+    let vars = values::vars(&mut judge, spec.vars.as_ref(), &[]).ok()?;
+    let alerts = alerts::alerts(&mut judge, spec.schedule.as_ref())?;
+    if alerts.is_empty() {
+        return None;
+    }
+    // How to ask the API does not matter, and is often what is wrong.
+    let written_source = &spec.source.value;
+    let way = SourceSpec {
+        contact: None,
+        auth: None,
+        headers: None,
+        query: None,
+        limits: None,
+        concurrency: None,
+        retry: None,
+        timeouts: None,
+        allow_origins: None,
+        responses: None,
+        ..written_source.clone()
+    };
+    let source = source::source(&mut judge, &way)?;
+    let name = written.source.path.file_stem().unwrap_or_default();
+    let (secrets, env, _) = judge.finish(written);
+    Some(Plan {
+        name: name.to_string_lossy().into_owned(),
+        text: written.source.text.clone(),
+        about: String::new(),
+        source,
+        alerts,
+        resume_within: RESUME_WITHIN,
+        streams: Vec::new(),
+        schedule: None,
+        vars,
+        secrets,
+        env,
+        seal: (),
+    })
 }
 
 /// Checks a pipeline as a whole and makes its plan.

@@ -29,6 +29,7 @@ pub mod path;
 mod pattern;
 pub mod place;
 pub mod position;
+pub mod reads;
 mod rendered;
 pub mod request;
 pub mod schedule;

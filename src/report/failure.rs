@@ -26,6 +26,21 @@ pub fn draw_stream(stream: &str, failure: &Failure) -> String {
     })
 }
 
+/// Draws the failure of a pipeline, or of a stream of it, where several are at work.
+pub fn draw_of(pipeline: &str, stream: Option<&str>, failure: &Failure) -> String {
+    let message = &failure.message;
+    let named = Failure {
+        message: match stream {
+            Some(stream) if !message.starts_with(stream) => {
+                format!("{pipeline}: stream `{stream}`: {message}")
+            }
+            _ => format!("{pipeline}: {message}"),
+        },
+        ..failure.clone()
+    };
+    draw(&named)
+}
+
 /// The lines below the first.
 fn below(failure: &Failure) -> String {
     let mut out = String::new();

@@ -25,6 +25,8 @@ const LONG: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Lines {
     verbose: bool,
+    /// Whether runs are called by their ids: where many are at work, one looks for them in the history.
+    names_runs: bool,
     board: Board,
     told: Option<Timestamp>,
     attempts: Throttle,
@@ -35,10 +37,16 @@ impl Lines {
     pub(super) fn new(verbose: bool) -> Self {
         Self {
             verbose,
+            names_runs: false,
             board: Board::default(),
             told: None,
             attempts: Throttle::default(),
         }
+    }
+
+    /// From now on runs are called by their ids.
+    pub(super) fn name_runs(&mut self) {
+        self.names_runs = true;
     }
 
     /// The lines that an event is worth.
@@ -47,10 +55,17 @@ impl Lines {
         let mut out = Vec::new();
         match &event.fact {
             Fact::RunStarted {
-                pipeline, streams, ..
+                pipeline,
+                run,
+                streams,
             } => {
                 let names: Vec<_> = streams.iter().map(|s| clean(s)).collect();
-                out.push(format!("{}: {}", clean(pipeline), names.join(", ")));
+                let run = if self.names_runs {
+                    format!("run {} begins: ", clean(run))
+                } else {
+                    String::new()
+                };
+                out.push(format!("{}: {run}{}", clean(pipeline), names.join(", ")));
                 self.told = Some(event.at);
             }
             Fact::PageFetched { stream, .. }
@@ -287,6 +302,7 @@ mod tests {
             44,
             Fact::StreamFailed {
                 stream: "events".into(),
+                exit: 1,
                 message: "GET /events: 404".to_owned(),
             },
         ));
@@ -308,6 +324,18 @@ mod tests {
         articles: 2,400 rows in data/articles.csv (1.2 MB)
         events: not published
         ");
+    }
+
+    #[test]
+    fn a_run_among_others_is_called_by_its_id() {
+        let mut lines = Lines::new(false);
+        lines.name_runs();
+        let (_, begins) = a_run().remove(0);
+        let at = Timestamp::UNIX_EPOCH;
+        assert_eq!(
+            lines.hear(&Event { at, fact: begins }),
+            ["demo: run r1 begins: articles, events"]
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::Verbosity;
 use super::clean::clean_json;
 use super::lines;
+use super::summary::in_a_line as summed_up;
 use super::throttle::Throttle;
 use crate::event::{Event, Fact, Name};
 use crate::failure::{Exit, Failure};
@@ -42,7 +43,7 @@ impl Level {
 
     fn of(fact: &Fact) -> Self {
         match fact {
-            Fact::StreamFailed { .. } | Fact::ScheduleBroken { .. } => Self::Error,
+            Fact::ScheduleBroken { .. } | Fact::ScheduleStuck { .. } => Self::Error,
             Fact::AttemptFailed { .. }
             | Fact::CheckFailed { .. }
             | Fact::FellShort { .. }
@@ -50,12 +51,16 @@ impl Level {
             | Fact::RunNoticed { .. }
             | Fact::TimeSkipped { .. }
             | Fact::ScheduleNoticed { .. } => Self::Warn,
-            Fact::RunFinished { exit, .. } | Fact::TimeDone { exit, .. } => of_exit(*exit),
-            Fact::RunStarted { .. }
+            Fact::StreamFailed { exit, .. } | Fact::TimeDone { exit, .. } => of_exit(*exit),
+            // What it means is told with the sums of the run.
+            Fact::RunFinished { .. }
+            | Fact::RunStarted { .. }
             | Fact::RunContinued { .. }
             | Fact::Published { .. }
+            | Fact::FieldsUnread { .. }
             | Fact::LimitsLearned { .. }
             | Fact::Scheduled { .. }
+            | Fact::ScheduleMended { .. }
             | Fact::Unscheduled { .. }
             | Fact::TimeCame { .. } => Self::Info,
             _ => Self::Debug,
@@ -84,18 +89,24 @@ fn of_exit(exit: u8) -> Level {
 }
 
 impl Log {
-    /// `verbosity` is the least that is told: errors, up to results, or everything.
-    pub(super) fn new(verbosity: Verbosity) -> Self {
+    /// `verbosity` is the least that is told: errors, up to results, or everything. Lines are those of
+    /// `pipeline`, where that is known before a run begins.
+    pub(super) fn new(verbosity: Verbosity, pipeline: Option<&str>) -> Self {
         Self {
             least: match verbosity {
                 Verbosity::Quiet => Level::Error,
                 Verbosity::Usual => Level::Info,
                 Verbosity::Verbose => Level::Debug,
             },
-            pipeline: None,
+            pipeline: pipeline.map(Into::into),
             run: None,
             attempts: Throttle::default(),
         }
+    }
+
+    /// What follows is about this pipeline, of which no run has begun yet.
+    pub(super) fn about(&mut self, pipeline: &str) {
+        (self.pipeline, self.run) = (Some(pipeline.into()), None);
     }
 
     /// The line of an event, if it matters enough.
@@ -120,9 +131,8 @@ impl Log {
             }
         }
         if !line.contains_key("message")
-            && let Some(text) = lines::lasting(event, true, &mut self.attempts)
+            && let Some(text) = message(event, &mut self.attempts)
         {
-            let text = anstream::adapter::strip_str(&text).to_string();
             line.insert("message".to_owned(), text.into());
         }
         Some(text(line))
@@ -169,6 +179,7 @@ impl Log {
                 "bytes": sum(|stream| stream.bytes),
                 "requests": summary.requests,
                 "took": summary.took.as_secs_f64(),
+                "message": anstream::adapter::strip_str(&summed_up(summary)).to_string(),
             });
             if let Value::Object(told) = told {
                 line.extend(told);
@@ -207,6 +218,19 @@ impl Log {
     }
 }
 
+/// What an event is, for who reads lines.
+fn message(event: &Event, attempts: &mut Throttle) -> Option<String> {
+    match &event.fact {
+        Fact::RunStarted { streams, .. } => Some(format!("begins: {}", streams.join(", "))),
+        Fact::RunFinished { exit: 0, .. } => Some("ended".to_owned()),
+        Fact::RunFinished { exit, .. } => Some(format!("ended with exit code {exit}")),
+        _ => {
+            let text = lines::lasting(event, true, attempts)?;
+            Some(anstream::adapter::strip_str(&text).to_string())
+        }
+    }
+}
+
 fn text(line: Map<String, Value>) -> String {
     clean_json(&Value::Object(line).to_string()).into_owned()
 }
@@ -216,7 +240,7 @@ mod tests {
     use super::*;
 
     fn told(verbosity: Verbosity) -> Vec<String> {
-        let mut log = Log::new(verbosity);
+        let mut log = Log::new(verbosity, None);
         let facts = [
             Fact::RunNoticed {
                 message: "before".to_owned(),
@@ -235,6 +259,7 @@ mod tests {
             },
             Fact::StreamFailed {
                 stream: "b".into(),
+                exit: 1,
                 message: "404".to_owned(),
             },
             Fact::RunFinished {
@@ -260,7 +285,7 @@ mod tests {
 
     #[test]
     fn what_the_schedule_does_is_told_with_whose_it_is() {
-        let mut log = Log::new(Verbosity::Usual);
+        let mut log = Log::new(Verbosity::Usual, None);
         let at = Timestamp::UNIX_EPOCH;
         let pipeline: Name = "orders".into();
         let facts = [
@@ -275,6 +300,9 @@ mod tests {
                 pipeline: pipeline.clone(),
                 message: "1 mistake".to_owned(),
                 kept: true,
+            },
+            Fact::ScheduleMended {
+                pipeline: pipeline.clone(),
             },
             Fact::TimeSkipped {
                 pipeline: pipeline.clone(),
@@ -291,6 +319,7 @@ mod tests {
             Fact::TimeDone {
                 pipeline: pipeline.clone(),
                 planned: at,
+                run: Some("r1".into()),
                 exit: 1,
                 took: std::time::Duration::from_secs(3),
                 next: None,
@@ -301,12 +330,55 @@ mod tests {
             Fact::ScheduleNoticed {
                 message: "the clock was set back".to_owned(),
             },
+            Fact::ScheduleStuck {
+                message: "the disk is full".to_owned(),
+            },
         ];
         let lines: Vec<String> = facts
             .into_iter()
             .filter_map(|fact| log.hear(&Event { at, fact }))
             .collect();
         insta::assert_snapshot!(lines.join("\n"));
+    }
+
+    #[test]
+    fn what_no_run_has_begun_for_is_not_of_the_run_before() {
+        let mut log = Log::new(Verbosity::Usual, Some("first"));
+        let at = Timestamp::UNIX_EPOCH;
+        let failure = Failure::new(Exit::Failed, "a secret is missing");
+        let whose = |log: &Log| {
+            let line = log.ended(at, Err(&failure)).remove(0);
+            let line: Value = serde_json::from_str(&line).expect("JSON");
+            (line["pipeline"].clone(), line["run"].clone())
+        };
+        assert_eq!(whose(&log), ("first".into(), Value::Null));
+        let fact = Fact::RunStarted {
+            pipeline: "first".into(),
+            run: "r1".into(),
+            streams: vec!["a".into()],
+        };
+        log.hear(&Event { at, fact });
+        assert_eq!(whose(&log), ("first".into(), "r1".into()));
+        log.about("second");
+        assert_eq!(whose(&log), ("second".into(), Value::Null));
+    }
+
+    #[test]
+    fn a_stream_that_can_go_on_is_no_error() {
+        for (exit, level) in [
+            (Exit::Failed, "error"),
+            (Exit::Disk, "error"),
+            (Exit::Held, "warn"),
+            (Exit::Resumable, "warn"),
+            (Exit::Interrupted, "warn"),
+        ] {
+            let fact = Fact::StreamFailed {
+                stream: "a".into(),
+                exit: exit.code(),
+                message: "why".to_owned(),
+            };
+            assert_eq!(Level::of(&fact).name(), level, "{exit:?}");
+        }
     }
 
     #[test]
@@ -322,11 +394,11 @@ mod tests {
         assert_eq!(levels(Verbosity::Quiet), "error error");
         assert_eq!(
             levels(Verbosity::Usual),
-            "warn info info error warn info error"
+            "warn info info error info info error"
         );
         assert_eq!(
             levels(Verbosity::Verbose),
-            "warn info debug info error warn info error"
+            "warn info debug info error info info error"
         );
     }
 }

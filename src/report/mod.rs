@@ -27,7 +27,9 @@ use crate::failure::Failure;
 use crate::harvest::summary::Summary;
 
 pub use self::clean::{clean, clean_json};
-pub use self::failure::{draw as draw_failure, draw_stream as draw_stream_failure};
+pub use self::failure::{
+    draw as draw_failure, draw_of as draw_failure_of, draw_stream as draw_stream_failure,
+};
 pub use self::show::{duration, plural, size, thousands, when};
 pub use self::summary::draw as draw_summary;
 
@@ -66,6 +68,8 @@ pub struct Reporter {
     way: Way,
     /// Whose lines these are, where several are at work.
     name: Option<String>,
+    /// The time, where each line begins with it.
+    stamps: Option<Now>,
 }
 
 /// Tells the time to lines that no event brings.
@@ -105,29 +109,62 @@ impl Reporter {
         } else {
             Way::Lines(Mutex::new(Lines::new(verbose)))
         };
-        Arc::new(Self { way, name: None })
+        Arc::new(Self {
+            way,
+            name: None,
+            stamps: None,
+        })
     }
 
-    /// Plain lines, each with the name of the pipeline that it is about, for one of several runs side by side.
-    pub fn named(manner: Manner, name: &str) -> Arc<Self> {
+    /// Plain lines, each with its time in UTC, and with the name of the pipeline that it is about where it is that
+    /// of one of several runs side by side.
+    pub fn scheduled(
+        manner: Manner,
+        name: Option<&str>,
+        now: impl Fn() -> Timestamp + Send + Sync + 'static,
+    ) -> Arc<Self> {
         let plain = Manner {
             terminal: false,
             ..manner
         };
         let mut reporter = Self::new(plain);
         if let Some(reporter) = Arc::get_mut(&mut reporter) {
-            reporter.name = Some(clean(name).into_owned());
+            reporter.name = name.map(|name| clean(name).into_owned());
+            reporter.stamps = Some(Now(Box::new(now)));
+            if let Way::Lines(lines) = &reporter.way {
+                lock(lines).name_runs();
+            }
         }
         reporter
     }
 
-    /// Tells on standard error, a JSON object a line; `now` is the time.
+    /// Tells on standard error, a JSON object a line, of `pipeline` where there is but one; `now` is the time.
     pub fn log(
         verbosity: Verbosity,
+        pipeline: Option<&str>,
         now: impl Fn() -> Timestamp + Send + Sync + 'static,
     ) -> Arc<Self> {
-        let way = Way::Log(Mutex::new(Log::new(verbosity)), Now(Box::new(now)));
-        Arc::new(Self { way, name: None })
+        let log = Log::new(verbosity, pipeline);
+        Arc::new(Self {
+            way: Way::Log(Mutex::new(log), Now(Box::new(now))),
+            name: None,
+            stamps: None,
+        })
+    }
+
+    /// What follows is about this pipeline, of which no run has begun yet.
+    pub fn about(&self, pipeline: &str) {
+        match &self.way {
+            Way::Log(log, _) => lock(log).about(pipeline),
+            Way::Json { run, .. } => *lock(run) = None,
+            Way::Silent | Way::Lines(_) | Way::Bars(_) => {}
+        }
+    }
+
+    /// What a line of now begins with.
+    pub fn stamp(&self) -> String {
+        let now = self.stamps.as_ref().map(|now| (now.0)());
+        now.map_or_else(String::new, stamp)
     }
 
     /// How a run ended, where that belongs into a log; whether it was told.
@@ -150,7 +187,14 @@ impl Reporter {
     /// Takes one event.
     pub fn hear(&self, event: &Event) {
         match &self.way {
-            Way::Silent => {}
+            Way::Silent => {
+                // Errors are told all the same; those of runs where they end.
+                if let Fact::ScheduleBroken { .. } | Fact::ScheduleStuck { .. } = &event.fact
+                    && let Some(line) = schedule::line(&event.fact)
+                {
+                    write_stderr(&line);
+                }
+            }
             Way::Json { closed, run } => {
                 if let Fact::RunStarted { run: begun, .. } = &event.fact {
                     *lock(run) = Some(begun.clone());
@@ -164,12 +208,16 @@ impl Reporter {
                 }
             }
             Way::Lines(lines) => {
+                let at = match self.stamps {
+                    Some(_) => stamp(event.at),
+                    None => String::new(),
+                };
                 for line in lock(lines).hear(event) {
                     match &self.name {
                         Some(name) if !line.starts_with(&format!("{name}: ")) => {
-                            write_stderr(&format!("{name}: {line}"));
+                            write_stderr(&format!("{at}{name}: {line}"));
                         }
-                        _ => write_stderr(&line),
+                        _ => write_stderr(&format!("{at}{line}")),
                     }
                 }
             }
@@ -193,7 +241,7 @@ impl Reporter {
     pub fn say(&self, line: &str) {
         match &self.way {
             Way::Silent => {}
-            Way::Json { .. } | Way::Lines(_) => write_stderr(line),
+            Way::Json { .. } | Way::Lines(_) => write_stderr(&format!("{}{line}", self.stamp())),
             Way::Log(log, now) => {
                 if let Some(line) = lock(log).say((now.0)(), line) {
                     write_stderr(&line);
@@ -209,6 +257,11 @@ impl Reporter {
             lock(bars).clear();
         }
     }
+}
+
+/// A moment before a line: logs are read in other places than they are written.
+fn stamp(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M:%SZ ").to_string()
 }
 
 /// A panic elsewhere must not silence the telling: what is shown is only ever text.

@@ -41,6 +41,9 @@ pub(super) fn line(fact: &Fact) -> Option<String> {
                 "it does not run until that is corrected"
             }
         ),
+        Fact::ScheduleMended { pipeline } => {
+            format!("{}: its file can be understood again", clean(pipeline))
+        }
         Fact::Unscheduled { pipeline } => {
             format!("{}: has no schedule any more", clean(pipeline))
         }
@@ -72,16 +75,21 @@ pub(super) fn line(fact: &Fact) -> Option<String> {
         Fact::TimeDone {
             pipeline,
             planned,
+            run,
             exit,
             took,
             next,
         } => format!(
-            "{}: the run of {} {} after {}{}",
+            "{}: the run of {}{} {} after {}{}",
             clean(pipeline),
             utc(*planned),
+            (run.as_ref()).map_or_else(String::new, |run| format!(" ({})", clean(run))),
             match exit {
                 0 => paint(GOOD, "is complete"),
-                3 => paint(NOTE, "is complete, and its checks want a person"),
+                3 => paint(
+                    NOTE,
+                    "wants a person: checks hold it, or records are missing,"
+                ),
                 75 => paint(NOTE, "is not finished"),
                 77 => paint(NOTE, "was not started: another run holds the lock"),
                 130 | 143 => paint(NOTE, "was stopped"),
@@ -93,6 +101,11 @@ pub(super) fn line(fact: &Fact) -> Option<String> {
         Fact::ScheduleNoticed { message } => {
             format!("{} {}", paint(NOTE, "note:"), clean(message))
         }
+        Fact::ScheduleStuck { message } => format!(
+            "{} {}; it is tried again, and nothing begins before",
+            paint(BAD, "error:"),
+            clean(message)
+        ),
         _ => return None,
     })
 }

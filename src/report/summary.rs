@@ -14,6 +14,8 @@ use super::style::{BAD, GOOD, NAME, NOTE, paint};
 
 /// So many waits are named, the longest.
 const LONGEST_WAITS: usize = 5;
+/// So many fields are named.
+const NAMED: usize = 5;
 
 /// Draws it, with styles and a last newline.
 pub fn draw(summary: &Summary) -> String {
@@ -23,6 +25,9 @@ pub fn draw(summary: &Summary) -> String {
         verdict(summary, &duration(summary.took))
     );
     out.push_str(&streams(&summary.streams));
+    for stream in summary.streams.iter().filter(|one| !one.unread.is_empty()) {
+        out.push_str(&unread(stream));
+    }
     let _ = writeln!(
         out,
         "  requests  {}{}",
@@ -77,6 +82,18 @@ pub fn draw(summary: &Summary) -> String {
         }
     }
     out
+}
+
+/// What it came to in one line, for logs.
+pub(super) fn in_a_line(summary: &Summary) -> String {
+    let sum = |of: fn(&StreamSummary) -> u64| summary.streams.iter().map(of).sum::<u64>();
+    format!(
+        "{}: {} of {}, {}",
+        verdict(summary, &duration(summary.took)),
+        plural(sum(|stream| stream.records), "record"),
+        plural(sum(|stream| stream.pages), "page"),
+        plural(summary.requests, "request"),
+    )
 }
 
 /// What `limits: auto` came to, to be copied into the file; how much it is worth goes along.
@@ -141,7 +158,13 @@ fn streams(streams: &[StreamSummary]) -> String {
                 Some(failure) if stopped(failure) => {
                     "stopped, nothing published; an older file stays".to_owned()
                 }
-                Some(_) => "failed, nothing published".to_owned(),
+                Some(failure) => match failure.exit {
+                    Exit::Held => "held, nothing published; an older file stays".to_owned(),
+                    Exit::Resumable => {
+                        "not finished, nothing published; an older file stays".to_owned()
+                    }
+                    _ => "failed, nothing published".to_owned(),
+                },
                 None if stream.published_before => "published before, by this run".to_owned(),
                 None => match &stream.table {
                     Some(first) => format!("in the table of {}", clean(first)),
@@ -180,6 +203,22 @@ fn streams(streams: &[StreamSummary]) -> String {
         let _ = writeln!(out, "  {a:<name$}  {b:>rows$}  {c:>pages$}  {d}");
     }
     out
+}
+
+/// What the columns leave out: whoever declared them may not know of it.
+fn unread(stream: &StreamSummary) -> String {
+    let count = stream.unread.len();
+    let named: Vec<_> = stream.unread.iter().take(NAMED).map(|f| clean(f)).collect();
+    let more = match count.saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {} more", thousands(more as u64)),
+    };
+    format!(
+        "  unread    {}: {} that no column reads: {}{more}\n",
+        clean(&stream.stream),
+        plural(count as u64, "field"),
+        named.join(", ")
+    )
 }
 
 /// ` (5 failed attempts: 3 transient, 2 throttled)`
@@ -228,6 +267,7 @@ mod tests {
             bytes: 2_000_000,
             repeats: 3,
             rejected: 0,
+            unread: Vec::new(),
             shortfalls: 0,
             files: vec![FileSummary {
                 path: format!("data/demo/{name}.csv").into(),
@@ -252,7 +292,13 @@ mod tests {
         let summary = Summary {
             pipeline: "demo".to_owned(),
             run: String::new(),
-            streams: vec![stream("articles"), stream("events")],
+            streams: vec![
+                stream("articles"),
+                StreamSummary {
+                    unread: ["a", "b.c", "d", "e", "f", "g"].map(str::to_owned).into(),
+                    ..stream("events")
+                },
+            ],
             requests: 1204,
             retries: [(FailureClass::Transient, 3), (FailureClass::Throttle, 2)].into(),
             waited: [
@@ -274,6 +320,7 @@ mod tests {
           stream      rows  pages  file
           articles  12,397    124  data/demo/articles.csv (1.2 MB), 3 repeats dropped
           events    12,397    124  data/demo/events.csv (1.2 MB), 3 repeats dropped
+          unread    events: 6 fields that no column reads: a, b.c, d, e, f and 1 more
           requests  1,204 (5 failed attempts: 3 transient, 2 throttled)
           waited    2min 5s for 50/s, 2s for 429 with Retry-After: 2 (all requests together)
           margin    20ms for the network's jitter, at the limits
@@ -318,6 +365,7 @@ mod tests {
             pages: 0,
             repeats: 0,
             rejected: 0,
+            unread: Vec::new(),
             failure: Some(
                 Failure::new(
                     Exit::Failed,

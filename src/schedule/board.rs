@@ -123,12 +123,10 @@ impl Board {
             }
             match file.content {
                 Content::Scheduled { text, schedule } => {
-                    self.broken.remove(&file.name);
+                    told.extend(self.mended(&file.name));
                     told.extend(self.scheduled(&file.name, file.path, text, *schedule, now)?);
                 }
-                Content::Unscheduled => {
-                    self.broken.remove(&file.name);
-                }
+                Content::Unscheduled => told.extend(self.mended(&file.name)),
                 Content::Broken { print, message } => {
                     if self.broken.insert(file.name.clone(), print) != Some(print) {
                         told.push(Fact::ScheduleBroken {
@@ -150,6 +148,13 @@ impl Board {
         self.missing = gone.difference(&self.missing).cloned().collect();
         self.broken.retain(|name, _| seen.contains(name));
         Ok(told)
+    }
+
+    /// A file that was broken is no more.
+    fn mended(&mut self, name: &str) -> Option<Fact> {
+        self.broken.remove(name).map(|_| Fact::ScheduleMended {
+            pipeline: name.into(),
+        })
     }
 
     /// Whether a pipeline has lost its schedule, and only a second look can tell whether for good.
@@ -380,6 +385,8 @@ impl Board {
             return Ok(None);
         };
         let planned = firing.at;
+        // The run itself has written that down; not to know it keeps nobody from ending.
+        let run = self.state.firing_run(name, planned).unwrap_or_default();
         let mut saved = Ok(());
         match exit {
             Exit::Interrupted | Exit::Terminated => {}
@@ -406,6 +413,7 @@ impl Board {
         Ok(Some(Fact::TimeDone {
             pipeline: name.into(),
             planned,
+            run: run.map(Into::into),
             exit: exit.code(),
             took,
             next,
@@ -447,10 +455,15 @@ impl Board {
         posts.map(|post| post.waiting.len()).sum()
     }
 
-    /// Pipelines with a schedule, and files that cannot be understood.
-    pub fn count(&self) -> (usize, usize) {
+    /// How many pipelines have a schedule.
+    pub fn count(&self) -> usize {
         let posts = self.posts.values().filter(|post| !post.text.is_empty());
-        (posts.count(), self.broken.len())
+        posts.count()
+    }
+
+    /// Files that cannot be understood, by name.
+    pub fn broken(&self) -> impl Iterator<Item = &str> {
+        self.broken.keys().map(String::as_str)
     }
 }
 

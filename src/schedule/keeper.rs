@@ -25,6 +25,9 @@ use crate::store::state::StateError;
 /// The calendar is looked at this often, whatever it showed before.
 const SLICE: Duration = Duration::from_mins(1);
 
+/// So many broken files are named to the manager, whose line is short.
+const BROKEN_NAMED: usize = 3;
+
 /// How the schedule is kept.
 #[derive(Debug)]
 pub struct Keeper {
@@ -150,7 +153,7 @@ impl Shift {
         let message = failure.to_string();
         self.worst = self.worst.worst(failure.exit);
         if told != Some(&message) {
-            self.tell(Fact::ScheduleNoticed {
+            self.tell(Fact::ScheduleStuck {
                 message: message.clone(),
             });
         }
@@ -283,14 +286,19 @@ impl Shift {
     /// Tells the manager how things are.
     fn say(&mut self, stops: bool) {
         let Some(board) = &self.board else { return };
-        let (kept, broken) = board.count();
         let mut status = match (stops, self.runs.len()) {
             (true, runs) => format!("stopping, {runs} under way"),
-            (false, runs) => format!("{kept} scheduled, {runs} under way"),
+            (false, runs) => format!("{} scheduled, {runs} under way", board.count()),
         };
-        // A text takes whatever is written to it.
-        if broken > 0 {
-            let _ = write!(status, ", {broken} broken");
+        let broken: Vec<&str> = board.broken().collect();
+        if let Some(some) = broken.chunks(BROKEN_NAMED).next() {
+            // A text takes whatever is written to it.
+            let _ = write!(status, ", {} broken ({}", broken.len(), some.join(", "));
+            status.push_str(if some.len() < broken.len() {
+                ", …)"
+            } else {
+                ")"
+            });
         }
         if let (false, Some((at, name))) = (stops, board.next()) {
             let _ = write!(status, ", next {name} at {at:.0}");

@@ -1,6 +1,5 @@
 //! What the pretend API saw: every arrival, and checks over them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,8 +12,6 @@ use crate::clock::Instant;
 pub struct Audit {
     /// Whether only numbers are kept.
     counters_only: bool,
-    /// Microseconds that answers were held back, all together.
-    held: AtomicU64,
     seen: Mutex<Seen>,
 }
 
@@ -84,7 +81,6 @@ impl Audit {
     pub fn new(counters_only: bool) -> Self {
         Self {
             counters_only,
-            held: AtomicU64::new(0),
             seen: Mutex::default(),
         }
     }
@@ -113,17 +109,6 @@ impl Audit {
     pub(super) fn left(&self) {
         let mut seen = self.seen();
         seen.in_flight = seen.in_flight.saturating_sub(1);
-    }
-
-    /// Writes down that an answer was held back for so long.
-    pub(super) fn held_for(&self, time: Duration) {
-        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        self.held.fetch_add(micros, Ordering::Relaxed);
-    }
-
-    /// How long answers were held back over the wire, all together: timers end a little late.
-    pub fn held(&self) -> Duration {
-        Duration::from_micros(self.held.load(Ordering::Relaxed))
     }
 
     /// How many requests arrived.

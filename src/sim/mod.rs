@@ -9,6 +9,7 @@
 //! Both doors ask the same handler, so a scenario behaves the same in memory and on a socket.
 
 pub mod act;
+mod alarm;
 pub mod api;
 pub mod audit;
 pub mod data;

@@ -23,6 +23,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::clock::Clock;
 
 use super::act::{Act, Ticket};
+use super::alarm::Alarm;
 use super::api::SimApi;
 use super::memory::pieces;
 use super::request::{SimReply, SimRequest};
@@ -64,7 +65,8 @@ impl Server {
         let _entered = handle.enter();
         let listener = TcpListener::from_std(listener)?;
         let (stop, stopped) = watch::channel(false);
-        let accepting = handle.spawn(accept(listener, Arc::clone(&api), stopped));
+        let alarm = Arc::new(Alarm::start(*api.clock())?);
+        let accepting = handle.spawn(accept(listener, Arc::clone(&api), alarm, stopped));
         Ok(Self {
             address,
             api,
@@ -107,14 +109,20 @@ impl Drop for Server {
 }
 
 /// Takes connections until told to stop; dropping the set of them ends them all.
-async fn accept(listener: TcpListener, api: Arc<SimApi>, mut stopped: watch::Receiver<bool>) {
+async fn accept(
+    listener: TcpListener,
+    api: Arc<SimApi>,
+    alarm: Arc<Alarm>,
+    mut stopped: watch::Receiver<bool>,
+) {
     let clock = *api.clock();
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             () = told(&mut stopped) => break,
             taken = listener.accept() => if let Ok((stream, _)) = taken {
-                connections.spawn(converse(stream, Arc::clone(&api), stopped.clone()));
+                let (api, alarm) = (Arc::clone(&api), Arc::clone(&alarm));
+                connections.spawn(converse(stream, api, alarm, stopped.clone()));
             },
             Some(_) = connections.join_next() => {}
         }
@@ -131,13 +139,21 @@ async fn told(stopped: &mut watch::Receiver<bool>) {
 }
 
 /// Serves one connection to its end.
-async fn converse(stream: TcpStream, api: Arc<SimApi>, mut stopped: watch::Receiver<bool>) {
+async fn converse(
+    stream: TcpStream,
+    api: Arc<SimApi>,
+    alarm: Arc<Alarm>,
+    mut stopped: watch::Receiver<bool>,
+) {
     // Without this a small answer may wait for the client's acknowledgement of the last.
     let _ = stream.set_nodelay(true);
     let breaks = Arc::new(AtomicBool::new(false));
     let service = {
         let breaks = Arc::clone(&breaks);
-        service_fn(move |request| handle(request, Arc::clone(&api), Arc::clone(&breaks)))
+        service_fn(move |request| {
+            let (api, alarm) = (Arc::clone(&api), Arc::clone(&alarm));
+            handle(request, api, alarm, Arc::clone(&breaks))
+        })
     };
     let mut connection = http1::Builder::new()
         .header_read_timeout(None)
@@ -162,6 +178,7 @@ async fn converse(stream: TcpStream, api: Arc<SimApi>, mut stopped: watch::Recei
 async fn handle(
     request: http::Request<Incoming>,
     api: Arc<SimApi>,
+    alarm: Arc<Alarm>,
     breaks: Arc<AtomicBool>,
 ) -> Result<http::Response<WireBody>, io::Error> {
     let clock = *api.clock();
@@ -180,10 +197,7 @@ async fn handle(
     let asked = SimRequest::new(at, parts.method, &origin, target, parts.headers, body);
     let answer = api.answer(asked);
     if !answer.wait.is_zero() {
-        let began = clock.now();
-        clock.sleep_until(began + answer.wait).await;
-        let held = clock.now().saturating_duration_since(began);
-        api.audit().held_for(held);
+        alarm.sleep_until(clock.now() + answer.wait).await;
     }
     let ticket = answer.ticket;
     Ok(match answer.act {

@@ -80,4 +80,12 @@ impl Projectors {
         }
         all
     }
+
+    /// Fields that no column of their stream reads.
+    pub(super) fn unread(&self) -> Vec<String> {
+        let mut all: Vec<String> = self.0.iter().flat_map(Projector::unread).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
 }

@@ -1,7 +1,7 @@
 //! Numbers as they are spelled: whether a float holds one, and which of two is greater.
 
 /// So many significant digits survive a 64-bit float whatever they are (IEEE 754, `DBL_DIG`).
-const SURE_DIGITS: usize = 15;
+pub(super) const SURE_DIGITS: usize = 15;
 
 /// A number to be compared: exactly where it is whole, else as a float.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::digits::{Decimal, is_exact, is_whole};
+use super::digits::{Decimal, SURE_DIGITS, is_exact, is_whole};
 use super::moment::{date, moment};
 use super::nested::Form;
 use crate::json;
@@ -324,6 +324,10 @@ impl Tally {
     }
 
     fn number(&mut self, json: &str) -> Kind {
+        if let Some(kind) = short(json) {
+            self.wide |= self.beyond && kind == Kind::Integer && self.kind == Some(Kind::Number);
+            return kind;
+        }
         if is_whole(json) {
             let digits = json.strip_prefix('-').unwrap_or(json);
             let size = digits.parse::<u64>().ok().filter(|_| digits.len() <= 19);
@@ -379,6 +383,23 @@ impl Tally {
             Some(Kind::Json) => Native::Json,
             _ => Native::Text,
         }
+    }
+}
+
+/// The kind of a number of so few digits that nothing can be wrong with it: most are.
+fn short(json: &str) -> Option<Kind> {
+    if json.len() > SURE_DIGITS {
+        return None;
+    }
+    let (mut points, mut others) = (0, 0);
+    for byte in json.bytes() {
+        points += u32::from(byte == b'.');
+        others += u32::from(!byte.is_ascii_digit() && byte != b'-' && byte != b'.');
+    }
+    match (points, others) {
+        (0, 0) => Some(Kind::Integer),
+        (1, 0) => Some(Kind::Number),
+        _ => None,
     }
 }
 

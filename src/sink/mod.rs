@@ -79,6 +79,8 @@ pub struct Written {
     pub rejected: Option<Rejected>,
     /// Columns with values that did not fit and became null, and how many.
     pub nulled: Vec<(String, u64)>,
+    /// Fields that records had and no declared column reads.
+    pub unread: Vec<String>,
     /// The types of the columns; none where the records stand as they are and nobody looked.
     pub schema: Option<Schema>,
 }

@@ -10,6 +10,7 @@ use crate::json;
 use crate::plan::jq::{Input, Jq};
 use crate::plan::path::{Path, Step};
 use crate::plan::place::Place;
+use crate::plan::reads::read;
 use crate::plan::typed::{Kind, OnBad, Typed};
 use crate::plan::{ColumnFrom, ColumnPlan};
 
@@ -37,6 +38,8 @@ pub struct Projector {
     nulled: Vec<u64>,
     /// Whether values must be held by the machine's own types too.
     natively: bool,
+    /// Names at the top that columns read which the walk does not serve.
+    read: Vec<String>,
 }
 
 /// The columns that a member fills.
@@ -59,6 +62,12 @@ impl Projector {
                 .collect(),
             nulled: vec![0; columns.len()],
             natively: false,
+            read: (read(columns).into_iter())
+                .filter_map(|way| match way.into_iter().next() {
+                    Some(Step::Key(name)) => Some(name),
+                    _ => None,
+                })
+                .collect(),
         };
         for (number, column) in columns.iter().enumerate() {
             if let Some(typed) = &column.typed {
@@ -242,6 +251,55 @@ impl Projector {
     pub fn nulled(&self) -> Vec<(String, u64)> {
         let all = self.names.iter().cloned().zip(self.nulled.iter().copied());
         all.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// Fields that records had and no column reads, each by the shortest path that none goes along; of those
+    /// of one object the first two hundred or so.
+    pub fn unread(&self) -> Vec<String> {
+        if !self.whole.is_empty() {
+            return Vec::new();
+        }
+        let all = self.shape.all().filter(|(level, name)| {
+            let is_served = name.level.is_some() || !name.about.0.is_empty();
+            !(is_served || (*level == 0 && self.read.contains(&name.text)))
+        });
+        let all = all.filter(|(level, _)| !self.is_within_a_column(*level));
+        all.map(|(level, name)| self.written(level, &name.text))
+            .collect()
+    }
+
+    /// Whether the object of a level is in a column as a whole, beside those that take parts of it.
+    fn is_within_a_column(&self, level: usize) -> bool {
+        let mut at = level;
+        while let Some((above, place)) = self.shape.parent(at) {
+            let name = self.shape.name(above, place);
+            if name.is_some_and(|name| !name.about.0.is_empty()) {
+                return true;
+            }
+            // What is looked up by other means may be anywhere in here.
+            let is_looked_up = |(_, path): &(usize, Path)| {
+                let first = path.steps.first();
+                above == 0 && name.is_some_and(|name| first == Some(&Step::Key(name.text.clone())))
+            };
+            if self.looked_up.iter().any(is_looked_up) {
+                return true;
+            }
+            at = above;
+        }
+        false
+    }
+
+    /// A field as a path says it.
+    fn written(&self, level: usize, name: &str) -> String {
+        let mut steps = vec![Step::Key(name.to_owned())];
+        let mut at = level;
+        while let Some((above, place)) = self.shape.parent(at) {
+            let name = self.shape.name(above, place);
+            steps.extend(name.map(|name| Step::Key(name.text.clone())));
+            at = above;
+        }
+        steps.reverse();
+        Path { steps }.to_string()
     }
 
     fn object<'a>(&mut self, level: usize, object: &'a str, cells: &mut [Cow<'a, str>]) {

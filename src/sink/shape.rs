@@ -4,8 +4,6 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use memchr::memchr;
-
 use crate::json;
 
 /// Beyond this many names on one level a hash map finds them.
@@ -29,6 +27,8 @@ struct Level<T> {
 #[derive(Debug, Clone)]
 pub(super) struct Name<T> {
     pub(super) text: String,
+    /// Whether a record spells it as it is.
+    plain: bool,
     /// The level of its own members.
     pub(super) level: Option<usize>,
     pub(super) about: T,
@@ -55,13 +55,12 @@ impl<T: Default> Shape<T> {
     #[inline]
     pub(super) fn find(&self, level: usize, hint: usize, spelled: &str) -> Option<usize> {
         let known = self.levels.get(level)?;
-        if memchr(b'\\', spelled.as_bytes()).is_some() {
-            return known.search(&json::unescape(spelled));
-        }
-        if known.names.get(hint).is_some_and(|n| n.text == spelled) {
+        // What is spelled as a name without escapes has none either.
+        let is_there = |name: &Name<T>| name.plain && name.text == spelled;
+        if known.names.get(hint).is_some_and(is_there) {
             return Some(hint);
         }
-        known.search(spelled)
+        known.search(&json::unescape(spelled))
     }
 
     /// Adds a name that `find` did not find.
@@ -69,6 +68,7 @@ impl<T: Default> Shape<T> {
         let level = self.levels.get_mut(level)?;
         let place = level.names.len();
         level.names.push(Name {
+            plain: !json::has_escapes(&name),
             text: name.into_owned(),
             level: None,
             about: T::default(),
@@ -89,6 +89,12 @@ impl<T: Default> Shape<T> {
 
     pub(super) fn name(&self, level: usize, place: usize) -> Option<&Name<T>> {
         self.levels.get(level)?.names.get(place)
+    }
+
+    /// All names, each with its level.
+    pub(super) fn all(&self) -> impl Iterator<Item = (usize, &Name<T>)> {
+        let levels = self.levels.iter().enumerate();
+        levels.flat_map(|(at, level)| level.names.iter().map(move |name| (at, name)))
     }
 
     pub(super) fn name_mut(&mut self, level: usize, place: usize) -> Option<&mut Name<T>> {

@@ -167,6 +167,7 @@ fn declared<S: Sink<Out = Out>, E: From<SinkError>>(
     let schema = inference.schema(names.iter().map(String::as_str).zip(0..));
     let mut written = file.finish(count, names, Some(schema))?;
     written.nulled = projector.nulled();
+    written.unread = projector.unread();
     rejects.finish(&mut written)?;
     Ok(written)
 }
@@ -470,6 +471,7 @@ impl<S: Sink<Out = Out>> Writing<S> {
             file: out.close()?,
             rejected: None,
             nulled: Vec::new(),
+            unread: Vec::new(),
             schema,
         })
     }

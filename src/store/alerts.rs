@@ -13,6 +13,14 @@ use crate::failure::Exit;
 /// All is published.
 pub const WELL: &str = "well";
 
+/// Of a file: it cannot be understood.
+pub const BROKEN: &str = "broken";
+
+/// What stands for the file of a pipeline, of which no name has a slash.
+pub fn of_file(pipeline: &str) -> String {
+    format!("pipelines/{pipeline}")
+}
+
 /// How a pipeline is whose run has ended so; `None` where that says nothing: somebody stopped it, or
 /// another one is at work.
 pub fn condition_of(exit: Exit) -> Option<&'static str> {
@@ -28,9 +36,9 @@ pub fn condition_of(exit: Exit) -> Option<&'static str> {
 /// How a pipeline is, since when, and who knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alert {
-    /// The pipeline.
+    /// The pipeline; `pipelines/NAME` for its file.
     pub pipeline: String,
-    /// How it is: `well`, `held`, `unfinished`, `failed`.
+    /// How it is: `well`, `held`, `unfinished`, `failed`; of a file `well` or `broken`.
     pub condition: String,
     /// Since when.
     pub since: Timestamp,

@@ -191,6 +191,16 @@ impl State {
         })
     }
 
+    /// The run of a planned time, if it has begun.
+    pub fn firing_run(&self, pipeline: &str, at: Timestamp) -> Result<Option<String>, StateError> {
+        let text = "SELECT run FROM firings WHERE pipeline = ?1 AND at = ?2";
+        let found = self
+            .connection
+            .query_row(text, params![pipeline, at.to_string()], |row| row.get(0));
+        let found = found.optional().map_err(|e| self.failed(e))?;
+        Ok(found.flatten())
+    }
+
     /// Planned times that will run, or whose run has not ended; the oldest first.
     pub fn firings_open(&self) -> Result<Vec<Firing>, StateError> {
         self.firings_where("status IN ('waiting', 'begun') AND ?1 = ''", "")
@@ -282,6 +292,8 @@ mod tests {
         assert!(state.settle(&mark(1), &[one]).unwrap().is_empty());
         let known = state.firings("pipe").unwrap();
         assert_eq!(known[0].run.as_deref(), Some("r1"));
+        let run = |minute| state.firing_run("pipe", at(minute)).unwrap();
+        assert_eq!((run(1).as_deref(), run(2)), (Some("r1"), None));
         assert_eq!(known[0].status, FiringStatus::Done);
         assert!(state.firings_open().unwrap().is_empty());
         assert_eq!(state.marks().unwrap(), [mark(1)]);

@@ -72,6 +72,9 @@ pub struct RunRecord {
     pub hint: Option<String>,
     /// When a person published it though its checks did not hold.
     pub released: Option<Timestamp>,
+    /// Since when it is being published again: until that has ended well, some of its outputs may be
+    /// new and others old.
+    pub again: Option<Timestamp>,
 }
 
 /// How much of the past is kept.
@@ -162,6 +165,7 @@ impl RunRecord {
             failure: None,
             hint: None,
             released: None,
+            again: None,
         }
     }
 
@@ -197,6 +201,7 @@ impl RunRecord {
             failure: row.get("failure")?,
             hint: row.get("hint")?,
             released: instant(row, "released")?,
+            again: instant(row, "again")?,
         })
     }
 }
@@ -224,11 +229,11 @@ impl State {
                 "INSERT OR REPLACE INTO runs (id, pipeline, identity, version, plan, options,
                      status, started, ended, attempts, active, window_from, window_until, pages,
                      rows, bytes, requests, streams, retries, waits, quota, files, exit, failure,
-                     hint, released)
+                     hint, released, again)
                  VALUES (:id, :pipeline, :identity, :version, :plan, :options,
                      :status, :started, :ended, :attempts, :active, :window_from, :window_until, :pages,
                      :rows, :bytes, :requests, :streams, :retries, :waits, :quota, :files, :exit, :failure,
-                     :hint, :released)",
+                     :hint, :released, :again)",
                 named_params! {
                     ":id": run.id,
                     ":pipeline": run.pipeline,
@@ -256,8 +261,19 @@ impl State {
                     ":failure": run.failure,
                     ":hint": run.hint,
                     ":released": run.released.map(|at| at.to_string()),
+                    ":again": run.again.map(|at| at.to_string()),
                 },
             )?;
+            Ok(())
+        })
+    }
+
+    /// The first output of a run that is published again is about to take its place. It stays noted until
+    /// [`State::save_run`] writes the run without it.
+    pub fn publish_again(&mut self, id: &str, now: Timestamp) -> Result<(), StateError> {
+        self.change("note what is published again in", |change| {
+            let text = "UPDATE runs SET again = ?2 WHERE id = ?1 AND again IS NULL";
+            change.execute(text, [id, &now.to_string()])?;
             Ok(())
         })
     }

@@ -21,7 +21,7 @@ use crate::failure::{Exit, Failure};
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Each step of the schema, from one version to the next; never changed, only added to.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     "
     CREATE TABLE runs (
         id TEXT PRIMARY KEY,
@@ -127,6 +127,10 @@ const STEPS: [&str; 5] = [
     ALTER TABLE alerts ADD COLUMN command_knows TEXT;
     UPDATE alerts SET webhook_knows = condition WHERE webhook IS NOT NULL;
     UPDATE alerts SET command_knows = condition WHERE command IS NOT NULL;
+",
+    // Of what is published again, some outputs may be new and others old.
+    "
+    ALTER TABLE runs ADD COLUMN again TEXT;
 ",
 ];
 

@@ -567,3 +567,46 @@ fn a_preview_shows_declared_columns_and_what_does_not_fit() {
     let said = project.run(&["preview", "items", "--columns"]);
     insta::assert_snapshot!("preview_drafts_columns", said.shown);
 }
+
+/// What the columns leave out is told once a stream, to people and programs, and is in the history; where all is
+/// read, nothing is.
+#[test]
+fn fields_that_no_column_reads_are_told() {
+    let body = r#"[{"id":1,"user":{"name":"a","age":3},"tags":[{"n":1}],"raw":{"x":{"y":1}}},
+        {"id":2,"odd name":null,"user":{"name":"b","at":{"city":1}},"late":true,"\u0061":1}]"#;
+    let columns = "    columns: { id: , name: user.name, city: user.at.city, tag: tags.0.n, raw: , x: raw.x, a: { jq: .a } }";
+    let sinks = [
+        CSV,
+        "ndjson: data/items.ndjson",
+        "parquet: data/items.parquet",
+        "sqlite: data/items.db",
+    ];
+    for sink in sinks {
+        let ran = Ran::good(body, columns, sink);
+        let told = "unread    items: 3 fields that no column reads: \"odd name\", late, user.age\n";
+        assert!(ran.said.stderr.contains(told), "{}", ran.said.shown);
+        let said = ran.project.run(&["run", "items", "--json"]);
+        let events = said.stdout.lines();
+        let events: Vec<&str> = events
+            .filter(|line| line.contains("fields_unread"))
+            .collect();
+        assert_eq!(events.len(), 1, "{}", said.shown);
+        assert!(
+            events[0].contains(r#""stream":"items","fields":["\"odd name\"","late","user.age"]"#),
+            "{}",
+            events[0]
+        );
+        let said = ran.project.run(&["history", "items", "--json"]);
+        let runs: serde_json::Value = serde_json::from_str(&said.stdout).expect("JSON");
+        let unread = &runs[0]["streams"][0]["unread"];
+        assert_eq!(unread.as_array().map(Vec::len), Some(3), "{}", said.stdout);
+    }
+    for columns in [
+        "",
+        "    columns: { all: $ }",
+        "    columns: { id: , user: , tags: , raw: , odd: '\"odd name\"', late: , a: }",
+    ] {
+        let ran = Ran::good(body, columns, CSV);
+        assert!(!ran.said.stderr.contains("unread"), "{}", ran.said.shown);
+    }
+}

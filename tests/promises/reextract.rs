@@ -193,6 +193,94 @@ fn a_check_that_does_not_hold_leaves_what_was_published() {
     assert_eq!(latest(&project), id);
 }
 
+/// One stream is published again and another is held: whoever looks at the outputs hears of it, and the next
+/// run ends it before it does anything new.
+#[test]
+fn what_was_not_published_again_to_its_end_is_told_and_ended_by_the_next_run() {
+    let server = server();
+    let text = |columns: &str, least: u8| {
+        let streams = format!(
+            "  items: {{ get: /items, columns: {{ id: {columns} }}, sink: {{ csv: out/items/, mode: append }} }}\n  \
+             other: {{ get: /other, columns: {{ id: {columns} }}, expect: {{ min_records: {least} }}, sink: {{ csv: out/other/, mode: append }} }}\n"
+        );
+        pipeline(&server, &streams, "{ ndjson: out/none.ndjson }")
+    };
+    let project = Project::new(&text("", 1)).knows(&server);
+    let id = kept_run(&project);
+    let written = |stream: &str| {
+        let file = project.path().join(format!("out/{stream}/{id}.csv"));
+        fs::read_to_string(file).expect("a file")
+    };
+    let told = format!("run {id} was not published again to its end");
+    for args in [
+        vec!["runs"],
+        vec!["describe", "items"],
+        vec!["notebook", "items", "--out", "-"],
+    ] {
+        let said = project.run(&args);
+        assert!(!said.stderr.contains(&told), "{}", said.shown);
+    }
+    project.write("pipelines/items.yaml", &text(", n: ", 9));
+    let said = project.run(&["reextract", &id]);
+    assert_eq!(said.code, Some(3), "{}", said.shown);
+    assert!(written("items").starts_with("id,n\r\n"), "the one is new");
+    assert_eq!(written("other"), "id\r\n9\r\n", "the other is old");
+    let looks: [&[&str]; 4] = [
+        &["runs"],
+        &["describe", "items"],
+        &["notebook", "items", "--out", "-"],
+        &[
+            "convert", "items", "--to", "ndjson", "--stream", "items", "--out", "c.ndjson",
+        ],
+    ];
+    for args in looks {
+        let said = project.run(args);
+        assert_eq!(said.code, Some(0), "{}", said.shown);
+        assert!(said.stderr.contains(&told), "{}", said.shown);
+    }
+    let shown = project.run(&["runs", "show", &id]).stdout;
+    assert!(
+        shown.contains(&format!("gleaner reextract {id}")),
+        "{shown}"
+    );
+    // A run that cannot end it says so, and goes its way.
+    let said = project.run(&["run", "items", "--stream", "items"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    assert!(said.stderr.contains(&told), "{}", said.shown);
+
+    let project = Project::new(&text("", 1)).knows(&server);
+    let id = kept_run(&project);
+    let written = |stream: &str, id: &str| {
+        let file = project.path().join(format!("out/{stream}/{id}.csv"));
+        fs::read_to_string(file).expect("a file")
+    };
+    project.write("pipelines/items.yaml", &text(", n: ", 9));
+    assert_eq!(project.run(&["reextract", &id]).code, Some(3));
+    project.write("pipelines/items.yaml", &text(", n: ", 1));
+    let asked = server.heard().len();
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    assert!(said.stderr.contains("now it is"), "{}", said.shown);
+    assert!(
+        !said.stderr.contains("some of its outputs"),
+        "{}",
+        said.shown
+    );
+    assert_eq!(
+        server.heard().len(),
+        asked + 2,
+        "and the run has asked anew"
+    );
+    assert_eq!(written("other", &id), "id,n\r\n9,\r\n");
+    assert_eq!(written("other", &latest(&project)), "id,n\r\n9,\r\n");
+    let said = project.run(&["describe", "items"]);
+    assert!(
+        !said.stderr.contains("not published again"),
+        "{}",
+        said.shown
+    );
+}
+
 /// Killed at any moment each file is the old one or the new one, and doing it again ends it.
 #[test]
 #[expect(

@@ -45,6 +45,18 @@ fn settled(project: &Project, pipeline: &str, cron: &str, until: Timestamp) {
     state(project).settle(&mark, &[]).expect("written");
 }
 
+/// Times of these pipelines have passed, and nothing is known of what came of them.
+pub(super) fn passed(project: &Project, pipelines: &[&str]) {
+    for name in pipelines {
+        settled(project, name, CRON, SETTLED.parse().expect("a moment"));
+        let path = project.path().join(".gleaner/state.db");
+        let state = rusqlite::Connection::open(path).expect("a state");
+        state
+            .execute("DELETE FROM firings WHERE pipeline = ?1", [name])
+            .expect("forgotten");
+    }
+}
+
 /// All planned times that have passed since.
 fn missed() -> Vec<Timestamp> {
     let cron = Cron::parse(CRON).expect("a cron");
@@ -413,6 +425,7 @@ fn the_daemon_tells_its_manager_and_stops_when_asked() {
     // A file that breaks is told of, and the manager hears of the reading.
     project.write("pipelines/items.yaml", "source: [");
     hear_until("RELOADING=1");
+    hear_until("1 broken (items)");
     let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
     let broken = lines.find(|line| {
         line.as_ref()

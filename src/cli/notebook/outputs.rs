@@ -1,15 +1,15 @@
 //! The outputs of a pipeline, as the `datapackage.json` of their folders tell of them.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
 use crate::cli::outputs::unreadable;
+use crate::cli::packages::{self, DEEPEST, Package, below};
 use crate::disk::Disk;
-use crate::failure::{Exit, Failure};
-use crate::plan::{Plan, StreamPlan};
+use crate::failure::Failure;
+use crate::plan::Plan;
 use crate::sink::back::{Kept, Names, Source};
 use crate::sink::datapackage::{self, NAME};
 use crate::sink::glance::{self, Seen};
@@ -17,9 +17,6 @@ use crate::store::state::{State, StateError};
 
 /// Rows that are looked at to choose charts.
 const LOOKED_AT: u64 = 200_000;
-
-/// Folders below one another that are looked into.
-const DEEPEST: usize = 3;
 
 /// How the files of an output are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,43 +46,101 @@ pub(super) struct Output {
     pub(super) key: Vec<String>,
 }
 
+/// What a notebook is about.
+#[derive(Debug)]
+pub(super) struct Subject {
+    /// The pipeline.
+    pub(super) name: String,
+    /// One sentence about it.
+    pub(super) about: String,
+    /// What it writes, in the order of the file.
+    tables: Vec<Table>,
+    /// What the folders tell in which it does.
+    packages: Vec<Package>,
+}
+
+/// A stream, or several that write one table: the first stands for all.
+#[derive(Debug)]
+struct Table {
+    streams: Vec<String>,
+    key: Vec<String>,
+}
+
+impl Subject {
+    /// By the pipeline's file.
+    pub(super) fn of_plan(root: &Path, plan: &Plan, data: Option<&Path>) -> Result<Self, Failure> {
+        let names = |at: &usize| Some(plan.streams.get(*at)?.name.clone());
+        let all = plan.streams.iter().enumerate();
+        let firsts = all.filter(|(at, _)| plan.table(*at).first() == Some(at));
+        let tables = firsts.map(|(at, stream)| Table {
+            streams: plan.table(at).iter().filter_map(names).collect(),
+            key: stream.key.clone(),
+        });
+        Ok(Self {
+            name: plan.name.clone(),
+            about: plan.about.clone(),
+            tables: tables.collect(),
+            packages: packages(root, plan, data)?,
+        })
+    }
+
+    /// By what is told of its outputs alone.
+    pub(super) fn of_packages(name: &str, packages: Vec<Package>) -> Self {
+        let mut tables: Vec<Table> = Vec::new();
+        let resources = packages.iter().flat_map(|package| &package.resources);
+        let ours = resources.filter(|told| told["gleaner"]["pipeline"] == *name);
+        let mut about = "";
+        for told in ours {
+            let text = |value: &Value| value.as_str().map(str::to_owned);
+            let streams = told["gleaner"]["streams"].as_array().into_iter().flatten();
+            let mut streams: Vec<String> = streams.filter_map(text).collect();
+            if streams.is_empty() {
+                streams.extend(text(&told["gleaner"]["stream"]));
+            }
+            if !tables.iter().any(|table| table.streams == streams) {
+                tables.push(Table {
+                    streams,
+                    // That of the output that is loaded stands in its schema.
+                    key: Vec::new(),
+                });
+            }
+            about = told["description"].as_str().unwrap_or(about);
+        }
+        Self {
+            name: name.to_owned(),
+            about: about.to_owned(),
+            tables,
+            packages,
+        }
+    }
+}
+
 /// The best output of each stream.
 pub(super) fn find(
     root: &Path,
-    plan: &Plan,
+    subject: &Subject,
     wanted: &[String],
-    data: Option<&Path>,
 ) -> Result<Vec<Output>, Failure> {
-    for name in wanted {
-        if !plan.streams.iter().any(|stream| stream.name == *name) {
-            return Err(Failure::usage(format!(
-                "{} has no stream `{name}`",
-                plan.name
-            )));
-        }
+    let mut streams = subject.tables.iter().flat_map(|table| &table.streams);
+    let streams: Vec<&String> = streams.by_ref().collect();
+    if let Some(name) = wanted.iter().find(|name| !streams.contains(name)) {
+        return Err(Failure::usage(format!(
+            "{} has no stream `{name}`",
+            subject.name
+        )));
     }
-    let packages = packages(root, plan, data)?;
     let mut outputs = Vec::new();
-    for (at, stream) in plan.streams.iter().enumerate() {
-        // Of a table that several streams write the first one stands for all.
-        let table = plan.table(at);
-        let names = table
-            .iter()
-            .filter_map(|at| Some(&plan.streams.get(*at)?.name));
-        let names: Vec<&String> = names.collect();
-        let is_wanted = wanted.is_empty() || names.iter().any(|name| wanted.contains(name));
-        if !is_wanted || table.first() != Some(&at) {
+    for table in &subject.tables {
+        let is_wanted = |name: &String| wanted.contains(name);
+        if !wanted.is_empty() && !table.streams.iter().any(is_wanted) {
             continue;
         }
         let mut best: Option<Found<'_>> = None;
-        for (folder, package) in &packages {
-            let Some(resources) = package["resources"].as_array() else {
-                continue;
-            };
+        for Package { folder, resources } in &subject.packages {
             for resource in resources {
                 let told = &resource["gleaner"];
-                let is_of = names.iter().any(|name| told["stream"] == **name);
-                if told["pipeline"] != *plan.name || !is_of {
+                let is_of = table.streams.iter().any(|name| told["stream"] == **name);
+                if told["pipeline"] != *subject.name || !is_of {
                     continue;
                 }
                 let Some((rank, format)) = format(resource) else {
@@ -118,7 +173,7 @@ pub(super) fn find(
             }
         }
         if let Some(found) = best {
-            outputs.push(found.looked_at(root, stream)?);
+            outputs.push(found.looked_at(root, table)?);
         }
     }
     Ok(outputs)
@@ -134,7 +189,7 @@ struct Found<'p> {
 }
 
 impl Found<'_> {
-    fn looked_at(self, root: &Path, stream: &StreamPlan) -> Result<Output, Failure> {
+    fn looked_at(self, root: &Path, table: &Table) -> Result<Output, Failure> {
         let kept = match &self.format {
             Format::Csv(..) => {
                 let (delimiter, null) = datapackage::dialect(self.resource);
@@ -156,9 +211,9 @@ impl Found<'_> {
         let key = key.into_iter().flatten();
         let key = key.filter_map(|name| Some(name.as_str()?.to_owned()));
         Ok(Output {
-            stream: stream.name.clone(),
+            stream: table.streams.first().cloned().unwrap_or_default(),
             package: self.folder.join(NAME).to_string_lossy().into_owned(),
-            key: key.chain(stream.key.iter().cloned()).collect(),
+            key: key.chain(table.key.iter().cloned()).collect(),
             format: self.format,
             files: self.files,
             rows,
@@ -169,11 +224,7 @@ impl Found<'_> {
 
 /// What the folders tell in which the pipeline writes: where its sinks say, where its runs have
 /// published, or in `data` alone.
-fn packages(
-    root: &Path,
-    plan: &Plan,
-    data: Option<&Path>,
-) -> Result<Vec<(PathBuf, Value)>, Failure> {
+fn packages(root: &Path, plan: &Plan, data: Option<&Path>) -> Result<Vec<Package>, Failure> {
     let mut folders = BTreeSet::new();
     if let Some(data) = data {
         below(data, DEEPEST, &mut folders);
@@ -204,33 +255,11 @@ fn packages(
             }
         }
     }
-    let mut packages = Vec::new();
+    let mut found = Vec::new();
     for folder in folders {
-        let path = folder.join(NAME);
-        let Ok(text) = fs::read(&path) else { continue };
-        let package = serde_json::from_slice(&text).map_err(|error| {
-            Failure::new(Exit::Failed, format!("{} cannot be read", path.display()))
-                .caused_by(&error)
-        })?;
-        let inside = folder.strip_prefix(root).unwrap_or(&folder);
-        packages.push((inside.to_owned(), package));
+        found.extend(packages::read(&folder)?.map(|package| package.seen_from(root)));
     }
-    Ok(packages)
-}
-
-/// A folder and those in it.
-fn below(folder: &Path, deepest: usize, found: &mut BTreeSet<PathBuf>) {
-    found.insert(folder.to_owned());
-    // What cannot be looked into holds nothing for us.
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    for path in entries
-        .map(|entry| entry.path())
-        .filter(|path| path.is_dir())
-    {
-        if deepest > 0 {
-            below(&path, deepest - 1, found);
-        }
-    }
+    Ok(found)
 }
 
 /// How a resource is written, and how good it is to load: types in the file are best.

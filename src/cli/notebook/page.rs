@@ -4,14 +4,13 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use crate::plan::Plan;
 use crate::plan::typed::Kind;
 
 use super::Engine;
 use super::charts;
 use super::draw::Drawing;
 use super::load::{self, literal, sql_name, variable};
-use super::outputs::{Format, Output};
+use super::outputs::{Format, Output, Subject};
 
 /// How charts look.
 const LOOK: &str = r##"plt.rcParams.update({
@@ -52,7 +51,7 @@ provenance = [
 "#;
 
 /// The notebook as text.
-pub(super) fn write(plan: &Plan, outputs: &[Output], engine: Engine, way: &str) -> String {
+pub(super) fn write(subject: &Subject, outputs: &[Output], engine: Engine, way: &str) -> String {
     let mut cells = Cells::default();
     let streams: Vec<String> = outputs
         .iter()
@@ -60,9 +59,9 @@ pub(super) fn write(plan: &Plan, outputs: &[Output], engine: Engine, way: &str) 
         .collect();
     cells.text(&format!(
         "# {}\n\n{}\n\nStreams: {}. Written by `gleaner notebook {}`; it reads what the latest run has published.",
-        plan.name, plan.about, streams.join(", "), plan.name
+        subject.name, subject.about, streams.join(", "), subject.name
     ));
-    cells.code(&setup(plan, outputs, engine, way));
+    cells.code(&setup(subject, outputs, engine, way));
     cells.text("## Where the data come from\n\nAs the `datapackage.json` beside them tells: which run published them, and when.");
     let shown = match engine {
         Engine::Pandas => "pd.DataFrame(provenance)",
@@ -88,7 +87,7 @@ pub(super) fn write(plan: &Plan, outputs: &[Output], engine: Engine, way: &str) 
     serde_json::to_string_pretty(&notebook).unwrap_or_default() + "\n"
 }
 
-fn setup(plan: &Plan, outputs: &[Output], engine: Engine, way: &str) -> String {
+fn setup(subject: &Subject, outputs: &[Output], engine: Engine, way: &str) -> String {
     let mut text = String::from("import json\n");
     for module in load::imports(outputs, engine) {
         let _ = writeln!(text, "{module}");
@@ -103,7 +102,7 @@ fn setup(plan: &Plan, outputs: &[Output], engine: Engine, way: &str) -> String {
         text,
         "\nPROJECT = Path({})  # seen from this notebook\nPIPELINE = {}\nOUTPUTS = {{",
         literal(way),
-        literal(&plan.name)
+        literal(&subject.name)
     );
     for output in outputs {
         let _ = writeln!(

@@ -97,16 +97,17 @@ fn draw(coming: &[Coming], now: Timestamp, width: usize) -> String {
             let left = left.max(SignedDuration::ZERO).unsigned_abs();
             let seconds = std::time::Duration::from_secs(left.as_secs());
             let local = one.starts.to_zoned(one.zone.clone());
+            // A narrow terminal shows the first columns.
             vec![
+                clean(&one.pipeline).into_owned(),
+                format!("in {}", duration(seconds)),
                 local.strftime("%a %Y-%m-%d %H:%M:%S %Z").to_string(),
                 one.zone.iana_name().unwrap_or("UTC").to_owned(),
                 format!("{:.0}", one.starts),
-                format!("in {}", duration(seconds)),
-                clean(&one.pipeline).into_owned(),
             ]
         })
         .collect();
-    table::plain(&["LOCAL", "ZONE", "UTC", "LEFT", "PIPELINE"], &rows, width)
+    table::plain(&["PIPELINE", "LEFT", "LOCAL", "ZONE", "UTC"], &rows, width)
 }
 
 fn data(one: &Coming) -> Value {

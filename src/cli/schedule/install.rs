@@ -144,7 +144,7 @@ fn config() -> Result<PathBuf, Failure> {
 fn indented(text: &str) -> String {
     let lines: Vec<String> = text
         .lines()
-        .map(|line| format!("    {}", clean(line)))
+        .map(|line| format!("    {}", clean(line)).trim_end().to_owned())
         .collect();
     lines.join("\n") + "\n"
 }

@@ -84,6 +84,7 @@ pub fn write<E: From<SinkError>>(
         file: Built::of_table(pending),
         rejected: None,
         nulled: shaper.nulled(),
+        unread: shaper.unread(),
         schema: Some(schema),
     };
     rejected.finish(&mut written)?;
@@ -356,6 +357,11 @@ impl<'p> Shaper<'p> {
             all.push(cell.unwrap_or_default());
         }
         then(&all)
+    }
+
+    fn unread(&self) -> Vec<String> {
+        let all = self.projector.as_ref().map(Projectors::unread);
+        all.unwrap_or_default()
     }
 
     fn nulled(&self) -> Vec<(String, u64)> {

@@ -1,0 +1,361 @@
+//! One run of the schedule, from the text of its file to its last word; and those who are told of runs and files.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::task::JoinSet;
+
+use super::files::Files;
+use crate::cli::drive::{Connect, Drive, Ready, came_to, off};
+use crate::cli::rooms::{self, NoPlan, Overrides};
+use crate::cli::{again, project, run};
+use crate::clock::Clock;
+use crate::disk::Disk;
+use crate::event::Fact;
+use crate::failure::{Exit, Failure};
+use crate::harvest::alerts::Watch;
+use crate::harvest::{Harvest, Options};
+use crate::plan::Plan;
+use crate::report::{Manner, Reporter, Verbosity};
+use crate::schedule::Order;
+use crate::store::alerts::of_file;
+use crate::store::state::State;
+
+/// What all runs have in common.
+pub(super) struct Work {
+    drive: Drive,
+    manner: Manner,
+    /// Whether what happens is told as JSON lines.
+    logs: bool,
+    root: PathBuf,
+    options: Options,
+    files: Arc<Files>,
+    connect: Connect,
+    turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// How files are now: broken so, or well.
+    looks: Mutex<HashMap<String, How>>,
+    /// Who is being told of them.
+    telling: Mutex<JoinSet<()>>,
+}
+
+/// How a file is.
+enum How {
+    Broken(Failure),
+    Well,
+}
+
+/// Who tells of the schedule, or of one pipeline.
+pub(super) fn reporter(manner: Manner, logs: bool, name: Option<&str>) -> Arc<Reporter> {
+    let now = || Clock::system().calendar();
+    if logs {
+        Reporter::log(manner.verbosity, name, now)
+    } else {
+        Reporter::scheduled(manner, name, now)
+    }
+}
+
+impl Work {
+    pub(super) fn new(
+        drive: Drive,
+        manner: Manner,
+        logs: bool,
+        options: Options,
+        files: Arc<Files>,
+        root: PathBuf,
+    ) -> Self {
+        Self {
+            drive,
+            manner,
+            logs,
+            root,
+            options,
+            files,
+            connect: rooms::transport_or_plain,
+            turns: Mutex::default(),
+            looks: Mutex::default(),
+            telling: Mutex::default(),
+        }
+    }
+
+    /// One run, from the text of its file to its last word.
+    pub(super) async fn run(&self, order: Order) -> Exit {
+        let drive = Drive {
+            reporter: reporter(self.manner, self.logs, Some(&order.name)),
+            ..self.drive.clone()
+        };
+        let options = Options {
+            deadline: order.deadline,
+            planned: Some(order.at),
+            ..self.options.clone()
+        };
+        let teller = Arc::clone(&drive.reporter);
+        let (name, path) = (order.name.clone(), order.path.clone());
+        let plan = match off(move || plan_of(&order)).await.and_then(|plan| plan) {
+            Ok(plan) => plan,
+            Err(failure) => {
+                // Who is named can perhaps still be read.
+                if let Some(watch) = self.listener(&name).await {
+                    watch.ended(Err(&failure)).await;
+                }
+                return self.told(&name, &teller, Err(failure));
+            }
+        };
+        // Who watches is there first, so that no failure goes unheard.
+        let ready = drive.ready(plan, self.connect, &self.root, true, |transport| {
+            drive.shared_world(transport, self.root.clone())
+        });
+        let Ready {
+            plan,
+            world,
+            watch,
+            refused,
+        } = match ready.await {
+            Ok(ready) => ready,
+            Err(failure) => return self.told(&name, &teller, Err(failure)),
+        };
+        let outside = world.clone();
+        let ended = tokio::spawn(async move { again::end(&path, &[], &outside).await });
+        let refused = refused.or(came_to(ended.await).err());
+        // Opening reads files and takes locks, which others need not wait for.
+        let opened = off(move || match refused {
+            Some(failure) => {
+                Harvest::not_opened(&plan, &world, &options, &failure);
+                Err(failure)
+            }
+            None => Harvest::open(plan, world, options).map_err(|failure| *failure),
+        });
+        let turn = self.turn(&name);
+        let ended = match opened.await.and_then(|opened| opened) {
+            Ok(harvest) => {
+                if let Some(watch) = &watch {
+                    let own = turn.lock().await;
+                    watch.began().await;
+                    drop(own);
+                }
+                came_to(tokio::spawn(harvest.run()).await)
+            }
+            Err(failure) => Err(failure),
+        };
+        let ended = ended.map(|mut summary| {
+            summary.exit = self.drive.stop.exit(summary.exit);
+            summary
+        });
+        if let Some(watch) = &watch {
+            let own = turn.lock().await;
+            watch.ended(ended.as_ref()).await;
+            drop(own);
+        }
+        self.told(&name, &teller, ended)
+    }
+
+    /// Tells how a run ended.
+    fn told(
+        &self,
+        name: &str,
+        teller: &Reporter,
+        ended: Result<crate::harvest::summary::Summary, Failure>,
+    ) -> Exit {
+        if teller.ended(ended.as_ref()) {
+            return ended.map_or_else(|failure| failure.exit, |summary| summary.exit);
+        }
+        let only_errors = self.manner.json || self.manner.verbosity == Verbosity::Quiet;
+        run::tell_of(name, &teller.stamp(), ended, only_errors)
+    }
+
+    /// Whose turn it is to tell of a pipeline: what is owed is told once.
+    fn turn(&self, pipeline: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(turns.entry(pipeline.to_owned()).or_default())
+    }
+
+    /// Tells what a schedule that was killed could not tell any more.
+    pub(super) async fn make_up(self: Arc<Self>) {
+        let work = Arc::clone(&self);
+        let owed = off(move || work.owed()).await.and_then(|owed| owed);
+        let plans = match owed {
+            Ok(plans) => plans,
+            Err(failure) => {
+                let told = format!("nobody could be told of earlier runs: {failure}");
+                return self.drive.reporter.say(&told);
+            }
+        };
+        for plan in plans {
+            let name = plan.name.clone();
+            if let Some(watch) = self.watch(plan).await {
+                let turn = self.turn(&name);
+                let own = turn.lock().await;
+                watch.make_up().await;
+                drop(own);
+            }
+        }
+    }
+
+    /// Pipelines of which somebody has to be told.
+    fn owed(&self) -> Result<Vec<Plan>, Failure> {
+        let state = State::open(&Disk::system(), &self.root);
+        let owed = state.and_then(|state| state.alerts_owed());
+        let owed = owed.map_err(|error| *error.into_failure())?;
+        if owed.is_empty() {
+            return Ok(Vec::new());
+        }
+        let paths = project::files(&self.root)?.into_iter();
+        let owed = paths.filter(|path| {
+            let name = project::stem(path);
+            owed.iter().any(|alert| alert.pipeline == name)
+        });
+        // Those of a broken file are told of it, and of its runs when it can be understood.
+        Ok(owed
+            .filter_map(|path| rooms::plan(&path, &Overrides::default()).ok())
+            .collect())
+    }
+
+    /// Who tells those whom a plan names.
+    async fn watch(&self, plan: Plan) -> Option<Watch> {
+        let drive = Drive {
+            reporter: reporter(self.manner, self.logs, Some(&plan.name)),
+            ..self.drive.clone()
+        };
+        let ready = drive.ready(plan, self.connect, &self.root, true, |transport| {
+            drive.shared_world(transport, self.root.clone())
+        });
+        ready.await.ok()?.watch
+    }
+
+    /// Who tells those whom a file names, though it may be broken.
+    async fn listener(&self, name: &str) -> Option<Watch> {
+        let (files, of) = (Arc::clone(&self.files), name.to_owned());
+        let plan = off(move || files.listeners(&of)).await.ok().flatten()?;
+        self.watch(plan).await
+    }
+
+    /// Takes what happens to files to those whom they name.
+    pub(super) fn hear(self: &Arc<Self>, fact: &Fact) {
+        let (name, how) = match fact {
+            Fact::ScheduleBroken {
+                pipeline,
+                message,
+                kept,
+            } => {
+                let so = if *kept {
+                    "what stood in it before stays in force"
+                } else {
+                    "it does not run until that is corrected"
+                };
+                let failure = Failure::new(Exit::Invalid, format!("{message}; {so}"))
+                    .hint(format!("`gleaner check {pipeline}` shows all mistakes"));
+                (pipeline, How::Broken(failure))
+            }
+            Fact::Scheduled { pipeline, .. } | Fact::ScheduleMended { pipeline } => {
+                (pipeline, How::Well)
+            }
+            _ => return,
+        };
+        let name = name.to_string();
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        looks.insert(name.clone(), how);
+        drop(looks);
+        let work = Arc::clone(self);
+        let mut telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that are done are taken away.
+        while telling.try_join_next().is_some() {}
+        telling.spawn(async move {
+            let turn = work.turn(&name);
+            let own = turn.lock().await;
+            let broken = match work.look(&name) {
+                Some(How::Broken(failure)) => Some(failure),
+                Some(How::Well) if work.was_broken(&name).await => None,
+                Some(How::Well) | None => return,
+            };
+            if let Some(watch) = work.listener(&name).await {
+                watch.file_is(broken.as_ref()).await;
+            }
+            drop(own);
+        });
+    }
+
+    /// How a file is now: it may have changed again since somebody wanted to tell of it.
+    fn look(&self, name: &str) -> Option<How> {
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        looks.remove(name)
+    }
+
+    /// Whether anybody was to hear of a broken file; most never were.
+    async fn was_broken(&self, name: &str) -> bool {
+        let (root, file) = (self.root.clone(), of_file(name));
+        let known = off(move || {
+            let state = State::open(&Disk::system(), &root).ok()?;
+            state.alert(&file).ok()?
+        });
+        known.await.is_ok_and(|known| known.is_some())
+    }
+
+    /// Waits until all are told.
+    pub(super) async fn all_told(&self) {
+        let mut telling = {
+            let mut telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *telling)
+        };
+        while telling.join_next().await.is_some() {}
+    }
+}
+
+/// The plan of an order; its file was good when it was read.
+fn plan_of(order: &Order) -> Result<Plan, Failure> {
+    match rooms::plan_text(&order.path, &order.text, &Overrides::default()) {
+        Ok(plan) => Ok(plan),
+        Err(NoPlan::Failure(failure)) => Err(failure),
+        Err(NoPlan::Mistakes(mistakes)) => {
+            Err(Failure::new(Exit::Invalid, rooms::in_a_line(&mistakes))
+                .hint(format!("`gleaner check {}`", order.path.display())))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fetch::transport::SharedTransport;
+
+    fn stumbles(_: &Plan, _: &std::path::Path) -> (SharedTransport, Option<Failure>) {
+        panic!("a mistake");
+    }
+
+    #[tokio::test]
+    async fn a_panic_before_the_run_is_open_is_told_and_stands_in_the_history() {
+        let project = tempfile::tempdir().expect("a folder");
+        let root = project.path().to_owned();
+        let manner = Manner {
+            json: false,
+            verbosity: Verbosity::Quiet,
+            terminal: false,
+            colour: false,
+        };
+        let options = Options {
+            state: Some(root.join("state")),
+            ..Options::default()
+        };
+        let files = Arc::new(Files::new(root.clone()));
+        let drive = Drive::new(reporter(manner, false, None));
+        let mut work = Work::new(drive, manner, false, options, files, root.clone());
+        work.connect = stumbles;
+        let text = "source: { url: \"http://127.0.0.1:9\", limits: none }\nstreams: { items: { get: /x } }\nsink: { csv: out.csv }\n\
+                    schedule: { cron: '@daily', on_failure: { command: 'cat > told' } }\n";
+        let order = Order {
+            name: "items".to_owned(),
+            path: root.join("pipelines/items.yaml"),
+            text: text.to_owned(),
+            at: Clock::system().calendar(),
+            times: 1,
+            again: false,
+            deadline: None,
+        };
+        assert_eq!(work.run(order).await, Exit::Failed);
+        let told = std::fs::read_to_string(root.join("told")).expect("somebody was told");
+        assert!(told.contains("a mistake of the program"), "{told}");
+        let state = State::open(&Disk::system(), &root).expect("a state");
+        let runs = state.runs(Some("items")).expect("readable");
+        assert_eq!(runs.len(), 1, "{runs:#?}");
+        assert_eq!(runs[0].exit, Some(1));
+    }
+}
