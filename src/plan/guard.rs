@@ -32,7 +32,7 @@ pub(super) fn add_to(environment: &mut Environment<'static>) {
             for side in [&one, &other] {
                 if side.is_undefined() {
                     // Says what is missing, where templates are strict.
-                    state.apply_filter("float", &[side.clone()])?;
+                    state.apply_filter("float", std::slice::from_ref(side))?;
                 }
             }
             if !compare(&one, sign, &other)? {
@@ -311,7 +311,6 @@ impl Edits {
                 continue;
             }
             let ends = match token.kind {
-                Kind::Open | Kind::Tag | Kind::Close => true,
                 Kind::Word => match scan.word(index) {
                     "not" if scan.word(index + 1) == "in" => false,
                     "not" => scan.word(index.wrapping_sub(1)) != "is",
@@ -334,7 +333,7 @@ impl Edits {
                     }
                     true
                 }
-                Kind::Other(b',' | b':') => true,
+                Kind::Open | Kind::Tag | Kind::Close | Kind::Other(b',' | b':') => true,
                 Kind::Other(b'(' | b'[' | b'{') => {
                     chain.extend(token);
                     levels.push(Chain::default());

@@ -233,7 +233,7 @@ impl<'a> Scene<'a> {
                         clock.sleep_until(at).await;
                         asks.send_replace(true);
                         // Whoever waits for what never comes would wait here for ever.
-                        clock.sleep_until(at + Duration::from_secs(86_400)).await;
+                        clock.sleep_until(at + Duration::from_hours(24)).await;
                         panic!("asked to stop, it did not end in a day")
                     };
                     let (run, stopper) = (pin!(run), pin!(stopper));

@@ -240,7 +240,7 @@ fn a_stream_that_is_whole_after_another_one_failed_is_held() {
     rules.routes.extend(forty("/b", Vec::new()).routes);
     // Should it wait for ever, somebody asks it to stop.
     let scene = Scene::new(&yaml, rules).file("out/t.ndjson", "old");
-    let ran = scene.stop_after(Duration::from_secs(3_600)).run();
+    let ran = scene.stop_after(Duration::from_hours(1)).run();
     assert_eq!(ran.stream("a").pages, 4, "whole");
     let failure = ran.failure();
     assert_eq!(failure.exit, Exit::Failed, "{failure:?}");
