@@ -5,7 +5,8 @@ use jiff::civil;
 use jiff::fmt::temporal::Pieces;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value};
+use minijinja::value::Kwargs;
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value, filters};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::pattern;
@@ -28,12 +29,35 @@ pub(super) fn add_to(environment: &mut Environment<'static>) {
     environment.add_filter("path", path);
     environment.add_filter("date", date);
     environment.add_filter("regex", pattern::find);
+    // minijinja says "invalid float literal" and not of what.
+    environment.add_filter(
+        "float",
+        |state: &State, value: &Value, default: Option<Value>, more: Kwargs| {
+            filters::float(state, value, default, more).map_err(|error| no_number(value, error))
+        },
+    );
+    environment.add_filter(
+        "int",
+        |state: &State, value: &Value, default: Option<Value>, base: Option<u32>, more: Kwargs| {
+            filters::int(state, value, default, base, more).map_err(|error| no_number(value, error))
+        },
+    );
     environment.add_filter("epoch", |value: &Value| {
         instant(value).map(|at| at.timestamp().as_second())
     });
     environment.add_filter("epoch_ms", |value: &Value| {
         instant(value).map(|at| at.timestamp().as_millisecond())
     });
+}
+
+fn no_number(value: &Value, error: Error) -> Error {
+    match value.as_str() {
+        Some(text) => {
+            let short: String = text.chars().take(40).collect();
+            invalid(format!("the text {short:?} is not a number"))
+        }
+        None => error,
+    }
 }
 
 /// Replaces filters that would take a missing field amiss.

@@ -414,6 +414,27 @@ fn expression(
     ))
 }
 
+/// `+` between a text and a number, in our words.
+fn arithmetic(detail: &str) -> Option<String> {
+    let rest = detail.strip_prefix("tried to use ")?;
+    let (sign, kinds) = rest.split_once(" operator on unsupported types ")?;
+    let (one, other) = kinds.split_once(" and ")?;
+    let named = |kind: &str| match kind.split(' ').next() {
+        Some("string") => "a text".to_owned(),
+        Some("number") => "a number".to_owned(),
+        Some("sequence" | "iterator") => "a list".to_owned(),
+        Some("map") => "an object".to_owned(),
+        Some("bool") => "true or false".to_owned(),
+        Some("undefined" | "none") => "nothing".to_owned(),
+        _ => kind.to_owned(),
+    };
+    Some(format!(
+        "`{sign}` does not go with {} and {}",
+        named(one),
+        named(other)
+    ))
+}
+
 /// minijinja's error in our words, its place moved to the written text.
 fn problem(
     error: &minijinja::Error,
@@ -437,9 +458,10 @@ fn problem(
                 .replace(" is undefined", " has no value"),
         },
         ErrorKind::OutOfFuel => "it takes too many steps".to_owned(),
-        kind => error
-            .detail()
-            .map_or_else(|| kind.to_string(), str::to_owned),
+        kind => error.detail().map_or_else(
+            || kind.to_string(),
+            |detail| arithmetic(detail).unwrap_or_else(|| detail.to_owned()),
+        ),
     };
     LanguageProblem {
         message,
