@@ -85,7 +85,7 @@ pub(super) fn choose(output: &Output) -> Vec<Chart> {
     let times: Vec<&Seen> = instants
         .iter()
         .copied()
-        .filter(|seen| seen.different > 2)
+        .filter(|seen| seen.different > 2 && step(seen).1 >= 2)
         .collect();
     let mut numbers: Vec<&Seen> = columns
         .iter()
@@ -98,7 +98,7 @@ pub(super) fn choose(output: &Output) -> Vec<Chart> {
         .iter()
         .filter(|seen| is_text(seen) && (2..=60).contains(&seen.different) && seen.length <= 24)
         .filter(|seen| (seen.different as u64) * 2 <= seen.column.values)
-        .filter(|seen| !is_measured(seen) && !is_decimal(seen))
+        .filter(|seen| !is_measured(seen) && !is_numeral(seen))
         .collect();
     // Bars of one length say nothing.
     let (even, groups): (Vec<&Seen>, Vec<&Seen>) =
@@ -230,7 +230,7 @@ pub(super) fn choose(output: &Output) -> Vec<Chart> {
 fn counts(time: &Seen) -> Chart {
     Chart::Counts {
         time: time.column.name.clone(),
-        step: step(time),
+        step: step(time).0,
         since: since(time),
     }
 }
@@ -310,7 +310,8 @@ fn best_time<'s>(times: &[&'s Seen]) -> Option<&'s Seen> {
     times.iter().copied().min_by_key(|seen| rank(seen))
 }
 
-fn step(time: &Seen) -> Step {
+/// How wide the bars of a time are, and how many of them there are room for at most.
+fn step(time: &Seen) -> (Step, i64) {
     let instant = |end: &Option<String>| {
         let text = end.as_deref()?.trim_matches('"');
         if let Some(unit) = since(time) {
@@ -337,15 +338,15 @@ fn step(time: &Seen) -> Step {
     let hours = minutes / 60;
     let is_instant = time.column.kind != Some(Kind::Date);
     if hours < 4 && is_instant {
-        Step::Minute
+        (Step::Minute, minutes)
     } else if hours <= 96 && is_instant {
-        Step::Hour
+        (Step::Hour, hours)
     } else if hours <= 2_900 {
-        Step::Day
+        (Step::Day, hours / 24)
     } else if hours <= 70_000 {
-        Step::Month
+        (Step::Month, hours / (24 * 30))
     } else {
-        Step::Year
+        (Step::Year, hours / (24 * 365))
     }
 }
 
@@ -367,12 +368,13 @@ fn last(name: &str) -> String {
     name.rsplit('.').next().unwrap_or(name).to_ascii_lowercase()
 }
 
-/// Whether its values are numbers with a fraction, kept as text: prices and the like.
-fn is_decimal(seen: &Seen) -> bool {
+/// Whether its texts are numbers that are no names of groups: with a fraction, as prices have, or so long that
+/// they are ids.
+fn is_numeral(seen: &Seen) -> bool {
     let mut examples = seen.column.examples.iter();
     let is_one = |example: &String| {
         let text = example.trim_matches('"');
-        text.contains('.') && text.parse::<f64>().is_ok()
+        (text.contains('.') || text.len() > 4) && text.parse::<f64>().is_ok()
     };
     seen.column.kind == Some(Kind::Text) && examples.len() > 0 && examples.all(is_one)
 }
@@ -470,7 +472,7 @@ mod tests {
     use super::*;
 
     /// The charts of records, each made of its number.
-    fn of(records: u64, record: &dyn Fn(u64) -> String) -> Vec<Chart> {
+    fn of(records: usize, record: &dyn Fn(usize) -> String) -> Vec<Chart> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("x.ndjson");
         let lines: Vec<String> = (0..records).map(record).collect();
@@ -497,13 +499,13 @@ mod tests {
     #[test]
     fn what_would_be_bars_of_one_length_comes_after_what_says_more() {
         let chosen = of(60, &|n| {
-            let status = ["open", "closed"][n as usize % 2];
-            let city = ["Ulm", "Ulm", "Oslo"][n as usize % 3];
+            let status = ["open", "closed"][n % 2];
+            let city = ["Ulm", "Ulm", "Oslo"][n % 3];
             format!(r#"{{"id":{n},"one":"same","status":"{status}","city":"{city}"}}"#)
         });
         assert_eq!(chosen, [top("city"), top("status")]);
         let chosen = of(60, &|n| {
-            let status = ["\"open\"", "\"closed\"", "null"][n as usize % 3];
+            let status = ["\"open\"", "\"closed\"", "null"][n % 3];
             format!(r#"{{"id":{n},"one":"same","status":{status}}}"#)
         });
         assert_eq!(chosen, [Chart::Filled, top("status")]);
@@ -517,10 +519,23 @@ mod tests {
     #[test]
     fn a_price_that_is_a_text_is_no_group() {
         let chosen = of(90, &|n| {
-            let price = ["19.90", "19.90", "0.00"][n as usize % 3];
+            let price = ["19.90", "19.90", "0.00"][n % 3];
             format!(r#"{{"id":{n},"price":"{price}","n":{}}}"#, n * n % 97)
         });
         assert!(!chosen.contains(&top("price")), "{chosen:?}");
+    }
+
+    #[test]
+    fn a_time_that_would_be_one_bar_and_ids_that_are_texts_are_no_first_charts() {
+        let chosen = of(90, &|n| {
+            let (id, kind) = (["0000320193", "0000789019"][n % 2], ["a", "a", "b"][n % 3]);
+            format!(
+                r#"{{"cik":"{id}","created":{},"kind":"{kind}"}}"#,
+                1_772_000_000 + n % 20
+            )
+        });
+        assert_eq!(chosen[0], top("kind"));
+        assert!(!chosen.contains(&top("cik")), "{chosen:?}");
     }
 
     #[test]
