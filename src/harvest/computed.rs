@@ -4,13 +4,15 @@ use minijinja::Value;
 
 use super::names::Names;
 use super::partitions::Partition;
+use crate::plan::json::Json;
 use crate::plan::language::{LanguageProblem, Template};
 
 /// Templates over the names of a partition, with their latest values.
 #[derive(Debug)]
 pub(super) struct Computed<'a> {
     names: &'a Names,
-    templates: Vec<&'a Template>,
+    /// By the names of their columns.
+    templates: Vec<(&'a str, &'a Template)>,
     /// Whether one of them names `index`, the only name that differs inside a partition.
     by_record: bool,
     partition: Option<u32>,
@@ -19,8 +21,8 @@ pub(super) struct Computed<'a> {
 
 impl<'a> Computed<'a> {
     /// Nothing is rendered yet.
-    pub(super) fn new(names: &'a Names, templates: Vec<&'a Template>) -> Self {
-        let names_index = |template: &&Template| {
+    pub(super) fn new(names: &'a Names, templates: Vec<(&'a str, &'a Template)>) -> Self {
+        let names_index = |(_, template): &(&str, &Template)| {
             let names = template.names();
             names
                 .iter()
@@ -47,10 +49,13 @@ impl<'a> Computed<'a> {
             more.push(("index".to_owned(), Value::from(in_page)));
             let names = self.names.output(&more);
             self.values.clear();
-            for template in &self.templates {
-                let value = template.value(&names)?;
-                self.values
-                    .push(serde_json::to_string(&value).unwrap_or_else(|_| "null".to_owned()));
+            for (column, template) in &self.templates {
+                let value = template.value(&names).map_err(|problem| LanguageProblem {
+                    message: format!("column `{column}`: {}", problem.message),
+                    ..problem
+                })?;
+                let json = Json::from_value(&value).unwrap_or(Json::Null);
+                self.values.push(json.to_string());
             }
             self.partition = Some(partition.ordinal);
         }

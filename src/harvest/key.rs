@@ -70,7 +70,7 @@ impl<'a> Key<'a> {
                 let part = match column.map(|column| &column.from) {
                     Some(ColumnFrom::Path(path)) => Part::Record(path.clone()),
                     Some(ColumnFrom::Template(template)) => {
-                        templates.push(template);
+                        templates.push((name.as_str(), template));
                         Part::Computed(templates.len() - 1)
                     }
                     Some(ColumnFrom::Jq(jq)) => Part::Filtered(jq),

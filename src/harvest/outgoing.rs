@@ -44,12 +44,12 @@ pub(super) fn each_row(
     }
 }
 
-/// The columns that are templates.
-pub(super) fn templates(columns: Option<&[ColumnPlan]>) -> Vec<&Template> {
+/// The columns that are templates, by name.
+pub(super) fn templates(columns: Option<&[ColumnPlan]>) -> Vec<(&str, &Template)> {
     let columns = columns.unwrap_or_default().iter();
     columns
         .filter_map(|column| match &column.from {
-            ColumnFrom::Template(template) => Some(template),
+            ColumnFrom::Template(template) => Some((column.name.as_str(), template)),
             ColumnFrom::Path(_) | ColumnFrom::Jq(_) | ColumnFrom::Nothing => None,
         })
         .collect()

@@ -218,7 +218,19 @@ impl Standing {
         if status == Status::Complete
             && let Some(mut state) = lock(self.state.as_ref())
         {
-            forget_older(run, &mut state, &self.record, &|_| true);
+            let floor = Floor::new(run.options.keep_free);
+            let (disk, root) = (&run.world.disk, &run.world.root);
+            forget_older(run, &mut state, &self.record, &|old| {
+                // One of other streams is gone on with later, and may keep what was paid for.
+                let is_done = |name: &Name| self.streams.contains(name);
+                !old.status.is_open()
+                    || match RunFolder::open(disk, root, &old.id, &floor) {
+                        Ok(open) => open.start.streams.iter().all(is_done),
+                        Err(StoreError::Unbegun { .. }) => true,
+                        Err(StoreError::Disk(error)) => error.is_missing(),
+                        Err(_) => false,
+                    }
+            });
         }
         forget_long_ago(run, self.state.as_ref(), now);
         Ok(None)
@@ -310,7 +322,7 @@ fn forget_long_ago(run: &Run, state: Option<&SharedState>, now: Timestamp) {
     }
 }
 
-/// Earlier runs of a pipeline cannot be gone on with once a later one is complete, nor released once
+/// Earlier runs of a pipeline cannot be gone on with once a later one of their streams is complete, nor released once
 /// a later one waits for that.
 fn forget_older(
     run: &Run,

@@ -25,7 +25,6 @@ pub(super) static STRICT: LazyLock<Environment<'static>> =
 pub(super) static LENIENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut lenient = environment(UndefinedBehavior::Chainable);
     filters::add_lenient_to(&mut lenient);
-    guard::add_to(&mut lenient);
     lenient
 });
 
@@ -65,7 +64,8 @@ fn environment(undefined: UndefinedBehavior) -> Environment<'static> {
                     format!("a value in a URL is {kind}"),
                 ));
             }
-            if value.is_safe() {
+            // The sign of an exponent would be read as a space.
+            if value.is_safe() && !guard::is_spelled(value) {
                 out.write_str(&value.to_string())?;
             } else {
                 out.write_str(&filters::encode_segment(&value.to_string())?)?;
@@ -96,6 +96,7 @@ fn environment(undefined: UndefinedBehavior) -> Environment<'static> {
     }
     environment.remove_global("debug");
     filters::add_to(&mut environment);
+    guard::add_to(&mut environment);
     environment
 }
 

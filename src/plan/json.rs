@@ -7,6 +7,7 @@ use minijinja::Value;
 use minijinja::value::ValueKind;
 use serde_json::value::RawValue;
 
+use super::guard;
 use super::path::{Path, Step};
 
 /// A JSON document.
@@ -29,7 +30,7 @@ pub enum Json {
 /// What a JSON number becomes in a template or expression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Numbers {
-    /// A number where it prints as it is spelled, else text: for requests and columns.
+    /// A number where it prints as it is spelled, else a text that sums and comparisons take for a number: for requests and columns.
     Spelled,
     /// Always a number, if need be a rounded one: for conditions, which compare.
     Numeric,
@@ -94,6 +95,7 @@ impl Json {
                     .map(|item| Self::from_value(&item))
                     .collect::<Result<_, _>>()?,
             ),
+            _ if guard::is_spelled(value) => Self::Number(value.to_string()),
             ValueKind::Map => Self::Map(
                 value
                     .try_iter()
@@ -228,7 +230,7 @@ pub fn number_to_value(spelled: &str, numbers: Numbers) -> Value {
         Numbers::Spelled => integer()
             .and_then(exact)
             .or_else(|| float().and_then(exact))
-            .unwrap_or_else(|| Value::from(spelled)),
+            .unwrap_or_else(|| guard::spelled(spelled)),
         Numbers::Numeric => integer()
             .or_else(float)
             .unwrap_or_else(|| Value::from(spelled)),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use minijinja::{Environment, ErrorKind, Expression, Value};
 
 use super::environment::{AS_FILE, AS_TARGET, AS_TEXT, LENIENT, STRICT, judge};
-use super::guard;
+use super::guard::Guarded;
 use super::json::{Json, Numbers};
 use super::names::Scan;
 use super::place::Place;
@@ -30,11 +30,15 @@ struct Compiled {
     environment: Environment<'static>,
     /// The leading `{{ }}`.
     head: Option<Head>,
+    /// What was compiled for each reading, where that is not what was written.
+    as_text: Option<Guarded>,
+    as_target: Option<Guarded>,
     names: Vec<UsedName>,
 }
 
 struct Head {
     expression: Expression<'static, 'static>,
+    guarded: Option<Guarded>,
     /// Its code in the written text.
     range: Range<usize>,
     /// Whether nothing follows it.
@@ -46,7 +50,7 @@ struct Head {
 pub struct Expr {
     written: String,
     place: Option<Arc<Place>>,
-    compiled: Arc<Expression<'static, 'static>>,
+    compiled: Arc<(Expression<'static, 'static>, Option<Guarded>)>,
     names: Vec<UsedName>,
 }
 
@@ -96,7 +100,7 @@ impl Template {
         let mut environment = base.clone();
         environment
             .add_template_owned(AS_TEXT, written.to_owned())
-            .map_err(|error| problem(&error, 0, written))?;
+            .map_err(|error| problem(&error, None, 0, written))?;
         let scan = Scan::template(written);
         judge(&scan, base)?;
         let found = scan.head();
@@ -104,28 +108,43 @@ impl Template {
         // The first value of a target is its origin and stays as it is; see `target`.
         environment
             .add_template_owned(AS_TARGET, written[rest..].to_owned())
-            .map_err(|error| problem(&error, rest, written))?;
+            .map_err(|error| problem(&error, None, rest, written))?;
         let head = match found {
-            Some((range, end)) => Some(Head {
-                expression: base
-                    .compile_expression_owned(written[range.clone()].to_owned())
-                    .map_err(|error| problem(&error, range.start, written))?,
-                range,
-                alone: end == written.len(),
-            }),
+            Some((range, end)) => {
+                let (expression, guarded) = expression(base, &written[range.clone()])
+                    .map_err(|error| problem(&error, None, range.start, written))?;
+                Some(Head {
+                    expression,
+                    guarded,
+                    range,
+                    alone: end == written.len(),
+                })
+            }
             None => None,
         };
         let undeclared = environment
             .get_template(AS_TEXT)
-            .map_err(|error| problem(&error, 0, written))?
+            .map_err(|error| problem(&error, None, 0, written))?
             .undeclared_variables(true);
         let names = names(&scan, undeclared, base);
+        let mut guard = |reading: &'static str, from: usize| {
+            let guarded = Guarded::template(&written[from..]);
+            if let Some(guarded) = &guarded {
+                environment
+                    .add_template_owned(reading, guarded.text.clone())
+                    .map_err(|error| problem(&error, Some(guarded), from, written))?;
+            }
+            Ok(guarded)
+        };
+        let (as_text, as_target) = (guard(AS_TEXT, 0)?, guard(AS_TARGET, rest)?);
         Ok(Self {
             written: written.to_owned(),
             place: None,
             compiled: Some(Arc::new(Compiled {
                 environment,
                 head,
+                as_text,
+                as_target,
                 names,
             })),
         })
@@ -238,17 +257,23 @@ impl Template {
         };
         // Asked for once a run, so it is compiled only then.
         let mut environment = compiled.environment.clone();
+        let guarded = compiled.as_text.as_ref();
+        let text = guarded.map_or(&self.written, |guarded| &guarded.text);
         environment
-            .add_template_owned(AS_FILE, self.written.clone())
+            .add_template_owned(AS_FILE, text.clone())
             .and_then(|()| environment.get_template(AS_FILE)?.render(names))
-            .map_err(|error| self.failed(problem(&error, 0, &self.written)))
+            .map_err(|error| self.failed(problem(&error, guarded, 0, &self.written)))
     }
 
     fn head_value(&self, head: &Head, names: &Value) -> Result<Value, LanguageProblem> {
-        let value = head
-            .expression
-            .eval(names)
-            .map_err(|error| problem(&error, head.range.start, &self.written))?;
+        let value = head.expression.eval(names).map_err(|error| {
+            problem(
+                &error,
+                head.guarded.as_ref(),
+                head.range.start,
+                &self.written,
+            )
+        })?;
         if value.is_undefined() {
             return Err(LanguageProblem {
                 message: format!("`{}` has no value", self.written[head.range.clone()].trim()),
@@ -266,11 +291,16 @@ impl Template {
         offset: usize,
         names: &Value,
     ) -> Result<String, LanguageProblem> {
+        let guarded = if reading == AS_TARGET {
+            &compiled.as_target
+        } else {
+            &compiled.as_text
+        };
         compiled
             .environment
             .get_template(reading)
             .and_then(|template| template.render(names))
-            .map_err(|error| problem(&error, offset, &self.written))
+            .map_err(|error| problem(&error, guarded.as_ref(), offset, &self.written))
     }
 }
 
@@ -287,20 +317,16 @@ impl Expr {
         }
         let as_written = lenient
             .compile_expression_owned(written.to_owned())
-            .map_err(|error| problem(&error, 0, written))?;
+            .map_err(|error| problem(&error, None, 0, written))?;
         let scan = Scan::expression(written);
         judge(&scan, lenient)?;
         let names = names(&scan, as_written.undeclared_variables(true), lenient);
-        let compiled = match guard::guarded(written) {
-            None => as_written,
-            Some(guarded) => lenient
-                .compile_expression_owned(guarded)
-                .map_err(|error| problem(&error, 0, ""))?,
-        };
+        let (compiled, guarded) =
+            expression(lenient, written).map_err(|error| problem(&error, None, 0, written))?;
         Ok(Self {
             written: written.to_owned(),
             place: None,
-            compiled: Arc::new(compiled),
+            compiled: Arc::new((compiled, guarded)),
             names,
         })
     }
@@ -329,11 +355,10 @@ impl Expr {
 
     /// Evaluates it leniently.
     pub fn value(&self, names: &Value) -> Result<Value, LanguageProblem> {
-        self.compiled.eval(names).map_err(|error| LanguageProblem {
-            // Places of the guarded form would mislead.
-            range: None,
+        let (expression, guarded) = &*self.compiled;
+        expression.eval(names).map_err(|error| LanguageProblem {
             place: self.place.clone(),
-            ..problem(&error, 0, "")
+            ..problem(&error, guarded.as_ref(), 0, &self.written)
         })
     }
 
@@ -374,10 +399,31 @@ fn names(
     scan.locate(undeclared)
 }
 
+/// An expression with its guards.
+fn expression(
+    environment: &'static Environment<'static>,
+    written: &str,
+) -> Result<(Expression<'static, 'static>, Option<Guarded>), minijinja::Error> {
+    // What is wrong is said of what was written.
+    environment.compile_expression_owned(written.to_owned())?;
+    let guarded = Guarded::expression(written);
+    let text = guarded.as_ref().map_or(written, |guarded| &guarded.text);
+    Ok((
+        environment.compile_expression_owned(text.to_owned())?,
+        guarded,
+    ))
+}
+
 /// minijinja's error in our words, its place moved to the written text.
-fn problem(error: &minijinja::Error, offset: usize, written: &str) -> LanguageProblem {
+fn problem(
+    error: &minijinja::Error,
+    guarded: Option<&Guarded>,
+    offset: usize,
+    written: &str,
+) -> LanguageProblem {
     let range = error
         .range()
+        .map(|range| guarded.map_or(range.clone(), |guarded| guarded.written(&range)))
         .map(|range| {
             (range.start + offset).min(written.len())..(range.end + offset).min(written.len())
         })
@@ -674,12 +720,84 @@ mod tests {
             ("gone > 3", false),
             ("gone <= gone2", false),
             ("gone == gone2", true),
-            ("text > 3", false),
             ("status >= 400 and not gone > 3", true),
+            (
+                "body.items[0]['code'] > 'T' and count * 2 > 5 and 1 < count <= 3",
+                true,
+            ),
+            ("body.items | length > gone | default(0)", true),
+            ("count == 'three' or [count] == 3", false),
+            (
+                "count is gt 2 and [1, 5] | select('gt', count) | list == [5]",
+                true,
+            ),
         ] {
             let found = Expr::parse(written).unwrap().holds(&names);
             assert_eq!(found.as_ref().ok(), Some(&expected), "{written}: {found:?}");
         }
+    }
+
+    /// All of these would be false, or worse, without a word.
+    #[test]
+    fn what_cannot_be_compared_is_told() {
+        let names = context! {
+            price => "2.50", word => "soon", flag => true, n => 2, list => vec![1], nothing => (),
+        };
+        for (written, says) in [
+            (
+                "price > 2",
+                "the text \"2.50\" and the number 2 have no order; write `| float`",
+            ),
+            (
+                "n <= price",
+                "the number 2 and the text \"2.50\" have no order",
+            ),
+            (
+                "n < 3 and word < 3",
+                "the text \"soon\" and the number 3 have no order",
+            ),
+            ("1 < n < price", "have no order"),
+            ("flag > 0", "true and the number 0 have no order"),
+            ("list > 0", "a list and the number 0 have no order"),
+            (
+                "price == 2.5",
+                "the text \"2.50\" is never equal to the number 2.5",
+            ),
+            (
+                "2.5 != price",
+                "the text \"2.50\" is never equal to the number 2.5",
+            ),
+            ("price is gt 2", "have no order"),
+            (
+                "[price] | select('>', 2) | list | length > 0",
+                "have no order",
+            ),
+            ("price * 2 > 3", "the text \"2.50\" cannot be multiplied"),
+            ("n + nothing > 3", "`nothing` has no value"),
+        ] {
+            let expression = Expr::parse(written).unwrap().holds(&names);
+            let problem = expression.expect_err(written);
+            assert!(problem.message.contains(says), "{written}: {problem}");
+            let range = problem.range.clone().expect("a place");
+            assert!(written.get(range).is_some(), "{written}: {problem:?}");
+            for template in [
+                format!("{{{{ {written} }}}}"),
+                format!("x{{% if {written} %}}y{{% endif %}}"),
+            ] {
+                let problem = Template::parse(&template)
+                    .unwrap()
+                    .value(&names)
+                    .expect_err(&template);
+                assert!(problem.message.contains(says), "{template}: {problem}");
+                let place = &template[problem.range.clone().expect("a place")];
+                assert!(written.contains(place.trim()), "{template}: {place}");
+            }
+        }
+        let template = Template::parse("{{ 'x' if n < gone }}").unwrap();
+        let problem = template.value(&names).unwrap_err();
+        assert!(problem.message.contains("has no value"), "{problem}");
+        let template = Template::parse("{{ nothing < 3 or word != 3 and not nothing > 3 }}");
+        assert_eq!(template.unwrap().text(&names).unwrap(), "true");
     }
 
     proptest::proptest! {

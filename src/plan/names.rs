@@ -11,22 +11,26 @@ use std::ops::Range;
 
 use super::language::UsedName;
 
+/// What a token is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     /// `{{`, or the beginning of a bare expression.
     Open,
     /// `{%`
     Tag,
     /// `}}` or `%}`
     Close,
+    /// A name, or a word of the language.
     Word,
+    /// A sign or a digit; for a text its first quote.
     Other(u8),
 }
 
+/// A token, and where it stands.
 #[derive(Debug, Clone)]
-struct Token {
-    kind: Kind,
-    range: Range<usize>,
+pub(super) struct Token {
+    pub(super) kind: Kind,
+    pub(super) range: Range<usize>,
 }
 
 /// The tokens of a template's or an expression's text.
@@ -127,7 +131,18 @@ impl<'a> Scan<'a> {
         at
     }
 
-    fn word(&self, index: usize) -> &'a str {
+    /// All tokens.
+    pub(super) fn tokens(&self) -> &[Token] {
+        &self.tokens
+    }
+
+    /// The kind of a token, if there is one.
+    pub(super) fn kind(&self, index: usize) -> Option<Kind> {
+        self.tokens.get(index).map(|token| token.kind)
+    }
+
+    /// The word that a token is; else nothing.
+    pub(super) fn word(&self, index: usize) -> &'a str {
         match self.tokens.get(index) {
             Some(Token {
                 kind: Kind::Word,
@@ -165,25 +180,104 @@ impl<'a> Scan<'a> {
         Some((code, close.range.end))
     }
 
-    /// Places of signs (`<`, `+`, `.`) outside of quotes.
-    pub(super) fn signs(&self) -> impl Iterator<Item = usize> {
-        self.tokens
-            .iter()
-            .filter(|token| matches!(token.kind, Kind::Other(_)) && token.range.len() == 1)
-            .map(|token| token.range.start)
+    /// The sign of a comparison that begins with a token.
+    pub(super) fn sign(&self, index: usize) -> Option<&'static str> {
+        let rest = self.written.get(self.tokens.get(index)?.range.start..)?;
+        let signs = ["<=", ">=", "==", "!=", "<", ">"];
+        signs.into_iter().find(|sign| rest.starts_with(sign))
+    }
+
+    /// Whether a token is the `-` of `{{-` or `-}}`.
+    pub(super) fn is_trim(&self, index: usize) -> bool {
+        let Some(token) = self.tokens.get(index) else {
+            return false;
+        };
+        let opens = |before: &Token| {
+            matches!(before.kind, Kind::Open | Kind::Tag)
+                && !before.range.is_empty()
+                && before.range.end == token.range.start
+        };
+        let closes =
+            |after: &Token| after.kind == Kind::Close && after.range.start == token.range.end;
+        let before = index.checked_sub(1).and_then(|at| self.tokens.get(at));
+        matches!(token.kind, Kind::Other(b'-' | b'+'))
+            && (before.is_some_and(opens) || self.tokens.get(index + 1).is_some_and(closes))
+    }
+
+    /// Whether a token is the word that says what a `{% %}` does.
+    pub(super) fn is_tag(&self, index: usize) -> bool {
+        let is_open = |at: Option<usize>| at.and_then(|at| self.kind(at)) == Some(Kind::Tag);
+        self.kind(index) == Some(Kind::Word)
+            && (is_open(index.checked_sub(1))
+                || (is_open(index.checked_sub(2)) && self.is_trim(index - 1)))
     }
 
     /// Tags as `if` in `{% if … %}`, with their places.
     pub(super) fn tags(&self) -> impl Iterator<Item = (&'a str, Range<usize>)> {
         (1..self.tokens.len())
-            .filter(|&index| {
-                self.tokens[index].kind == Kind::Word
-                    && (self.tokens[index - 1].kind == Kind::Tag
-                        || (index > 1
-                            && self.tokens[index - 2].kind == Kind::Tag
-                            && (self.before(index, b'-') || self.before(index, b'+'))))
-            })
+            .filter(|&index| self.is_tag(index))
             .map(|index| (self.word(index), self.tokens[index].range.clone()))
+    }
+
+    /// Every `a.0["b"].c` that begins with a name.
+    pub(super) fn paths(&self) -> Vec<NamedPath> {
+        let mut paths = Vec::new();
+        for start in 0..self.tokens.len() {
+            let word = self.word(start);
+            let is_glued = start.checked_sub(1).is_some_and(|at| {
+                let before = &self.tokens[at];
+                matches!(before.kind, Kind::Other(b'0'..=b'9'))
+                    && before.range.end == self.tokens[start].range.start
+            });
+            if word.is_empty()
+                || is_glued
+                || is_reserved(word)
+                || self.is_tag(start)
+                || self.before(start, b'.')
+                || self.before(start, b'|')
+                || self.word(start.wrapping_sub(1)) == "is"
+            {
+                continue;
+            }
+            let mut end = start + 1;
+            loop {
+                if self.is(end, b'.') {
+                    end += 1;
+                    while matches!(self.kind(end), Some(Kind::Other(b'0'..=b'9'))) {
+                        end += 1;
+                    }
+                    if !self.word(end).is_empty() && self.before(end, b'.') {
+                        end += 1;
+                    }
+                } else if self.is(end, b'[') {
+                    end = self.after_bracket(end);
+                } else {
+                    break;
+                }
+            }
+            paths.push(NamedPath {
+                range: self.tokens[start].range.start..self.tokens[end - 1].range.end,
+                is_more: self.is(end, b'(') || self.is(end, b'|') || self.word(end) == "is",
+                tokens: start..end,
+            });
+        }
+        paths
+    }
+
+    /// Behind the bracket that ends what this one begins.
+    fn after_bracket(&self, open: usize) -> usize {
+        let mut depth = 0_usize;
+        for (index, token) in self.tokens.iter().enumerate().skip(open) {
+            match token.kind {
+                Kind::Other(b'(' | b'[' | b'{') => depth += 1,
+                Kind::Other(b')' | b']' | b'}') => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            if depth == 0 {
+                return index + 1;
+            }
+        }
+        self.tokens.len()
     }
 
     /// Filters by name, with their places.
@@ -285,6 +379,35 @@ impl<'a> Scan<'a> {
         }
         chains
     }
+}
+
+/// A name with all that is looked up in it.
+pub(super) struct NamedPath {
+    pub(super) range: Range<usize>,
+    pub(super) tokens: Range<usize>,
+    /// A call, a filter or a test follows.
+    pub(super) is_more: bool,
+}
+
+/// Words that are no names.
+fn is_reserved(word: &str) -> bool {
+    matches!(
+        word,
+        "and"
+            | "or"
+            | "not"
+            | "if"
+            | "else"
+            | "in"
+            | "is"
+            | "true"
+            | "false"
+            | "none"
+            | "True"
+            | "False"
+            | "None"
+            | "recursive"
+    )
 }
 
 struct Chain {

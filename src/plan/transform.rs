@@ -1,6 +1,7 @@
 //! `transform`: what is done to whole records, step by step, before they are kept.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::jq::Jq;
 use super::language::{Expr, Template};
@@ -41,8 +42,8 @@ pub enum Step {
 /// Where an added member comes from.
 #[derive(Debug, Clone)]
 pub enum Source {
-    /// A place in the record, as it is spelled there.
-    Copy(Path),
+    /// What stands there in the record, as it is spelled; and where the pipeline file says so.
+    Copy(Path, Option<Arc<Place>>),
     /// A template.
     Template(Template),
 }
@@ -69,7 +70,7 @@ impl fmt::Display for Step {
             Self::Where(expr) => write!(f, " {}", expr.written()),
             Self::Explode { path, keep_empty } => write!(f, " {path} {keep_empty}"),
             Self::Add(members) => members.iter().try_for_each(|(name, source)| match source {
-                Source::Copy(path) => write!(f, " {name:?}: {path}"),
+                Source::Copy(path, _) => write!(f, " {name:?}: {path}"),
                 Source::Template(template) => write!(f, " {name:?}: {:?}", template.written()),
             }),
             Self::Rename(names) => {

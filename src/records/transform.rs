@@ -64,6 +64,7 @@ pub fn transform<'r>(
                     let wrong = Wrong {
                         message: "the records of the page grow beyond a GiB".to_owned(),
                         record: String::new(),
+                        place: None,
                     };
                     return Err(failed(number, step, wrong));
                 }
@@ -90,7 +91,9 @@ fn failed(number: usize, step: &StepPlan, wrong: Wrong) -> Box<TransformError> {
         word: step.step.word(),
         message: wrong.message,
         record: wrong.record,
-        place: step.place.clone(),
+        place: wrong
+            .place
+            .map_or_else(|| step.place.clone(), |place| Place::clone(&place)),
     })
 }
 
@@ -98,6 +101,8 @@ fn failed(number: usize, step: &StepPlan, wrong: Wrong) -> Box<TransformError> {
 struct Wrong {
     message: String,
     record: String,
+    /// A place inside of the step.
+    place: Option<Arc<Place>>,
 }
 
 /// The beginning of a record.
@@ -119,6 +124,7 @@ fn step_on<'r>(
     let wrong = |message: String| Wrong {
         message,
         record: shorten(&record),
+        place: None,
     };
     let edited = match step {
         Step::Where(when) => {
@@ -149,7 +155,10 @@ fn step_on<'r>(
             let mut text = record.to_string();
             let names = sight.with(&record, Numbers::Spelled);
             for (name, source) in members {
-                let value = added(source, &record, &names).map_err(wrong)?;
+                let value = added(source, &record, &names).map_err(|(message, place)| Wrong {
+                    place,
+                    ..wrong(format!("`{name}` cannot be made: {message}"))
+                })?;
                 text = put(&text, name, &value);
             }
             Some(text)
@@ -310,16 +319,22 @@ fn put(record: &str, name: &str, value: &str) -> String {
     format!("{{{out}}}")
 }
 
-/// The JSON of an added member.
-fn added<'r>(source: &Source, record: &'r str, names: &Value) -> Result<Cow<'r, str>, String> {
+/// The JSON of an added member; else what is wrong, and where.
+fn added<'r>(
+    source: &Source,
+    record: &'r str,
+    names: &Value,
+) -> Result<Cow<'r, str>, (String, Option<Arc<Place>>)> {
     match source {
-        Source::Copy(path) => match json::get(record, path) {
+        Source::Copy(path, place) => match json::get(record, path) {
             Some(value) => Ok(value.into()),
-            None => Err(format!("`record.{path}` has no value")),
+            None => Err((format!("`record.{path}` has no value"), place.clone())),
         },
         Source::Template(template) => {
-            let value = template.value(names).map_err(|problem| problem.message)?;
-            Ok(Json::from_value(&value)?.to_string().into())
+            let value = template.value(names);
+            let value = value.map_err(|problem| (problem.message, problem.place))?;
+            let json = Json::from_value(&value).map_err(|message| (message, template.place()))?;
+            Ok(json.to_string().into())
         }
     }
 }
@@ -405,6 +420,23 @@ mod tests {
         let record = r#"{"n" : 1.10, "s":"x"}"#;
         becomes(only("record.n > 1 and repo == 'tokio'"), record, &[record]);
         becomes(only("record.gone.deeper"), record, &[]);
+        // What differs in kind is told: it would hold for no record, and nobody would know.
+        for written in [
+            "record.s > 1",
+            "record['s'] <= 1",
+            "record.s | upper > record.n",
+        ] {
+            let error = run(vec![only(written)], &[record]).unwrap_err();
+            assert!(error.message.contains("have no order"), "{error}");
+            assert_eq!(error.record, record);
+        }
+        let error = run(vec![only("record.n == 2")], &[r#"{"n":"2"}"#]).unwrap_err();
+        assert!(
+            error
+                .message
+                .contains("the text \"2\" is never equal to the number 2"),
+            "{error}"
+        );
         let lines = run(vec![only("index == 1")], &[r#"{"a":1}"#, r#"{"a":2}"#]);
         assert_eq!(lines.unwrap(), "{\"a\":2}\n");
     }
@@ -437,7 +469,7 @@ mod tests {
         let add = Step::Add(vec![
             ("repo".to_owned(), template("{{ repo }}")),
             ("a".to_owned(), template("{{ record.a + 1 }}")),
-            ("copy \"x\"".to_owned(), Source::Copy(path("p"))),
+            ("copy \"x\"".to_owned(), Source::Copy(path("p"), None)),
             ("list".to_owned(), template("{{ [record.a, none, 'é'] }}")),
         ]);
         becomes(
@@ -445,11 +477,37 @@ mod tests {
             r#"{"a":1,"p":1.10}"#,
             &[r#"{"a":2,"p":1.10,"repo":"tokio","copy \"x\"":1.10,"list":[1,null,"é"]}"#],
         );
-        let missing = Step::Add(vec![("x".to_owned(), Source::Copy(path("gone")))]);
+        // Numbers that do not print as they are spelled are numbers all the same.
+        let reckoned = Step::Add(vec![
+            ("twice".to_owned(), template("{{ record.p * 2 }}")),
+            ("sum".to_owned(), template("{{ record.p + record.p }}")),
+            (
+                "dear".to_owned(),
+                template("{{ record.p > 1 and record.p is number }}"),
+            ),
+            (
+                "same".to_owned(),
+                template("{{ [record.p, record.p ~ ' EUR'] }}"),
+            ),
+        ]);
+        becomes(
+            reckoned,
+            r#"{"p":1.10}"#,
+            &[r#"{"p":1.10,"twice":2.2,"sum":2.2,"dear":true,"same":[1.10,"1.10 EUR"]}"#],
+        );
+        let text = Step::Add(vec![("x".to_owned(), template("{{ record.p * 2 }}"))]);
+        let error = run(vec![text], &[r#"{"p":"1.10"}"#]).unwrap_err();
+        assert!(
+            error
+                .message
+                .contains("the text \"1.10\" cannot be multiplied"),
+            "{error}"
+        );
+        let missing = Step::Add(vec![("x".to_owned(), Source::Copy(path("gone"), None))]);
         let error = run(vec![missing], &["{}"]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "`transform`, step 1 (`add`): `record.gone` has no value"
+            "`transform`, step 1 (`add`): `x` cannot be made: `record.gone` has no value"
         );
     }
 

@@ -282,6 +282,31 @@ fn expressions_that_fail_on_what_came() {
             "data_column",
             "records: items\n    columns: { id: , next: \"{{ repo + 1 }}\" }",
         ),
+        // Compared with what it cannot be compared with: never true, and so never seen.
+        (
+            "data_where_text",
+            "records: items\n    transform: [{ where: record.id > 2 }]",
+        ),
+        (
+            "data_rule_compare",
+            "responses: [{ if: status == 200 and body.more > 2, then: skip }]",
+        ),
+        (
+            "data_stop_compare",
+            "records: items\n    pages: { page: { to: page } }\n    stop: last['id'] >= 3",
+        ),
+        (
+            "data_add",
+            "records: items\n    transform: [{ add: { fine: 1, twice: \"{{ record.id * 2 }}\" } }]",
+        ),
+        (
+            "data_step_jq",
+            "records: items\n    transform: [{ jq: '{id: (.id * {})}' }]",
+        ),
+        (
+            "data_type",
+            "records: items\n    columns: { id: { type: integer } }",
+        ),
         ("data_cost", "cost: { tokens: { at_most: \"{{ repo }}\" } }"),
     ] {
         let body = format!(
@@ -319,6 +344,9 @@ fn a_condition_on_parents_that_fails_shows_the_parent() {
     );
     let project = Project::new(&text).knows(&server);
     fails("data_parents", 2, &project, &["run", "items"]);
+    let text = text.replace("one.id + 1 > 2", "one.id < 2");
+    let project = Project::new(&text).knows(&server);
+    fails("data_parents_compare", 2, &project, &["run", "items"]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -231,8 +232,13 @@ impl<'a> Scene<'a> {
                     let stopper = async {
                         clock.sleep_until(at).await;
                         asks.send_replace(true);
+                        // Whoever waits for what never comes would wait here for ever.
+                        clock.sleep_until(at + Duration::from_hours(24)).await;
+                        panic!("asked to stop, it did not end in a day")
                     };
-                    futures_util::future::join(run, stopper).await.0
+                    let (run, stopper) = (pin!(run), pin!(stopper));
+                    let ended = futures_util::future::select(run, stopper).await;
+                    ended.factor_first().0
                 }
             };
             (summary, api)

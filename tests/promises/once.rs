@@ -639,6 +639,41 @@ fn records_of_another_stream_are_known_again_by_what_they_ask() {
     assert_eq!(rows(&project).into_keys().collect::<Vec<_>>(), [1, 2, 5, 6]);
 }
 
+/// A run of other streams that is complete leaves what is kept for later.
+#[test]
+fn what_was_paid_for_outlives_a_run_of_other_streams() {
+    let server = Server::start(|request| {
+        if request.starts_with("GET") {
+            return Reply::json(r#"[{"id":9}]"#);
+        }
+        match id(request) {
+            3 => Reply::new(502, "lost"),
+            id => answer(id),
+        }
+    });
+    let text = pipeline(&server, "true", "limits: none").replace(
+        "sink: { csv: data/items.csv }",
+        "  others: { get: /others }\nsink: { csv: \"data/{{ stream }}.csv\" }",
+    );
+    let project = Project::new(&text).knows(&server);
+    project.write("prompts.csv", &prompts(5));
+    let said = project.run(&["run", "items", "--stream", "items"]);
+    assert_eq!(said.code, Some(1), "{}", said.shown);
+    says(&said, "1 request was sent");
+    let said = project.run(&["run", "items", "--stream", "others"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    says(
+        &said,
+        "of other streams was not finished; it stays for later",
+    );
+    let said = project.run(&["run", "items", "--stream", "items", "--unknown", "skip"]);
+    assert_eq!(said.code, Some(3), "{}", said.shown);
+    assert_eq!(paid(&server), [1, 2, 3, 4, 5]);
+    assert_eq!(rows(&project).into_keys().collect::<Vec<_>>(), [1, 2, 4, 5]);
+    let runs = std::fs::read_dir(project.path().join(".gleaner/runs")).expect("a folder");
+    assert_eq!(runs.count(), 0, "nothing is left that nobody needs");
+}
+
 #[test]
 fn an_ordered_report_is_not_ordered_twice() {
     let ready = Arc::new(AtomicBool::new(false));

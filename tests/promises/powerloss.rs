@@ -6,6 +6,7 @@
 //! promised, whatever the disk forgets.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::sync::OnceLock;
@@ -20,7 +21,7 @@ use gleaner::store::run::{OpenRun, RunFolder};
 use gleaner::store::space::Floor;
 use gleaner::store::state::State;
 use gleaner::store::stream::{NewPage, Piece, StreamStore};
-use gleaner::store::{StoreError, locks, sweep};
+use gleaner::store::{StoreError, came, locks, sweep};
 use jiff::Timestamp;
 
 const ROOT: &str = "/p";
@@ -246,6 +247,9 @@ fn publish(
         };
         store.intend(vec![intent.clone()])?;
         file.place()?;
+        if at == 0 {
+            keep_raw(disk, store)?;
+        }
         state.publish(&[Publish {
             run: RUN,
             pipeline: "pipe",
@@ -259,6 +263,34 @@ fn publish(
     seen.published.insert(at);
     store.published()?;
     Ok(())
+}
+
+/// What `keep: raw` leaves of the first stream: each page as it lies in the part, and a line for it.
+fn keep_raw(disk: &Disk, store: &StreamStore) -> Result<(), Failed> {
+    let mut writer = came::Writer::create(disk, Path::new(ROOT), "pipe", RUN, STREAMS[0])?;
+    for row in store.index().rows() {
+        let at = writer.frame(store.part().file(), row.start, row.len)?;
+        writer.line(&format!("{at} {}", row.len))?;
+    }
+    Ok(writer.finish()?)
+}
+
+/// Both files that `keep: raw` leaves, as they must be once the stream is published.
+fn raw_truth() -> [(std::path::PathBuf, Vec<u8>); 2] {
+    let mut places = ARRIVALS[0].to_vec();
+    places.sort_unstable();
+    let (mut bodies, mut told) = (Vec::new(), String::new());
+    for (partition, page) in places {
+        let page = lines(0, partition, page);
+        // Text takes everything.
+        let _ = writeln!(told, "{} {}", bodies.len(), page.len());
+        bodies.extend_from_slice(page.as_bytes());
+    }
+    let folder = came::folder(Path::new(ROOT), "pipe", RUN);
+    [
+        (came::bodies(&folder, STREAMS[0]), bodies),
+        (came::lines(&folder, STREAMS[0]), told.into_bytes()),
+    ]
 }
 
 fn cursor(at: usize) -> Cursor {
@@ -338,6 +370,17 @@ fn seen_from_outside(disk: &SimDisk, seen: &Seen) -> Vec<String> {
         if seen.published.contains(&at) && !is_new {
             wrong.push(format!("{} was published and is gone", STREAMS[at]));
         }
+        if at == 0 {
+            for (path, truth) in raw_truth() {
+                let found = disk.read(&path);
+                // Another file is never half of it; and what was published has it.
+                if found.as_ref() != Some(&truth)
+                    && (found.is_some() || seen.published.contains(&at))
+                {
+                    wrong.push(format!("{} is not what came", path.display()));
+                }
+            }
+        }
         match state.as_ref().map(|s| s.cursor("pipe", STREAMS[at], "")) {
             Ok(Ok(Some(_))) if !is_new => {
                 wrong.push(format!(
@@ -368,6 +411,8 @@ fn at_the_end(disk: &SimDisk, seen: &Seen) -> Vec<String> {
     }
     let expected = [
         "/p/.gleaner/locks/pipe.lock",
+        "/p/.gleaner/raw/pipe/r1/items.ndjson",
+        "/p/.gleaner/raw/pipe/r1/items.zst",
         "/p/.gleaner/state.db",
         "/p/data/items.ndjson",
         "/p/out/deep/notes.csv",

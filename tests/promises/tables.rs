@@ -4,6 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use std::time::Duration;
+
+use gleaner::failure::Exit;
+use gleaner::sim::{Fault, FaultRule};
+
+use crate::fixture::{Scene, forty};
 use crate::scene::{Project, Reply, Server};
 
 /// A server that answers each path with what was last said for it; else 500, and once only.
@@ -219,6 +225,68 @@ fn if_one_stream_fails_the_table_and_all_cursors_stay() {
         asked.contains("/b?s=4 ") && !asked.contains("/a"),
         "{asked}"
     );
+}
+
+/// Whoever of a table comes after the one that failed hears of it, and waits for nobody.
+#[test]
+fn a_stream_that_is_whole_after_another_one_failed_is_held() {
+    let stream = "records: data, pages: { page: { to: page, total: n } }";
+    let yaml = format!(
+        "source: {{ url: https://api.test, limits: none }}\nstreams:\n  a: {{ get: /a, {stream} }}\n  b: {{ get: /b, {stream} }}\nsink: {{ ndjson: out/t.ndjson }}\n"
+    );
+    let refused = FaultRule::always("/b", Fault::status(403));
+    let later = FaultRule::nth_of("/a", 2, Fault::status_retry_after(503, "60"));
+    let mut rules = forty("/a", vec![refused, later]);
+    rules.routes.extend(forty("/b", Vec::new()).routes);
+    // Should it wait for ever, somebody asks it to stop.
+    let scene = Scene::new(&yaml, rules).file("out/t.ndjson", "old");
+    let ran = scene.stop_after(Duration::from_hours(1)).run();
+    assert_eq!(ran.stream("a").pages, 4, "whole");
+    let failure = ran.failure();
+    assert_eq!(failure.exit, Exit::Failed, "{failure:?}");
+    assert!(
+        failure
+            .message
+            .contains("held, for `b` of the same table is not published"),
+        "{failure:?}"
+    );
+    assert_eq!(ran.text("out/t.ndjson"), "old");
+}
+
+#[test]
+fn a_held_table_is_published_by_a_person_as_one() {
+    let (says, server) = Says::start(&[
+        ("/a", r#"[{"id":1,"at":1}]"#),
+        ("/b", r#"[{"id":2,"at":2}]"#),
+    ]);
+    let cursor = r#"key: id, query: { s: "{{ cursor.from }}" }, cursor: { field: at, format: integer, start: 0 }"#;
+    let streams = format!(
+        "  a: {{ get: /a, {cursor} }}\n  b: {{ get: /b, {cursor}, expect: {{ min_records: 2 }} }}"
+    );
+    let sink = "{ csv: data/t.csv, mode: merge }";
+    let project = Project::new(&pipeline(&server, &streams, sink));
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(3), "{}", said.shown);
+    assert!(!project.path().join("data/t.csv").exists());
+    let runs = project.run(&["runs", "--json"]).stdout;
+    let runs: serde_json::Value = serde_json::from_str(&runs).expect("JSON");
+    let id = runs[0]["run"].as_str().expect("an id").to_owned();
+    let asked = server.heard().len();
+    let told = good(&project, &["runs", "publish", &id]);
+    assert!(told.contains("published all the same"), "{told}");
+    assert_eq!(server.heard().len(), asked, "nothing is asked");
+    assert_eq!(read(&project, "data/t.csv"), "id,at\r\n1,1\r\n2,2\r\n");
+
+    // The cursors of both have moved, and what was gathered is there.
+    says.now("/a", r#"[{"id":3,"at":3}]"#);
+    says.now("/b", r#"[{"id":4,"at":4},{"id":5,"at":5}]"#);
+    good(&project, &["run", "items"]);
+    let heard = server.heard()[asked..].join("");
+    assert!(
+        heard.contains("/a?s=1 ") && heard.contains("/b?s=2 "),
+        "{heard}"
+    );
+    assert_eq!(read(&project, "data/t.csv").lines().count(), 6);
 }
 
 #[test]

@@ -108,7 +108,7 @@ fn add(judge: &mut Judge<'_>, members: &Table<At<String>>, scope: &Scope) -> Opt
         .map(|(name, written)| {
             let template = judge.template(written, scope)?;
             let source = match copied(&written.value) {
-                Some(path) => Source::Copy(path),
+                Some(path) => Source::Copy(path, template.place()),
                 None => Source::Template(template),
             };
             Some((name.value.clone(), source))

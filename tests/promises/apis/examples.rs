@@ -79,6 +79,13 @@ fn every_draft_of_the_language_is_a_file_that_runs() {
             wrong.push(format!("{name}: {stem} has no play"));
             continue;
         };
+        // What waits for a key of the language is checked by nobody and run by nobody.
+        if !pair.play.needs.is_empty() {
+            wrong.push(format!(
+                "{name}: {stem} waits for {}",
+                pair.play.needs.join(", ")
+            ));
+        }
         let file: Map<String, Json> =
             serde_saphyr::from_str(&pair.pipeline).unwrap_or_else(|e| panic!("{stem}: {e}"));
         let mut has = BTreeSet::new();
