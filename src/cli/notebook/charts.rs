@@ -337,7 +337,7 @@ fn step(time: &Seen) -> (Step, i64) {
     };
     let hours = minutes / 60;
     let is_instant = time.column.kind != Some(Kind::Date);
-    if hours < 4 && is_instant {
+    if hours < 2 && is_instant {
         (Step::Minute, minutes)
     } else if hours <= 96 && is_instant {
         (Step::Hour, hours)
