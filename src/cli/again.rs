@@ -34,8 +34,9 @@ pub(super) fn tell(root: &Path, pipeline: &str) -> Result<(), Failure> {
 }
 
 /// Ends it before the pipeline runs: as the file at `path` is now, and as that run's own command line was.
-/// What stands in the way is told by the run.
-pub(super) async fn end(path: &Path, vars: &[(String, String)], world: &World) {
+/// What stands in the way is told by the run. Values of `--var` may be secret and are not kept, so a run that
+/// had some is only told of.
+pub(super) async fn end(path: &Path, world: &World) {
     let pipeline = project::stem(path);
     let (root, disk) = (world.root.clone(), world.disk.clone());
     let looked = tokio::task::spawn_blocking(move || {
@@ -45,8 +46,12 @@ pub(super) async fn end(path: &Path, vars: &[(String, String)], world: &World) {
     let Ok(Some((options, run))) = looked.await else {
         return;
     };
+    if !texts(&run, "vars").is_empty() {
+        out::stderr(&format!("note: {}, with its `--var`\n", mixed(&run)));
+        return;
+    }
     let overrides = Overrides {
-        vars: vars.to_vec(),
+        vars: Vec::new(),
         sinks: texts(&run, "sinks"),
         streams: options.streams.clone(),
     };

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::failure::{Exit, Failure};
-use crate::report::{Verbosity, clean, clean_json, plural};
+use crate::report::{self, Verbosity, clean, clean_json, plural};
 
 use super::agree::Agreement;
 use super::global::Global;
@@ -32,24 +32,32 @@ pub(super) struct CheckArgs {
 
 impl CheckArgs {
     pub(super) fn execute(&self, global: &Global) -> Result<Exit, Failure> {
+        // What cannot be read is told beside what can, and hides nothing.
+        let mut unread = Vec::new();
         let files = if self.pipelines.is_empty() {
             project::all()?
         } else {
-            self.pipelines
-                .iter()
-                .map(|name| project::find(name))
-                .collect::<Result<_, _>>()?
+            let mut found = Vec::new();
+            for name in &self.pipelines {
+                match project::find(name) {
+                    Ok(file) => found.push(file),
+                    Err(failure) => unread.push((name.clone(), failure)),
+                }
+            }
+            found
         };
         let talks = !self.json && global.verbosity() != Verbosity::Quiet;
         let mut plans = Vec::new();
         let mut agreement = Agreement::default();
         for file in &files {
             match rooms::plan(&file.path, &Overrides::default()) {
-                Err(NoPlan::Failure(failure)) => return Err(failure),
-                Err(NoPlan::Mistakes(found)) => plans.push(Err(found)),
+                Err(NoPlan::Failure(failure)) => {
+                    unread.push((file.path.display().to_string(), failure));
+                }
+                Err(NoPlan::Mistakes(found)) => plans.push((file, Err(found))),
                 Ok(plan) => {
                     agreement.add(&file.path, &plan);
-                    plans.push(Ok(plan));
+                    plans.push((file, Ok(plan)));
                 }
             }
         }
@@ -65,7 +73,7 @@ impl CheckArgs {
         }
         let mut told = Vec::new();
         let mut mistakes = 0;
-        for (file, plan) in files.iter().zip(plans) {
+        for (file, plan) in plans {
             let shown = file.path.display().to_string();
             let plan = plan.and_then(|plan| match agreement.mistakes(&file.path) {
                 None => Ok(plan),
@@ -88,19 +96,28 @@ impl CheckArgs {
                 }
             }
         }
+        let mut exit = match mistakes {
+            0 => Exit::Complete,
+            _ => Exit::Invalid,
+        };
+        for (name, failure) in &unread {
+            exit = exit.worst(failure.exit);
+            told.push(
+                json!({ "path": name, "ok": false, "mistakes": [], "unread": failure.message }),
+            );
+            if !self.json {
+                out::stderr(&report::draw_failure(failure));
+            }
+        }
         if self.json {
-            let json = json!({ "ok": mistakes == 0, "files": told }).to_string();
+            let json = json!({ "ok": exit == Exit::Complete, "files": told }).to_string();
             out::stdout(&format!("{}\n", clean_json(&json)))?;
         } else if mistakes > 0 {
             out::stderr(&format!("{}\n", plural(mistakes as u64, "mistake")));
-        } else if files.is_empty() {
+        } else if files.is_empty() && unread.is_empty() {
             out::stderr("pipelines/ is empty; `gleaner init` writes a first file\n");
         }
-        Ok(if mistakes == 0 {
-            Exit::Complete
-        } else {
-            Exit::Invalid
-        })
+        Ok(exit)
     }
 }
 

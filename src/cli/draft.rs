@@ -8,6 +8,8 @@ use url::Url;
 /// How an API pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Pages {
+    /// Not known yet: a run stops where an answer tells of more
+    Unknown,
     /// One page is all
     None,
     /// A Link header with rel=next
@@ -147,6 +149,18 @@ impl Place {
         identifier(part, "api")
     }
 
+    /// How its parameters look like it pages.
+    pub(super) fn pages(&self) -> Pages {
+        let has = |wanted: &str| self.query.iter().any(|(name, _)| name == wanted);
+        if has("page") {
+            Pages::Page
+        } else if has("offset") {
+            Pages::Offset
+        } else {
+            Pages::Unknown
+        }
+    }
+
     /// A name for the stream: the last part of the path that is a word.
     fn stream(&self) -> String {
         let parts = self.get.split('/').rev();
@@ -253,6 +267,13 @@ impl Draft {
         );
         let mut query = self.place.query.clone();
         let (pages, why, parameter) = match self.pages {
+            Pages::Unknown => (
+                "link",
+                "How the API pages, where it does. Without, a run stops where an answer tells of more:\n    \
+                 # link, { next: PATH }, { page: { to: page } }, { offset: { to: offset, size: limit } },\n    \
+                 # { token: { from: PATH, to: cursor } }, { keyset: { field: id, to: after } }, or none.",
+                None,
+            ),
             Pages::None => ("none", "One page is all there is.", None),
             Pages::Link => ("link", "The next page is named by a Link header.", None),
             Pages::Next => (
@@ -293,7 +314,12 @@ impl Draft {
                 let _ = writeln!(out, "      {}: {}", scalar(name), scalar(value));
             }
         }
-        let _ = write!(out, "    # {why}\n    pages: {pages}\n");
+        let unsaid = if self.pages == Pages::Unknown {
+            "# "
+        } else {
+            ""
+        };
+        let _ = write!(out, "    # {why}\n    {unsaid}pages: {pages}\n");
         match &self.records {
             Some(path) => {
                 let _ = writeln!(out, "    records: {}", scalar(path));
@@ -421,6 +447,10 @@ mod tests {
         assert_eq!(place.base, "https://api.example.com/v2");
         assert_eq!(place.get, "/items");
         assert_eq!(place.query, [("limit".to_owned(), "5".to_owned())]);
+        assert_eq!(place.pages(), Pages::Unknown);
+        let paged = |url: &str| Place::read(url, None).unwrap().pages();
+        assert_eq!(paged("https://x.org/items?page=2"), Pages::Page);
+        assert_eq!(paged("https://x.org/items?offset=0&limit=9"), Pages::Offset);
         assert!(Place::read("ftp://x.org", None).is_err());
         assert!(Place::read("https://me:pw@x.org", None).is_err());
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use crate::failure::{Exit, Failure};
+use crate::plan::limit::LimitPlan;
 use crate::report::{Verbosity, clean};
 use crate::spec::load;
 
@@ -77,13 +78,12 @@ impl InitArgs {
     pub(super) fn execute(&self, global: &Global) -> Result<Exit, Failure> {
         let here = project::here()?;
         let root = load::project_root(&here).unwrap_or_else(|| here.clone());
-        let draft = self.draft()?;
-        let path = root.join(PIPELINES).join(format!("{}.yaml", draft.name));
+        let draft = self.draft(&root)?;
+        let path = file(&root, &draft.name);
         let shown = path.strip_prefix(&here).unwrap_or(&path).to_owned();
-        if path.exists() && !self.force {
-            return Err(Failure::usage(format!("{} exists", shown.display()))
-                .hint("choose another name, or --force to overwrite it"));
-        }
+        self.is_free(&root, &draft.name).map_err(|taken| {
+            Failure::usage(taken).hint("choose another name, or --force to overwrite it")
+        })?;
         let text = draft.yaml();
         match rooms::plan_text(&shown, &text, &Overrides::default()) {
             Ok(_) => {}
@@ -110,12 +110,22 @@ impl InitArgs {
         Ok(Exit::Complete)
     }
 
+    /// Whether a pipeline of this name may be written.
+    fn is_free(&self, root: &Path, name: &str) -> Result<(), String> {
+        if file(root, name).exists() && !self.force {
+            return Err(format!("{PIPELINES}/{name}.yaml exists"));
+        }
+        Ok(())
+    }
+
     /// What the flags say, and the answers to what they do not.
-    fn draft(&self) -> Result<Draft, Failure> {
+    fn draft(&self, root: &Path) -> Result<Draft, Failure> {
         let asks = io::stdin().is_terminal() && io::stderr().is_terminal();
         let url = match &self.url {
             Some(url) => url.clone(),
-            None if asks => ask("URL of the API, or of one of its pages", "")?,
+            None if asks => asked("URL of the API, or of one of its pages", "", |url| {
+                Place::read(url, self.get.as_deref()).map(drop)
+            })?,
             None => return Err(Failure::usage("--url is needed where nobody can be asked")),
         };
         let place = Place::read(&url, self.get.as_deref()).map_err(Failure::usage)?;
@@ -128,32 +138,36 @@ impl InitArgs {
         };
         let name = match &self.name {
             Some(name) => name.clone(),
-            None if asks => ask("name of the pipeline", &place.name())?,
+            None if asks => asked("name of the pipeline", &place.name(), |name| {
+                named(name)?;
+                self.is_free(root, name)
+            })?,
             None => place.name(),
         };
-        if identifier(&name.replace('-', "_"), "") != name.replace('-', "_") {
-            return Err(
-                Failure::usage(format!("`{}` cannot be a name", clean(&name)))
-                    .hint("small letters, digits, - and _, a letter first"),
-            );
-        }
+        named(&name).map_err(Failure::usage)?;
         let auth = if place.credential.is_some() {
             Auth::Query
         } else {
             Auth::None
         };
+        let pages = place.pages();
         Ok(Draft {
             records: text(
                 &self.records,
                 "where in an answer the records are (empty: at the top)",
                 "",
             )?,
-            pages: choice(self.pages, asks, "how it pages", Pages::None)?,
-            limit: text(
-                &self.limit,
-                "what it allows, as 80/min or 5000/h (empty: a careful guess)",
-                "",
-            )?,
+            pages: choice(self.pages, asks, "how it pages", pages)?,
+            limit: match &self.limit {
+                Some(limit) => Some(limit.clone()),
+                None if asks => Some(asked(
+                    "what it allows, as 80/min or 5000/h (empty: a careful guess)",
+                    "",
+                    limits,
+                )?)
+                .filter(|limit| !limit.is_empty()),
+                None => None,
+            },
             contact: text(
                 &self.contact,
                 "an e-mail or URL to tell the API (may be empty)",
@@ -164,6 +178,47 @@ impl InitArgs {
             name,
             place,
         })
+    }
+}
+
+/// The file of a pipeline.
+fn file(root: &Path, name: &str) -> PathBuf {
+    root.join(PIPELINES).join(format!("{name}.yaml"))
+}
+
+/// Whether a pipeline can have this name.
+fn named(name: &str) -> Result<(), String> {
+    let plain = name.replace('-', "_");
+    if identifier(&plain, "") == plain {
+        return Ok(());
+    }
+    Err(format!(
+        "`{}` cannot be a name: small letters, digits, - and _, a letter first",
+        clean(name)
+    ))
+}
+
+/// Whether these are limits, with commas between them.
+fn limits(written: &str) -> Result<(), String> {
+    if matches!(written.trim(), "" | "none") {
+        return Ok(());
+    }
+    let mut all = written.split(',');
+    all.try_for_each(|one| LimitPlan::parse(one.trim()).map(drop))
+}
+
+/// One question, asked again until its answer can be used.
+fn asked(
+    question: &str,
+    usual: &str,
+    judge: impl Fn(&str) -> Result<(), String>,
+) -> Result<String, Failure> {
+    loop {
+        let answer = ask(question, usual)?;
+        match judge(&answer) {
+            Ok(()) => return Ok(answer),
+            Err(why) => out::stderr(&format!("  {}\n", clean(&why))),
+        }
     }
 }
 

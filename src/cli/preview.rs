@@ -75,8 +75,21 @@ impl PreviewArgs {
         let harvest = Harvest::open(plan, world, options).map_err(|failure| *failure)?;
         for sample in harvest.preview().await {
             match &sample.failure {
-                None if self.columns => out::stdout(&drafted(&sample))?,
-                None => out::stdout(&draw(&sample, table::width()))?,
+                None => {
+                    let text = if self.columns {
+                        drafted(&sample)
+                    } else {
+                        draw(&sample, table::width())
+                    };
+                    out::stdout(&text)?;
+                    if let Some(more) = &sample.more {
+                        out::stderr(&format!(
+                            "{}: {}; a run would stop here: say how to page, for example `pages: link`\n",
+                            clean(&sample.stream),
+                            clean(more)
+                        ));
+                    }
+                }
                 Some(failure) => {
                     out::stderr(&report::draw_stream_failure(&sample.stream, failure));
                     exit = exit.worst(failure.exit);
@@ -107,8 +120,12 @@ fn draw(sample: &Sample, width: usize) -> String {
     });
     let kinds = kinds.collect();
     let header = [page.names, kinds];
+    let rest = page.rows.len().saturating_sub(ROWS);
     let rows: Vec<Vec<String>> = page.rows.into_iter().take(ROWS).collect();
     out.push_str(&table::ruled(&header, &rows, width));
+    if rest > 0 {
+        let _ = writeln!(out, "and {}", plural(rest as u64, "more record"));
+    }
     for (_, misfit) in sample.columns.iter().flat_map(|columns| &columns.misfits) {
         let _ = writeln!(out, "does not fit: {}", clean(misfit));
     }
@@ -283,6 +300,7 @@ mod tests {
             stream: "issues".to_owned(),
             records: records.map(str::to_owned).to_vec(),
             columns: None,
+            more: None,
             failure: None,
         };
         insta::assert_snapshot!(draw(&sample, 160), @r#"
@@ -303,6 +321,7 @@ mod tests {
                 r#"{"id": 7, "title": "One", "user": {"login": "ann", "at": "2024-05-01"}, "a.b": 1.10, "yes": true, "odd name": null, "tags": []}"#.to_owned(),
             ],
             columns: None,
+            more: None,
             failure: None,
         };
         let drafted = drafted(&sample);
@@ -347,6 +366,7 @@ mod tests {
             stream: "ids".to_owned(),
             records: vec!["1".to_owned(), "\"x\"".to_owned(), "{}".to_owned()],
             columns: None,
+            more: None,
             failure: None,
         };
         insta::assert_snapshot!(draw(&sample, 80), @r"

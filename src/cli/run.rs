@@ -53,7 +53,7 @@ pub(super) struct RunArgs {
     #[arg(long = "stream", value_name = "STREAM")]
     streams: Vec<String>,
 
-    /// Write here instead of where the pipeline says: csv=PATH, ndjson=PATH or sqlite=PATH
+    /// Write here instead of where the pipeline says: csv=PATH, ndjson=PATH, parquet=PATH or sqlite=PATH
     #[arg(long = "sink", value_name = "FORMAT=PATH", value_parser = sink)]
     sinks: Vec<String>,
 
@@ -345,7 +345,7 @@ impl RunArgs {
             return Err(failure);
         }
         if options.leaves_trace() {
-            again::end(&found.path, &self.vars, &world).await;
+            again::end(&found.path, &world).await;
         }
         drive.run_watched(plan, world, options, watch).await
     }
@@ -419,7 +419,9 @@ pub(super) fn assignment(written: &str) -> Result<(String, String), String> {
 
 fn sink(written: &str) -> Result<String, String> {
     match written.split_once('=') {
-        Some(("csv" | "ndjson" | "sqlite", path)) if !path.is_empty() => Ok(written.to_owned()),
-        _ => Err("write it as csv=PATH, ndjson=PATH or sqlite=PATH".to_owned()),
+        Some(("csv" | "ndjson" | "parquet" | "sqlite", path)) if !path.is_empty() => {
+            Ok(written.to_owned())
+        }
+        _ => Err("write it as csv=PATH, ndjson=PATH, parquet=PATH or sqlite=PATH".to_owned()),
     }
 }

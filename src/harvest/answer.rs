@@ -32,7 +32,7 @@ const STALE: &str = "a new token was refused too: check that `source.auth` has i
 const GRAPHQL_ERRORS: &str = "correct the query or its variables; where such an answer means something else, say so: `responses: [{ if: body.errors.0.type == \"RATE_LIMITED\", then: wait }]`";
 
 /// A success that is not what was declared is tried this often: once may be a hiccup of a proxy.
-const SUSPECT_ATTEMPTS: u32 = 2;
+pub(super) const SUSPECT_ATTEMPTS: u32 = 2;
 
 /// Most bytes of an answer in a message.
 const MOST_SAMPLE: usize = 160;
@@ -228,6 +228,7 @@ impl Stream {
                         message,
                         told: None,
                         slow: false,
+                        hint: error.hint(),
                     },
                     Sent::Perhaps,
                 )

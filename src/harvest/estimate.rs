@@ -249,10 +249,10 @@ impl Stream {
     /// Shows its children what it makes of its parents' first records.
     async fn sample(&self) {
         if let Some(feed) = self.run.family.feed(&self.name)
-            && let Ok((records, partition)) = self.first_page().await
+            && let Ok(first) = self.first_page().await
         {
-            let variables = partition.iter().flat_map(Partition::of_for);
-            feed.sample(&records, variables.cloned().collect());
+            let variables = first.partition.iter().flat_map(Partition::of_for);
+            feed.sample(&first.records, variables.cloned().collect());
         }
     }
 

@@ -143,6 +143,7 @@ impl Stream {
             message: self.quoted(&message, answer),
             told: None,
             slow: false,
+            hint: None,
         })
     }
 

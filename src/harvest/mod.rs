@@ -108,12 +108,11 @@ use self::chronicle::Unopened;
 use self::events::Events;
 use self::ground::Ground;
 use self::once::Unknown;
-use self::partitions::{Partition, Source};
+use self::partitions::Source;
 use self::publish::Published;
 use self::run::{Beginning, Run};
 pub use self::sample::{Sample, SampledColumns};
 use self::standing::{Kept, Standing};
-use self::stream::Stream;
 use self::summary::{StreamSummary, Summary, Tally};
 use self::tape::Tape;
 use self::targets::Targets;
@@ -260,58 +259,6 @@ impl Harvest {
                 Err(failure)
             }
         }
-    }
-
-    /// The first page of each stream; nothing is written. One that runs over records of another
-    /// takes the first that fits.
-    pub async fn preview(self) -> Vec<Sample> {
-        let mut samples = Vec::new();
-        for at in self.run.family.in_turn() {
-            let stream = Stream::new(self.run.clone(), at);
-            let first = match stream.parents_stand() {
-                Ok(()) => stream.first_page().await,
-                Err(failure) => Err(failure),
-            };
-            let feed = self.run.family.feed(&stream.name);
-            let mut columns = None;
-            let (records, failure) = match first {
-                Ok((records, partition)) => {
-                    if let Some(feed) = feed {
-                        let variables = partition.iter().flat_map(Partition::of_for);
-                        feed.sample(&records, variables.cloned().collect());
-                    }
-                    let made = partition.map(|partition| stream.in_columns(&records, &partition));
-                    match made.transpose() {
-                        Ok(made) => {
-                            columns = made.flatten();
-                            (records, None)
-                        }
-                        Err(failure) => {
-                            let told = self.run.told(&stream.name, failure);
-                            (Vec::new(), Some(*told))
-                        }
-                    }
-                }
-                Err(failure) => {
-                    if let Some(feed) = feed {
-                        feed.over(Err(failure.exit));
-                    }
-                    (Vec::new(), Some(*self.run.told(&stream.name, failure)))
-                }
-            };
-            // Of a parent that nobody asked for, only its trouble matters.
-            if failure.is_some() || self.run.family.is_chosen(&stream.name) {
-                let sample = Sample {
-                    stream: stream.name.to_string(),
-                    records,
-                    columns,
-                    failure,
-                };
-                samples.push((at, sample));
-            }
-        }
-        samples.sort_by_key(|(at, _)| *at);
-        samples.into_iter().map(|(_, sample)| sample).collect()
     }
 
     /// Runs to the end: every stream is walked and published, or fails by itself.

@@ -247,6 +247,7 @@ impl Stream {
                 message: verdict::show(status),
                 told: None,
                 slow: false,
+                hint: None,
             })
         })
     }

@@ -151,6 +151,7 @@ pub(super) fn timed_out(message: String) -> Outcome {
             message,
             told: None,
             slow: true,
+            hint: None,
         },
         Sent::Perhaps,
     )
@@ -169,6 +170,7 @@ pub(super) fn transient(message: String, sent: Sent) -> Outcome {
             message,
             told: None,
             slow: false,
+            hint: None,
         },
         sent,
     )

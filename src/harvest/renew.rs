@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::header::AUTHORIZATION;
 use tokio::sync::OwnedMutexGuard;
 
+use super::answer::SUSPECT_ATTEMPTS;
 use super::auth;
 use super::backoff::Backoff;
 use super::circuit::Came;
@@ -33,9 +34,6 @@ use crate::plan::auth::{AuthPlan, TokenPlan};
 
 /// Where a call for a token is made, for people.
 pub(super) const PLACE: &str = "auth";
-
-/// A success that is no token is tried so often: once may be a hiccup of a proxy.
-const SUSPECT_ATTEMPTS: u32 = 2;
 
 /// A statement is dated back by so much, for clocks differ (GitHub asks for it), but by a quarter of its
 /// life at most.
@@ -352,5 +350,6 @@ pub(super) fn transient(message: String) -> Trouble {
         message,
         told: None,
         slow: false,
+        hint: None,
     }
 }

@@ -63,10 +63,12 @@ impl<'a> Member<'a> {
     }
 }
 
-/// What stands before each line feed, found faster than by [`str::split_terminator`].
+/// The same as [`str::split_terminator`] of line feeds, found faster.
 fn lines(page: &str) -> impl Iterator<Item = &str> {
     let mut begin = 0;
-    memchr::memchr_iter(b'\n', page.as_bytes()).map(move |end| {
+    let unended = !page.is_empty() && !page.ends_with('\n');
+    let ends = memchr::memchr_iter(b'\n', page.as_bytes());
+    ends.chain(unended.then_some(page.len())).map(move |end| {
         let line = page.get(begin..end).unwrap_or_default();
         begin = end + 1;
         line

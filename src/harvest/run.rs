@@ -317,7 +317,7 @@ impl Run {
                         duration::show(most)
                     ),
                     causes: Vec::new(),
-                    hint: Some("what was published before is untouched, and what was fetched is kept; run again to continue, or raise `deadline`".to_owned()),
+                    hint: Some("what was published before is untouched, and what was fetched is kept; raise `deadline` if a run never has the time it needs".to_owned()),
                 })
             }
             _ => failure,

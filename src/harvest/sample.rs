@@ -2,10 +2,13 @@
 
 use std::borrow::Cow;
 
+use super::Harvest;
 use super::computed::Computed;
+use super::once::Spot;
 use super::outgoing::templates;
 use super::partitions::Partition;
 use super::stream::Stream;
+use super::walk::{Walk, WalkFault};
 use crate::failure::Failure;
 use crate::plan::ColumnPlan;
 use crate::plan::typed::{Kind, OnBad};
@@ -20,6 +23,8 @@ pub struct Sample {
     pub records: Vec<String>,
     /// What becomes of them, where the stream says `columns`.
     pub columns: Option<SampledColumns>,
+    /// What says that there are more pages, where the stream does not say how it pages.
+    pub more: Option<String>,
     /// Why there are none.
     pub failure: Option<Failure>,
 }
@@ -35,7 +40,102 @@ pub struct SampledColumns {
     pub misfits: Vec<(String, String)>,
 }
 
+/// What `preview` looks at.
+#[derive(Default)]
+pub(super) struct First {
+    pub(super) records: Vec<String>,
+    pub(super) partition: Option<Partition>,
+    /// See [`Sample::more`].
+    more: Option<String>,
+}
+
+impl Harvest {
+    /// The first page of each stream; nothing is written. One that runs over records of another
+    /// takes the first that fits.
+    pub async fn preview(self) -> Vec<Sample> {
+        let mut samples = Vec::new();
+        for at in self.run.family.in_turn() {
+            let stream = Stream::new(self.run.clone(), at);
+            let first = match stream.parents_stand() {
+                Ok(()) => stream.first_page().await,
+                Err(failure) => Err(failure),
+            };
+            let feed = self.run.family.feed(&stream.name);
+            let (mut columns, mut more) = (None, None);
+            let (records, failure) = match first {
+                Ok(First {
+                    records,
+                    partition,
+                    more: told,
+                }) => {
+                    more = told;
+                    if let Some(feed) = feed {
+                        let variables = partition.iter().flat_map(Partition::of_for);
+                        feed.sample(&records, variables.cloned().collect());
+                    }
+                    let made = partition.map(|partition| stream.in_columns(&records, &partition));
+                    match made.transpose() {
+                        Ok(made) => {
+                            columns = made.flatten();
+                            (records, None)
+                        }
+                        Err(failure) => {
+                            let told = self.run.told(&stream.name, failure);
+                            (Vec::new(), Some(*told))
+                        }
+                    }
+                }
+                Err(failure) => {
+                    if let Some(feed) = feed {
+                        feed.over(Err(failure.exit));
+                    }
+                    (Vec::new(), Some(*self.run.told(&stream.name, failure)))
+                }
+            };
+            // Of a parent that nobody asked for, only its trouble matters.
+            if failure.is_some() || self.run.family.is_chosen(&stream.name) {
+                let sample = Sample {
+                    stream: stream.name.to_string(),
+                    records,
+                    columns,
+                    more,
+                    failure,
+                };
+                samples.push((at, sample));
+            }
+        }
+        samples.sort_by_key(|(at, _)| *at);
+        samples.into_iter().map(|(_, sample)| sample).collect()
+    }
+}
+
 impl Stream {
+    /// The first page of the first partition, if there is one.
+    pub(super) async fn first_page(&self) -> Result<First, Box<Failure>> {
+        let Some(partition) = self.partitions_to_ask(true).next().transpose()? else {
+            return Ok(First::default());
+        };
+        let base = self.render(&partition)?;
+        let mut walk = Walk::new(&self.plan().paging, None, true);
+        let turn = walk.first(self.start_token(&partition)?);
+        let request = base.page(&turn).map_err(|e| self.unrendered(&e))?;
+        let place = self.place(&partition, 0);
+        let fetched = self
+            .look_at(&request, &Spot::first(&partition, &place))
+            .await?;
+        let more = match walk.after(&self.digest(&fetched, None), false) {
+            Err(fault @ WalkFault::Forgotten(_)) => {
+                Some(self.run.secrets.scrub(&fault.to_string()))
+            }
+            _ => None,
+        };
+        Ok(First {
+            records: fetched.kept().records().map(str::to_owned).collect(),
+            partition: Some(partition),
+            more,
+        })
+    }
+
     /// Records in the columns of the stream, if it says any.
     pub(super) fn in_columns(
         &self,

@@ -19,7 +19,7 @@ use super::once::{Sendings, Spot};
 use super::partitions::{Partition, Source};
 use super::ready::Resting;
 use super::run::Run;
-use super::walk::{self, Walk};
+use super::walk;
 use super::windows::Windows;
 use crate::event::{Fact, Name};
 use crate::failure::{Exit, Failure};
@@ -394,24 +394,6 @@ impl Stream {
         let mut failure = problem.into().of(&self.name);
         failure.message = self.run.secrets.scrub(&failure.message);
         failure
-    }
-
-    /// The first page of the first partition, for `preview`, and that partition, if there is one.
-    pub(super) async fn first_page(
-        &self,
-    ) -> Result<(Vec<String>, Option<Partition>), Box<Failure>> {
-        let Some(partition) = self.partitions_to_ask(true).next().transpose()? else {
-            return Ok((Vec::new(), None));
-        };
-        let base = self.render(&partition)?;
-        let turn = Walk::new(&self.plan().paging, None, true).first(self.start_token(&partition)?);
-        let request = base.page(&turn).map_err(|e| self.unrendered(&e))?;
-        let place = self.place(&partition, 0);
-        let fetched = self
-            .look_at(&request, &Spot::first(&partition, &place))
-            .await?;
-        let records = fetched.kept().records().map(str::to_owned).collect();
-        Ok((records, Some(partition)))
     }
 
     pub(super) fn start_token(

@@ -78,7 +78,7 @@ pub(super) fn given_up(
         ),
         FailureClass::Suspect => (
             Exit::Failed,
-            "a success that is not data is often a login or error page: check `source.url`, `get` and the credential",
+            trouble.hint.unwrap_or("a success that is not data is often a login or error page: check `source.url`, `get` and the credential"),
         ),
         FailureClass::Fatal => (Exit::Failed, "look at the message of the server"),
     };

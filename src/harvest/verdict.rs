@@ -55,6 +55,8 @@ pub(super) struct Trouble {
     pub(super) told: Option<Duration>,
     /// Whether time ran out: it kept the server busy for long.
     pub(super) slow: bool,
+    /// What to do about it, where that is not the same for all of its class.
+    pub(super) hint: Option<&'static str>,
 }
 
 /// The least pause for a throttle.
@@ -99,6 +101,7 @@ pub(super) fn by_rules(
                 message: because(),
                 told: signals::retry_after(headers, now),
                 slow: false,
+                hint: None,
             }),
             Then::Wait(pause) => {
                 let (said, unreadable) = match pause {
@@ -114,6 +117,7 @@ pub(super) fn by_rules(
                     message: because() + &unreadable.unwrap_or_default(),
                     told: Some(told),
                     slow: false,
+                    hint: None,
                 })
             }
             Then::Split => Verdict::TooLarge(because()),
@@ -173,6 +177,7 @@ pub(super) fn by_status(status: StatusCode, headers: &HeaderMap, now: Timestamp)
             message: show(status),
             told,
             slow: false,
+            hint: None,
         })
     };
     match status.as_u16() {
@@ -288,6 +293,7 @@ mod tests {
                 message: String::new(),
                 told: told.map(Duration::from_secs),
                 slow: false,
+                hint: None,
             };
             trouble.delay(Duration::from_millis(300)).as_secs()
         };

@@ -180,6 +180,23 @@ impl SelectError {
         }
     }
 
+    /// What to do about it, where it looks like data that is spoiled, and not like another page.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NotJson { .. } | Self::TooDeep { .. } => Some(
+                "`--record FILE` keeps what came; where answers are no JSON, say `format` under the stream",
+            ),
+            Self::NotUtf8 { .. } => Some(
+                "JSON is always UTF-8 (RFC 8259), so the server is wrong; where it is CSV, XML or text, say `format` with its `encoding` under the stream",
+            ),
+            Self::Null => Some(
+                "where `null` means that there are none, say so under the stream: `responses: [{ when: text == 'null', then: skip }]`",
+            ),
+            Self::Member { error, .. } => error.hint(),
+            _ => None,
+        }
+    }
+
     /// Whether the body just stops in the middle, as a cut connection leaves it.
     pub fn is_cut(&self) -> bool {
         match self {

@@ -156,12 +156,14 @@ fn streams(streams: &[StreamSummary]) -> String {
         if stream.files.is_empty() {
             let note = match &stream.failure {
                 Some(failure) if stopped(failure) => {
-                    "stopped, nothing published; an older file stays".to_owned()
+                    "stopped, nothing published; an older file, if any, stays".to_owned()
                 }
                 Some(failure) => match failure.exit {
-                    Exit::Held => "held, nothing published; an older file stays".to_owned(),
+                    Exit::Held => {
+                        "held, nothing published; an older file, if any, stays".to_owned()
+                    }
                     Exit::Resumable => {
-                        "not finished, nothing published; an older file stays".to_owned()
+                        "not finished, nothing published; an older file, if any, stays".to_owned()
                     }
                     _ => "failed, nothing published".to_owned(),
                 },

@@ -1,7 +1,7 @@
 //! A look at a published output from outside: the types of its columns and how many different values each
 //! has, from its first rows. For those who write programs that read it.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use super::SinkError;
@@ -19,6 +19,8 @@ pub struct Seen {
     pub column: Column,
     /// How many different values it has, at most [`MOST_DIFFERENT`].
     pub different: usize,
+    /// Whether each of several values comes as often as the others.
+    pub is_even: bool,
     /// Bytes of a usual value.
     pub length: usize,
     /// The mean of its numbers, 0 where it has none.
@@ -49,7 +51,8 @@ pub fn glance(source: &Source, most: u64) -> Result<(u64, Vec<Seen>), SinkError>
 
 struct Looking {
     types: Inference,
-    different: Vec<HashSet<u64>>,
+    /// How often each value of a column comes.
+    different: Vec<HashMap<u64, u64>>,
     bytes: Vec<u64>,
     sums: Vec<f64>,
 }
@@ -77,14 +80,15 @@ impl Looking {
             return;
         }
         if number >= self.different.len() {
-            self.different.resize_with(number + 1, HashSet::new);
+            self.different.resize_with(number + 1, HashMap::new);
             self.bytes.resize(number + 1, 0);
             self.sums.resize(number + 1, 0.0);
         }
         if let Some(known) = self.different.get_mut(number)
             && known.len() < MOST_DIFFERENT
         {
-            known.insert(BuildHasherDefault::<DefaultHasher>::default().hash_one(json));
+            let value = BuildHasherDefault::<DefaultHasher>::default().hash_one(json);
+            *known.entry(value).or_default() += 1;
         }
         if let Some(bytes) = self.bytes.get_mut(number) {
             *bytes += json.len() as u64;
@@ -100,7 +104,11 @@ impl Looking {
         let seen = schema.columns.into_iter().zip(names);
         let seen = seen.map(|(column, (_, number))| Seen {
             mean: self.sums.get(number).copied().unwrap_or_default() / column.values.max(1) as f64,
-            different: self.different.get(number).map_or(0, HashSet::len),
+            different: self.different.get(number).map_or(0, HashMap::len),
+            is_even: self.different.get(number).is_some_and(|counts| {
+                let first = counts.values().next();
+                counts.len() > 1 && counts.values().all(|count| Some(count) == first)
+            }),
             length: self.bytes.get(number).map_or(0, |bytes| {
                 usize::try_from(bytes / column.values.max(1)).unwrap_or(usize::MAX)
             }),

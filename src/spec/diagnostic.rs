@@ -25,6 +25,27 @@ pub struct Diagnostic {
     pub hint: Option<String>,
 }
 
+impl Diagnostic {
+    /// What to do: of this mistake, or else of all of its kind. Where the message itself says it, nothing.
+    pub fn advice(&self) -> Option<&str> {
+        let usual = match self.code {
+            "wrong-type" => Some(
+                "each key with its forms: docs/language.md, or the JSON Schema of `gleaner schema`, which editors read",
+            ),
+            "bad-template" | "bad-expression" => Some(
+                "templates and conditions are minijinja's; what may stand in them: docs/language.md, \"Templates, expressions, paths\"",
+            ),
+            "bad-jq" => Some("what a filter may be: docs/language.md, \"jq\""),
+            "syntax" => Some("compare indentation, quotes and brackets with the lines above"),
+            _ => None,
+        };
+        self.hint
+            .as_deref()
+            .filter(|hint| !hint.is_empty())
+            .or(usual)
+    }
+}
+
 /// All mistakes of one file, in the order of the file.
 #[derive(Debug, Clone)]
 pub struct Diagnostics {

@@ -27,7 +27,7 @@ impl Diagnostics {
                 .primary_title(clean(&one.message).into_owned())
                 .id(one.code)
                 .element(snippet);
-            if let Some(hint) = &one.hint {
+            if let Some(hint) = one.advice() {
                 group = group.element(Level::HELP.message(clean(hint).into_owned()));
             }
             drawn.push_str(&renderer.render(&[group]));
@@ -51,7 +51,7 @@ impl Diagnostics {
                 "column": column,
                 "end_line": end_line,
                 "end_column": end_column,
-                "hint": one.hint,
+                "hint": one.advice(),
             })
         });
         all.collect()

@@ -50,7 +50,7 @@ fn help_goes_to_standard_output_and_mistakes_do_not() {
         (vec!["rum"], "similar"),
         (vec!["run"], "required"),
         (vec!["run", "x", "--var", "novalue"], "name=value"),
-        (vec!["run", "x", "--sink", "parquet=x"], "csv=PATH"),
+        (vec!["run", "x", "--sink", "xlsx=x"], "csv=PATH"),
         (vec!["run", "x", "--limit-records", "0"], "limit-records"),
         (vec!["list", "-q", "-v"], "cannot be used with"),
         (vec!["init"], "--url is needed"),
@@ -180,6 +180,46 @@ fn what_init_writes_passes_check() {
 }
 
 #[test]
+fn what_init_writes_does_not_take_a_first_page_for_all() {
+    let items = records(25, &Shape::default());
+    let listing = |paging| Listing::new(items.clone(), paging).size(10).bare();
+    let rules = Rules {
+        routes: vec![
+            Route::list("/items", listing(Paging::link())),
+            Route::list("/numbered", listing(Paging::page())),
+        ],
+        ..Rules::default()
+    };
+    let server = Server::start_on_own_thread(SimApi::new(rules)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let url = format!("{}/items", server.url());
+    let made = gleaner(at, &["init", "lib", "--url", &url, "--limit", "none"]);
+    assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
+    let shown = gleaner(at, &["preview", "lib"]);
+    assert_eq!(shown.status.code(), Some(0));
+    assert!(
+        text(&shown.stderr).contains("pages: link"),
+        "{}",
+        text(&shown.stderr)
+    );
+    let run = gleaner(at, &["run", "lib"]);
+    assert_eq!(run.status.code(), Some(1), "{}", text(&run.stderr));
+    assert!(text(&run.stderr).contains("the stream has no `pages`"));
+    // The number of a page in the URL says how it pages; it is not a parameter to be kept.
+    let paged = format!("{}/numbered?page=2", server.url());
+    let made = gleaner(at, &["init", "paged", "--url", &paged, "--limit", "none"]);
+    assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
+    let run = gleaner(at, &["run", "paged"]);
+    assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
+    let rows = std::fs::read_to_string(at.join("data/paged/numbered.csv")).unwrap();
+    assert!(
+        rows.contains("\n1,record 1,") && rows.contains("\n25,record 25,"),
+        "{rows}"
+    );
+}
+
+#[test]
 fn answers_that_make_no_pipeline_write_nothing() {
     let folder = tempfile::tempdir().unwrap();
     for args in [
@@ -223,7 +263,14 @@ fn check_tells_people_and_programs() {
     let at = folder.path();
     let made = gleaner(
         at,
-        &["init", "good", "--url", "https://api.example.com/items"],
+        &[
+            "init",
+            "good",
+            "--url",
+            "https://api.example.com/items",
+            "--pages",
+            "link",
+        ],
     );
     assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
     let good = std::fs::read_to_string(at.join("pipelines/good.yaml")).unwrap();
@@ -250,6 +297,23 @@ fn check_tells_people_and_programs() {
         first["code"].is_string() && first["line"].is_u64(),
         "{first}"
     );
+
+    // What cannot be read hides nothing of the others.
+    std::fs::write(at.join("pipelines/odd.yaml"), b"about: \xff\n").unwrap();
+    for args in [&["check"][..], &["check", "typo", "odd", "bad"]] {
+        let people = gleaner(at, args);
+        let (told, beside) = (text(&people.stdout), text(&people.stderr));
+        assert!(told.contains("did you mean `pages`"), "{args:?}: {told}");
+        assert!(beside.contains("odd.yaml"), "{args:?}: {beside}");
+        let mut json = args.to_vec();
+        json.push("--json");
+        let programs = gleaner(at, &json);
+        assert_eq!(programs.status.code(), people.status.code());
+        let told: serde_json::Value = serde_json::from_slice(&programs.stdout).unwrap();
+        let unread = told["files"].as_array().unwrap().iter();
+        assert!(unread.filter(|file| file["unread"].is_string()).count() > 0);
+    }
+    std::fs::remove_file(at.join("pipelines/odd.yaml")).unwrap();
 
     let quiet = gleaner(at, &["check", "-q", "good"]);
     assert_eq!(

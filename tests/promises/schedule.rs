@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use gleaner::plan::cron::Cron;
-use jiff::Timestamp;
+use gleaner::plan::schedule::{Missed, Overlap, SchedulePlan};
+use gleaner::schedule::agenda::{self, Busy, Fate, Moment};
 use jiff::civil::{Date, date};
 use jiff::tz::{TimeZone, db};
+use jiff::{SignedDuration, Timestamp};
 
 const FIRST: Date = date(2026, 1, 1);
 const LAST: Date = date(2035, 12, 31);
@@ -133,6 +135,58 @@ fn every_day_of_ten_years_has_one_nightly_run_in_every_zone() {
             .flat_map(|task| task.join().unwrap())
             .collect()
     });
+    assert!(
+        found.is_empty(),
+        "{} wrong, such as {:?}",
+        found.len(),
+        &found[..found.len().min(10)]
+    );
+}
+
+/// Days of these years that had no run or several, of a scheduler that looks at its clock every so often and
+/// begins what is due, each run over at once.
+fn kept_badly(name: &str, zone: &TimeZone) -> Vec<String> {
+    let plan = SchedulePlan {
+        cron: cron("30 2 * * *"),
+        zone: zone.clone(),
+        missed: Missed::All,
+        overlap: Overlap::Skip,
+        jitter: std::time::Duration::ZERO,
+        deadline: None,
+    };
+    let mut days = days(zone);
+    let begin = zone
+        .to_timestamp(FIRST.yesterday().unwrap().at(12, 0, 0, 0))
+        .unwrap();
+    let end = zone
+        .to_timestamp(LAST.tomorrow().unwrap().at(12, 0, 0, 0))
+        .unwrap();
+    // No divisor of a day: it looks before, at and after every hour.
+    let every = SignedDuration::from_mins(20 * 60 + 13);
+    let (mut now, mut mark) = (begin, begin);
+    while now < end {
+        now += every;
+        let moment = Moment { now, since: begin };
+        let verdict = agenda::settle(&plan, SignedDuration::ZERO, mark, Busy::default(), moment);
+        mark = verdict.mark;
+        for one in verdict.settled {
+            assert_eq!((one.fate, one.times), (Fate::Run, 1), "{name}: {one:?}");
+            if let Some(runs) = days.get_mut(&zone.to_datetime(one.at).date()) {
+                *runs += 1;
+            }
+        }
+    }
+    let odd = days.iter().filter(|(_, runs)| **runs != 1);
+    odd.map(|(day, runs)| format!("{name}: {runs} runs on {day}"))
+        .collect()
+}
+
+#[test]
+fn who_looks_at_the_clock_now_and_then_begins_one_run_on_every_day_in_every_zone() {
+    let found: Vec<String> = zones()
+        .iter()
+        .flat_map(|(name, zone)| kept_badly(name, zone))
+        .collect();
     assert!(
         found.is_empty(),
         "{} wrong, such as {:?}",

@@ -167,7 +167,7 @@ fn a_schedule_that_is_killed_at_any_moment_runs_each_time_once() {
 const NIGHTS: [&str; 3] = ["0 0 1 1 *", "0 0 2 1 *", "0 0 3 1 *"];
 
 /// Eleven files: five pipelines for each of two keys, one of which asks a server that hangs, and
-/// one that is broken. All tell one receiver.
+/// one that is broken. All tell one receiver, the broken one too.
 fn night(project: &Project, which: usize, server: &Server, hung: &scene::Server, hook: &str) {
     let cron = NIGHTS[which];
     let write = |name: &str, url: &str, path: &str, key: &str, more: &str| {
@@ -193,7 +193,14 @@ fn night(project: &Project, which: usize, server: &Server, hung: &scene::Server,
         );
     }
     write("hung", &hung.url(), "/hung", "KEY_B", ", deadline: 4s");
-    project.write("pipelines/broken.yaml", "source: { url: 7\n");
+    project.write(
+        "pipelines/broken.yaml",
+        &format!(
+            "source: {{ url: \"{}\", limits: [20/s] }}\nstreams: {{ items: {{ gte: /a/p0 }} }}\nsink: {{ ndjson: \"out/broken.ndjson\" }}\n\
+             schedule: {{ cron: \"{cron}\", on_failure: {{ webhook: \"{hook}/told/broken\" }} }}\n",
+            server.url()
+        ),
+    );
 }
 
 /// What a server of eighty records in pages of ten says; from page 3 on nothing, as long as `hangs` holds.
@@ -323,13 +330,16 @@ fn three_nights_of_ten_pipelines_come_to_their_end_though_one_hangs_and_one_file
     );
     assert!(audit.faults() >= 4, "nothing went wrong");
 
-    // Told once, of the one that hangs; and all that are awaited have given a sign.
-    assert_eq!(asked(&hook, "/told/"), ["hung"]);
-    let events = || -> Vec<String> {
+    // Told once, of the one that hangs and of the broken file; and all that are awaited have given a sign.
+    let mut told = asked(&hook, "/told/");
+    told.sort();
+    assert_eq!(told, ["broken", "hung"]);
+    let events_of = |name: &str| -> Vec<String> {
+        let place = format!(" /told/{name} ");
         let told = hook
             .heard()
             .into_iter()
-            .filter(|request| request.contains(" /told/"));
+            .filter(|request| request.contains(&place));
         told.map(|request| {
             let body = request.split("\r\n\r\n").nth(1).expect("a body");
             for secret in ["secret-of-a", "secret-of-b"] {
@@ -340,6 +350,7 @@ fn three_nights_of_ten_pipelines_come_to_their_end_though_one_hangs_and_one_file
         })
         .collect()
     };
+    let events = || events_of("hung");
     assert_eq!(events(), ["unfinished"]);
     let mut pings = asked(&hook, "/ping/");
     pings.sort();
@@ -384,6 +395,7 @@ fn three_nights_of_ten_pipelines_come_to_their_end_though_one_hangs_and_one_file
     let runs = state(&project).runs(Some("hung")).expect("readable");
     assert_eq!((runs.len(), runs[0].attempts), (1, 3), "{runs:#?}");
     assert_eq!(events(), ["unfinished", "recovered"]);
+    assert_eq!(events_of("broken"), ["broken"], "once in three nights");
     assert_eq!(audit.refusals(), 0, "the server refused");
     for under in ["/a/", "/b/"] {
         assert!(audit.max_in_window_under(under, second) <= 20, "{under}");

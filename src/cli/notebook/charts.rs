@@ -10,6 +10,7 @@ use super::outputs::Output;
 /// How wide a step of time is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
+    Minute,
     Hour,
     Day,
     Month,
@@ -84,7 +85,7 @@ pub(super) fn choose(output: &Output) -> Vec<Chart> {
     let times: Vec<&Seen> = instants
         .iter()
         .copied()
-        .filter(|seen| seen.different > 2)
+        .filter(|seen| seen.different > 2 && step(seen).1 >= 2)
         .collect();
     let mut numbers: Vec<&Seen> = columns
         .iter()
@@ -97,8 +98,11 @@ pub(super) fn choose(output: &Output) -> Vec<Chart> {
         .iter()
         .filter(|seen| is_text(seen) && (2..=60).contains(&seen.different) && seen.length <= 24)
         .filter(|seen| (seen.different as u64) * 2 <= seen.column.values)
-        .filter(|seen| !is_measured(seen))
+        .filter(|seen| !is_measured(seen) && !is_numeral(seen))
         .collect();
+    // Bars of one length say nothing.
+    let (even, groups): (Vec<&Seen>, Vec<&Seen>) =
+        groups.into_iter().partition(|seen| seen.is_even);
     let labels: Vec<&Seen> = columns
         .iter()
         .filter(|seen| {
@@ -146,7 +150,11 @@ pub(super) fn choose(output: &Output) -> Vec<Chart> {
     let series = times.iter().filter(|time| is_time(time)).find_map(|time| {
         let number = numbers.first()?;
         let is_alone = is_series(time, None);
-        let by = groups.iter().find(|by| is_series(time, Some(by)));
+        // Each line has as many points.
+        let by = even
+            .iter()
+            .chain(&groups)
+            .find(|by| is_series(time, Some(by)));
         (is_alone || by.is_some()).then(|| Chart::Series {
             time: name(time),
             number: name(number),
@@ -168,7 +176,8 @@ pub(super) fn choose(output: &Output) -> Vec<Chart> {
     }
     let group = groups.iter().max_by_key(|seen| seen.different.min(12));
     charts.extend(group.map(|seen| Chart::Top { column: name(seen) }));
-    if let (Some(group), Some(number)) = (group, numbers.first()) {
+    // Where all come as often, their means may differ.
+    if let (Some(group), Some(number)) = (group.or(even.first()), numbers.first()) {
         charts.push(Chart::Means {
             group: name(group),
             number: name(number),
@@ -192,6 +201,10 @@ pub(super) fn choose(output: &Output) -> Vec<Chart> {
             .take(2)
             .map(|seen| Chart::Top { column: name(seen) }),
     );
+    let has_gaps = columns.iter().any(|seen| seen.column.nulls > 0);
+    charts.extend(has_gaps.then_some(Chart::Filled));
+    // From here on they say less and less; there are two all the same.
+    charts.extend(even.iter().map(|seen| Chart::Top { column: name(seen) }));
     charts.extend(times.iter().map(|time| counts(time)));
     let some = instants.iter().filter(|seen| seen.different > 0);
     charts.extend(some.map(|time| counts(time)));
@@ -199,6 +212,9 @@ pub(super) fn choose(output: &Output) -> Vec<Chart> {
     let texts = columns.iter().filter(|seen| {
         matches!(seen.column.kind, Some(Kind::Text | Kind::Boolean)) && seen.different > 0
     });
+    let texts = texts.map(|seen| (seen.different == 1, seen));
+    let (one, texts): (Vec<_>, Vec<_>) = texts.partition(|(is_one, _)| *is_one);
+    let texts = texts.into_iter().chain(one).map(|(_, seen)| seen);
     charts.extend(texts.map(|seen| Chart::Top {
         column: name(&seen),
     }));
@@ -214,7 +230,7 @@ pub(super) fn choose(output: &Output) -> Vec<Chart> {
 fn counts(time: &Seen) -> Chart {
     Chart::Counts {
         time: time.column.name.clone(),
-        step: step(time),
+        step: step(time).0,
         since: since(time),
     }
 }
@@ -294,39 +310,43 @@ fn best_time<'s>(times: &[&'s Seen]) -> Option<&'s Seen> {
     times.iter().copied().min_by_key(|seen| rank(seen))
 }
 
-fn step(time: &Seen) -> Step {
+/// How wide the bars of a time are, and how many of them there are room for at most.
+fn step(time: &Seen) -> (Step, i64) {
     let instant = |end: &Option<String>| {
         let text = end.as_deref()?.trim_matches('"');
         if let Some(unit) = since(time) {
             let number: i64 = text.parse().ok()?;
             return Some(match unit {
-                Since::Seconds => number / 3_600,
-                Since::Millis => number / 3_600_000,
+                Since::Seconds => number / 60,
+                Since::Millis => number / 60_000,
             });
         }
         let day: Option<jiff::civil::Date> = text.get(..10)?.parse().ok();
-        let hour: i64 = text
-            .get(11..13)
-            .and_then(|hour| hour.parse().ok())
-            .unwrap_or(0);
+        let part = |at| {
+            let part = text.get(at).and_then(|part: &str| part.parse::<i64>().ok());
+            part.unwrap_or(0)
+        };
         let days = day?
             .duration_since(jiff::civil::date(1970, 1, 1))
             .as_hours();
-        Some(days + hour)
+        Some((days + part(11..13)) * 60 + part(14..16))
     };
-    let hours = match (instant(&time.column.min), instant(&time.column.max)) {
+    let minutes = match (instant(&time.column.min), instant(&time.column.max)) {
         (Some(from), Some(to)) => to - from,
         _ => i64::MAX,
     };
+    let hours = minutes / 60;
     let is_instant = time.column.kind != Some(Kind::Date);
-    if hours <= 96 && is_instant {
-        Step::Hour
+    if hours < 2 && is_instant {
+        (Step::Minute, minutes)
+    } else if hours <= 96 && is_instant {
+        (Step::Hour, hours)
     } else if hours <= 2_900 {
-        Step::Day
+        (Step::Day, hours / 24)
     } else if hours <= 70_000 {
-        Step::Month
+        (Step::Month, hours / (24 * 30))
     } else {
-        Step::Year
+        (Step::Year, hours / (24 * 365))
     }
 }
 
@@ -346,6 +366,17 @@ fn is_text(seen: &Seen) -> bool {
 /// The last part of a dotted name, in lower case.
 fn last(name: &str) -> String {
     name.rsplit('.').next().unwrap_or(name).to_ascii_lowercase()
+}
+
+/// Whether its texts are numbers that are no names of groups: with a fraction, as prices have, or so long that
+/// they are ids.
+fn is_numeral(seen: &Seen) -> bool {
+    let mut examples = seen.column.examples.iter();
+    let is_one = |example: &String| {
+        let text = example.trim_matches('"');
+        (text.contains('.') || text.len() > 4) && text.parse::<f64>().is_ok()
+    };
+    seen.column.kind == Some(Kind::Text) && examples.len() > 0 && examples.all(is_one)
 }
 
 /// Whether its values are URLs.
@@ -430,4 +461,101 @@ fn worth(seen: &Seen) -> (bool, usize) {
             || name.starts_with(&format!("{word}_"))
     });
     (known, seen.different)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::notebook::outputs::Format;
+    use crate::sink::back::{Kept, Source};
+    use crate::sink::glance::glance;
+
+    use super::*;
+
+    /// The charts of records, each made of its number.
+    fn of(records: usize, record: &dyn Fn(usize) -> String) -> Vec<Chart> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x.ndjson");
+        let lines: Vec<String> = (0..records).map(record).collect();
+        std::fs::write(&file, lines.join("\n") + "\n").unwrap();
+        let source = Source::open(vec![file], Kept::Ndjson, None).unwrap();
+        let (rows, columns) = glance(&source, 1000).unwrap();
+        choose(&Output {
+            stream: "x".to_owned(),
+            format: Format::Ndjson,
+            files: Vec::new(),
+            package: String::new(),
+            rows,
+            columns,
+            key: vec!["id".to_owned()],
+        })
+    }
+
+    fn top(column: &str) -> Chart {
+        Chart::Top {
+            column: column.to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_would_be_bars_of_one_length_comes_after_what_says_more() {
+        let chosen = of(60, &|n| {
+            let status = ["open", "closed"][n % 2];
+            let city = ["Ulm", "Ulm", "Oslo"][n % 3];
+            format!(r#"{{"id":{n},"one":"same","status":"{status}","city":"{city}"}}"#)
+        });
+        assert_eq!(chosen, [top("city"), top("status")]);
+        let chosen = of(60, &|n| {
+            let status = ["\"open\"", "\"closed\"", "null"][n % 3];
+            format!(r#"{{"id":{n},"one":"same","status":{status}}}"#)
+        });
+        assert_eq!(chosen, [Chart::Filled, top("status")]);
+        // And what has one value alone is the last of all.
+        let chosen = of(60, &|n| {
+            format!(r#"{{"id":{n},"one":"same","text":"{n} of many"}}"#)
+        });
+        assert_eq!(chosen, [Chart::Filled, top("text")]);
+    }
+
+    #[test]
+    fn a_price_that_is_a_text_is_no_group() {
+        let chosen = of(90, &|n| {
+            let price = ["19.90", "19.90", "0.00"][n % 3];
+            format!(r#"{{"id":{n},"price":"{price}","n":{}}}"#, n * n % 97)
+        });
+        assert!(!chosen.contains(&top("price")), "{chosen:?}");
+    }
+
+    #[test]
+    fn a_time_that_would_be_one_bar_and_ids_that_are_texts_are_no_first_charts() {
+        let chosen = of(90, &|n| {
+            let (id, kind) = (["0000320193", "0000789019"][n % 2], ["a", "a", "b"][n % 3]);
+            format!(
+                r#"{{"cik":"{id}","created":{},"kind":"{kind}"}}"#,
+                1_772_000_000 + n % 20
+            )
+        });
+        assert_eq!(chosen[0], top("kind"));
+        assert!(!chosen.contains(&top("cik")), "{chosen:?}");
+    }
+
+    #[test]
+    fn an_hour_of_records_is_counted_by_minutes_and_one_time_is_enough() {
+        let chosen = of(40, &|n| {
+            format!(
+                r#"{{"id":{n},"created_at":"2026-03-01T10:{n:02}:00Z","updated_at":"2026-03-01T10:{n:02}:30Z","by":{}}}"#,
+                if n % 3 == 0 {
+                    "null".to_owned()
+                } else {
+                    format!("\"user {}\"", n % 2)
+                }
+            )
+        });
+        let counts = Chart::Counts {
+            time: "created_at".to_owned(),
+            step: Step::Minute,
+            since: None,
+        };
+        assert_eq!(chosen[0], counts);
+        assert!(!matches!(chosen[1], Chart::Counts { .. }), "{chosen:?}");
+    }
 }

@@ -38,6 +38,7 @@ impl Drawing<'_> {
         match chart {
             Chart::Counts { time, step, since } => {
                 let (pandas, polars, sql, word, days) = match step {
+                    Step::Minute => ("min", "1m", "minute", "a minute", "1 / 1440"),
                     Step::Hour => ("h", "1h", "hour", "an hour", "1 / 24"),
                     Step::Day => ("D", "1d", "day", "a day", "1"),
                     Step::Month => ("MS", "1mo", "month", "a month", "28"),

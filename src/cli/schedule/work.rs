@@ -115,7 +115,7 @@ impl Work {
             Err(failure) => return self.told(&name, &teller, Err(failure)),
         };
         let outside = world.clone();
-        let ended = tokio::spawn(async move { again::end(&path, &[], &outside).await });
+        let ended = tokio::spawn(async move { again::end(&path, &outside).await });
         let refused = refused.or(came_to(ended.await).err());
         // Opening reads files and takes locks, which others need not wait for.
         let opened = off(move || match refused {
