@@ -194,7 +194,13 @@ fn four_processes_one_of_them_killed_and_begun_again_break_no_limit() {
     doomed.kill().expect("it was alive");
     doomed.wait().expect("it is dead");
     children.push(start(&projects[0], book.path()));
-    children.into_iter().for_each(ends_well);
+    // Read side by side: one whose output nobody reads stands still, with permits that others wait for.
+    let readers: Vec<_> = (children.into_iter())
+        .map(|child| std::thread::spawn(move || ends_well(child)))
+        .collect();
+    for reader in readers {
+        reader.join().expect("it ends well");
+    }
     assert_eq!(broken(&server), Vec::<String>::new());
     let audit = server.api().audit();
     assert_eq!(audit.refusals(), 0);
