@@ -57,6 +57,12 @@ enum What {
 impl HistoryArgs {
     pub(super) fn execute(&self) -> Result<Exit, Failure> {
         let project = Project::open()?;
+        if let (None, Some(name)) = (&self.what, &self.pipeline)
+            && project.runs(Some(name))?.is_empty()
+        {
+            // A slip of the pen is no pipeline that never ran.
+            project::find(name)?;
+        }
         match (&self.what, self.json) {
             (Some(What::Show { id, json }), _) => project.show_past(id, *json),
             (None, true) => {

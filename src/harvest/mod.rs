@@ -269,7 +269,7 @@ impl Harvest {
             streams,
             standing,
         } = self;
-        let began = run.world.clock.now();
+        let began = run.begin();
         let names: Vec<Name> = streams
             .iter()
             .map(|(at, _)| run.plan.streams[*at].name.as_str().into())

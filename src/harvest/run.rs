@@ -89,7 +89,7 @@ pub(super) struct Run {
     /// Until when what is in flight may end, once somebody asked to stop.
     grace: OnceLock<Instant>,
     /// When it is ended, if it is not done by then.
-    deadline: Option<Instant>,
+    deadline: OnceLock<Instant>,
 }
 
 /// What is fixed when a run begins, and stays when it goes on.
@@ -237,7 +237,6 @@ impl Run {
             &credentials,
         )?;
         let Beginning { id, seed, started } = beginning;
-        let deadline = options.deadline.map(|most| world.clock.now() + most);
         let policy = Policy::new(&base, &plan.source.allow_origins);
         let family = Family::new(&plan, &options.streams);
         Ok(Self {
@@ -268,8 +267,17 @@ impl Run {
             reached: AtomicBool::new(false),
             unknown: AtomicUsize::new(0),
             grace: OnceLock::new(),
-            deadline,
+            deadline: OnceLock::new(),
         })
+    }
+
+    /// The time of the run begins: whom it tells of that before has a time of its own.
+    pub(super) fn begin(&self) -> Instant {
+        let now = self.world.clock.now();
+        if let Some(most) = self.options.deadline {
+            self.deadline.get_or_init(|| now + most);
+        }
+        now
     }
 
     /// `work`, unless somebody asks the run to stop first, or its deadline comes.
@@ -291,9 +299,9 @@ impl Run {
     /// Waits until somebody asks to stop, or the deadline comes.
     async fn must_end(&self) {
         let mut stop = self.world.stop.clone();
-        match self.deadline {
+        match self.deadline.get() {
             None => stopped(&mut stop).await,
-            Some(at) => {
+            Some(&at) => {
                 // Either way it has to end.
                 let _ = self.world.clock.timeout_at(at, stopped(&mut stop)).await;
             }
@@ -302,7 +310,7 @@ impl Run {
 
     fn is_overdue(&self) -> bool {
         let now = self.world.clock.now();
-        self.deadline.is_some_and(|deadline| now >= deadline)
+        self.deadline.get().is_some_and(|deadline| now >= *deadline)
     }
 
     /// What ended because the deadline came, and not because somebody asked to stop, says so.

@@ -5,7 +5,7 @@
 //! end a stream early, `record.price > 2` would never hold where an API sends `"2.50"`, both without a word; and `"2.50" * 2` is
 //! `2.502.50`. So comparisons are compiled as calls of a function of ours, and paths beside a sign of arithmetic go through
 //! one, too. Nothing is equal to nothing and has no order; two numbers and two texts have one; all else is an error. Only
-//! `==` between different kinds is no error, since APIs mix them, but for a text that spells a number.
+//! `==` between different kinds is no error, since APIs mix them, but for a text that spells the same number otherwise.
 
 use std::ops::Range;
 
@@ -107,19 +107,10 @@ fn number(value: &Value) -> Value {
 }
 
 fn compare(one: &Value, sign: &str, other: &Value) -> Result<bool, Error> {
-    let (one, other) = (&number(one), &number(other));
     if matches!(sign, "==" | "!=") {
-        for (text, number) in [(one, other), (other, one)] {
-            if number.is_number() && text.as_str().is_some_and(spells_a_number) {
-                return Err(wrong(format!(
-                    "{} is never equal to {}; write `| float` or `| int` behind the text, or quotes around the number",
-                    shown(text),
-                    shown(number)
-                )));
-            }
-        }
-        return Ok((one == other) == (sign == "=="));
+        return Ok(equal(one, other)? == (sign == "=="));
     }
+    let (one, other) = (&number(one), &number(other));
     if is_nothing(one) || is_nothing(other) {
         return Ok(false);
     }
@@ -144,10 +135,26 @@ fn compare(one: &Value, sign: &str, other: &Value) -> Result<bool, Error> {
     })
 }
 
-fn spells_a_number(text: &str) -> bool {
-    let text = text.trim();
-    // `inf` and `nan` are words.
-    text.ends_with(|c: char| c.is_ascii_digit() || c == '.') && text.parse::<f64>().is_ok()
+/// A number is equal to a text that spells it the same, since APIs write one field now so and now so. A
+/// text that means the same number and spells it otherwise is a mistake: nobody means `"2.50" == 2.5` to be
+/// false.
+fn equal(one: &Value, other: &Value) -> Result<bool, Error> {
+    let (first, second) = (&number(one), &number(other));
+    for (text, written, number) in [(first, other, second), (second, one, first)] {
+        let Some(text) = text.as_str().filter(|_| number.is_number()) else {
+            continue;
+        };
+        if text == written.to_string() {
+            return Ok(true);
+        }
+        if self::number(&spelled(text.trim())) == *number {
+            return Err(wrong(format!(
+                "the text {text:?} and {} are the same number, spelled in two ways; write `| float` or `| int` behind the text",
+                shown(number)
+            )));
+        }
+    }
+    Ok(first == second)
 }
 
 fn wrong(message: String) -> Error {
@@ -311,6 +318,8 @@ impl Edits {
                 continue;
             }
             let ends = match token.kind {
+                // What stands behind a dot is a field, whatever its name.
+                Kind::Word if index > 0 && scan.kind(index - 1) == Some(Kind::Other(b'.')) => false,
                 Kind::Word => match scan.word(index) {
                     "not" if scan.word(index + 1) == "in" => false,
                     "not" => scan.word(index.wrapping_sub(1)) != "is",

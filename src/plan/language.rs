@@ -764,6 +764,7 @@ mod tests {
     fn what_cannot_be_compared_is_told() {
         let names = context! {
             price => "2.50", word => "soon", flag => true, n => 2, list => vec![1], nothing => (),
+            words => Value::from_pairs(["in", "if", "or"].map(|word| (word, 5))),
         };
         for (written, says) in [
             (
@@ -783,11 +784,11 @@ mod tests {
             ("list > 0", "a list and the number 0 have no order"),
             (
                 "price == 2.5",
-                "the text \"2.50\" is never equal to the number 2.5",
+                "the text \"2.50\" and the number 2.5 are the same number, spelled in two ways",
             ),
             (
                 "2.5 != price",
-                "the text \"2.50\" is never equal to the number 2.5",
+                "the text \"2.50\" and the number 2.5 are the same number, spelled in two ways",
             ),
             ("price is gt 2", "have no order"),
             (
@@ -815,6 +816,20 @@ mod tests {
                 assert!(written.contains(place.trim()), "{template}: {place}");
             }
         }
+        // Fields that are now a number and now a text, and fields that are called like words.
+        for holds in [
+            "n == '2' or n == 2",
+            "n | string == '2'",
+            "n != '3'",
+            "words.in == 5 and words.if < 6 and words.or != 6",
+        ] {
+            assert!(
+                Expr::parse(holds).unwrap().holds(&names).unwrap(),
+                "{holds}"
+            );
+        }
+        let unheld = Expr::parse("words.in > 5 or words.if > words.in or n == '3'").unwrap();
+        assert!(!unheld.holds(&names).unwrap());
         let template = Template::parse("{{ 'x' if n < gone }}").unwrap();
         let problem = template.value(&names).unwrap_err();
         assert!(problem.message.contains("has no value"), "{problem}");

@@ -67,6 +67,7 @@ pub(crate) struct Scene<'a> {
     root: Option<tempfile::TempDir>,
     begins: &'a str,
     set: Vec<(Duration, SignedDuration)>,
+    told_for: Duration,
 }
 
 /// What is put over the transport.
@@ -99,7 +100,16 @@ impl<'a> Scene<'a> {
             root: None,
             begins: "2026-11-22T02:30:00Z",
             set: Vec::new(),
+            told_for: Duration::ZERO,
         }
+    }
+
+    /// It must end within `most` of its beginning, and between its opening and that somebody is told of it for
+    /// `told_for`.
+    pub(crate) fn deadline(mut self, most: Duration, told_for: Duration) -> Self {
+        self.options.deadline = Some(most);
+        self.told_for = told_for;
+        self
     }
 
     /// In the project that another run left behind.
@@ -224,6 +234,7 @@ impl<'a> Scene<'a> {
             }
             let harvest = Harvest::open(plan, world, self.options)
                 .unwrap_or_else(|failure| panic!("{failure:#?}"));
+            clock.sleep_until(clock.now() + self.told_for).await;
             let run = harvest.run();
             let summary = match self.stop_after {
                 None => run.await,

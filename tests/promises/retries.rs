@@ -327,3 +327,21 @@ fn what_is_already_asked_for_before_the_start_is_heard_too() {
     assert_eq!(ran.summary.exit, Exit::Interrupted);
     assert!(ran.requests() < 1000, "{}", ran.requests());
 }
+
+#[test]
+fn a_deadline_counts_from_the_beginning_and_not_while_others_are_told_of_it() {
+    let yaml = pipeline("", "");
+    let rules = || Rules {
+        latency: Latency::Fixed(SEC),
+        ..forty("/a", Vec::new())
+    };
+    let ran = Scene::new(&yaml, rules())
+        .deadline(10 * SEC, 60 * SEC)
+        .run();
+    assert_eq!(ran.summary.exit, Exit::Complete);
+    let ran = Scene::new(&yaml, rules())
+        .deadline(SEC, Duration::ZERO)
+        .run();
+    assert_eq!(ran.summary.exit, Exit::Resumable);
+    says(&ran, "not complete by its deadline of 1s");
+}

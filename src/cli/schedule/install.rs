@@ -12,6 +12,12 @@ use crate::failure::{Exit, Failure};
 use crate::report::{Verbosity, clean};
 use crate::schedule::unit::{Unit, Whose, folder};
 
+/// The project that a unit keeps the schedule of.
+fn keeps(unit: &str) -> Option<&str> {
+    unit.lines()
+        .find_map(|line| line.strip_prefix("WorkingDirectory="))
+}
+
 /// Variables that the schedule has to see as they are now.
 const VARIABLES: [&str; 3] = ["GLEANER_STATE_DIR", "GLEANER_KEEP_FREE", "XDG_STATE_HOME"];
 
@@ -55,6 +61,13 @@ impl InstallArgs {
                 "{shown} is there already, and just as it would be written\n"
             ));
             return Ok(Exit::Complete);
+        }
+        if let Some(other) = before.as_deref().and_then(keeps)
+            && Some(other) != keeps(&text)
+        {
+            let message = format!("{shown} keeps another project: {}", clean(other));
+            return Err(Failure::usage(message)
+                .hint("give this project's folder another name, or write the unit under another name with --show"));
         }
         if let Some(before) = &before {
             out::stderr(&format!(
