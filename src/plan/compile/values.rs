@@ -1,6 +1,7 @@
 //! `vars`, and written trees as values: scalars keep their spelling.
 
 use minijinja::Value;
+use minijinja::value::ValueKind;
 use serde_json::Value as Json;
 
 use super::CompileProblem;
@@ -46,11 +47,27 @@ pub(super) fn vars(
                     .filter(|item| !item.is_empty());
                 items.map(Value::from).collect()
             }
-            (Some((_, text)), _) => Value::from(text.as_str()),
+            (Some((_, text)), _) => alike(text, &value(tree, judge.file)),
         };
         values.push((key.value.clone(), value));
     }
     Ok(Value::from_pairs(values))
+}
+
+/// What is given in the place of a number or of `true` and `false` is one too, where it spells one: conditions
+/// compare it as they would what is written. All else is text.
+fn alike(text: &str, written: &Value) -> Value {
+    let same = |value: Value| (value.to_string() == text).then_some(value);
+    let value = match written.kind() {
+        ValueKind::Number => {
+            let whole = text.parse::<i64>().ok().map(Value::from);
+            let float = || text.parse::<f64>().ok().map(Value::from);
+            whole.and_then(same).or_else(|| float().and_then(same))
+        }
+        ValueKind::Bool => text.parse::<bool>().ok().map(Value::from),
+        _ => None,
+    };
+    value.unwrap_or_else(|| Value::from(text))
 }
 
 /// Notes every template inside a tree that must be plain.
@@ -152,4 +169,29 @@ fn is_json_number(spelled: &str) -> bool {
         raw.get()
             .starts_with(|c: char| c == '-' || c.is_ascii_digit())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_given_is_of_the_kind_that_is_written_where_it_can_be() {
+        for (text, written, kind) in [
+            ("5", Value::from(3), ValueKind::Number),
+            ("2.5", Value::from(3), ValueKind::Number),
+            ("2024-05", Value::from(2024), ValueKind::String),
+            ("007", Value::from(3), ValueKind::String),
+            ("true", Value::from(false), ValueKind::Bool),
+            ("yes", Value::from(false), ValueKind::String),
+            ("5", Value::from("3"), ValueKind::String),
+        ] {
+            let value = alike(text, &written);
+            let spelled = value.to_string();
+            assert!(
+                value.kind() == kind && spelled.eq_ignore_ascii_case(text),
+                "{text}: {spelled}"
+            );
+        }
+    }
 }
