@@ -491,8 +491,19 @@ fn the_unit_is_shown_before_it_is_written_and_systemd_accepts_it() {
         let verified = verify(whose, unit);
         assert!(verified.is_empty(), "{whose}: {verified}");
     }
-    // What the check is worth: a directive that is none is found.
     let text = std::fs::read_to_string(&unit).expect("readable");
+    // A project elsewhere whose folder has the same name keeps its unit.
+    let place = |line: &&str| line.starts_with("WorkingDirectory=");
+    let ours = text.lines().find(place).expect("a place");
+    std::fs::write(&unit, text.replace(ours, "WorkingDirectory=/elsewhere")).expect("written");
+    let refused = project.run_with(&["schedule", "install", "--yes"], &env);
+    assert_eq!(refused.code, Some(2), "{}", refused.shown);
+    assert!(
+        refused.stderr.contains("keeps another project: /elsewhere"),
+        "{}",
+        refused.shown
+    );
+    // What the check is worth: a directive that is none is found.
     std::fs::write(&machines, text.replace("Type=notify", "Type=notifies")).expect("written");
     assert!(!verify("--system", &machines).is_empty());
 }
