@@ -7,7 +7,7 @@ use minijinja::Value;
 use minijinja::value::ValueKind;
 use serde_json::value::RawValue;
 
-use super::guard;
+use super::compare;
 use super::path::{Path, Step};
 
 /// A JSON document.
@@ -95,7 +95,7 @@ impl Json {
                     .map(|item| Self::from_value(&item))
                     .collect::<Result<_, _>>()?,
             ),
-            _ if guard::is_spelled(value) => Self::Number(value.to_string()),
+            _ if compare::is_spelled(value) => Self::Number(value.to_string()),
             ValueKind::Map => Self::Map(
                 value
                     .try_iter()
@@ -230,7 +230,7 @@ pub fn number_to_value(spelled: &str, numbers: Numbers) -> Value {
         Numbers::Spelled => integer()
             .and_then(exact)
             .or_else(|| float().and_then(exact))
-            .unwrap_or_else(|| guard::spelled(spelled)),
+            .unwrap_or_else(|| compare::spelled(spelled)),
         Numbers::Numeric => integer()
             .or_else(float)
             .unwrap_or_else(|| Value::from(spelled)),

@@ -6,6 +6,7 @@
 
 pub mod alerts;
 pub mod auth;
+mod compare;
 pub mod compile;
 pub mod cron;
 pub mod cursor;

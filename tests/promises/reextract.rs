@@ -281,6 +281,43 @@ fn what_was_not_published_again_to_its_end_is_told_and_ended_by_the_next_run() {
     );
 }
 
+/// Values of `--var` are not kept, so nobody but who gives them again can end it.
+#[test]
+fn what_had_variables_is_told_and_not_ended_with_other_ones() {
+    let server = server();
+    let text = |more: &str, least: u8| {
+        let columns = format!("{{ id: , who: \"{{{{ vars.who }}}}\"{more} }}");
+        let streams = format!(
+            "  items: {{ get: /items, columns: {columns}, sink: {{ csv: out/items/, mode: append }} }}\n  \
+             other: {{ get: /other, columns: {columns}, expect: {{ min_records: {least} }}, sink: {{ csv: out/other/, mode: append }} }}\n"
+        );
+        format!(
+            "vars: {{ who: nobody }}\n{}",
+            pipeline(&server, &streams, "{ ndjson: out/none.ndjson }")
+        )
+    };
+    let project = Project::new(&text("", 1)).knows(&server);
+    let said = project.run(&["run", "items", "--keep-parts", "--var", "who=me"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    let id = latest(&project);
+    project.write("pipelines/items.yaml", &text(", n: ", 9));
+    let said = project.run(&["reextract", &id, "--var", "who=me"]);
+    assert_eq!(said.code, Some(3), "{}", said.shown);
+    project.write("pipelines/items.yaml", &text(", n: ", 1));
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    assert!(
+        said.stderr.contains(&format!(
+            "`gleaner reextract {id}` goes on with that, with its `--var`"
+        )),
+        "{}",
+        said.shown
+    );
+    let old =
+        fs::read_to_string(project.path().join(format!("out/other/{id}.csv"))).expect("a file");
+    assert_eq!(old, "id,who\r\n9,me\r\n");
+}
+
 /// Killed at any moment each file is the old one or the new one, and doing it again ends it.
 #[test]
 #[expect(

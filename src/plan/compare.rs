@@ -1,0 +1,178 @@
+//! What is compared and reckoned with in templates and conditions goes by values, and never by kinds: a missing
+//! field is not less than 3, and text that stands where a number is meant is told.
+//!
+//! minijinja orders values of different kinds by their kind: `body.left <= 0` would hold where `left` is missing and
+//! end a stream early, `record.price > 2` would never hold where an API sends `"2.50"`, both without a word; and `"2.50" * 2` is
+//! `2.502.50`. So both are compiled as calls of functions of ours ([`super::guard`]). Nothing is equal to nothing and has
+//! no order; two numbers and two texts have one; all else is an error. Only `==` between different kinds is no error,
+//! since APIs mix them, but for a text that spells the same number otherwise.
+
+use minijinja::value::{Rest, ValueKind};
+use minijinja::{Environment, Error, ErrorKind, State, Value};
+
+pub(super) const COMPARE: &str = "__compare";
+pub(super) const NUMBER: &str = "__number";
+pub(super) const FACTOR: &str = "__factor";
+/// Most characters of a text in a message.
+const MOST_SHOWN: usize = 40;
+
+/// Adds what guarded text calls, and the tests that compare (`is gt 3`, `select("gt", 3)`).
+pub(super) fn add_to(environment: &mut Environment<'static>) {
+    environment.add_function(COMPARE, |state: &mut State, parts: Rest<Value>| {
+        let mut parts = parts.0.into_iter();
+        let Some(mut one) = parts.next() else {
+            return Ok(true);
+        };
+        while let (Some(sign), Some(other)) = (parts.next(), parts.next()) {
+            let sign = sign.as_str().unwrap_or_default();
+            for side in [&one, &other] {
+                if side.is_undefined() {
+                    // Says what is missing, where templates are strict.
+                    state.apply_filter("float", std::slice::from_ref(side))?;
+                }
+            }
+            if !compare(&one, sign, &other)? {
+                return Ok(false);
+            }
+            one = other;
+        }
+        Ok(true)
+    });
+    environment.add_function(NUMBER, |value: &Value| operand(value));
+    environment.add_function(FACTOR, |value: &Value| match operand(value)? {
+        text if text.kind() == ValueKind::String => Err(wrong(format!(
+            "{} cannot be multiplied; write `| float` or `| int` behind it",
+            shown(&text)
+        ))),
+        value => Ok(value),
+    });
+    for (sign, names) in [
+        ("==", ["eq", "equalto", "=="]),
+        ("!=", ["ne", "!=", "!="]),
+        ("<", ["lt", "lessthan", "<"]),
+        ("<=", ["le", "<=", "<="]),
+        (">", ["gt", "greaterthan", ">"]),
+        (">=", ["ge", ">=", ">="]),
+    ] {
+        for name in names {
+            environment.add_test(name, move |one: &Value, other: &Value| {
+                compare(one, sign, other)
+            });
+        }
+    }
+    environment.add_test("number", |value: &Value| number(value).is_number());
+    environment.add_test("string", |value: &Value| {
+        number(value).kind() == ValueKind::String
+    });
+}
+
+/// What stands beside a sign of arithmetic.
+fn operand(value: &Value) -> Result<Value, Error> {
+    match number(value) {
+        // Its place names what has no value.
+        nothing if is_nothing(&nothing) => Err(ErrorKind::UndefinedError.into()),
+        value => Ok(value),
+    }
+}
+
+fn is_nothing(value: &Value) -> bool {
+    value.is_undefined() || value.is_none()
+}
+
+/// A number that does not print as it is spelled (`1.10`): text for all who print it, a number for all who reckon.
+pub(super) fn spelled(number: &str) -> Value {
+    Value::from_safe_string(number.to_owned())
+}
+
+/// Whether a value is a number that is kept as it is spelled.
+pub(super) fn is_spelled(value: &Value) -> bool {
+    value.is_safe()
+        && value
+            .as_str()
+            .is_some_and(|text| text.parse::<f64>().is_ok())
+}
+
+/// The number behind a spelling; all else as it is.
+fn number(value: &Value) -> Value {
+    let Some(text) = value.as_str().filter(|_| value.is_safe()) else {
+        return value.clone();
+    };
+    let whole = text.parse::<i128>().ok().map(Value::from);
+    let float = || text.parse::<f64>().ok().map(Value::from);
+    whole.or_else(float).unwrap_or_else(|| value.clone())
+}
+
+fn compare(one: &Value, sign: &str, other: &Value) -> Result<bool, Error> {
+    if matches!(sign, "==" | "!=") {
+        return Ok(equal(one, other)? == (sign == "=="));
+    }
+    let (one, other) = (&number(one), &number(other));
+    if is_nothing(one) || is_nothing(other) {
+        return Ok(false);
+    }
+    if one.kind() != other.kind() || !matches!(one.kind(), ValueKind::Number | ValueKind::String) {
+        let is_text = |value: &Value| value.kind() == ValueKind::String;
+        let advice = if is_text(one) || is_text(other) {
+            "; write `| float` or `| int` behind the text"
+        } else {
+            ""
+        };
+        return Err(wrong(format!(
+            "{} and {} have no order{advice}",
+            shown(one),
+            shown(other)
+        )));
+    }
+    Ok(match sign {
+        "<" => one < other,
+        "<=" => one <= other,
+        ">" => one > other,
+        _ => one >= other,
+    })
+}
+
+/// A number is equal to a text that spells it the same, since APIs write one field now so and now so. A
+/// text that means the same number and spells it otherwise is a mistake: nobody means `"2.50" == 2.5` to be
+/// false.
+fn equal(one: &Value, other: &Value) -> Result<bool, Error> {
+    let (first, second) = (&number(one), &number(other));
+    for (text, written, number) in [(first, other, second), (second, one, first)] {
+        let Some(text) = text.as_str().filter(|_| number.is_number()) else {
+            continue;
+        };
+        if text == written.to_string() {
+            return Ok(true);
+        }
+        if self::number(&spelled(text.trim())) == *number {
+            return Err(wrong(format!(
+                "the text {text:?} and {} are the same number, spelled in two ways; write `| float` or `| int` behind the text",
+                shown(number)
+            )));
+        }
+    }
+    Ok(first == second)
+}
+
+fn wrong(message: String) -> Error {
+    Error::new(ErrorKind::InvalidOperation, message)
+}
+
+/// A value in a message.
+fn shown(value: &Value) -> String {
+    match value.kind() {
+        ValueKind::String => {
+            let text = value.to_string();
+            let mut short: String = text.chars().take(MOST_SHOWN).collect();
+            if short.len() < text.len() {
+                short.push('…');
+            }
+            format!("the text {short:?}")
+        }
+        ValueKind::Number => format!("the number {value}"),
+        ValueKind::Bool if value.is_true() => "true".to_owned(),
+        ValueKind::Bool => "false".to_owned(),
+        ValueKind::Undefined | ValueKind::None => "nothing".to_owned(),
+        ValueKind::Map => "an object".to_owned(),
+        _ => "a list".to_owned(),
+    }
+}
