@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::failure::{Exit, Failure};
 use crate::fetch::replay::Cassette;
-use crate::harvest::once::Unknown;
+use crate::harvest::attempt::once::Unknown;
 use crate::harvest::summary::Summary;
 use crate::harvest::tape::Tape;
 use crate::harvest::{Backfill, Harvest, Options};
