@@ -28,7 +28,7 @@ use self::fetched::Fetched;
 use self::once::Spot;
 use self::outcome::{Answer, Good, Outcome, Sent, Unfetched};
 use self::turn::Under;
-use super::answer::large::{Large, WHOLE};
+use super::answer::large::WHOLE;
 use super::answer::understand::unread;
 use super::stream::Stream;
 use super::trouble;
@@ -42,7 +42,6 @@ use crate::fetch::transport::{Reach, Request, Response};
 use crate::fetch::{agent, body};
 use crate::limits::{self, Permit};
 use crate::plan::request::Rendered;
-use crate::records::page::Page;
 
 /// So many tokens are tried for one page, where other processes have them made.
 const MOST_TOKENS: u32 = 4;

@@ -57,7 +57,8 @@ pub(in crate::harvest) enum CommandProblem {
     },
 }
 
-/// Runs it to its end, or for so long: then it is killed, with all that it has started.
+/// Runs it to its end, or for so long: then it is killed, with all that it has started; so it is where nobody
+/// waits for it any more.
 ///
 /// It stands in a process group of its own, so that a program behind a shell ends with the shell. One that
 /// has left the group lives on, and holds up nobody: it is waited for and written to on threads that the
@@ -73,7 +74,7 @@ pub(in crate::harvest) async fn run(
         source,
     };
     let mut child = begin(&given).map_err(start)?;
-    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let mut group = Group(i32::try_from(child.id()).ok().and_then(Pid::from_raw));
     if let Some(mut input) = child.stdin.take() {
         let text = given.input;
         thread("alert-input", move || {
@@ -89,18 +90,29 @@ pub(in crate::harvest) async fn run(
     })
     .map_err(start)?;
     let Ok(ended) = clock.timeout(patience, &mut told).await else {
-        // Nobody has taken its end yet, so the number is still its own.
-        if let Some(group) = group {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
+        drop(group);
         let _ = clock.timeout(AFTER_KILL, &mut told).await;
         return Err(CommandProblem::Slow { program });
     };
+    // It has ended, and its number may be another's by now.
+    group.0 = None;
     match ended {
         Ok(Ok(status)) if status.success() => Ok(()),
         Ok(Ok(status)) => Err(CommandProblem::Failed { program, status }),
         Ok(Err(source)) => Err(start(source)),
         Err(_) => Err(start(std::io::Error::other("nobody could wait for it"))),
+    }
+}
+
+/// All that a command has started; it ends with whoever waits for it.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // Nobody has taken its end yet, so the number is still its own.
+        if let Some(group) = self.0 {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
     }
 }
 
