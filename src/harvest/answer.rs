@@ -5,6 +5,7 @@ use http::{HeaderMap, StatusCode};
 use minijinja::Value;
 use url::Url;
 
+use super::headers;
 use super::mistakes;
 use super::outcome::{Answer, Good, Outcome, Sent};
 use super::stream::Stream;
@@ -314,14 +315,8 @@ impl Stream {
         page: Option<&Page>,
     ) -> Value {
         let mut more = variables.to_vec();
-        let headers = Value::from_pairs(headers.iter().map(|(name, value)| {
-            (
-                name.as_str().replace('-', "_"),
-                String::from_utf8_lossy(value.as_bytes()).into_owned(),
-            )
-        }));
         more.push(("status".to_owned(), Value::from(status.as_u16())));
-        more.push(("headers".to_owned(), headers));
+        more.push(("headers".to_owned(), headers::value(headers)));
         more.push(("attempt".to_owned(), Value::from(attempt)));
         more.push((
             "body".to_owned(),

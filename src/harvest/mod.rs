@@ -42,6 +42,7 @@ mod gathered;
 mod given;
 mod granted;
 mod ground;
+mod headers;
 mod hosts;
 mod inspect;
 mod keep;
