@@ -1,16 +1,20 @@
 //! What an answer means for its stream: a page with records, trouble, or a failure.
 
+pub(super) mod edit;
+mod headers;
+pub(super) mod large;
+pub(super) mod mistakes;
+pub(super) mod understand;
+
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use minijinja::Value;
 use url::Url;
 
-use super::headers;
-use super::mistakes;
-use super::outcome::{Answer, Good, Outcome, Sent};
+use super::attempt::outcome::{Answer, Good, Outcome, Sent};
+use super::attempt::verdict::{self, Trouble, Verdict};
 use super::stream::Stream;
 use super::trouble;
-use super::verdict::{self, Trouble, Verdict};
 use crate::event::FailureClass;
 use crate::failure::{Exit, Failure};
 use crate::plan::json::Numbers;
