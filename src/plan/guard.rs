@@ -260,8 +260,10 @@ impl Edits {
                         continue;
                     }
                 },
-                Kind::Open | Kind::Tag | Kind::Close => None,
-                Kind::Other(b',' | b':' | b'=' | b'<' | b'>' | b'!' | b'~') => None,
+                Kind::Open
+                | Kind::Tag
+                | Kind::Close
+                | Kind::Other(b',' | b':' | b'=' | b'<' | b'>' | b'!' | b'~') => None,
                 Kind::Other(b'|') => {
                     operand.is_filtered = true;
                     continue;
