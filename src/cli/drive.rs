@@ -1,5 +1,6 @@
 //! One run from an open plan to its summary: the world around it, progress, signals.
 
+use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,9 @@ use crate::report::{Manner, Reporter, Verbosity};
 use super::global::Global;
 use super::signals::Stop;
 use super::{out, rooms, table};
+
+/// Once somebody asks to stop, people are told for so long.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How often progress is drawn.
 const TICK: Duration = Duration::from_millis(100);
@@ -128,7 +132,7 @@ impl Drive {
         world: World,
         options: Options,
     ) -> Result<Summary, Failure> {
-        self.run_watched(plan, world, options, None).await
+        Box::pin(self.run_watched(plan, world, options, None)).await
     }
 
     /// The same; those who watch it hear of its beginning and its end.
@@ -151,29 +155,58 @@ impl Drive {
             Ok(harvest) => harvest,
             Err(failure) => {
                 if let Some(watch) = &watch {
-                    watch.ended(Err(&failure)).await;
+                    self.unless_stopped(watch.ended(Err(&failure))).await;
                 }
                 return Err(failure);
             }
         };
-        if let Some(watch) = &watch {
-            watch.began().await;
-        }
-        let ticker =
-            (!is_replay).then(|| tokio::spawn(tick(self.clock, Arc::clone(&self.reporter))));
-        let ended = came_to(tokio::spawn(harvest.run()).await);
-        if let Some(ticker) = ticker {
-            ticker.abort();
-        }
-        self.reporter.close();
-        let ended = ended.map(|mut summary| {
-            summary.exit = self.stop.exit(summary.exit);
-            summary
+        let ran = Box::pin(async {
+            let ticker =
+                (!is_replay).then(|| tokio::spawn(tick(self.clock, Arc::clone(&self.reporter))));
+            let ended = came_to(tokio::spawn(harvest.run()).await);
+            if let Some(ticker) = ticker {
+                ticker.abort();
+            }
+            self.reporter.close();
+            let ended = ended.map(|mut summary| {
+                summary.exit = self.stop.exit(summary.exit);
+                summary
+            });
+            let end = match &watch {
+                Some(watch) => watch.note_end(ended.as_ref()).await,
+                None => None,
+            };
+            (ended, end)
         });
-        if let Some(watch) = &watch {
-            watch.ended(ended.as_ref()).await;
+        let Some(watch) = &watch else {
+            return ran.await.0;
+        };
+        // Nobody who is told holds up the run.
+        let ((ended, end), _) = tokio::join!(ran, self.unless_stopped(watch.began()));
+        if let Some(end) = end {
+            let told = async { tokio::join!(watch.ping_end(end), watch.tell_of_runs()) };
+            self.unless_stopped(told).await;
         }
         ended
+    }
+
+    /// Waits for people to be told; once somebody asks to stop, a moment longer. What is cut off is owed.
+    pub(super) async fn unless_stopped<T>(&self, telling: impl Future<Output = T>) -> Option<T> {
+        // On the heap: it is a part of each future that waits for it.
+        let telling = Box::pin(telling);
+        let mut asked = self.stop.asked.clone();
+        let cut = async {
+            if asked.wait_for(|asked| *asked).await.is_err() {
+                // Nobody is left who could ask.
+                std::future::pending::<()>().await;
+            }
+            self.clock.sleep_until(self.clock.now() + LAST_WORDS).await;
+        };
+        tokio::select! {
+            biased;
+            told = telling => Some(told),
+            () = cut => None,
+        }
     }
 }
 

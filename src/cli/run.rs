@@ -11,7 +11,8 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::failure::{Exit, Failure};
 use crate::fetch::replay::Cassette;
-use crate::harvest::once::Unknown;
+use crate::harvest::alerts::was_broken;
+use crate::harvest::attempt::once::Unknown;
 use crate::harvest::summary::Summary;
 use crate::harvest::tape::Tape;
 use crate::harvest::{Backfill, Harvest, Options};
@@ -185,7 +186,8 @@ impl RunArgs {
                 watch: Some(watch), ..
             }) = ready.await
             {
-                watch.file_is(Some(failure)).await;
+                watch.note_file(Some(failure)).await;
+                drive.unless_stopped(watch.tell_of_file()).await;
             }
         }
     }
@@ -311,8 +313,11 @@ impl RunArgs {
             refused,
         } = ready.await?;
         if let Some(watch) = &watch {
-            // It was read just now.
-            watch.file_is(None).await;
+            let (disk, root, name) = (world.disk.clone(), root.clone(), plan.name.clone());
+            // It was read just now. Where that cannot be known, the run will say so.
+            if let Ok(Ok(true)) = off(move || was_broken(&disk, &root, &name)).await {
+                watch.note_file(None).await;
+            }
         }
         let options = Options {
             streams: self.streams.clone(),
@@ -340,14 +345,15 @@ impl RunArgs {
         if let Some(failure) = refused {
             Harvest::not_opened(&plan, &world, &options, &failure);
             if let Some(watch) = watch {
-                watch.ended(Err(&failure)).await;
+                let told = async { tokio::join!(watch.ended(Err(&failure)), watch.tell_of_file()) };
+                drive.unless_stopped(told).await;
             }
             return Err(failure);
         }
         if options.leaves_trace() {
             again::end(&found.path, &world).await;
         }
-        drive.run_watched(plan, world, options, watch).await
+        Box::pin(drive.run_watched(plan, world, options, watch)).await
     }
 }
 

@@ -3,6 +3,7 @@
 mod coming;
 mod files;
 mod install;
+mod tellers;
 mod work;
 
 use std::num::NonZeroUsize;
@@ -134,11 +135,9 @@ impl ScheduleArgs {
             manager: Manager::find(&Asked::of_environment()),
         };
         let worst = keeper.keep(board).await;
-        if self.once && !drive.stop.is_asked() {
-            // Nobody else is there to tell it until the next call.
-            let _ = owed.await;
-            work.all_told().await;
-        }
+        // Nobody else is there to tell it until the next call; once a stop is asked for, not even that is waited for.
+        let _ = drive.unless_stopped(owed).await;
+        work.all_told().await;
         Ok(match (self.once, drive.stop.is_asked()) {
             (true, false) => worst,
             (true, true) => drive.stop.exit(worst.worst(Exit::Interrupted)),

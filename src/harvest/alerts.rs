@@ -10,7 +10,12 @@
 //! Nothing of this can fail a run. It goes through the door to the network, but outside the limits,
 //! which belong to the API.
 
+pub(super) mod command;
+pub(super) mod delivery;
+
 mod file;
+
+pub use self::file::was_broken;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,9 +24,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use url::Url;
 
+use self::delivery::Undelivered;
 use super::World;
-use super::command;
-use super::delivery::{self, Undelivered};
 use super::events::Events;
 use super::names::Names;
 use super::secrets::Secrets;
@@ -67,6 +71,15 @@ struct Ended<'a> {
     message: Option<String>,
     hint: Option<String>,
     streams: Value,
+}
+
+/// How a run ended, for those who only count signs of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// All is published.
+    Success,
+    /// It is not.
+    Failure,
 }
 
 impl Watch {
@@ -143,41 +156,66 @@ impl Watch {
         });
     }
 
-    /// The run begins. Who has not taken what earlier ones came to hears of that first.
+    /// The run begins: who has not taken what earlier ones came to hears of that, beside the ping.
     pub async fn began(&self) {
+        self.begins();
+        tokio::join!(self.ping_start(), self.make_up());
+    }
+
+    /// The run begins.
+    pub fn begins(&self) {
         let now = self.clock.calendar();
         *self.began.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    /// The ping of a beginning.
+    pub async fn ping_start(&self) {
         self.ping(self.start.as_ref()).await;
-        self.make_up().await;
     }
 
     /// The run ended so, or did not open.
     pub async fn ended(&self, ended: Result<&Summary, &Failure>) {
-        let Some(ended) = self.told(ended) else {
-            return;
-        };
-        // The message is on the disk before anybody is asked to take anything.
-        let noted = self.note(&self.pipeline, &ended).await;
-        let place = if ended.condition == WELL {
-            &self.success
-        } else {
-            &self.failure
-        };
-        self.ping(place.as_ref()).await;
-        let told = match noted {
-            Ok((alert, message)) => self.alert(&alert, &message).await,
-            Err(failure) => Err(failure),
-        };
-        if let Err(failure) = told {
+        if let Some(end) = self.note_end(ended).await {
+            tokio::join!(self.ping_end(end), self.tell_of_runs());
+        }
+    }
+
+    /// Writes down how the run ended, or that it did not open, with the message that says so: it is on the disk
+    /// before anybody is asked to take anything. Nothing of an end that says nothing.
+    pub async fn note_end(&self, ended: Result<&Summary, &Failure>) -> Option<End> {
+        let ended = self.told(ended)?;
+        if let Err(failure) = self.note(&self.pipeline, &ended).await {
             self.untold(&failure);
         }
+        Some(if ended.condition == WELL {
+            End::Success
+        } else {
+            End::Failure
+        })
+    }
+
+    /// The ping of an end.
+    pub async fn ping_end(&self, end: End) {
+        let place = match end {
+            End::Success => &self.success,
+            End::Failure => &self.failure,
+        };
+        self.ping(place.as_ref()).await;
     }
 
     /// Tells what is owed of earlier runs and of the file: somebody was killed before it was told, or nobody took it.
     pub async fn make_up(&self) {
-        for of in [of_file(&self.pipeline), self.pipeline.clone()] {
-            self.make_up_of(of).await;
-        }
+        tokio::join!(self.tell_of_file(), self.tell_of_runs());
+    }
+
+    /// Tells what is owed of runs.
+    pub async fn tell_of_runs(&self) {
+        self.make_up_of(self.pipeline.clone()).await;
+    }
+
+    /// Tells what is owed of the file.
+    pub async fn tell_of_file(&self) {
+        self.make_up_of(of_file(&self.pipeline)).await;
     }
 
     async fn make_up_of(&self, pipeline: String) {
@@ -191,8 +229,8 @@ impl Watch {
             };
             Ok(Some((alert, run)))
         });
-        let told = match owed.await {
-            Ok(None) => Ok(()),
+        match owed.await {
+            Ok(None) => {}
             Ok(Some((alert, run))) => {
                 let written = alert.message.as_deref();
                 let message = written.and_then(|text| serde_json::from_str(text).ok());
@@ -200,12 +238,13 @@ impl Watch {
                     let ended = self.of_record(&alert, run.as_ref());
                     self.payload(&ended, &alert)
                 });
-                self.alert(&alert, &message).await
+                // Neither waits for the other.
+                tokio::join!(
+                    self.post(&alert, &message),
+                    self.start_command(&alert, &message)
+                );
             }
-            Err(failure) => Err(failure),
-        };
-        if let Err(failure) = told {
-            self.untold(&failure);
+            Err(failure) => self.untold(&failure),
         }
     }
 
@@ -227,51 +266,54 @@ impl Watch {
     }
 
     /// Writes down how things are with the pipeline or its file, with the message that says so.
-    async fn note(&self, of: &str, ended: &Ended<'_>) -> Result<(Alert, Value), Box<Failure>> {
+    async fn note(&self, of: &str, ended: &Ended<'_>) -> Result<(), Box<Failure>> {
         let name = of.to_owned();
         let before = self.state(move |state| state.alert(&name)).await?;
         let mut alert = Alert::after(before, of, ended.condition, ended.at, ended.run);
-        let message = self.payload(ended, &alert);
-        alert.message = Some(message.to_string());
-        let saved = alert.clone();
-        self.state(move |state| state.save_alert(&saved)).await?;
-        Ok((alert, message))
+        alert.message = Some(self.payload(ended, &alert).to_string());
+        self.state(move |state| state.save_alert(&alert)).await
     }
 
-    /// Tells those who do not know how things are now.
-    async fn alert(&self, alert: &Alert, payload: &Value) -> Result<(), Box<Failure>> {
-        if let Some(url) = &self.webhook
-            && alert.is_owed(Channel::Webhook)
-        {
-            let body = payload.to_string();
-            match delivery::post(&self.transport, self.clock, url, body).await {
-                Ok(()) => self.delivered(alert, Channel::Webhook).await?,
-                Err(problem) => self.undelivered("the alert", url, &problem),
-            }
+    /// Tells the webhook, if it does not know how things are now.
+    async fn post(&self, alert: &Alert, payload: &Value) {
+        let Some(url) = &self.webhook else { return };
+        if !alert.is_owed(Channel::Webhook) {
+            return;
         }
-        if let Some(words) = &self.command
-            && alert.is_owed(Channel::Command)
-        {
-            let given = command::Given {
-                words: words.clone(),
-                folder: self.root.clone(),
-                variables: variables(payload),
-                input: payload.to_string(),
-            };
-            match command::run(given, self.clock, command::PATIENCE).await {
-                Ok(()) => self.delivered(alert, Channel::Command).await?,
-                Err(problem) => self.notice(&format!(
-                    "the command of `schedule.on_failure` did not do its work: {problem}"
-                )),
-            }
+        match delivery::post(&self.transport, self.clock, url, payload.to_string()).await {
+            Ok(()) => self.delivered(alert, Channel::Webhook).await,
+            Err(problem) => self.undelivered("the alert", url, &problem),
         }
-        Ok(())
     }
 
-    async fn delivered(&self, alert: &Alert, channel: Channel) -> Result<(), Box<Failure>> {
+    /// Tells the command, if it does not know how things are now.
+    async fn start_command(&self, alert: &Alert, payload: &Value) {
+        let Some(words) = &self.command else { return };
+        if !alert.is_owed(Channel::Command) {
+            return;
+        }
+        let given = command::Given {
+            words: words.clone(),
+            folder: self.root.clone(),
+            variables: variables(payload),
+            input: payload.to_string(),
+        };
+        match command::run(given, self.clock, command::PATIENCE).await {
+            Ok(()) => self.delivered(alert, Channel::Command).await,
+            Err(problem) => self.notice(&format!(
+                "the command of `schedule.on_failure` did not do its work: {problem}"
+            )),
+        }
+    }
+
+    async fn delivered(&self, alert: &Alert, channel: Channel) {
         let (alert, now) = (alert.clone(), self.clock.calendar());
-        self.state(move |state| state.alert_told(&alert, channel, now))
-            .await
+        let noted = self.state(move |state| state.alert_told(&alert, channel, now));
+        if let Err(failure) = noted.await {
+            self.notice(&format!(
+                "that somebody was told cannot be written down, so they are told again: {failure}"
+            ));
+        }
     }
 
     async fn state<T: Send + 'static>(

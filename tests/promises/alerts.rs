@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use gleaner::clock::Clock;
@@ -332,22 +332,21 @@ fn a_person_who_publishes_what_is_held_makes_the_next_trouble_news() {
     assert_eq!(events(), ["held", "recovered", "held", "recovered"]);
 }
 
-/// Takes alerts; a ping is never answered.
+/// Takes alerts when it is there; a ping is never answered.
 #[derive(Debug, Default)]
 struct Silent {
+    is_there: AtomicBool,
     taken: Mutex<Vec<Value>>,
 }
 
 impl Transport for Silent {
     fn send(&self, request: Request) -> Boxed<'_, Result<Response, SendError>> {
-        if request.url.path().ends_with("/fail") {
+        if request.body.is_none() || !self.is_there.load(Ordering::Relaxed) {
             return Box::pin(std::future::pending());
         }
         let body = request.body.unwrap_or_default();
-        if !body.is_empty() {
-            let body = serde_json::from_slice(&body).expect("JSON");
-            self.taken.lock().expect("no panic").push(body);
-        }
+        let body = serde_json::from_slice(&body).expect("JSON");
+        self.taken.lock().expect("no panic").push(body);
         Box::pin(std::future::ready(Ok(Response {
             status: http::StatusCode::OK,
             headers: http::HeaderMap::new(),
@@ -357,7 +356,7 @@ impl Transport for Silent {
 }
 
 #[test]
-fn who_is_killed_during_the_last_ping_has_left_the_message_for_the_next_start() {
+fn who_is_killed_while_the_message_is_on_its_way_has_left_it_for_the_next_start() {
     let root = tempfile::tempdir().expect("a folder");
     let plan = plan(
         "source: { url: https://api.test, limits: none }
@@ -387,16 +386,22 @@ schedule: { cron: '@daily', on_failure: { webhook: https://hooks.test/private },
         let failure = Failure::new(Exit::Failed, "it did not go well");
         let watch = Watch::of(&plan, &world);
         let ends = watch.ended(Err(&failure));
-        // The process dies while the ping is on its way.
+        // The process dies while all are on their way.
         let second = std::time::Duration::from_secs(1);
         assert!(clock.timeout(second, ends).await.is_err());
         assert!(silent.taken.lock().expect("no panic").is_empty());
+        silent.is_there.store(true, Ordering::Relaxed);
         for _ in 0..2 {
             Watch::of(&plan, &world).make_up().await;
         }
+        // A receiver that hangs holds up no other: the alert is taken though the ping never is.
+        let failure = Failure::new(Exit::Held, "too few");
+        let watch = Watch::of(&plan, &world);
+        let ends = watch.ended(Err(&failure));
+        assert!(clock.timeout(second, ends).await.is_err());
     });
     let taken = silent.taken.lock().expect("no panic");
-    assert_eq!(texts(&*taken, "event"), ["failed"], "once");
+    assert_eq!(texts(&*taken, "event"), ["failed", "held"], "once each");
     assert_eq!(taken[0]["text"], "p failed: it did not go well");
     assert_eq!(taken[0]["since"], "2026-11-22T02:30:00Z");
 }

@@ -1,8 +1,9 @@
 //! What people hear of a schedule: of files that break and are mended, in logs of which each line says whose it is,
 //! and of the times to come.
 
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
-use std::sync::{Mutex, mpsc};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -41,6 +42,7 @@ fn api() -> Server {
 fn messages(hook: &Server) -> Vec<Value> {
     let heard = hook.heard().into_iter();
     heard
+        .filter(|request| request.starts_with("POST "))
         .map(|request| {
             let body = request.split("\r\n\r\n").nth(1).expect("a body");
             serde_json::from_str(body).expect("JSON")
@@ -184,6 +186,62 @@ fn of_a_file_that_cannot_be_read_at_all_those_are_told_whom_it_named_before() {
     // The very text that was there before.
     project.write("pipelines/items.yaml", &good);
     assert_eq!(told.recv_timeout(HANGS).expect("told"), "recovered");
+}
+
+#[test]
+fn a_receiver_that_does_not_answer_holds_up_neither_the_next_run_nor_a_stop() {
+    let hangs = Arc::new((Mutex::new(true), Condvar::new()));
+    let held = Arc::clone(&hangs);
+    let hook = Server::start(move |_| {
+        let (hangs, ends) = &*held;
+        let waits = hangs.lock().expect("no panic");
+        drop(ends.wait_while(waits, |hangs| *hangs).expect("no panic"));
+        Reply::new(200, "ok")
+    });
+    let gone = Server::says(Reply::new(404, "no such thing"));
+    let told = format!(
+        "on_failure: {{ webhook: \"{0}/told\" }}, ping: \"{0}/ping\"",
+        hook.url()
+    );
+    let project = Project::new(&pipeline(&gone, "", &told));
+    // One run at once: this one has to wait until the slot is free.
+    let next = pipeline(&api(), "", "missed: once").replace("items.ndjson", "next.ndjson");
+    project.write("pipelines/next.yaml", &next);
+    super::schedule_real::passed(&project, &["items", "next"]);
+    let child = project
+        .command(&["schedule", "--parallel", "1", "--log", "human"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mut daemon = Daemon(child);
+    let mut lines = BufReader::new(daemon.0.stderr.take().expect("piped")).lines();
+    let mut said = Vec::new();
+    // Whoever waits for a receiver says in the end that it has not taken what it was told.
+    while !said
+        .last()
+        .is_some_and(|line: &String| line.contains("next: the run of"))
+    {
+        said.push(lines.next().expect("a line").expect("text"));
+    }
+    let pid = rustix::process::Pid::from_child(&daemon.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("sent");
+    assert_eq!(daemon.0.wait().expect("an end").code(), Some(0));
+    said.extend(lines.map(|line| line.expect("text")));
+    let said = said.join("\n");
+    assert!(said.contains("error: items, page 1: 404"), "{said}");
+    assert!(!said.contains("was not taken"), "{said}");
+
+    // It was asked, and has not answered: that is owed, and told at the next start.
+    let first = messages(&hook);
+    assert_eq!(first.len(), 1, "{first:?}");
+    *hangs.0.lock().expect("no panic") = false;
+    hangs.1.notify_all();
+    for _ in 0..2 {
+        assert_eq!(project.run(&["schedule", "--once"]).code, Some(0));
+    }
+    let all = messages(&hook);
+    assert_eq!(all, [first[0].clone(), first[0].clone()], "the same, once");
 }
 
 #[test]

@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::task::JoinSet;
-
 use super::files::Files;
+use super::tellers::{About, Tellers};
 use crate::cli::drive::{Connect, Drive, Ready, came_to, off};
 use crate::cli::rooms::{self, NoPlan, Overrides};
 use crate::cli::{again, project, run};
@@ -14,12 +13,12 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::event::Fact;
 use crate::failure::{Exit, Failure};
-use crate::harvest::alerts::Watch;
+use crate::harvest::alerts::{Watch, was_broken};
+use crate::harvest::summary::Summary;
 use crate::harvest::{Harvest, Options};
 use crate::plan::Plan;
 use crate::report::{Manner, Reporter, Verbosity};
 use crate::schedule::Order;
-use crate::store::alerts::of_file;
 use crate::store::state::State;
 
 /// What all runs have in common.
@@ -32,11 +31,9 @@ pub(super) struct Work {
     options: Options,
     files: Arc<Files>,
     connect: Connect,
-    turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// How files are now: broken so, or well.
     looks: Mutex<HashMap<String, How>>,
-    /// Who is being told of them.
-    telling: Mutex<JoinSet<()>>,
+    tellers: Tellers,
 }
 
 /// How a file is.
@@ -72,14 +69,14 @@ impl Work {
             options,
             files,
             connect: rooms::transport_or_plain,
-            turns: Mutex::default(),
             looks: Mutex::default(),
-            telling: Mutex::default(),
+            tellers: Tellers::default(),
         }
     }
 
-    /// One run, from the text of its file to its last word.
-    pub(super) async fn run(&self, order: Order) -> Exit {
+    /// One run, from the text of its file to its end. When this is over its outcome is on the disk; people are told
+    /// of it beside that.
+    pub(super) async fn run(self: &Arc<Self>, order: Order) -> Exit {
         let drive = Drive {
             reporter: reporter(self.manner, self.logs, Some(&order.name)),
             ..self.drive.clone()
@@ -96,7 +93,7 @@ impl Work {
             Err(failure) => {
                 // Who is named can perhaps still be read.
                 if let Some(watch) = self.listener(&name).await {
-                    watch.ended(Err(&failure)).await;
+                    self.ended(&name, &Arc::new(watch), Err(&failure)).await;
                 }
                 return self.told(&name, &teller, Err(failure));
             }
@@ -114,6 +111,7 @@ impl Work {
             Ok(ready) => ready,
             Err(failure) => return self.told(&name, &teller, Err(failure)),
         };
+        let watch = watch.map(Arc::new);
         let outside = world.clone();
         let ended = tokio::spawn(async move { again::end(&path, &outside).await });
         let refused = refused.or(came_to(ended.await).err());
@@ -125,13 +123,10 @@ impl Work {
             }
             None => Harvest::open(plan, world, options).map_err(|failure| *failure),
         });
-        let turn = self.turn(&name);
         let ended = match opened.await.and_then(|opened| opened) {
             Ok(harvest) => {
                 if let Some(watch) = &watch {
-                    let own = turn.lock().await;
-                    watch.began().await;
-                    drop(own);
+                    self.began(&name, watch);
                 }
                 came_to(tokio::spawn(harvest.run()).await)
             }
@@ -142,31 +137,41 @@ impl Work {
             summary
         });
         if let Some(watch) = &watch {
-            let own = turn.lock().await;
-            watch.ended(ended.as_ref()).await;
-            drop(own);
+            self.ended(&name, watch, ended.as_ref()).await;
         }
         self.told(&name, &teller, ended)
     }
 
+    /// A run begins: who counts signs of life hears of it, and who is owed anything that.
+    fn began(self: &Arc<Self>, name: &str, watch: &Arc<Watch>) {
+        watch.begins();
+        let [sign, runs] = [watch, watch].map(Arc::clone);
+        self.tellers
+            .tell(name, About::Sign, async move { sign.ping_start().await });
+        self.tellers
+            .tell(name, About::Runs, async move { runs.tell_of_runs().await });
+        self.tell_of_file(name);
+    }
+
+    /// A run has ended so: that is on the disk when this is over.
+    async fn ended(&self, name: &str, watch: &Arc<Watch>, ended: Result<&Summary, &Failure>) {
+        let Some(end) = watch.note_end(ended).await else {
+            return;
+        };
+        let [sign, runs] = [watch, watch].map(Arc::clone);
+        self.tellers
+            .tell(name, About::Sign, async move { sign.ping_end(end).await });
+        self.tellers
+            .tell(name, About::Runs, async move { runs.tell_of_runs().await });
+    }
+
     /// Tells how a run ended.
-    fn told(
-        &self,
-        name: &str,
-        teller: &Reporter,
-        ended: Result<crate::harvest::summary::Summary, Failure>,
-    ) -> Exit {
+    fn told(&self, name: &str, teller: &Reporter, ended: Result<Summary, Failure>) -> Exit {
         if teller.ended(ended.as_ref()) {
             return ended.map_or_else(|failure| failure.exit, |summary| summary.exit);
         }
         let only_errors = self.manner.json || self.manner.verbosity == Verbosity::Quiet;
         run::tell_of(name, &teller.stamp(), ended, only_errors)
-    }
-
-    /// Whose turn it is to tell of a pipeline: what is owed is told once.
-    fn turn(&self, pipeline: &str) -> Arc<tokio::sync::Mutex<()>> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(turns.entry(pipeline.to_owned()).or_default())
     }
 
     /// Tells what a schedule that was killed could not tell any more.
@@ -182,11 +187,13 @@ impl Work {
         };
         for plan in plans {
             let name = plan.name.clone();
+            self.tell_of_file(&name);
             if let Some(watch) = self.watch(plan).await {
-                let turn = self.turn(&name);
-                let own = turn.lock().await;
-                watch.make_up().await;
-                drop(own);
+                self.tellers.tell(
+                    &name,
+                    About::Runs,
+                    async move { watch.tell_of_runs().await },
+                );
             }
         }
     }
@@ -251,26 +258,34 @@ impl Work {
             }
             _ => return,
         };
-        let name = name.to_string();
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-        looks.insert(name.clone(), how);
+        looks.insert(name.to_string(), how);
         drop(looks);
-        let work = Arc::clone(self);
-        let mut telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those that are done are taken away.
-        while telling.try_join_next().is_some() {}
-        telling.spawn(async move {
-            let turn = work.turn(&name);
-            let own = turn.lock().await;
-            let broken = match work.look(&name) {
-                Some(How::Broken(failure)) => Some(failure),
-                Some(How::Well) if work.was_broken(&name).await => None,
-                Some(How::Well) | None => return,
+        self.tell_of_file(name);
+    }
+
+    /// Tells how a file is, and what is owed of how it was.
+    fn tell_of_file(self: &Arc<Self>, name: &str) {
+        let (work, of) = (Arc::clone(self), name.to_owned());
+        self.tellers.tell(name, About::File, async move {
+            let broken = match work.look(&of) {
+                Some(How::Broken(failure)) => Some(Some(failure)),
+                Some(How::Well) => Some(None),
+                None => None,
             };
-            if let Some(watch) = work.listener(&name).await {
-                watch.file_is(broken.as_ref()).await;
+            let (root, name) = (work.root.clone(), of.clone());
+            // Most never were, and nobody has to be found who hears of them.
+            let was_broken = off(move || was_broken(&Disk::system(), &root, &name));
+            let is_known = matches!(was_broken.await, Ok(Ok(true)));
+            if !matches!(broken, Some(Some(_))) && !is_known {
+                return;
             }
-            drop(own);
+            if let Some(watch) = work.listener(&of).await {
+                if let Some(how) = broken {
+                    watch.note_file(how.as_ref()).await;
+                }
+                watch.tell_of_file().await;
+            }
         });
     }
 
@@ -280,23 +295,9 @@ impl Work {
         looks.remove(name)
     }
 
-    /// Whether anybody was to hear of a broken file; most never were.
-    async fn was_broken(&self, name: &str) -> bool {
-        let (root, file) = (self.root.clone(), of_file(name));
-        let known = off(move || {
-            let state = State::open(&Disk::system(), &root).ok()?;
-            state.alert(&file).ok()?
-        });
-        known.await.is_ok_and(|known| known.is_some())
-    }
-
-    /// Waits until all are told.
+    /// Waits until all are told; once somebody asks to stop, only a moment longer.
     pub(super) async fn all_told(&self) {
-        let mut telling = {
-            let mut telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *telling)
-        };
-        while telling.join_next().await.is_some() {}
+        self.tellers.all_told(&self.drive).await;
     }
 }
 
@@ -350,7 +351,9 @@ mod tests {
             again: false,
             deadline: None,
         };
+        let work = Arc::new(work);
         assert_eq!(work.run(order).await, Exit::Failed);
+        work.all_told().await;
         let told = std::fs::read_to_string(root.join("told")).expect("somebody was told");
         assert!(told.contains("a mistake of the program"), "{told}");
         let state = State::open(&Disk::system(), &root).expect("a state");
