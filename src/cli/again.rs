@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::disk::Disk;
 use crate::failure::Failure;
-use crate::harvest::reextract::{finish, mixed, unended};
+use crate::harvest::ground::reextract::{finish, mixed, unended};
 use crate::harvest::{Options, World};
 use crate::store::history::RunRecord;
 use crate::store::locks;

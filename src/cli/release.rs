@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 
 use crate::failure::{Exit, Failure};
-use crate::harvest::release::NothingSent;
+use crate::harvest::ground::release::NothingSent;
 use crate::harvest::summary::Summary;
 use crate::harvest::{Backfill, Options};
 use crate::report::{Manner, Reporter, clean};

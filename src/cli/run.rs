@@ -12,7 +12,7 @@ use crate::disk::Disk;
 use crate::failure::{Exit, Failure};
 use crate::fetch::replay::Cassette;
 use crate::harvest::alerts::was_broken;
-use crate::harvest::once::Unknown;
+use crate::harvest::attempt::once::Unknown;
 use crate::harvest::summary::Summary;
 use crate::harvest::tape::Tape;
 use crate::harvest::{Backfill, Harvest, Options};

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::failure::{Exit, Failure};
-use crate::harvest::reextract::mixed;
+use crate::harvest::ground::reextract::mixed;
 use crate::report::{clean, plural, size, thousands};
 use crate::store::error::StoreError;
 use crate::store::history::{RunRecord, Status};

@@ -10,6 +10,9 @@
 //! Nothing of this can fail a run. It goes through the door to the network, but outside the limits,
 //! which belong to the API.
 
+pub(super) mod command;
+pub(super) mod delivery;
+
 mod file;
 
 pub use self::file::was_broken;
@@ -21,9 +24,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use url::Url;
 
+use self::delivery::Undelivered;
 use super::World;
-use super::command;
-use super::delivery::{self, Undelivered};
 use super::events::Events;
 use super::names::Names;
 use super::secrets::Secrets;

@@ -1,15 +1,20 @@
 //! What an answer means for its stream: a page with records, trouble, or a failure.
 
+pub(super) mod edit;
+mod headers;
+pub(super) mod large;
+pub(super) mod mistakes;
+pub(super) mod understand;
+
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use minijinja::Value;
 use url::Url;
 
-use super::mistakes;
-use super::outcome::{Answer, Good, Outcome, Sent};
+use super::attempt::outcome::{Answer, Good, Outcome, Sent};
+use super::attempt::verdict::{self, Trouble, Verdict};
 use super::stream::Stream;
 use super::trouble;
-use super::verdict::{self, Trouble, Verdict};
 use crate::event::FailureClass;
 use crate::failure::{Exit, Failure};
 use crate::plan::json::Numbers;
@@ -314,14 +319,8 @@ impl Stream {
         page: Option<&Page>,
     ) -> Value {
         let mut more = variables.to_vec();
-        let headers = Value::from_pairs(headers.iter().map(|(name, value)| {
-            (
-                name.as_str().replace('-', "_"),
-                String::from_utf8_lossy(value.as_bytes()).into_owned(),
-            )
-        }));
         more.push(("status".to_owned(), Value::from(status.as_u16())));
-        more.push(("headers".to_owned(), headers));
+        more.push(("headers".to_owned(), headers::value(headers)));
         more.push(("attempt".to_owned(), Value::from(attempt)));
         more.push((
             "body".to_owned(),

@@ -1,26 +1,37 @@
 //! One page, however many attempts it takes: permit, send, redirect, read, judge, decode; then
 //! again, or give up. The only place of the run that waits before a repeat.
 
+pub mod backoff;
+pub(super) mod budget;
+pub(super) mod circuit;
+pub(super) mod exchange;
+pub(super) mod fetched;
+pub(super) mod hosts;
+pub mod once;
+pub(super) mod outcome;
+pub(super) mod ready;
+pub(super) mod told;
+pub(super) mod turn;
+pub(super) mod unchanged;
+pub(super) mod verdict;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::BytesMut;
-use http::{HeaderMap, StatusCode};
 use minijinja::Value;
 use url::Url;
 
-use super::backoff::Backoff;
-use super::budget::Reservation;
-use super::circuit::Came;
-use super::exchange::Errand;
-use super::large::{Large, WHOLE};
-use super::once::Spot;
-use super::outcome::{Answer, Good, Outcome, Sent, Unfetched};
+use self::backoff::Backoff;
+use self::circuit::Came;
+use self::exchange::Errand;
+use self::fetched::Fetched;
+use self::once::Spot;
+use self::outcome::{Answer, Good, Outcome, Sent, Unfetched};
+use self::turn::Under;
+use super::answer::large::WHOLE;
+use super::answer::understand::unread;
 use super::stream::Stream;
 use super::trouble;
-use super::turn::Under;
-use super::understand::unread;
-use super::verdict;
 use crate::clock::Instant;
 use crate::event::{Fact, FailureClass};
 use crate::failure::{Exit, Failure};
@@ -31,37 +42,9 @@ use crate::fetch::transport::{Reach, Request, Response};
 use crate::fetch::{agent, body};
 use crate::limits::{self, Permit};
 use crate::plan::request::Rendered;
-use crate::records::page::Page;
 
 /// So many tokens are tried for one page, where other processes have them made.
 const MOST_TOKENS: u32 = 4;
-
-/// A page that was fetched and understood.
-#[derive(Debug)]
-pub(super) struct Fetched {
-    /// Its records and what it says about the next page.
-    pub(super) page: Page,
-    /// What its records are read from, where the page holds the last of them alone.
-    pub(super) large: Option<Large>,
-    /// Its records after `transform`, if there is one; paging goes by those that the API gave.
-    pub(super) transformed: Option<Page>,
-    /// Status of the answer.
-    pub(super) status: StatusCode,
-    /// Headers of the answer.
-    pub(super) headers: HeaderMap,
-    /// The body, decompressed; empty where nobody reads it any more.
-    pub(super) body: BytesMut,
-    /// Bytes of the body.
-    pub(super) size: usize,
-    /// Where it came from at last, after redirects; without credentials.
-    pub(super) url: Url,
-    /// Whether a rule said that no page follows.
-    pub(super) last: bool,
-    /// From sent to the body's end.
-    pub(super) took: Duration,
-    /// Held until the page is on disk.
-    pub(super) reservation: Reservation,
-}
 
 impl Stream {
     /// Fetches one page. `variables` are the `for` values of its partition, `spot` is where it

@@ -5,6 +5,9 @@
 //! themselves. A check that does not hold keeps the old file; a person may release the data all the
 //! same (`release`), and then it is only told.
 
+pub(super) mod inspect;
+pub(super) mod widening;
+
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -12,7 +15,7 @@ use jiff::civil::Weekday;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
-use super::standing::{self, SharedState};
+use super::ground::standing::{self, SharedState};
 use super::stream::Stream;
 use crate::event::Fact;
 use crate::failure::{Exit, Failure};

@@ -15,9 +15,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use self::order::Order;
-use super::budget::Reservation;
+use super::attempt::budget::Reservation;
 use super::events::Events;
-use super::feed::Feed;
+use super::partitions::feed::Feed;
 use crate::clock::{Clock, Instant};
 use crate::event::{Fact, Name};
 use crate::failure::{Exit, Failure};
@@ -429,7 +429,7 @@ fn lock(store: &Mutex<StreamStore>) -> MutexGuard<'_, StreamStore> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::budget::Budget;
+    use super::super::attempt::budget::Budget;
     use super::*;
     use crate::disk::Disk;
     use crate::store::row::RunStart;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::ground::standing::{Kept, SharedState};
+use super::ground::targets::Targets;
 use super::publish::Published;
 use super::run::Run;
-use super::standing::{Kept, SharedState};
 use super::stream::Stream;
-use super::targets::Targets;
 use crate::failure::Failure;
 use crate::store::StoreError;
 

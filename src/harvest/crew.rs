@@ -4,7 +4,7 @@ use std::future::Future;
 
 use tokio::task::JoinSet;
 
-use super::ready::Resting;
+use super::attempt::ready::Resting;
 use crate::failure::{Exit, Failure};
 
 /// Tasks of one stream, a partition each.

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::once::Spot;
+use super::attempt::once::Spot;
+use super::pages::walk::{Next, Walk};
 use super::partitions::Partition;
 use super::run::no_book;
 use super::stream::Stream;
-use super::walk::{Next, Walk};
 use super::{Harvest, Options, trouble};
 use crate::failure::Failure;
 use crate::limits::{Asked, Demand, Forecast, Shelf, Used};

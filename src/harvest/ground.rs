@@ -1,15 +1,21 @@
 //! The ground that a run finds: its pipeline's lock, the state, and a run to go on with.
 
+pub(super) mod chronicle;
+pub mod reextract;
+pub mod release;
+pub(super) mod same;
+pub(super) mod standing;
+pub(super) mod targets;
+
 use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 
+use self::standing::{Kept, Standing};
+use self::targets::Targets;
 use super::run::{Beginning, Run};
-use super::same;
-use super::standing::{self, Kept, Standing};
 use super::summary::FileSummary;
-use super::targets::Targets;
-use super::{Options, World, chronicle, reextract, release};
+use super::{Options, World};
 use crate::failure::{Exit, Failure};
 use crate::fetch::tape::HeadCursor;
 use crate::plan::Plan;

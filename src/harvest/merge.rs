@@ -4,20 +4,24 @@
 //! read side by side into a new base; the output is made from that alone. A new base counts only
 //! when the state points to it.
 
+pub(super) mod gathered;
+pub(super) mod newest;
+pub(super) mod versions;
+
 use std::cmp::Ordering;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::fitting;
-use super::formatted::formatted;
-use super::gathered::{Before, Gathered, Head, member_of};
-use super::key::Key;
-use super::outgoing::{Outgoing, columns};
+use self::gathered::{Before, Gathered, Head, member_of};
+use self::versions::{Liner, Origins, Version};
+use super::publish::fitting;
+use super::publish::formatted::formatted;
+use super::publish::key::Key;
+use super::publish::outgoing::{Outgoing, columns};
+use super::publish::rows::{Member, Placed, Ranks, Rows};
 use super::publish::{Output, PublishError, read_end};
-use super::rows::{Member, Placed, Ranks, Rows};
-use super::versions::{Liner, Origins, Version};
 use crate::disk::DiskError;
 use crate::failure::Exit;
 use crate::json;

@@ -1,97 +1,31 @@
 //! The run: walk, attempt, commit, publish, summary.
 
 pub mod alerts;
-pub mod backoff;
 pub mod estimate;
 pub mod events;
 pub mod network;
-pub mod once;
-pub mod reextract;
-pub mod release;
 pub mod secrets;
 pub mod summary;
 pub mod tape;
 
 mod answer;
-mod attempt;
-mod auth;
-mod budget;
+pub mod attempt;
 mod checks;
-mod children;
-mod chronicle;
-mod circuit;
-mod command;
 mod commit;
-mod computed;
 mod course;
 mod crew;
-mod database;
-mod datapackage;
-mod delivery;
-mod digest;
-mod drift;
-mod edit;
-mod env_file;
-mod exchange;
-mod family;
-mod feed;
-mod files;
-mod fitting;
-mod formatted;
-mod gathered;
-mod given;
-mod granted;
-mod ground;
-mod hosts;
-mod inspect;
-mod keep;
-mod key;
-mod large;
-mod logins;
+pub mod ground;
 mod merge;
-mod mistakes;
-mod more;
 mod names;
-mod newest;
-mod novelty;
-mod outcome;
-mod outgoing;
-mod owed;
 mod pages;
-mod parents;
 mod partitions;
-mod private;
 mod publish;
-mod raw;
-mod ready;
-mod record;
-mod refresh;
-mod renew;
-mod repeats;
-mod rows;
 mod run;
-mod same;
 mod sample;
-mod slice;
-mod spans;
-mod split;
-mod spread;
-mod standing;
 mod stream;
-mod targets;
 mod together;
 mod tokens;
-mod told;
 mod trouble;
-mod turn;
-mod unchanged;
-mod understand;
-mod unpublished;
-mod verdict;
-mod versions;
-mod walk;
-mod widening;
-mod windows;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -104,20 +38,20 @@ use crate::failure::{Exit, Failure};
 use crate::fetch::transport::SharedTransport;
 use crate::plan::{Plan, limit::LimitPlan};
 
-use self::chronicle::Unopened;
+use self::attempt::once::Unknown;
 use self::events::Events;
 use self::ground::Ground;
-use self::once::Unknown;
+use self::ground::chronicle::Unopened;
+use self::ground::standing::{Kept, Standing};
+use self::ground::targets::Targets;
 use self::partitions::Source;
+pub use self::partitions::windows::Backfill;
 use self::publish::Published;
 use self::run::{Beginning, Run};
 pub use self::sample::{Sample, SampledColumns};
-use self::standing::{Kept, Standing};
 use self::summary::{StreamSummary, Summary, Tally};
 use self::tape::Tape;
-use self::targets::Targets;
 use self::trouble::open_failure;
-pub use self::windows::Backfill;
 
 /// Everything of the outside that a run touches.
 #[derive(Debug, Clone)]
@@ -214,7 +148,7 @@ impl Harvest {
                 outer.forward(event);
             })
         };
-        windows::refuse_backfill(&plan, &options)?;
+        partitions::windows::refuse_backfill(&plan, &options)?;
         let now = world.clock.calendar();
         let ground = if options.leaves_trace() {
             Some(Ground::look(&plan, &world, &options, now)?)
@@ -413,7 +347,7 @@ fn prepare(
 
 /// The streams to run, their partitions begun and their targets tried.
 fn open_streams(run: &Run) -> Result<Vec<(usize, Targets)>, Box<Failure>> {
-    targets::refuse_part(run)?;
+    ground::targets::refuse_part(run)?;
     let mut streams = Vec::new();
     let plans = run.plan.streams.iter().enumerate();
     for (at, plan) in plans.filter(|(_, plan)| run.family.runs(&plan.name)) {
@@ -427,7 +361,7 @@ fn open_streams(run: &Run) -> Result<Vec<(usize, Targets)>, Box<Failure>> {
         };
         streams.push((at, targets));
     }
-    targets::refuse_shared(run, &streams)?;
+    ground::targets::refuse_shared(run, &streams)?;
     Ok(streams)
 }
 

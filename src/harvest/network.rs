@@ -5,9 +5,9 @@ use std::path::Path;
 use url::Url;
 
 use super::names::Names;
-use super::private;
 use super::run::unrendered;
 use super::secrets::Secrets;
+use super::secrets::private;
 use crate::clock::Clock;
 use crate::failure::{Exit, Failure};
 use crate::fetch::transport::ClientSettings;

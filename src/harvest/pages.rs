@@ -4,24 +4,32 @@
 //! A page that an earlier attempt at this run has kept is not asked for again: what was written
 //! down of it leads the walk on just as the page itself would.
 
+pub(super) mod digest;
+pub(super) mod drift;
+pub(super) mod given;
+pub(super) mod more;
+pub(super) mod novelty;
+pub(super) mod spread;
+pub(super) mod walk;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use self::digest::Digest;
+use self::drift::Totals;
+use self::novelty::Novelty;
+use self::spread::Spread;
+use self::walk::{Next, Walk, WalkFault};
 use super::answer::Seen;
-use super::attempt::Fetched;
+use super::answer::mistakes;
+use super::attempt::fetched::Fetched;
+use super::attempt::once::Spot;
 use super::commit::{Committer, Staged, What};
-use super::digest::Digest;
-use super::drift::Totals;
-use super::mistakes;
-use super::novelty::Novelty;
-use super::once::Spot;
 use super::partitions::Partition;
-use super::slice::Slice;
-use super::spread::Spread;
+use super::partitions::slice::Slice;
 use super::stream::Stream;
 use super::trouble;
-use super::walk::{self, Next, Walk, WalkFault};
 use crate::event::Fact;
 use crate::failure::Failure;
 use crate::plan::Then;
@@ -461,14 +469,6 @@ impl Stream {
         committer.commit(staged).await?;
         self.arrived(partition.ordinal, page);
         Ok(())
-    }
-
-    /// How many records a page tells of: at `expect.total`, else where the paging reads it.
-    pub(super) fn told_total(&self, digest: &Digest) -> Option<u64> {
-        match self.expect_total {
-            Some(at) => walk::whole(digest.wanted.get(at)?.as_deref()),
-            None => walk::total(&self.plan().paging, &digest.wanted),
-        }
     }
 }
 

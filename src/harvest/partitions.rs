@@ -3,6 +3,17 @@
 //! The order is canonical: the last variable turns fastest. Walking again gives the same
 //! partitions, which is how publish finds a partition's variables without anyone storing them.
 
+pub(super) mod children;
+pub(super) mod family;
+pub(super) mod feed;
+pub(super) mod files;
+pub(super) mod parents;
+pub(super) mod record;
+pub(super) mod slice;
+pub(super) mod spans;
+pub(super) mod split;
+pub(super) mod windows;
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,12 +21,11 @@ use std::sync::Arc;
 use minijinja::Value;
 use minijinja::value::ValueKind;
 
-use super::parents::{PullProblem, Pulled, Records, Wanted};
-use super::record;
+use self::parents::{PullProblem, Pulled, Records, Wanted};
 use super::run::Run;
-use super::spans;
 use crate::plan::StreamPlan;
 use crate::plan::dates::Windows;
+use crate::plan::json::Json;
 use crate::plan::language::LanguageProblem;
 use crate::plan::partition::{Generator, ListItem};
 use crate::plan::window::Window;
@@ -115,6 +125,10 @@ impl Partition {
 }
 
 fn to_json(value: &Value) -> String {
+    // A number that is kept as spelled is a number.
+    if let (ValueKind::Plain, Ok(number)) = (value.kind(), Json::from_value(value)) {
+        return number.to_string();
+    }
     serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
 }
 

@@ -1,26 +1,35 @@
 //! Publish: the committed records of a table become its files, whole or not at all.
 
+pub(super) mod computed;
+pub(super) mod database;
+pub(super) mod datapackage;
+pub(super) mod fitting;
+pub(super) mod formatted;
+pub(super) mod keep;
+pub(super) mod key;
+pub(super) mod outgoing;
+pub(super) mod owed;
+pub(super) mod raw;
+pub(super) mod repeats;
+pub(super) mod rows;
+pub(super) mod unpublished;
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::database;
-use super::datapackage;
-use super::fitting;
-use super::formatted::formatted;
-use super::keep::{self, Left};
+use self::formatted::formatted;
+use self::keep::Left;
+use self::repeats::Repeats;
+use self::rows::{Member, Rows};
+pub(super) use self::unpublished::{disk_failure, failure, read_end};
+use super::checks::widening::{self, Types};
+use super::ground::reextract;
+use super::ground::standing::{self, SharedState};
+use super::ground::targets::Targets;
 use super::merge::{self, MergeError};
-use super::outgoing;
-use super::raw;
-use super::reextract;
-use super::repeats::Repeats;
-use super::rows::{Member, Rows};
-use super::standing::{self, SharedState};
 use super::stream::Stream;
 use super::summary::{FileSummary, Schema, StreamSummary};
-use super::targets::Targets;
-pub(super) use super::unpublished::{disk_failure, failure, read_end};
-use super::widening::{self, Types};
 use crate::event::Fact;
 use crate::failure::Failure;
 use crate::plan::sink::{SinkFormat, SinkMode, SinkPlan};

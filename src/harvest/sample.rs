@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 
 use super::Harvest;
-use super::computed::Computed;
-use super::once::Spot;
-use super::outgoing::templates;
+use super::attempt::once::Spot;
+use super::pages::walk::{Walk, WalkFault};
 use super::partitions::Partition;
+use super::publish::computed::Computed;
+use super::publish::outgoing::templates;
 use super::stream::Stream;
-use super::walk::{Walk, WalkFault};
 use crate::failure::Failure;
 use crate::plan::ColumnPlan;
 use crate::plan::typed::{Kind, OnBad};

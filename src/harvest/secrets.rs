@@ -5,13 +5,15 @@
 //! value, longest first, and knows the forms in which a secret travels: as it is, percent-encoded
 //! once and twice, in both alphabets of base64 (HTTP Basic, tokens), escaped in JSON and in HTML.
 
+pub(super) mod env_file;
+pub(super) mod private;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::env_file;
 use crate::event::{Event, Fact, Wait};
 use crate::failure::{Exit, Failure};
 use crate::plan::{Need, Plan};

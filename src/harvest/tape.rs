@@ -4,9 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::publish::keep;
 use super::run::{Beginning, Run};
 use super::secrets::Secrets;
-use super::{Options, World, keep};
+use super::{Options, World};
 use crate::disk::{Access, DiskError, Open};
 use crate::failure::{Exit, Failure};
 use crate::fetch::credentials::Credentials;

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::family::Family;
+use super::ground::standing::SharedState;
+use super::ground::targets::Targets;
+use super::partitions::family::Family;
 use super::publish::{self, AtFault, Published, Whole};
-use super::standing::SharedState;
 use super::stream::Stream;
-use super::targets::Targets;
 use crate::event::Name;
 use crate::failure::{Exit, Failure};
 use crate::plan::Plan;

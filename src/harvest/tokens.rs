@@ -3,6 +3,12 @@
 //! Who needs one while there is none stands in line; the first has it made (`renew`), the others find it
 //! there. A token that is refused is taken away once, whoever says so first.
 
+pub(super) mod auth;
+pub(super) mod granted;
+pub(super) mod logins;
+pub(super) mod refresh;
+pub(super) mod renew;
+
 use std::fmt;
 
 use std::sync::atomic::{AtomicBool, Ordering};

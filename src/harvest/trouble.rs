@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use super::mistakes::in_file;
-use super::outcome::Asked;
+use super::answer::mistakes::in_file;
+use super::attempt::outcome::Asked;
+use super::attempt::verdict::Trouble;
+use super::pages::walk::WalkFault;
 use super::partitions::PartitionProblem;
-use super::verdict::Trouble;
-use super::walk::WalkFault;
 use crate::event::FailureClass;
 use crate::failure::{Exit, Failure};
 use crate::fetch::body::BodyError;

@@ -57,7 +57,7 @@ const ONE_DOOR: [(&str, &str); 14] = [
     ("crc32c", "crc.rs"),
     ("croner", "plan/cron.rs"),
     ("reqwest", "fetch/client.rs"),
-    ("backoff", "harvest/backoff.rs"),
+    ("backoff", "harvest/attempt/backoff.rs"),
     ("indicatif", "report/bars.rs"),
     ("jaq_core", "plan/jq.rs"),
     ("jaq_json", "plan/jq.rs"),
@@ -400,7 +400,10 @@ fn right_arrows_pass() {
             "harvest/mod.rs",
             "use self::backoff::Delay;\nuse crate::harvest::backoff::Delay;",
         ),
-        ("harvest/backoff.rs", "use backoff::ExponentialBackoff;"),
+        (
+            "harvest/attempt/backoff.rs",
+            "use backoff::ExponentialBackoff;",
+        ),
         (
             "report/bars.rs",
             "use crate::harvest::summary::Summary;\nuse crate::event::Event;",

@@ -9,7 +9,7 @@
 //! | S3 a server names an inner address | `s03_…`; `fetch/reach.rs`; `fetch/client.rs`: names that rebind, proxies |
 //! | S4 secrets in messages and files | `s04_…`; `secrets`: every echo of a hostile server; `harvest/secrets.rs` |
 //! | S5 secrets in fixtures and drafts | `s05_…`; `cli/draft.rs` |
-//! | S6 file names made of values | `s06_…`; `plan/language.rs`, `harvest/targets.rs` |
+//! | S6 file names made of values | `s06_…`; `plan/language.rs`, `harvest/ground/targets.rs` |
 //! | S7 decompression bombs | `s07_…`; `fetch/body.rs`, `fetch/encoding.rs` |
 //! | S8 endless headers | `s08_…`; `fetch/client.rs` |
 //! | S9 deep and huge JSON | `s09_…`; `json/valid.rs` |

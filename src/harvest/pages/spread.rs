@@ -1,0 +1,239 @@
+//! Pages of one partition whose addresses are known ahead, fetched side by side.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::Got;
+use super::digest::Digest;
+use super::walk::WalkFault;
+use crate::failure::Exit;
+use crate::harvest::attempt::outcome::Unfetched;
+use crate::harvest::commit::Committer;
+use crate::harvest::partitions::Partition;
+use crate::harvest::partitions::slice::Slice;
+use crate::harvest::stream::Stream;
+use crate::harvest::trouble;
+use crate::plan::paging::Paging;
+use crate::plan::request::{Param, Rendered, Slot, Turn};
+
+/// Pages whose addresses are known ahead.
+pub(in crate::harvest) struct Spread {
+    pub(in crate::harvest) to: Slot,
+    pub(in crate::harvest) first: i64,
+    pub(in crate::harvest) step: i64,
+    pub(in crate::harvest) count: u64,
+    /// Ordinal of the first of them in the partition.
+    pub(in crate::harvest) page: u32,
+}
+
+impl Spread {
+    pub(in crate::harvest) fn position(&self, at: u64) -> i64 {
+        self.first.saturating_add(
+            self.step
+                .saturating_mul(i64::try_from(at).unwrap_or(i64::MAX)),
+        )
+    }
+}
+
+/// What the pages came to.
+pub(in crate::harvest) struct SpreadEnd {
+    pub(in crate::harvest) digest: Digest,
+    pub(in crate::harvest) records: u64,
+    pub(in crate::harvest) short: Option<ShortPage>,
+}
+
+/// A page in the middle of a spread by offset that held fewer records than the first: what the
+/// next offset passed over was never asked for.
+pub(in crate::harvest) struct ShortPage {
+    pub(in crate::harvest) page: u32,
+    pub(in crate::harvest) count: u64,
+    pub(in crate::harvest) first: u64,
+}
+
+/// What those who fetch a spread side by side share.
+struct Ahead {
+    spread: Spread,
+    slice: Arc<Slice>,
+    committer: Committer,
+    /// The first page that nobody has taken.
+    next: AtomicU64,
+    /// Whether no more are to be begun.
+    is_over: AtomicBool,
+}
+
+/// What came of a page: where it stands in the spread, and its request.
+type Done = Result<(u64, Digest, Rendered), Unfetched>;
+
+impl Stream {
+    /// Pages whose addresses are known, side by side; the digest of the last in order.
+    pub(in crate::harvest) async fn walk_spread(
+        self: Arc<Self>,
+        spread: Spread,
+        slice: &Arc<Slice>,
+        committer: &Committer,
+        first: &Digest,
+    ) -> Result<SpreadEnd, Unfetched> {
+        let (first_page, count) = (spread.page, spread.count);
+        let width = self.run.plan.source.concurrency.get();
+        let width = width.min(usize::try_from(count).unwrap_or(usize::MAX));
+        let (told, mut hears) = mpsc::channel(width.max(1));
+        let ahead = Arc::new(Ahead {
+            spread,
+            slice: slice.clone(),
+            committer: committer.clone(),
+            next: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
+        });
+        // One task fetches page after page: a task for every page costs as much as parsing one.
+        let mut tasks = JoinSet::new();
+        for _ in 0..width {
+            tasks.spawn(self.clone().fetch_ahead(ahead.clone(), told.clone()));
+        }
+        drop(told);
+        let (mut records, mut end) = (0, None);
+        let mut short: Option<ShortPage> = None;
+        let by_offset = matches!(self.plan().paging, Paging::Offset { .. });
+        let mut contents = HashSet::from([first.content]);
+        let mut stopped = None;
+        loop {
+            let done = tokio::select! {
+                biased;
+                done = hears.recv() => done,
+                Some(ended) = tasks.join_next() => {
+                    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+                    continue;
+                }
+            };
+            let (at, digest, request) = match done {
+                None => break,
+                Some(Ok(done)) => done,
+                // The others are in flight, or end by themselves as this one did.
+                Some(Err(one)) if one.failure.exit == Exit::Interrupted || self.is_paid() => {
+                    stopped.get_or_insert(one);
+                    continue;
+                }
+                Some(Err(unfetched)) => {
+                    // Nothing of this window may be handed on after it was found too large.
+                    tasks.shutdown().await;
+                    return Err(unfetched);
+                }
+            };
+            let page = first_page + u32::try_from(at).unwrap_or(u32::MAX);
+            // The walk judges the last of them itself; single records can be alike by chance.
+            if !contents.insert(digest.content) && digest.count > 1 {
+                let fault = WalkFault::Loop(format!(
+                    "page {} has the same records as another page",
+                    u64::from(page) + 1
+                ));
+                return Err(trouble::walk(
+                    &fault,
+                    &self.place(&slice.partition, page),
+                    &self.show(&request),
+                )
+                .into());
+            }
+            records += digest.count;
+            if at + 1 == count {
+                end = Some(digest);
+            } else if by_offset
+                && (1..first.count).contains(&digest.count)
+                && !digest.ended
+                && short.as_ref().is_none_or(|known| page < known.page)
+            {
+                short = Some(ShortPage {
+                    page,
+                    count: digest.count,
+                    first: first.count,
+                });
+            }
+        }
+        if let Some(failure) = stopped {
+            return Err(failure);
+        }
+        let digest = end.unwrap_or(Digest {
+            ended: true,
+            ..Digest::default()
+        });
+        Ok(SpreadEnd {
+            digest,
+            records,
+            short,
+        })
+    }
+
+    /// Fetches one page after the other until none is left, or one fails.
+    async fn fetch_ahead(self: Arc<Self>, ahead: Arc<Ahead>, told: mpsc::Sender<Done>) {
+        while !ahead.is_over.load(Ordering::Relaxed) {
+            let at = ahead.next.fetch_add(1, Ordering::Relaxed);
+            if at >= ahead.spread.count {
+                return;
+            }
+            let done = self.fetch_one(&ahead, at).await;
+            if done.is_err() {
+                ahead.is_over.store(true, Ordering::Relaxed);
+            }
+            if told.send(done).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn fetch_one(self: &Arc<Self>, ahead: &Ahead, at: u64) -> Done {
+        let Ahead {
+            spread,
+            slice,
+            committer,
+            ..
+        } = ahead;
+        let turn = Turn::With(spread.to.clone(), Param::Number(spread.position(at)));
+        let page = spread.page + u32::try_from(at).unwrap_or(u32::MAX);
+        let partition = &slice.partition;
+        let request = slice.base.page(&turn).map_err(|e| self.unrendered(&e))?;
+        let print = slice.print(&self.plan().paging, &request);
+        let place = self.place(partition, page);
+        let spot = slice.spot(page, print, &place);
+        let (got, digest) = if let Some(found) = self.kept(&spot, None)? {
+            let again = self.again_of(found, &request, &spot, None, committer);
+            again.await?
+        } else {
+            let fetched = self.ask_and_keep(&request, &spot, committer).await?;
+            let digest = self.digest(&fetched, None);
+            (Got::Fetched(Box::new(fetched)), digest)
+        };
+        let got = self.edit(got, &spot).await?;
+        self.hand_on(got, &digest, print, partition, committer, page)
+            .await?;
+        Ok((at, digest, request))
+    }
+
+    /// Pages side by side are asked for as if all were alike. One that was not is no loss where
+    /// the sum is right all the same. Says whether it was a loss, which holds the stream.
+    pub(in crate::harvest) fn judge_short(
+        &self,
+        partition: &Partition,
+        short: &ShortPage,
+        records: u64,
+        total: Option<u64>,
+    ) -> bool {
+        let Some(total) = total.filter(|total| records < *total) else {
+            return false;
+        };
+        let place = self.place(partition, short.page);
+        let own = format!("{}, ", self.name);
+        let place = place.strip_prefix(&own).unwrap_or(&place);
+        self.breaks(
+            "total",
+            total.to_string(),
+            records.to_string(),
+            &format!(
+                "{place} held {} records where the first page held {}, and all pages together hold {records} of the {total} that the API tells of; without `total` in `pages` they come one after the other, and none is taken to be like the first",
+                short.count, short.first
+            ),
+        );
+        true
+    }
+}
