@@ -10,7 +10,7 @@ use crate::parts::part;
 use crate::scene::{Project, Reply, Server};
 
 /// Runs `tests/real/readback.py` with the Python that has the readers.
-fn readback(what: &str, folder: &std::path::Path) -> (bool, String) {
+pub(crate) fn readback(what: &str, folder: &std::path::Path) -> (bool, String) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/readback.py");
     let output = Command::new(part("data/bin/python"))
         .args([script, what])
@@ -25,10 +25,8 @@ fn readback(what: &str, folder: &std::path::Path) -> (bool, String) {
     )
 }
 
-/// Hostile values in every format: quotes, line ends, NUL, emoji, formulas, 10 MB cells, integers of 25
-/// digits, 1e400, 00123, mixed types; and 5,000 columns.
-#[test]
-fn hostile_values_come_back_from_every_format() {
+/// An API that answers with hostile values; its bodies are in the folder.
+pub(crate) fn hostile() -> (tempfile::TempDir, Server) {
     let bodies = tempfile::tempdir().expect("a folder");
     let (good, said) = readback("make", bodies.path());
     assert!(good, "{said}");
@@ -39,6 +37,14 @@ fn hostile_values_come_back_from_every_format() {
         let path = folder.join(format!("{}.json", name.expect("a known path")));
         Reply::json(fs::read_to_string(path).expect("a body"))
     });
+    (bodies, server)
+}
+
+/// Hostile values in every format: quotes, line ends, NUL, emoji, formulas, 10 MB cells, integers of 25
+/// digits, 1e400, 00123, mixed types; and 5,000 columns.
+#[test]
+fn hostile_values_come_back_from_every_format() {
+    let (_bodies, server) = hostile();
     let pipeline = format!(
         "source: {{ url: \"{}\", limits: none }}\nstreams:\n  hostile: {{ get: /hostile }}\n  \
          tame: {{ get: /tame }}\n  wide: {{ get: /wide }}\nsink:\n  \
