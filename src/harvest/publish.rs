@@ -376,6 +376,16 @@ fn build_all(
         }
         _ => rows.repeats().map_err(|e| failed(e.into()))?,
     };
+    for Whole { stream, store } in table {
+        let keyless = repeats.keyless(member(stream));
+        if keyless > 0 {
+            let records = Member::of(stream.plan(), store).records();
+            let key = stream.plan().key.join("`, `");
+            stream.notice(&format!(
+                "{keyless} of {records} records have no `{key}`: nothing tells them apart, and none of them is left out"
+            ));
+        }
+    }
     let (mut files, mut told) = (Vec::new(), Vec::new());
     for (at, (sink, target)) in plan.sinks.iter().zip(&targets.0).enumerate() {
         // One may be the part itself; two outputs must not be one file. What went to standard

@@ -22,6 +22,8 @@ const HELD: usize = 8 << 20;
 /// What becomes of records whose key comes more than once.
 #[derive(Debug, Default)]
 pub(in crate::harvest) struct Repeats {
+    /// Records without any part of the key, of each stream: nothing tells them apart.
+    keyless: HashMap<usize, u64>,
     /// Records that are left out, of each stream.
     left_out: HashMap<u32, u64>,
     /// How many of a partition are, to the letter, the record before with that key there: a page that
@@ -172,6 +174,11 @@ impl Repeats {
         let member = u32::try_from(member).ok();
         let count = member.and_then(|member| self.left_out.get(&member));
         count.copied().unwrap_or(0)
+    }
+
+    /// How many records of a stream have no part of its key.
+    pub(in crate::harvest) fn keyless(&self, member: usize) -> u64 {
+        self.keyless.get(&member).copied().unwrap_or(0)
     }
 
     /// How many records of a partition came again unchanged.
@@ -329,17 +336,19 @@ impl Rows<'_> {
         let name = |what: &str| format!("{stream}.{what}");
         let sorter = |what: &str| Sorter::holding(disk, folder, &name(what), HELD);
         let mut keys = Sorter::new(disk, folder, &name("keys"));
+        let mut keyless = HashMap::new();
         self.each(&mut |placed, partition| {
             let Some(key) = of_members.get_mut(placed.member) else {
                 return Ok(());
             };
             let hash = key.hash(placed.json, partition, placed.in_page);
-            if let Some((a, b)) = hash.map_err(io::Error::other)? {
-                let triple = [a, b, placed.ordinal].map(u64::to_be_bytes);
-                keys.push(triple.as_flattened(), &[])
-                    .map_err(io::Error::other)?;
-            }
-            Ok(())
+            let Some((a, b)) = hash.map_err(io::Error::other)? else {
+                *keyless.entry(placed.member).or_default() += 1;
+                return Ok(());
+            };
+            let triple = [a, b, placed.ordinal].map(u64::to_be_bytes);
+            keys.push(triple.as_flattened(), &[])
+                .map_err(io::Error::other)
         })?;
         let mut same = sorter("same");
         let found = each_repeated(keys, &mut |ordinal, first| {
@@ -349,7 +358,10 @@ impl Rows<'_> {
         let mut same = same.map_err(io::Error::other)?;
         let mut next = next_pair(&mut same).map_err(io::Error::other)?;
         if next.is_none() {
-            return Ok(Repeats::default());
+            return Ok(Repeats {
+                keyless,
+                ..Repeats::default()
+            });
         }
         let ranks = Ranks::of(&self.members);
         // Streams of a table have variables of their own, or none.
@@ -403,7 +415,9 @@ impl Rows<'_> {
         drop(same);
         let origins = origins.map(|origins| origins.file().clone());
         let versions = versions.finish().map_err(io::Error::other)?;
-        Repeats::judge(versions, sorter("fates"), origins).map_err(io::Error::other)
+        let judged = Repeats::judge(versions, sorter("fates"), origins);
+        let judged = judged.map_err(io::Error::other)?;
+        Ok(Repeats { keyless, ..judged })
     }
 }
 
