@@ -217,8 +217,9 @@ impl Run {
         let limits = match &options.limits {
             // What is never sent is not entered anywhere.
             Some(folder)
-                if !(options.offline || options.is_from_kept())
-                    && !counted.iter().all(LimitPlan::is_auto) =>
+                if !(options.offline
+                    || options.is_from_kept()
+                    || counted.iter().all(LimitPlan::is_auto)) =>
             {
                 let mut book = Book::open(folder).map_err(|problem| no_book(&problem))?;
                 let joined = book.join(&plan.name, &counted);
