@@ -100,13 +100,7 @@ pub(crate) fn process_of(disk: &SimDisk, pipeline: &str, rules: Rules, now: &str
 }
 
 /// The same, with what it is asked to do differently.
-fn process_with(
-    disk: &SimDisk,
-    pipeline: &str,
-    rules: Rules,
-    now: &str,
-    options: Options,
-) -> Did {
+fn process_with(disk: &SimDisk, pipeline: &str, rules: Rules, now: &str, options: Options) -> Did {
     in_stopped_time(async {
         let clock = Clock::simulated(now.parse().expect("an instant"));
         let api = SimApi::with_clock(rules, clock);
