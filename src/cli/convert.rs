@@ -7,12 +7,13 @@ use clap::{Args, ValueEnum};
 use crate::clock::Clock;
 use crate::disk::{self, Access, Disk};
 use crate::failure::{Exit, Failure};
-use crate::plan::sink::{Compression, CsvPlan, ParquetPlan, SinkFormat};
+use crate::plan::sink::{Compression, CsvPlan, ParquetPlan, SinkFormat, is_table_name};
 use crate::plan::typed::Kind;
 use crate::report::{clean, plural, size};
 use crate::sink::back::Source;
-use crate::sink::infer::Look;
-use crate::sink::{self, SinkError, Target, Written};
+use crate::sink::database::{self, Claim, Fill, Place};
+use crate::sink::infer::{Look, Schema};
+use crate::sink::{self, Rows, SinkError, Target, Written};
 use crate::store::locks::{self, LockError};
 
 use super::outputs::{self, Asked, Format, Output};
@@ -22,12 +23,14 @@ use super::{out, state};
 ///
 /// Reads the files of the last publish and sends nothing. The new file takes the place of an old one when
 /// it is whole; a file that a run publishes is never overwritten. Types are those that describe shows:
-/// from CSV, those that `datapackage.json` beside it tells, else those that its cells look like.
+/// from CSV, those that `datapackage.json` beside it tells, else those that its cells look like. A SQLite
+/// file gets one table a stream, and keeps those of others.
 ///
 /// For example:
 ///
 ///   gleaner convert quakes --to parquet
 ///   gleaner convert quakes --to csv --out share/quakes.csv
+///   gleaner convert shop --to sqlite --out share/shop.db
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct ConvertArgs {
@@ -56,7 +59,7 @@ pub(super) struct ConvertArgs {
     from: Option<Format>,
 }
 
-/// What can be written as a file of its own.
+/// What can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum To {
     /// Columns with types
@@ -65,14 +68,25 @@ enum To {
     Ndjson,
     /// Cells without types
     Csv,
+    /// A table for each stream
+    Sqlite,
 }
 
 impl To {
+    /// How its files end: as people call databases.
+    fn ending(self) -> &'static str {
+        match self {
+            Self::Sqlite => "db",
+            _ => self.format().ending(),
+        }
+    }
+
     fn format(self) -> Format {
         match self {
             Self::Parquet => Format::Parquet,
             Self::Ndjson => Format::Ndjson,
             Self::Csv => Format::Csv,
+            Self::Sqlite => Format::Sqlite,
         }
     }
 }
@@ -96,7 +110,8 @@ impl ConvertArgs {
             return Err(Failure::usage("--nested needs an NDJSON output to read"));
         }
         let found = asked.find(&self.streams, from)?;
-        if self.out.is_some() && found.len() > 1 {
+        // Streams are tables of one database.
+        if self.out.is_some() && found.len() > 1 && self.to != To::Sqlite {
             let message = format!("--out is one file, and there are {} streams", found.len());
             return Err(Failure::usage(message).hint("choose one with --stream"));
         }
@@ -132,8 +147,10 @@ impl ConvertArgs {
             },
         };
         let disk = Disk::system();
-        if asked.is_published(&path)? {
-            let message = format!("{} is published by runs", path.display());
+        let table = (self.to == To::Sqlite).then_some(output.stream.as_str());
+        let target = target(disk.clone(), path.clone(), table, self.to)?;
+        if asked.is_published(&path, table)? {
+            let message = format!("{} is published by runs", target.shown().display());
             return Err(Failure::usage(message).hint("name another file with --out"));
         }
         disk.create_folder(disk::above(&path), Access::Umask)
@@ -142,18 +159,37 @@ impl ConvertArgs {
             })?;
         let now = Clock::system().calendar();
         let locks = state::folder().unwrap_or_else(|| asked.root.join(".gleaner"));
-        let _lock = locks::target(&disk, &locks, &path, now)
+        let _lock = locks::target(&disk, &locks, &target.shown(), now)
             .map_err(|error: LockError| *error.into_failure())?;
-        let target = Target::File {
-            disk,
-            path: path.clone(),
-            compression: compression(&path, self.to)?,
-        };
-        let source = output.open()?;
+        let written = self.write(asked, output, &output.open()?, &target);
+        let written = written.map_err(outputs::unreadable)?;
+        let (rows, bytes) = (written.rows, written.file.bytes());
+        written.file.place().map_err(outputs::unreadable)?;
+        let shown = target.shown();
+        let shown = shown.strip_prefix(&asked.root).unwrap_or(&shown);
+        out::stdout(&format!(
+            "{}: {} in {} ({})\n",
+            clean(&output.stream),
+            plural(rows, "row"),
+            clean(&shown.display().to_string()),
+            size(bytes)
+        ))
+    }
+
+    fn write(
+        &self,
+        asked: &Asked,
+        output: &Output,
+        source: &Source,
+        target: &Target,
+    ) -> Result<Written, SinkError> {
         let about = [
             ("gleaner.pipeline", asked.name.clone()),
             ("gleaner.stream", output.stream.clone()),
+            // Which published what is read.
+            ("gleaner.run", output.run.clone()),
         ];
+        let about = about.into_iter().filter(|(_, value)| !value.is_empty());
         let format = match self.to {
             To::Csv => SinkFormat::Csv(CsvPlan {
                 delimiter: b',',
@@ -163,32 +199,37 @@ impl ConvertArgs {
             To::Ndjson => SinkFormat::Ndjson,
             To::Parquet => SinkFormat::Parquet(ParquetPlan {
                 nested: self.nested,
-                about: about.map(|(name, value)| (name.to_owned(), value)).into(),
+                about: about
+                    .map(|(name, value)| (name.to_owned(), value))
+                    .collect(),
             }),
+            To::Sqlite => SinkFormat::Sqlite,
         };
-        let written = write(output, &source, &format, &target).map_err(outputs::unreadable)?;
-        let (rows, bytes) = (written.rows, written.file.bytes());
-        written.file.place().map_err(outputs::unreadable)?;
-        let shown = path.strip_prefix(&asked.root).unwrap_or(&path);
-        out::stdout(&format!(
-            "{}: {} in {} ({})\n",
-            clean(&output.stream),
-            plural(rows, "row"),
-            clean(&shown.display().to_string()),
-            size(bytes)
-        ))
+        let claim = || {
+            let now = Clock::system().calendar().to_string();
+            Claim::converted(&asked.name, &output.stream, &output.run, now)
+        };
+        if source.is_records() {
+            let rows: &mut Rows<'_, SinkError> = &mut |each| source.records(each);
+            return match target {
+                Target::Table(place) => {
+                    database::write(place, &claim(), Fill::Whole, None, None, rows)
+                }
+                _ => sink::write(&format, target, None, None, rows),
+            };
+        }
+        let schema = typed(output, source)?;
+        match target {
+            Target::Table(place) => {
+                database::rewrite(place, &claim(), &schema, &mut |each| source.rows(each))
+            }
+            _ => sink::rewrite(&format, target, &schema, &mut |each| source.rows(each)),
+        }
     }
 }
 
-fn write(
-    output: &Output,
-    source: &Source,
-    format: &SinkFormat,
-    target: &Target,
-) -> Result<Written, SinkError> {
-    if source.is_records() {
-        return sink::write(format, target, None, None, &mut |each| source.records(each));
-    }
+/// The columns of what is read; what CSV lost is told.
+fn typed(output: &Output, source: &Source) -> Result<Schema, SinkError> {
     let schema = source.look(Look::Types)?;
     let mixed = schema.columns.iter().filter(|column| {
         output.format == Format::Csv && column.kind == Some(Kind::Json) && column.widened.is_some()
@@ -199,7 +240,32 @@ fn write(
             clean(&column.name)
         ));
     }
-    sink::rewrite(format, target, &schema, &mut |each| source.rows(each))
+    Ok(schema)
+}
+
+/// A file, or a table of one.
+fn target(disk: Disk, path: PathBuf, table: Option<&str>, to: To) -> Result<Target, Failure> {
+    let compression = compression(&path, to)?;
+    let Some(table) = table else {
+        return Ok(Target::File {
+            disk,
+            path,
+            compression,
+        });
+    };
+    if !is_table_name(table) {
+        let message = format!(
+            "no table can be called `{}`, as the stream is",
+            clean(table)
+        );
+        return Err(Failure::usage(message)
+            .hint("names of tables are not empty, and `sqlite_…` and `_gleaner…` are taken"));
+    }
+    Ok(Target::Table(Place {
+        disk,
+        path,
+        table: table.to_owned(),
+    }))
 }
 
 /// `data/items.csv.gz` → `data/items.parquet`; of a folder of files, one file beside it.
@@ -214,11 +280,7 @@ fn beside(path: &Path, to: To) -> PathBuf {
 
 /// Of a table it is the name, which may hold what no name of a file does.
 fn named(stem: &str, to: To) -> String {
-    format!(
-        "{}.{}",
-        stem.replace(['/', '\0'], "_"),
-        to.format().ending()
-    )
+    format!("{}.{}", stem.replace(['/', '\0'], "_"), to.ending())
 }
 
 fn compression(path: &Path, to: To) -> Result<Compression, Failure> {
@@ -227,9 +289,11 @@ fn compression(path: &Path, to: To) -> Result<Compression, Failure> {
         Some("zst") => Compression::Zstd,
         _ => Compression::None,
     };
-    if to == To::Parquet && compression != Compression::None {
-        return Err(Failure::usage("a Parquet file is compressed inside (zstd)")
-            .hint("leave off the ending: `--out items.parquet`"));
-    }
-    Ok(compression)
+    let why = match (to, compression) {
+        (_, Compression::None) | (To::Csv | To::Ndjson, _) => return Ok(compression),
+        (To::Parquet, _) => "a Parquet file is compressed inside (zstd)",
+        (To::Sqlite, _) => "a SQLite file is written in place, and not compressed",
+    };
+    let hint = format!("leave off the ending: `--out items.{}`", to.ending());
+    Err(Failure::usage(why).hint(hint))
 }

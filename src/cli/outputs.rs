@@ -176,16 +176,29 @@ impl Asked {
         Ok(outputs)
     }
 
-    /// Whether runs publish a file.
-    pub(super) fn is_published(&self, path: &Path) -> Result<bool, Failure> {
-        let is_told = resource(path).is_some_and(|told| told.get("gleaner").is_some());
-        Ok(is_told
-            || match state(&self.root)? {
-                None => false,
-                Some(state) => (state.last_published(&path.display().to_string()))
-                    .map_err(|error| *error.into_failure())?
-                    .is_some(),
-            })
+    /// Whether runs publish a file, or a table of one.
+    pub(super) fn is_published(&self, path: &Path, table: Option<&str>) -> Result<bool, Failure> {
+        let told = resources(path).into_iter().any(|told| {
+            let other = told["dialect"]["table"].as_str();
+            // SQL does not tell names apart by case; of a file that runs write whole no table is free.
+            let same = match (table, other) {
+                (Some(table), Some(other)) => table.eq_ignore_ascii_case(other),
+                _ => true,
+            };
+            same && told.get("gleaner").is_some()
+        });
+        let Some(state) = state(&self.root)?.filter(|_| !told) else {
+            return Ok(told);
+        };
+        let file = path.display().to_string();
+        let table = table.map(|table| format!("{file}#{table}"));
+        for target in std::iter::once(file).chain(table) {
+            let known = state.last_published(&target);
+            if known.map_err(|error| *error.into_failure())?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn nothing(&self) -> Failure {
@@ -275,7 +288,7 @@ fn published(root: &Path, pipeline: &str) -> Result<Vec<Published>, Failure> {
 impl Output {
     /// Opens its files.
     pub(super) fn open(&self) -> Result<Source, Failure> {
-        let told = self.files.first().and_then(|file| resource(file));
+        let told = (self.files.first()).and_then(|file| resources(file).into_iter().next());
         let kept = match (self.format, &self.table) {
             (Format::Parquet, _) => Kept::Parquet,
             (Format::Ndjson, _) => Kept::Ndjson,
@@ -296,19 +309,28 @@ impl Output {
     }
 }
 
-/// What its folder tells of a file, or the one above, of a folder to which runs add.
-fn resource(file: &Path) -> Option<Value> {
-    let (folder, name) = (file.parent()?, file.file_name()?.to_str()?);
+/// What its folder tells of a file, or the one above, of a folder to which runs add: of a database once
+/// a table.
+fn resources(file: &Path) -> Vec<Value> {
+    let (Some(folder), Some(name)) = (file.parent(), file.file_name().and_then(|n| n.to_str()))
+    else {
+        return Vec::new();
+    };
     let beside = folder.file_name().unwrap_or_default().to_string_lossy();
     let places = [
         (Some(folder), name.to_owned()),
         (folder.parent(), format!("{beside}/{name}")),
     ];
-    places.into_iter().find_map(|(folder, path)| {
+    for (folder, path) in places {
         // One that cannot be read tells of nothing.
-        let mut told = packages::read(folder?).ok()??.resources.into_iter();
-        told.find(|resource| resource["path"] == *path)
-    })
+        let told = folder.and_then(|folder| packages::read(folder).ok()?);
+        let told = told.into_iter().flat_map(|told| told.resources);
+        let of_file: Vec<Value> = told.filter(|told| told["path"] == *path).collect();
+        if !of_file.is_empty() {
+            return of_file;
+        }
+    }
+    Vec::new()
 }
 
 /// A file that cannot be read back, or written.

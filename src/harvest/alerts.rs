@@ -38,6 +38,7 @@ use crate::fetch::transport::SharedTransport;
 use crate::plan::Plan;
 use crate::plan::alerts::{AlertPlan, PingPlan};
 use crate::plan::language::Template;
+use crate::records::counted;
 use crate::store::alerts::{Alert, BROKEN, Channel, WELL, condition_of, of_file};
 use crate::store::history::RunRecord;
 use crate::store::state::{State, StateError};
@@ -421,10 +422,12 @@ impl Watch {
                 format!("the file of {pipeline} can be understood again")
             }
             ("recovered", Some((was, since))) => format!(
-                "{pipeline} is well again: {} rows; it was {was} since {since}",
-                ended.rows
+                "{pipeline} is well again: {}; it was {was} since {since}",
+                counted(ended.rows, "row")
             ),
-            ("recovered", None) => format!("{pipeline} is well again: {} rows", ended.rows),
+            ("recovered", None) => {
+                format!("{pipeline} is well again: {}", counted(ended.rows, "row"))
+            }
             ("held", _) => format!("{pipeline} is held by its checks: {why}"),
             ("unfinished", _) => format!("{pipeline} is not finished: {why}"),
             _ => format!("{pipeline} failed: {why}"),

@@ -1,6 +1,7 @@
 //! What an answer means for its stream: a page with records, trouble, or a failure.
 
 pub(super) mod edit;
+mod headers;
 pub(super) mod large;
 pub(super) mod mistakes;
 pub(super) mod understand;
@@ -318,14 +319,8 @@ impl Stream {
         page: Option<&Page>,
     ) -> Value {
         let mut more = variables.to_vec();
-        let headers = Value::from_pairs(headers.iter().map(|(name, value)| {
-            (
-                name.as_str().replace('-', "_"),
-                String::from_utf8_lossy(value.as_bytes()).into_owned(),
-            )
-        }));
         more.push(("status".to_owned(), Value::from(status.as_u16())));
-        more.push(("headers".to_owned(), headers));
+        more.push(("headers".to_owned(), headers::value(headers)));
         more.push(("attempt".to_owned(), Value::from(attempt)));
         more.push((
             "body".to_owned(),

@@ -26,6 +26,7 @@ use crate::disk::DiskError;
 use crate::failure::Exit;
 use crate::json;
 use crate::plan::sink::SinkPlan;
+use crate::records::counted;
 use crate::sink::{self, Columns, Target};
 use crate::store::base::{self, BaseError, BaseReader, BaseWriter};
 use crate::store::cursors::Base;
@@ -45,7 +46,7 @@ pub(super) enum MergeError {
     Read(#[from] io::Error),
     /// A record without a key would come again with every run.
     #[error(
-        "{count} record(s) have none of `key: {key}`, so it cannot be told which they are new versions of: {sample}"
+        "{} without `key: {key}`, so it cannot be told what they are new versions of: {sample}", counted(*count, "record")
     )]
     Keyless {
         /// How many.

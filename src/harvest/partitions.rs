@@ -25,6 +25,7 @@ use self::parents::{PullProblem, Pulled, Records, Wanted};
 use super::run::Run;
 use crate::plan::StreamPlan;
 use crate::plan::dates::Windows;
+use crate::plan::json::Json;
 use crate::plan::language::LanguageProblem;
 use crate::plan::partition::{Generator, ListItem};
 use crate::plan::window::Window;
@@ -124,6 +125,10 @@ impl Partition {
 }
 
 fn to_json(value: &Value) -> String {
+    // A number that is kept as spelled is a number.
+    if let (ValueKind::Plain, Ok(number)) = (value.kind(), Json::from_value(value)) {
+        return number.to_string();
+    }
     serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
 }
 

@@ -3,12 +3,14 @@
 //!
 //! minijinja orders values of different kinds by their kind: `body.left <= 0` would hold where `left` is missing and
 //! end a stream early, `record.price > 2` would never hold where an API sends `"2.50"`, both without a word; and `"2.50" * 2` is
-//! `2.502.50`. So both are compiled as calls of functions of ours ([`super::guard`]). Nothing is equal to nothing and has
+//! `2.502.50`. So both are compiled as calls of functions of ours ([`super::guard`]). Nothing is equal to nothing, be it null or missing, and has
 //! no order; two numbers and two texts have one; all else is an error. Only `==` between different kinds is no error,
 //! since APIs mix them, but for a text that spells the same number otherwise.
 
 use minijinja::value::{Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
+
+use super::number::{self, reckoned, reckoned_within};
 
 pub(super) const COMPARE: &str = "__compare";
 pub(super) const NUMBER: &str = "__number";
@@ -46,6 +48,7 @@ pub(super) fn add_to(environment: &mut Environment<'static>) {
         ))),
         value => Ok(value),
     });
+    environment.add_test("in", |one: &Value, other: &Value| compare(one, "in", other));
     for (sign, names) in [
         ("==", ["eq", "equalto", "=="]),
         ("!=", ["ne", "!=", "!="]),
@@ -60,15 +63,11 @@ pub(super) fn add_to(environment: &mut Environment<'static>) {
             });
         }
     }
-    environment.add_test("number", |value: &Value| number(value).is_number());
-    environment.add_test("string", |value: &Value| {
-        number(value).kind() == ValueKind::String
-    });
 }
 
 /// What stands beside a sign of arithmetic.
 fn operand(value: &Value) -> Result<Value, Error> {
-    match number(value) {
+    match reckoned(value) {
         // Its place names what has no value.
         nothing if is_nothing(&nothing) => Err(ErrorKind::UndefinedError.into()),
         value => Ok(value),
@@ -79,34 +78,13 @@ fn is_nothing(value: &Value) -> bool {
     value.is_undefined() || value.is_none()
 }
 
-/// A number that does not print as it is spelled (`1.10`): text for all who print it, a number for all who reckon.
-pub(super) fn spelled(number: &str) -> Value {
-    Value::from_safe_string(number.to_owned())
-}
-
-/// Whether a value is a number that is kept as it is spelled.
-pub(super) fn is_spelled(value: &Value) -> bool {
-    value.is_safe()
-        && value
-            .as_str()
-            .is_some_and(|text| text.parse::<f64>().is_ok())
-}
-
-/// The number behind a spelling; all else as it is.
-fn number(value: &Value) -> Value {
-    let Some(text) = value.as_str().filter(|_| value.is_safe()) else {
-        return value.clone();
-    };
-    let whole = text.parse::<i128>().ok().map(Value::from);
-    let float = || text.parse::<f64>().ok().map(Value::from);
-    whole.or_else(float).unwrap_or_else(|| value.clone())
-}
-
 fn compare(one: &Value, sign: &str, other: &Value) -> Result<bool, Error> {
-    if matches!(sign, "==" | "!=") {
-        return Ok(equal(one, other)? == (sign == "=="));
+    match sign {
+        "==" | "!=" => return Ok(equal(one, other)? == (sign == "==")),
+        "in" | "not in" => return Ok(contains(other, one)? == (sign == "in")),
+        _ => {}
     }
-    let (one, other) = (&number(one), &number(other));
+    let (one, other) = (&reckoned(one), &reckoned(other));
     if is_nothing(one) || is_nothing(other) {
         return Ok(false);
     }
@@ -135,22 +113,48 @@ fn compare(one: &Value, sign: &str, other: &Value) -> Result<bool, Error> {
 /// text that means the same number and spells it otherwise is a mistake: nobody means `"2.50" == 2.5` to be
 /// false.
 fn equal(one: &Value, other: &Value) -> Result<bool, Error> {
-    let (first, second) = (&number(one), &number(other));
-    for (text, written, number) in [(first, other, second), (second, one, first)] {
-        let Some(text) = text.as_str().filter(|_| number.is_number()) else {
+    let (first, second) = (&reckoned_within(one), &reckoned_within(other));
+    for (text, written, meant) in [(first, other, second), (second, one, first)] {
+        let Some(text) = text.as_str().filter(|_| meant.is_number()) else {
             continue;
         };
         if text == written.to_string() {
             return Ok(true);
         }
-        if self::number(&spelled(text.trim())) == *number {
+        if number::read(text.trim()).as_ref() == Some(meant) {
             return Err(wrong(format!(
                 "the text {text:?} and {} are the same number, spelled in two ways; write `| float` or `| int` behind the text",
-                shown(number)
+                shown(meant)
             )));
         }
     }
-    Ok(first == second)
+    // A missing field and null mean the same: one API ends with `"next": null`, another leaves it out.
+    Ok(first == second || (is_nothing(first) && is_nothing(second)))
+}
+
+/// Whether something is an element of a list, a name in an object, or in a text. Elements are the same as for `==`.
+fn contains(container: &Value, value: &Value) -> Result<bool, Error> {
+    if let Some(text) = container.as_str() {
+        // A missing field prints as nothing, which every text has in it.
+        return Ok(!is_nothing(value) && text.contains(&*value.to_string()));
+    }
+    match container.kind() {
+        // As nothing holds of a missing field, nothing is in it.
+        ValueKind::Undefined | ValueKind::None => Ok(false),
+        ValueKind::Map => Ok(!container.get_item(&reckoned(value))?.is_undefined()),
+        ValueKind::Seq | ValueKind::Iterable => {
+            for item in container.try_iter()? {
+                if equal(value, &item)? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        }
+        _ => Err(wrong(format!(
+            "`in` looks into a list, an object or a text, and not into {}",
+            shown(&reckoned(container))
+        ))),
+    }
 }
 
 fn wrong(message: String) -> Error {

@@ -9,7 +9,7 @@ use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value, es
 
 use super::language::LanguageProblem;
 use super::names::Scan;
-use super::{compare, filters, pattern};
+use super::{compare, filters, pattern, reckon};
 
 /// Steps that one rendering may take; a loop that runs away ends here.
 const FUEL: u64 = 100_000;
@@ -65,7 +65,7 @@ fn environment(undefined: UndefinedBehavior) -> Environment<'static> {
                 ));
             }
             // The sign of an exponent would be read as a space.
-            if value.is_safe() && !compare::is_spelled(value) {
+            if value.is_safe() {
                 out.write_str(&value.to_string())?;
             } else {
                 out.write_str(&filters::encode_segment(&value.to_string())?)?;
@@ -96,6 +96,7 @@ fn environment(undefined: UndefinedBehavior) -> Environment<'static> {
     }
     environment.remove_global("debug");
     filters::add_to(&mut environment);
+    reckon::add_to(&mut environment);
     compare::add_to(&mut environment);
     environment
 }

@@ -5,11 +5,10 @@ use jiff::civil;
 use jiff::fmt::temporal::Pieces;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
-use minijinja::value::Kwargs;
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value, filters};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::pattern;
+use super::{number, pattern};
 
 /// Escaping by percent, for the target of a request.
 pub(super) const IN_URL: AutoEscape = AutoEscape::Custom(std::borrow::Cow::Borrowed("url"));
@@ -29,35 +28,12 @@ pub(super) fn add_to(environment: &mut Environment<'static>) {
     environment.add_filter("path", path);
     environment.add_filter("date", date);
     environment.add_filter("regex", pattern::find);
-    // minijinja says "invalid float literal" and not of what.
-    environment.add_filter(
-        "float",
-        |state: &State, value: &Value, default: Option<Value>, more: Kwargs| {
-            filters::float(state, value, default, more).map_err(|error| no_number(value, error))
-        },
-    );
-    environment.add_filter(
-        "int",
-        |state: &State, value: &Value, default: Option<Value>, base: Option<u32>, more: Kwargs| {
-            filters::int(state, value, default, base, more).map_err(|error| no_number(value, error))
-        },
-    );
     environment.add_filter("epoch", |value: &Value| {
         instant(value).map(|at| at.timestamp().as_second())
     });
     environment.add_filter("epoch_ms", |value: &Value| {
         instant(value).map(|at| at.timestamp().as_millisecond())
     });
-}
-
-fn no_number(value: &Value, error: Error) -> Error {
-    match value.as_str() {
-        Some(text) => {
-            let short: String = text.chars().take(40).collect();
-            invalid(format!("the text {short:?} is not a number"))
-        }
-        None => error,
-    }
 }
 
 /// Replaces filters that would take a missing field amiss.
@@ -147,14 +123,11 @@ fn date(value: &Value, format: Option<&str>) -> Result<String, Error> {
 
 /// Reads RFC 3339, a date, or a date and time without a zone, which is taken as UTC.
 fn instant(value: &Value) -> Result<Zoned, Error> {
-    if value.is_undefined() || value.is_none() || value.is_number() {
+    let is_number = number::reckoned(value).is_number();
+    if value.is_undefined() || value.is_none() || is_number {
         return Err(invalid(format!(
             "a date or an instant is needed (`2024-01-31`, `2024-01-31T12:00:00Z`), not {}",
-            if value.is_number() {
-                "a number"
-            } else {
-                "nothing"
-            }
+            if is_number { "a number" } else { "nothing" }
         )));
     }
     let text = value.to_string();

@@ -1,7 +1,7 @@
 //! Comparisons and sums as they are compiled: as calls of functions that go by values ([`super::compare`]).
 //!
-//! A chain of comparisons becomes one call, a path beside a sign of arithmetic another; nothing else is touched, and
-//! every place in the new text is known in the one that was written. What a tag of `raw` is in stays as it is.
+//! A chain of comparisons becomes one call, what stands beside a sign of arithmetic another; nothing else is touched, and
+//! every place in the new text is known in the one that was written.
 
 use std::ops::Range;
 
@@ -24,16 +24,13 @@ impl Guarded {
 
     /// The same of a template.
     pub(super) fn template(written: &str) -> Option<Self> {
-        let scan = Scan::template(written);
-        // What is `raw` is data, which looks like code.
-        let is_raw = scan.tags().any(|(tag, _)| tag == "raw");
-        (!is_raw).then(|| Self::of(written, &scan)).flatten()
+        Self::of(written, &Scan::template(written))
     }
 
     fn of(written: &str, scan: &Scan<'_>) -> Option<Self> {
         let mut edits = Edits::default();
         edits.comparisons(scan);
-        edits.paths(scan);
+        edits.operands(written, scan);
         let mut edits = edits.0;
         if edits.is_empty() {
             return None;
@@ -95,11 +92,26 @@ struct Edits(Vec<Edit>);
 #[derive(Default)]
 struct Chain {
     whole: Option<Range<usize>>,
-    signs: Vec<(usize, &'static str)>,
-    /// Bytes since the last sign.
+    signs: Vec<(Range<usize>, &'static str)>,
+    /// Something stands behind the last sign.
     has_operand: bool,
-    /// It has a sign that is left as it is.
-    is_other: bool,
+    /// A sign has nothing before it.
+    is_broken: bool,
+}
+
+/// What stands between two signs of arithmetic, at one level of brackets.
+#[derive(Default)]
+struct Operand {
+    /// The sign before it.
+    before: Option<u8>,
+    whole: Option<Range<usize>>,
+    /// The part that a minus of its own goes with: it binds closer than filters.
+    bare: Option<Range<usize>>,
+    has_minus: bool,
+    is_filtered: bool,
+    /// A test follows (`is odd`), which gives no number.
+    is_test: bool,
+    tokens: usize,
 }
 
 impl Edits {
@@ -117,15 +129,15 @@ impl Edits {
         let Some(whole) = chain.whole.filter(|_| !chain.signs.is_empty()) else {
             return;
         };
-        if chain.is_other || !chain.has_operand {
+        if chain.is_broken || !chain.has_operand {
             return;
         }
         self.insert(whole.start, 3, &format!("{COMPARE}("));
         for (at, sign) in chain.signs {
             self.0.push(Edit {
-                at,
+                at: at.start,
                 rank: 2,
-                instead_of: sign.len(),
+                instead_of: at.len(),
                 text: format!(", '{sign}', "),
             });
         }
@@ -136,6 +148,7 @@ impl Edits {
     fn comparisons(&mut self, scan: &Scan<'_>) {
         let mut levels = vec![Chain::default()];
         let mut passed = 0;
+        let mut is_for = false;
         for (index, token) in scan.tokens().iter().enumerate() {
             let last = levels.len() - 1;
             let Some(chain) = levels.last_mut() else {
@@ -145,14 +158,27 @@ impl Edits {
                 continue;
             }
             let ends = match token.kind {
-                // What stands behind a dot is a field, whatever its name.
-                Kind::Word if index > 0 && scan.kind(index - 1) == Some(Kind::Other(b'.')) => false,
+                Kind::Word if !scan.is_plain_word(index) => false,
                 Kind::Word => match scan.word(index) {
-                    "not" if scan.word(index + 1) == "in" => false,
-                    "not" => scan.word(index.wrapping_sub(1)) != "is",
-                    "in" => {
-                        chain.is_other = true;
-                        false
+                    // What a loop goes over is no comparison.
+                    "in" if is_for && last == 0 => {
+                        is_for = false;
+                        true
+                    }
+                    word @ ("in" | "not") => {
+                        let end = if word == "in" { index } else { index + 1 };
+                        if scan.word(end) == "in" {
+                            let sign = if word == "in" { "in" } else { "not in" };
+                            let at = token.range.start..scan.tokens()[end].range.end;
+                            passed = at.end;
+                            chain.sign(at, sign);
+                            continue;
+                        }
+                        true
+                    }
+                    "for" if scan.is_tag(index) => {
+                        is_for = true;
+                        true
                     }
                     word => {
                         matches!(word, "and" | "or" | "if" | "else" | "elif" | "recursive")
@@ -161,10 +187,9 @@ impl Edits {
                 },
                 Kind::Other(b'<' | b'>' | b'=' | b'!') => {
                     if let Some(sign) = scan.sign(index) {
-                        chain.is_other |= !chain.has_operand;
-                        chain.signs.push((token.range.start, sign));
-                        chain.has_operand = false;
-                        passed = token.range.start + sign.len();
+                        let at = token.range.start..token.range.start + sign.len();
+                        passed = at.end;
+                        chain.sign(at, sign);
                         continue;
                     }
                     true
@@ -196,36 +221,120 @@ impl Edits {
         }
     }
 
-    /// Paths beside a sign of arithmetic go through a function.
-    fn paths(&mut self, scan: &Scan<'_>) {
-        let is_sign = |index: usize| {
-            !scan.is_trim(index)
-                && matches!(
-                    scan.kind(index),
-                    Some(Kind::Other(b'+' | b'-' | b'*' | b'/' | b'%'))
-                )
-        };
-        for path in scan.paths() {
-            let before = path.tokens.start.checked_sub(1);
-            let signs = [
-                before.filter(|at| is_sign(*at)),
-                Some(path.tokens.end).filter(|at| is_sign(*at)),
-            ];
-            if signs.iter().all(Option::is_none) || path.is_more {
+    /// What stands beside a sign of arithmetic goes through a function, with its filters and brackets.
+    fn operands(&mut self, written: &str, scan: &Scan<'_>) {
+        let mut levels = vec![Operand::default()];
+        for (index, token) in scan.tokens().iter().enumerate() {
+            let last = levels.len() - 1;
+            let Some(operand) = levels.last_mut() else {
+                return;
+            };
+            if scan.is_trim(index) {
                 continue;
             }
-            let is_factor = signs
-                .iter()
-                .flatten()
-                .any(|at| scan.kind(*at) == Some(Kind::Other(b'*')));
-            let name = if is_factor { FACTOR } else { NUMBER };
-            self.insert(path.range.start, 4, &format!("{name}("));
-            self.insert(path.range.end, 0, ")");
+            let sign = match token.kind {
+                Kind::Other(sign @ (b'+' | b'-' | b'*' | b'/' | b'%')) => {
+                    if operand.bare.is_none() {
+                        // A minus of its own; else the second half of `**` or `//`.
+                        if sign == b'-' {
+                            operand.has_minus = true;
+                            operand.whole.get_or_insert(token.range.clone());
+                        }
+                        continue;
+                    }
+                    Some(sign)
+                }
+                Kind::Word if !scan.is_plain_word(index) => {
+                    operand.extend(token);
+                    continue;
+                }
+                Kind::Word => match scan.word(index) {
+                    "is" => {
+                        operand.is_test = true;
+                        continue;
+                    }
+                    "and" | "or" | "not" | "if" | "else" | "elif" | "in" | "recursive" => None,
+                    _ if scan.is_tag(index) => None,
+                    _ => {
+                        operand.extend(token);
+                        continue;
+                    }
+                },
+                Kind::Open
+                | Kind::Tag
+                | Kind::Close
+                | Kind::Other(b',' | b':' | b'=' | b'<' | b'>' | b'!' | b'~') => None,
+                Kind::Other(b'|') => {
+                    operand.is_filtered = true;
+                    continue;
+                }
+                Kind::Other(b'(' | b'[' | b'{') => {
+                    operand.extend(token);
+                    levels.push(Operand::default());
+                    continue;
+                }
+                Kind::Other(b')' | b']' | b'}') if last > 0 => {
+                    let inner = levels.pop().unwrap_or_default();
+                    self.operand(written, &inner, None);
+                    if let Some(outer) = levels.last_mut() {
+                        outer.extend(token);
+                    }
+                    continue;
+                }
+                Kind::Other(_) => {
+                    operand.extend(token);
+                    continue;
+                }
+            };
+            let ended = std::mem::take(operand);
+            operand.before = sign;
+            self.operand(written, &ended, sign);
+        }
+        for operand in levels {
+            self.operand(written, &operand, None);
+        }
+    }
+
+    fn operand(&mut self, written: &str, operand: &Operand, after: Option<u8>) {
+        let (Some(whole), Some(bare)) = (&operand.whole, &operand.bare) else {
+            return;
+        };
+        if operand.is_test {
+            return;
+        }
+        let signs = [operand.before, after];
+        let name = if operand.has_minus || signs.contains(&Some(b'*')) {
+            FACTOR
+        } else {
+            NUMBER
+        };
+        let mut guard = |range: &Range<usize>| {
+            self.insert(range.start, 4, &format!("{name}("));
+            self.insert(range.end, 0, ")");
+        };
+        // What is written out is what it is.
+        let is_literal = match written.as_bytes().get(bare.start) {
+            Some(b'0'..=b'9') => true,
+            Some(b'\'' | b'"') => operand.tokens == 1,
+            _ => false,
+        };
+        if operand.has_minus && !is_literal {
+            guard(bare);
+        }
+        let is_whole = operand.is_filtered || !(operand.has_minus || is_literal);
+        if is_whole && signs.iter().any(Option::is_some) {
+            guard(whole);
         }
     }
 }
 
 impl Chain {
+    fn sign(&mut self, at: Range<usize>, sign: &'static str) {
+        self.is_broken |= !self.has_operand;
+        self.signs.push((at, sign));
+        self.has_operand = false;
+    }
+
     fn extend(&mut self, token: &Token) {
         let start = self
             .whole
@@ -233,6 +342,20 @@ impl Chain {
             .map_or(token.range.start, |whole| whole.start);
         self.whole = Some(start..token.range.end);
         self.has_operand = true;
+    }
+}
+
+impl Operand {
+    fn extend(&mut self, token: &Token) {
+        let grow = |range: &mut Option<Range<usize>>| {
+            let start = range.as_ref().map_or(token.range.start, |it| it.start);
+            *range = Some(start..token.range.end);
+        };
+        grow(&mut self.whole);
+        if !self.is_filtered {
+            grow(&mut self.bare);
+            self.tokens += 1;
+        }
     }
 }
 
@@ -256,7 +379,7 @@ mod tests {
             (
                 "a.b + 1 > c*-d if e else f(g=h == 2)",
                 Some(
-                    "__compare(__number(a.b) + 1 , '>',  __factor(c)*-__number(d)) if e else f(g=__compare(h , '==',  2))",
+                    "__compare(__number(a.b) + 1 , '>',  __factor(c)*-__factor(d)) if e else f(g=__compare(h , '==',  2))",
                 ),
             ),
             (
@@ -264,8 +387,23 @@ mod tests {
                 Some("[__compare(a , '>',  1), {'x': __compare(b , '!=',  'y>')}] ~ c"),
             ),
             ("a[b - 1].c * 2", Some("__factor(a[__number(b) - 1].c) * 2")),
-            ("f(a) * 3", None),
-            ("a in [1, 2] and a is not none", None),
+            ("f(a) * 3", Some("__factor(f(a)) * 3")),
+            ("2 * 3 - 1.5e3", None),
+            (
+                "(a) * 2 + a | default(0)",
+                Some("__factor((a)) * 2 + __number(a | default(0))"),
+            ),
+            ("-a.b|abs * 2", Some("__factor(-__factor(a.b)|abs) * 2")),
+            ("'2.50' | trim ** 2", Some("__factor('2.50' | trim) ** 2")),
+            ("a is odd - 1 ~ 'x' * 3", None),
+            (
+                "a in [1, 2] and a is not none",
+                Some("__compare(a , 'in',  [1, 2]) and a is not none"),
+            ),
+            (
+                "a not  in b.c or x is not in y == z.in",
+                Some("__compare(a , 'not in',  b.c) or __compare(x is not in y , '==',  z.in)"),
+            ),
             ("a | round(2) ~ 'a < 3'", None),
         ] {
             let guarded = Guarded::expression(written);
@@ -285,6 +423,14 @@ mod tests {
                 ),
             ),
             ("{% raw %}{{ a < b }}{% endraw %}", None),
+            (
+                "{%- raw +%}{{ a < b }}{% if %}{%endraw-%}{{ a < b }}",
+                Some("{%- raw +%}{{ a < b }}{% if %}{%endraw-%}{{ __compare(a , '<',  b) }}"),
+            ),
+            (
+                "{% for a, b in c if a in b %}{% set x = -a %}",
+                Some("{% for a, b in c if __compare(a , 'in',  b) %}{% set x = -__factor(a) %}"),
+            ),
         ] {
             let guarded = Guarded::template(written);
             assert_eq!(guarded.map(|it| it.text).as_deref(), expected, "{written}");

@@ -7,7 +7,7 @@ use minijinja::Value;
 use minijinja::value::ValueKind;
 use serde_json::value::RawValue;
 
-use super::compare;
+use super::number;
 use super::path::{Path, Step};
 
 /// A JSON document.
@@ -30,7 +30,7 @@ pub enum Json {
 /// What a JSON number becomes in a template or expression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Numbers {
-    /// A number where it prints as it is spelled, else a text that sums and comparisons take for a number: for requests and columns.
+    /// A number where it prints as it is spelled, else one that prints as spelled and is reckoned with as a number: for requests and columns.
     Spelled,
     /// Always a number, if need be a rounded one: for conditions, which compare.
     Numeric,
@@ -77,6 +77,9 @@ impl Json {
     /// # Errors
     /// A value that JSON cannot say (`nan`, undefined).
     pub fn from_value(value: &Value) -> Result<Self, String> {
+        if let Some(number) = number::spelling(value) {
+            return Ok(Self::Number(number.to_owned()));
+        }
         Ok(match value.kind() {
             ValueKind::Undefined => return Err("the value is undefined".to_owned()),
             ValueKind::None => Self::Null,
@@ -95,7 +98,6 @@ impl Json {
                     .map(|item| Self::from_value(&item))
                     .collect::<Result<_, _>>()?,
             ),
-            _ if compare::is_spelled(value) => Self::Number(value.to_string()),
             ValueKind::Map => Self::Map(
                 value
                     .try_iter()
@@ -220,20 +222,12 @@ fn write_text(f: &mut std::fmt::Formatter<'_>, text: &str) -> std::fmt::Result {
 
 /// A JSON number as a value.
 pub fn number_to_value(spelled: &str, numbers: Numbers) -> Value {
-    let exact = |value: Value| (value.to_string() == spelled).then_some(value);
-    let integer = || {
-        let small = spelled.parse::<i64>().ok().map(Value::from);
-        small.or_else(|| spelled.parse::<i128>().ok().map(Value::from))
-    };
-    let float = || spelled.parse::<f64>().ok().map(Value::from);
+    let number = number::read(spelled);
     match numbers {
-        Numbers::Spelled => integer()
-            .and_then(exact)
-            .or_else(|| float().and_then(exact))
-            .unwrap_or_else(|| compare::spelled(spelled)),
-        Numbers::Numeric => integer()
-            .or_else(float)
-            .unwrap_or_else(|| Value::from(spelled)),
+        Numbers::Spelled => number
+            .filter(|number| number.to_string() == spelled)
+            .unwrap_or_else(|| number::spelled(spelled)),
+        Numbers::Numeric => number.unwrap_or_else(|| Value::from(spelled)),
     }
 }
 
@@ -360,6 +354,7 @@ mod tests {
                 (value.is_number(), value.to_string()),
                 (number, text.to_owned())
             );
+            assert_eq!(Json::from_value(&value), Ok(Json::Number(text.to_owned())));
         }
         assert_eq!(number_to_value("1.10", Numbers::Numeric), Value::from(1.1));
         assert_eq!(

@@ -724,7 +724,7 @@ mod tests {
     #[test]
     fn expressions_take_missing_fields_as_nothing() {
         let names = context! {
-            status => 429, count => 3, text => "x",
+            status => 429, count => 3, text => "x", nothing => (),
             body => context! { items => vec![context! { code => "THROTTLED" }] },
         };
         for (written, expected) in [
@@ -742,6 +742,10 @@ mod tests {
             ("gone > 3", false),
             ("gone <= gone2", false),
             ("gone == gone2", true),
+            ("body.next == none and not body.next != none", true),
+            ("nothing == none and nothing == body.next", true),
+            ("count != none and not count == none", true),
+            ("body.next is none", false),
             ("status >= 400 and not gone > 3", true),
             (
                 "body.items[0]['code'] > 'T' and count * 2 > 5 and 1 < count <= 3",

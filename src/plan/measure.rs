@@ -3,6 +3,7 @@
 use minijinja::Value;
 
 use super::language::{Expr, LanguageProblem, Template};
+use super::number;
 
 /// A number over names.
 #[derive(Debug)]
@@ -22,7 +23,7 @@ impl Measure {
         };
         let number = match value.as_str() {
             Some(text) => text.trim().parse().ok(),
-            None => f64::try_from(value.clone()).ok(),
+            None => f64::try_from(number::reckoned(&value)).ok(),
         };
         let number = number.filter(|number: &f64| number.is_finite() && *number >= 0.0);
         number.ok_or_else(|| LanguageProblem {

@@ -64,7 +64,11 @@ impl<'a> Scan<'a> {
             match open {
                 Some((kind, close)) => {
                     scan.push(kind, at..at + 2);
+                    let first = scan.tokens.len();
                     at = scan.code(at + 2, Some(close));
+                    if scan.is_raw(first) {
+                        at = scan.end_of_raw(at);
+                    }
                 }
                 None => at += 1,
             }
@@ -81,6 +85,26 @@ impl<'a> Scan<'a> {
         scan.push(Kind::Open, 0..0);
         scan.code(0, None);
         scan
+    }
+
+    /// Whether a tag whose tokens begin there is `{% raw %}`.
+    fn is_raw(&self, first: usize) -> bool {
+        let mut code = (first..self.tokens.len()).filter(|&at| !self.is_trim(at));
+        code.next().is_some_and(|at| self.word(at) == "raw")
+            && code.next().and_then(|at| self.kind(at)) == Some(Kind::Close)
+    }
+
+    /// Where the `{% endraw %}` of what is `raw` begins: what is between is data, whatever it looks like.
+    fn end_of_raw(&self, from: usize) -> usize {
+        let rest = self.written.get(from..).unwrap_or_default();
+        let is_end = |(at, _): &(usize, &str)| {
+            let code = rest[at + 2..]
+                .trim_start_matches(['-', '+'])
+                .trim_ascii_start();
+            code.starts_with("endraw")
+        };
+        let end = rest.match_indices("{%").find(is_end);
+        end.map_or(self.written.len(), |(at, _)| from + at)
     }
 
     fn push(&mut self, kind: Kind, range: Range<usize>) {
@@ -180,6 +204,15 @@ impl<'a> Scan<'a> {
         Some((code, close.range.end))
     }
 
+    /// Whether a word is one of the language or a name: no field, filter or test that is called like one.
+    pub(super) fn is_plain_word(&self, index: usize) -> bool {
+        let before = |back: usize| index.checked_sub(back).map_or("", |at| self.word(at));
+        !(self.before(index, b'.')
+            || self.before(index, b'|')
+            || (before(1) == "is")
+            || (before(1) == "not" && before(2) == "is"))
+    }
+
     /// The sign of a comparison that begins with a token.
     pub(super) fn sign(&self, index: usize) -> Option<&'static str> {
         let rest = self.written.get(self.tokens.get(index)?.range.start..)?;
@@ -217,67 +250,6 @@ impl<'a> Scan<'a> {
         (1..self.tokens.len())
             .filter(|&index| self.is_tag(index))
             .map(|index| (self.word(index), self.tokens[index].range.clone()))
-    }
-
-    /// Every `a.0["b"].c` that begins with a name.
-    pub(super) fn paths(&self) -> Vec<NamedPath> {
-        let mut paths = Vec::new();
-        for start in 0..self.tokens.len() {
-            let word = self.word(start);
-            let is_glued = start.checked_sub(1).is_some_and(|at| {
-                let before = &self.tokens[at];
-                matches!(before.kind, Kind::Other(b'0'..=b'9'))
-                    && before.range.end == self.tokens[start].range.start
-            });
-            if word.is_empty()
-                || is_glued
-                || is_reserved(word)
-                || self.is_tag(start)
-                || self.before(start, b'.')
-                || self.before(start, b'|')
-                || self.word(start.wrapping_sub(1)) == "is"
-            {
-                continue;
-            }
-            let mut end = start + 1;
-            loop {
-                if self.is(end, b'.') {
-                    end += 1;
-                    while matches!(self.kind(end), Some(Kind::Other(b'0'..=b'9'))) {
-                        end += 1;
-                    }
-                    if !self.word(end).is_empty() && self.before(end, b'.') {
-                        end += 1;
-                    }
-                } else if self.is(end, b'[') {
-                    end = self.after_bracket(end);
-                } else {
-                    break;
-                }
-            }
-            paths.push(NamedPath {
-                range: self.tokens[start].range.start..self.tokens[end - 1].range.end,
-                is_more: self.is(end, b'(') || self.is(end, b'|') || self.word(end) == "is",
-                tokens: start..end,
-            });
-        }
-        paths
-    }
-
-    /// Behind the bracket that ends what this one begins.
-    fn after_bracket(&self, open: usize) -> usize {
-        let mut depth = 0_usize;
-        for (index, token) in self.tokens.iter().enumerate().skip(open) {
-            match token.kind {
-                Kind::Other(b'(' | b'[' | b'{') => depth += 1,
-                Kind::Other(b')' | b']' | b'}') => depth = depth.saturating_sub(1),
-                _ => {}
-            }
-            if depth == 0 {
-                return index + 1;
-            }
-        }
-        self.tokens.len()
     }
 
     /// Filters by name, with their places.
@@ -379,35 +351,6 @@ impl<'a> Scan<'a> {
         }
         chains
     }
-}
-
-/// A name with all that is looked up in it.
-pub(super) struct NamedPath {
-    pub(super) range: Range<usize>,
-    pub(super) tokens: Range<usize>,
-    /// A call, a filter or a test follows.
-    pub(super) is_more: bool,
-}
-
-/// Words that are no names.
-fn is_reserved(word: &str) -> bool {
-    matches!(
-        word,
-        "and"
-            | "or"
-            | "not"
-            | "if"
-            | "else"
-            | "in"
-            | "is"
-            | "true"
-            | "false"
-            | "none"
-            | "True"
-            | "False"
-            | "None"
-            | "recursive"
-    )
 }
 
 struct Chain {

@@ -50,6 +50,15 @@ pub fn place(path: &str, table: Option<&str>) -> String {
     }
 }
 
+/// Whether a table of a SQLite file may be called so: SQL has taken some names, and this program others.
+pub fn is_table_name(name: &str) -> bool {
+    let own = name.trim().to_ascii_lowercase();
+    !own.is_empty()
+        && !own.contains('\0')
+        && !own.starts_with("sqlite_")
+        && !own.starts_with("_gleaner")
+}
+
 /// Whether each stream has an output of its own under this path, or of this name.
 pub fn is_by_stream(path: &Template) -> bool {
     let names = path.names();

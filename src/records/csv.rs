@@ -151,7 +151,7 @@ pub(super) fn read(
         if this.len() != names.len() {
             let what = format!(
                 "it has {} where {} are expected",
-                counted(this.len(), "value"),
+                counted(this.len() as u64, "value"),
                 names.len()
             );
             return Err(wrong(what, false));
@@ -220,7 +220,7 @@ fn write(names: &[String], row: &StringRecord, object: &mut String) {
 }
 
 /// `1 value`, `2 values`.
-pub(super) fn counted(count: usize, what: &str) -> String {
+pub fn counted(count: u64, what: &str) -> String {
     match count {
         1 => format!("1 {what}"),
         n => format!("{n} {what}s"),

@@ -15,3 +15,5 @@ pub mod transform;
 pub mod view;
 mod wanted;
 mod xml;
+
+pub use self::csv::counted;

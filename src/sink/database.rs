@@ -19,7 +19,7 @@ use super::SinkError;
 use crate::disk::{self, Disk, Found};
 use crate::plan::sink::SinkMode;
 
-pub use self::fill::{Fill, write};
+pub use self::fill::{Fill, rewrite, write};
 
 /// How long one process waits for another's transaction on the same file.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -83,6 +83,27 @@ pub struct Claim {
     pub base: Option<String>,
 }
 
+/// The [`Claim::definition`] of what `convert` writes; those of runs are hashes.
+const CONVERTED: &str = "convert";
+
+impl Claim {
+    /// Of a table that holds what was published elsewhere. It is no publish of a run: no run adds to it, and
+    /// it takes the place of no table that runs publish.
+    pub fn converted(pipeline: &str, stream: &str, run: &str, at: String) -> Self {
+        Self {
+            pipeline: pipeline.to_owned(),
+            stream: stream.to_owned(),
+            run: run.to_owned(),
+            at,
+            mode: SinkMode::Replace,
+            // What was added to may hold a record many times.
+            key: Vec::new(),
+            definition: CONVERTED.to_owned(),
+            base: None,
+        }
+    }
+}
+
 /// A row of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -122,7 +143,7 @@ impl Place {
             return Ok(());
         }
         let connection = self.open()?;
-        self.judge_owner(&connection, pipeline)
+        self.judge_owner(&connection, pipeline, false)
     }
 
     /// The latest publish of the table; none where there is no such file or table.
@@ -176,12 +197,28 @@ impl Place {
             .map_err(|e| self.failed(e))
     }
 
-    fn judge_owner(&self, connection: &Connection, pipeline: &str) -> Result<(), SinkError> {
+    fn judge_owner(
+        &self,
+        connection: &Connection,
+        pipeline: &str,
+        converts: bool,
+    ) -> Result<(), SinkError> {
         if !self.is_there(connection, &self.table)? {
             return Ok(());
         }
         match self.entry(connection, None)? {
-            Some(entry) if entry.pipeline == pipeline => Ok(()),
+            Some(entry) if entry.pipeline == pipeline => {
+                match (entry.definition == CONVERTED, converts) {
+                    (true, false) => Err(self.refused(format!(
+                        "the table `{}` was written by `gleaner convert`",
+                        self.table
+                    ))),
+                    (false, true) => {
+                        Err(self.refused(format!("runs publish the table `{}`", self.table)))
+                    }
+                    _ => Ok(()),
+                }
+            }
             Some(entry) => Err(self.refused(format!(
                 "the table `{}` belongs to the pipeline {}",
                 self.table, entry.pipeline
@@ -232,7 +269,7 @@ impl Place {
         (self.disk.foreign("write rows in", &self.path)).map_err(|e| self.said(e))?;
         let begun = connection.execute_batch("BEGIN IMMEDIATE");
         begun.map_err(|e| self.failed(e))?;
-        self.judge_owner(&connection, &claim.pipeline)?;
+        self.judge_owner(&connection, &claim.pipeline, claim.definition == CONVERTED)?;
         (connection.execute_batch(LEDGER)).map_err(|e| self.failed(e))?;
         Ok(Pending {
             connection,

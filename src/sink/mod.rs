@@ -214,7 +214,7 @@ impl SinkError {
             ),
             Self::Database { source, .. } => Some(of_database(source)),
             Self::Refused { .. } => Some(
-                "give the sink another file, or another `table`: `sqlite: {path: …, table: …}`",
+                "name another file, or of a sink another `table`: `sqlite: {path: …, table: …}`",
             ),
             Self::Misfit { misfit, .. } => return Some(misfit.hint()),
             Self::Io { source, .. } => Some(disk::hint(source.kind())),

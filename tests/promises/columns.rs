@@ -197,7 +197,7 @@ fn a_value_that_does_not_fit_later_fails_the_publish_and_what_was_fetched_stays(
     let text = std::fs::read_to_string(project.path().join("data/items.csv")).expect("a file");
     assert_eq!(text, "amount\r\n1\r\n\"\"\r\n");
     assert!(
-        said.stderr.contains("`amount` is null in 1 record(s)"),
+        said.stderr.contains("`amount` is null in 1 record whose"),
         "{}",
         said.shown
     );

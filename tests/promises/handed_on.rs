@@ -12,7 +12,11 @@ use crate::scene::{Project, Reply, Server};
 
 /// What the program says in a folder: exit code, standard output, messages.
 fn gleaner(folder: &Path, args: &[&str]) -> (Option<i32>, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_gleaner"))
+    of(Command::new(env!("CARGO_BIN_EXE_gleaner")), folder, args)
+}
+
+fn of(mut program: Command, folder: &Path, args: &[&str]) -> (Option<i32>, String, String) {
+    let output = program
         .args(args)
         .current_dir(folder)
         .env(
@@ -194,4 +198,51 @@ fn a_package_is_read_wherever_it_lies() {
         !said.contains("secret") && !said.contains("one: "),
         "{said}"
     );
+}
+
+/// A database that was handed on in a folder that cannot be written, as on a CD or a share of others.
+#[cfg(unix)]
+#[test]
+fn a_table_in_a_folder_that_cannot_be_written_is_read() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+
+    let server = Server::says(Reply::json(r#"[{"id":1},{"id":2}]"#));
+    let pipeline = format!(
+        "source: {{ url: \"{}\", limits: none }}\nstreams:\n  items: {{ get: /items }}\n\
+         sink: {{ sqlite: data/x.db }}\n",
+        server.url()
+    );
+    let project = Project::new(&pipeline).knows(&server);
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    let given = tempfile::tempdir().expect("a folder");
+    for file in ["x.db", "datapackage.json"] {
+        let from = project.path().join("data").join(file);
+        fs::copy(from, given.path().join(file)).expect("a copy");
+    }
+    let mode = |mode: u32| {
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(given.path(), mode).expect("a mode");
+    };
+    let describe = || {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_gleaner"));
+        // Nothing keeps root out: `nobody` looks then.
+        if fs::write(given.path().join("probe"), "").is_ok() {
+            fs::remove_file(given.path().join("probe")).expect("removed");
+            program.uid(65_534);
+        }
+        of(program, given.path(), &["describe", "x.db"])
+    };
+    mode(0o555);
+    let (code, said, told) = describe();
+    assert_eq!(code, Some(0), "{said}{told}");
+    assert!(said.contains("items: 2 rows in x.db#items"), "{said}");
+    // Rows that stand in a log which cannot be read are not passed over.
+    mode(0o755);
+    fs::write(given.path().join("x.db-wal"), [1; 64]).expect("a file");
+    mode(0o555);
+    let (code, said, told) = describe();
+    assert_eq!(code, Some(73), "{said}{told}");
+    mode(0o755);
 }

@@ -48,6 +48,12 @@ pub(crate) fn tamed(project: &Project, args: &[&str]) -> String {
         }
     }
     let _ = writeln!(text, "--- exit code {}", said.code.unwrap_or(-1));
+    hidden(&text).replace(&project.path().display().to_string(), "[project]")
+}
+
+/// A text without what differs from run to run.
+fn hidden(text: &str) -> String {
+    let mut text = text.to_owned();
     let patterns = [
         (r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}", "[run]"),
         (r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{5,8}", "[moment]"),
@@ -65,7 +71,7 @@ pub(crate) fn tamed(project: &Project, args: &[&str]) -> String {
         let pattern = regex::Regex::new(pattern).expect("a pattern");
         text = pattern.replace_all(&text, by).into_owned();
     }
-    text.replace(&project.path().display().to_string(), "[project]")
+    text
 }
 
 #[test]
@@ -173,8 +179,8 @@ fn a_look_back_tells_what_was_and_what_to_do() {
     assert_eq!(one["streams"][0]["records"], 12);
 }
 
-/// What an operator does after a night that failed: looks, reads what is wrong and what to do, mends
-/// the file, and lets the run go on. Nothing is asked again.
+/// What an operator does after a night that failed: is told, looks, reads what is wrong and what to do, mends
+/// the file, and lets the run go on. Nothing is asked again, and the next night says that all is well.
 #[test]
 fn an_operator_walks_through_a_failed_night() {
     let server = Server::start(|request| {
@@ -192,11 +198,31 @@ fn an_operator_walks_through_a_failed_night() {
             ))
         }
     });
+    let hook = Server::says(Reply::new(200, "ok"));
     let columns = ", key: id, columns: { id: { type: integer }, amount: { type: number } }";
-    let yaml = pipeline(&server, columns);
+    let yaml = pipeline(&server, columns)
+        + &format!(
+            "schedule: {{ cron: \"0 0 1 1 *\", on_failure: {{ webhook: \"{}/team\" }} }}\n",
+            hook.url()
+        );
     let project = Project::new(&yaml).knows(&server);
+    // The latest message, as it came.
+    let message = |walk: &mut String| {
+        let heard = hook.heard();
+        let heard = heard.last().expect("a message");
+        let (asked, body) = heard.split_once("\r\n\r\n").expect("a body");
+        let body: Value = serde_json::from_str(body).expect("JSON");
+        let line = asked.lines().next().unwrap_or_default();
+        walk.push_str(&hidden(&format!("{line}\n{body:#}\n")));
+    };
+    let night = |walk: &mut String| {
+        super::schedule_real::passed(&project, &["items"]);
+        walk.push_str(&tamed(&project, &["schedule", "--once", "--log", "human"]));
+    };
     let mut walk = String::from("# the night\n");
-    walk.push_str(&tamed(&project, &["run", "items"]));
+    night(&mut walk);
+    walk.push_str("\n# what the team is told\n");
+    message(&mut walk);
     walk.push_str("\n# in the morning\n");
     walk.push_str(&tamed(&project, &["history"]));
     walk.push('\n');
@@ -215,7 +241,13 @@ fn an_operator_walks_through_a_failed_night() {
     );
     walk.push('\n');
     walk.push_str(&tamed(&project, &["history", "items"]));
-    insta::assert_snapshot!(walk);
     let rows = std::fs::read_to_string(project.path().join("data/items.csv")).expect("an output");
     assert_eq!(rows.lines().count(), 6, "{rows}");
+    assert_eq!(hook.heard().len(), 1, "a run by hand tells nobody");
+    walk.push_str("\n# the next night\n");
+    night(&mut walk);
+    walk.push('\n');
+    message(&mut walk);
+    assert_eq!(hook.heard().len(), 2);
+    insta::assert_snapshot!(walk);
 }

@@ -9,6 +9,7 @@ mod book;
 mod children;
 mod cli;
 mod columns;
+mod converted;
 mod cuts;
 mod cuts_again;
 mod cuts_database;

@@ -59,7 +59,7 @@ fn of_equal_keys_the_greatest_cursor_wins_and_then_the_latest() {
     let stream = r#"key: id, query: { s: "{{ cursor.from }}" }, cursor: { field: at, format: integer, start: 0 }"#;
     let project = Project::new(&pipeline(&server, stream, MERGE));
     let told = good(&project, &["run", "items"]);
-    assert!(told.contains("1 record(s) have no `at`"), "{told}");
+    assert!(told.contains("1 record without `at`"), "{told}");
     // Numbers in the order of numbers.
     assert_eq!(
         read(&project, "data/items.csv"),
@@ -121,7 +121,7 @@ fn a_record_without_a_key_or_a_damaged_base_leaves_the_old_file() {
     let said = project.run(&["run", "items"]);
     assert_eq!(said.code, Some(3), "{}", said.shown);
     assert!(
-        said.stderr.contains("1 record(s) have none of `key: id`"),
+        said.stderr.contains("1 record without `key: id`"),
         "{}",
         said.shown
     );
@@ -262,7 +262,7 @@ fn a_cursor_at_the_wrong_place_is_told() {
     says.now(r#"[{"id":1,"at":"0000-00-00"},{"id":2,"at":"2024-02-01"}]"#);
     let told = good(&project, &["run", "items", "--fresh"]);
     assert!(
-        told.contains("1 record(s) have, like \"0000-00-00\", no readable `at`"),
+        told.contains("1 record with, like \"0000-00-00\", an unreadable `at`"),
         "{told}"
     );
 

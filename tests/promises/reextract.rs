@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::time::Duration;
 
-use crate::scene::{Project, Reply, Server};
+use crate::scene::{Project, Reply, Server, but_the_run};
 
 /// Three items, a note of each, and one answer that was paid for; `bad` is answered as the test says.
 fn server() -> Server {
@@ -54,7 +54,8 @@ fn outputs(project: &Project) -> BTreeMap<String, Vec<u8>> {
     files
         .map(|path| {
             let name = path.file_name().expect("a name").to_string_lossy();
-            (name.into_owned(), fs::read(&path).expect("readable"))
+            let bytes = fs::read(&path).expect("readable");
+            (name.into_owned(), but_the_run(bytes))
         })
         .collect()
 }

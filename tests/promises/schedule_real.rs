@@ -3,6 +3,7 @@
 //!
 //! `GLEANER_KILL_ROUNDS` says how often.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -16,11 +17,13 @@ use gleaner::sim::{
 };
 use gleaner::store::firings::{FiringStatus, Mark};
 use gleaner::store::history::Status;
+use gleaner::store::run::kept;
 use gleaner::store::state::State;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::scene::{self, Project};
+use super::gate::Gate;
+use super::scene::{self, Project, Reply};
 
 /// Rounds of the usual tests.
 const ROUNDS: u64 = 20;
@@ -124,8 +127,12 @@ fn a_schedule_that_is_killed_at_any_moment_runs_each_time_once() {
     );
     let rounds = std::env::var("GLEANER_KILL_ROUNDS").ok();
     let rounds = rounds.map_or(ROUNDS, |n| n.parse().expect("a number of rounds"));
-    let (mut kills, mut cut_off) = (0, 0);
+    let (mut kills, mut cut_off, mut gone_on_with) = (0, 0, 0);
     for seed in 0..rounds {
+        let asked_before = first_pages(&server);
+        // What runs kept that a kill has cut off, and how many of those cuts came before a page was there.
+        let mut cut = BTreeMap::new();
+        let mut empty = 0;
         let mut dice = fastrand::Rng::with_seed(seed);
         let project = Project::new(&pipeline);
         settled(&project, "items", CRON, SETTLED.parse().expect("a moment"));
@@ -143,6 +150,12 @@ fn a_schedule_that_is_killed_at_any_moment_runs_each_time_once() {
                 Duration::from_millis(dice.u64(1..400)),
             ));
             cut_off += state(&project).firings_open().expect("readable").len();
+            let runs = state(&project).runs(Some("items")).expect("readable");
+            for run in runs.into_iter().filter(|run| run.status.is_open()) {
+                let kept = kept(&Disk::system(), project.path(), &run.id).expect("readable");
+                empty += usize::from(kept.pages == 0);
+                cut.insert(run.id, kept.pages);
+            }
         }
         let said = project.run(&["schedule", "--once"]);
         assert_eq!(said.code, Some(0), "seed {seed}: {}", said.shown);
@@ -156,11 +169,86 @@ fn a_schedule_that_is_killed_at_any_moment_runs_each_time_once() {
         let runs = state(&project).runs(Some("items")).expect("readable");
         let complete = runs.iter().filter(|run| run.status == Status::Complete);
         assert_eq!(complete.count(), times.len(), "seed {seed}: {runs:#?}");
+        // Each time has one run, whoever worked on it: none that keeps anything was given up for another.
+        for run in &runs {
+            let kept = cut.get(&run.id).copied().unwrap_or_default();
+            gone_on_with += usize::from(kept > 0 && run.attempts > 1);
+            assert!(
+                run.status == Status::Complete || run.status == Status::Discarded && kept == 0,
+                "seed {seed}: {kept} pages of {run:#?}"
+            );
+        }
+        for id in cut.keys() {
+            let is_there = runs.iter().any(|run| run.id == *id);
+            assert!(is_there, "seed {seed}: {id} is lost: {runs:#?}");
+        }
+        // The first page is what all others wait for: a run that has it does not ask for it again.
+        let asked = first_pages(&server) - asked_before;
+        assert!(
+            asked <= times.len() + empty,
+            "seed {seed}: {asked} first pages, {empty} cuts before one: {runs:#?}"
+        );
         assert_eq!(outputs(&project), vec![120; times.len()], "seed {seed}");
     }
     // Else nothing was tried.
     assert!(kills > rounds, "{kills} kills");
     assert!(cut_off > 0, "no kill left a time open");
+    assert!(gone_on_with > 0, "no run was gone on with");
+}
+
+/// How often the first page was asked for.
+fn first_pages(server: &Server) -> usize {
+    let entries = server.api().audit().entries().into_iter();
+    entries
+        .filter(|entry| entry.target.ends_with("page=1"))
+        .count()
+}
+
+/// What was committed is not asked for again, and no row comes twice: at a point that is known.
+#[test]
+fn a_run_that_a_kill_cut_off_goes_on_where_it_was() {
+    let gate = Gate::new(|request| {
+        let page = page_of(request);
+        Reply::json(format!(r#"{{"data":[{{"id":{page}}}],"n":4}}"#))
+    });
+    let pipeline = format!(
+        "source: {{ url: \"{}\", limits: none, concurrency: 1 }}\n\
+         streams: {{ items: {{ get: /items, query: {{ per_page: 1 }}, records: data, pages: {{ page: {{ to: page, size: per_page, total: n }} }}, key: id }} }}\n\
+         sink: {{ ndjson: out/, mode: append }}\n\
+         schedule: {{ cron: \"{CRON}\" }}\n",
+        gate.server.url()
+    );
+    let project = Project::new(&pipeline);
+    passed(&project, &["items"]);
+    let mut daemon = project
+        .command(&["schedule", "-q"])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("starts");
+    // It waits for the second page, and the first is on the disk.
+    while gate.server.heard().len() < 2 {
+        std::thread::yield_now();
+    }
+    let cut = state(&project).runs(Some("items")).expect("readable");
+    assert_eq!(cut.len(), 1, "{cut:#?}");
+    let pages = || kept(&Disk::system(), project.path(), &cut[0].id).map(|sums| sums.pages);
+    while pages().expect("readable") == 0 {
+        std::thread::yield_now();
+    }
+    daemon.kill().expect("a kill");
+    daemon.wait().expect("an end");
+    gate.let_go();
+    let said = project.run(&["schedule", "--once"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    let runs = state(&project).runs(Some("items")).expect("readable");
+    assert_eq!(runs.len(), 1, "{runs:#?}");
+    assert_eq!(runs[0].id, cut[0].id, "it is the same run");
+    assert_eq!((runs[0].status, runs[0].attempts), (Status::Complete, 2));
+    let pages: Vec<usize> = (gate.server.heard().iter())
+        .map(|request| page_of(request))
+        .collect();
+    assert_eq!(pages, [1, 2, 2, 3, 4], "what came is not asked for again");
+    assert_eq!(outputs(&project), [4]);
 }
 
 /// Of the planned times of a night, which have passed: the runs of three nights stand for three such lines.

@@ -6,11 +6,13 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use serde_json::Value;
+
 use crate::parts::part;
-use crate::scene::{Project, Reply, Server};
+use crate::scene::{Project, Reply, Server, but_the_run};
 
 /// Runs `tests/real/readback.py` with the Python that has the readers.
-fn readback(what: &str, folder: &std::path::Path) -> (bool, String) {
+pub(crate) fn readback(what: &str, folder: &std::path::Path) -> (bool, String) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/readback.py");
     let output = Command::new(part("data/bin/python"))
         .args([script, what])
@@ -25,10 +27,8 @@ fn readback(what: &str, folder: &std::path::Path) -> (bool, String) {
     )
 }
 
-/// Hostile values in every format: quotes, line ends, NUL, emoji, formulas, 10 MB cells, integers of 25
-/// digits, 1e400, 00123, mixed types; and 5,000 columns.
-#[test]
-fn hostile_values_come_back_from_every_format() {
+/// An API that answers with hostile values; its bodies are in the folder.
+pub(crate) fn hostile() -> (tempfile::TempDir, Server) {
     let bodies = tempfile::tempdir().expect("a folder");
     let (good, said) = readback("make", bodies.path());
     assert!(good, "{said}");
@@ -39,6 +39,14 @@ fn hostile_values_come_back_from_every_format() {
         let path = folder.join(format!("{}.json", name.expect("a known path")));
         Reply::json(fs::read_to_string(path).expect("a body"))
     });
+    (bodies, server)
+}
+
+/// Hostile values in every format: quotes, line ends, NUL, emoji, formulas, 10 MB cells, integers of 25
+/// digits, 1e400, 00123, mixed types; and 5,000 columns.
+#[test]
+fn hostile_values_come_back_from_every_format() {
+    let (_bodies, server) = hostile();
     let pipeline = format!(
         "source: {{ url: \"{}\", limits: none }}\nstreams:\n  hostile: {{ get: /hostile }}\n  \
          tame: {{ get: /tame }}\n  wide: {{ get: /wide }}\nsink:\n  \
@@ -100,9 +108,10 @@ fn hostile_values_come_back_from_every_format() {
     assert!(good, "converted from tables: {said}");
 }
 
-/// The same data make the same file, whatever the run is called and when it was.
+/// The footer names the plan and the run, as pyarrow reads it; all else is the same bytes in each run that
+/// finds the same, and a run that is published again has them all.
 #[test]
-fn parquet_files_name_the_plan_and_not_the_run() {
+fn parquet_files_name_the_plan_and_the_run_and_differ_in_that_alone() {
     let server = Server::says(Reply::json(
         r#"[{"id":1,"at":"2024-05-01T00:00:00Z","n":0.5},{"id":2,"at":null,"n":null}]"#,
     ));
@@ -112,17 +121,51 @@ fn parquet_files_name_the_plan_and_not_the_run() {
         server.url()
     );
     let project = Project::new(&pipeline).knows(&server);
-    let mut files = Vec::new();
+    let script = "import sys, json, pyarrow.parquet as pq\n\
+        told = {k.decode(): v.decode() for k, v in pq.read_metadata(sys.argv[1]).metadata.items()}\n\
+        print(json.dumps(told))";
+    let footer = |file: &str| -> Value {
+        let read = Command::new(part("data/bin/python"))
+            .args(["-c", script])
+            .arg(project.path().join(file))
+            .output();
+        let said = read.expect("python runs").stdout;
+        serde_json::from_slice(&said).expect("a footer")
+    };
+    let file = || fs::read(project.path().join("data/items.parquet")).expect("a file");
+    let told = || -> Value {
+        let text = fs::read(project.path().join("data/datapackage.json")).expect("a file");
+        let package: Value = serde_json::from_slice(&text).expect("JSON");
+        package["resources"][0]["gleaner"].clone()
+    };
+    let (mut files, mut ids) = (Vec::new(), Vec::new());
     for _ in 0..2 {
-        let said = project.run(&["run", "items"]);
-        assert_eq!(said.code, Some(0), "{}", said.shown);
-        files.push(fs::read(project.path().join("data/items.parquet")).expect("a file"));
+        done(&project, &["run", "items", "--keep-parts"]);
+        let (footer, told) = (footer("data/items.parquet"), told());
+        for name in ["plan", "pipeline", "stream", "run"] {
+            assert_eq!(footer[format!("gleaner.{name}")], told[name], "{name}");
+        }
+        files.push(file());
+        ids.push(told["run"].as_str().expect("an id").to_owned());
     }
-    assert!(files[0] == files[1], "two runs made two files");
-    let text = String::from_utf8_lossy(&files[0]).into_owned();
-    for told in ["gleaner.plan", "gleaner.pipeline", "gleaner.stream"] {
-        assert!(text.contains(told), "{told}");
-    }
+    assert!(ids[0] != ids[1] && files[0] != files[1], "{ids:?}");
+    let same = but_the_run(files[0].clone()) == but_the_run(files[1].clone());
+    assert!(same, "two runs differ in more than the run");
+    done(&project, &["reextract", &ids[1]]);
+    assert!(file() == files[1], "published again, it is the same file");
+    // What is made of it says which run published that.
+    done(&project, &["convert", "items", "--to", "csv"]);
+    fs::remove_file(project.path().join("data/items.parquet")).expect("removed");
+    let from = project.path().join("pipelines/items.yaml");
+    fs::write(
+        from,
+        pipeline.replace("parquet: data/items.parquet", "csv: data/other.csv"),
+    )
+    .expect("written");
+    done(&project, &["run", "items"]);
+    done(&project, &["convert", "items", "--to", "parquet"]);
+    let other = footer("data/other.parquet");
+    assert_eq!(other["gleaner.run"], told()["run"]);
 }
 
 #[test]

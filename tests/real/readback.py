@@ -2,6 +2,7 @@
 
     readback.py make FOLDER      writes the bodies that the API answers with
     readback.py check FOLDER     reads FOLDER/data, written from them, and compares
+    readback.py matrix FOLDER    reads what `convert` made of each format: FOLDER/BODY.FROM.TO
 
 What a value has to be is worked out here from the bodies alone (docs/types.md tells the rules), by Python's
 own JSON reader with numbers kept as they are spelled. Each reader that cannot is named with its reason.
@@ -9,6 +10,7 @@ own JSON reader with numbers kept as they are spelled. Each reader that cannot i
 
 import csv
 import datetime
+import decimal
 import json
 import sqlite3
 import sys
@@ -298,6 +300,98 @@ def refusals(path):
     same("ndjson by DuckDB", "numbers as text", read, [(LONG, "1e400", repr(float(DIGITS)))])
 
 
+NUMBERS = {"id", "number", "whole", "nested.a.b", "long", "big", "digits"}
+
+
+def is_number(name):
+    return name in NUMBERS or name.startswith("column ")
+
+
+def meaning(name, value):
+    """What a value says, whatever format it stood in: exact numbers, instants without their offset."""
+    if value is None or isinstance(value, bool):
+        return value
+    if name in ("at", "fine"):
+        return value if isinstance(value, int) else nanos(value)
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    if isinstance(value, Number) or is_number(name):
+        return decimal.Decimal(str(value))
+    return [meaning("", inner) for inner in value] if isinstance(value, list) else value
+
+
+def is_json(name):
+    return name in ("tags", "mixed")
+
+
+def of_csv(path):
+    csv.field_size_limit(2 * BIG_CELL)
+    with open(path, newline="", encoding="utf-8") as file:
+        names, *rows = csv.reader(file)
+
+    def cell(name, text):
+        if not text:
+            return None
+        if name == "ok":
+            return text == "true"
+        return records(text) if is_json(name) and text[0] == "[" else text
+
+    return names, [[cell(*both) for both in zip(names, row)] for row in rows]
+
+
+def of_ndjson(path):
+    with open(path, encoding="utf-8") as file:
+        rows = [dict(flat(records(line))) for line in file]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return names, [[row.get(name) for name in names] for row in rows]
+
+
+def inside(name, value):
+    """What stands in a column of JSON text."""
+    return records(value) if is_json(name) and value is not None else value
+
+
+def of_parquet(path):
+    read = pyarrow.parquet.read_table(path)
+    columns = [read.column(n).to_pylist() for n in range(read.num_columns)]
+    return read.column_names, [[inside(*both) for both in zip(read.column_names, row)] for row in zip(*columns)]
+
+
+def of_sqlite(path):
+    database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    (name,) = database.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '\\_%' ESCAPE '\\'").fetchone()
+    read = database.execute(f'SELECT * FROM "{name}" ORDER BY rowid')
+    names = [column[0] for column in read.description]
+
+    def cell(name, value):
+        return bool(value) if name == "ok" and value is not None else inside(name, value)
+
+    return names, [[cell(*both) for both in zip(names, row)] for row in read.fetchall()]
+
+
+READ = {"csv": of_csv, "ndjson": of_ndjson, "parquet": of_parquet, "sqlite": of_sqlite}
+
+
+def check_matrix(folder, made):
+    for path in sorted(folder.iterdir()):
+        body, source, target = path.name.split(".")
+        want_names, want = table(made[body])
+        names, rows = READ[target](str(path))
+        what = f"{body}: {source} to {target}"
+        same(what, "header", list(names), want_names)
+        same(what, "number of rows", len(rows), len(want))
+        for row, wanted in zip(rows, want):
+            for name, value, sent in zip(names, row, wanted):
+                if name == "mixed" and "csv" in (source, target):
+                    # Cells have no types, so scalars of a mixed column are text.
+                    sent = str(spelled(sent)) if not isinstance(sent, list) else sent
+                    value = str(value) if isinstance(value, Number) else value
+                if target == "csv" and sent == "":
+                    sent = None
+                same(what, name, meaning(name, value), meaning(name, sent))
+        print(what)
+
+
 def main():
     what, folder = sys.argv[1], Path(sys.argv[2])
     made = bodies()
@@ -305,6 +399,9 @@ def main():
         for name, body in made.items():
             (folder / f"{name}.json").write_text(body, encoding="utf-8")
         return
+    if what == "matrix":
+        check_matrix(folder, made)
+        end()
     for name, body in made.items():
         check_csv(str(folder / "data" / f"{name}.csv"), body)
         check_parquet(str(folder / "data" / f"{name}.parquet"), body)
@@ -315,6 +412,10 @@ def main():
     check_readers_of_json(str(folder / "data" / "tame.ndjson"), made["tame"])
     check_wide_json(str(folder / "data" / "wide.ndjson"), made["wide"])
     refusals(str(folder / "data" / "hostile.ndjson"))
+    end()
+
+
+def end():
     for line in failed:
         print(line, file=sys.stderr)
     sys.exit(1 if failed else 0)

@@ -1,7 +1,7 @@
 //! One run of the schedule, from the text of its file to its last word; and those who are told of runs and files.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::files::Files;
@@ -88,7 +88,11 @@ impl Work {
         };
         let teller = Arc::clone(&drive.reporter);
         let (name, path) = (order.name.clone(), order.path.clone());
-        let plan = match off(move || plan_of(&order)).await.and_then(|plan| plan) {
+        let root = self.root.clone();
+        let plan = match off(move || plan_of(&order, &root))
+            .await
+            .and_then(|plan| plan)
+        {
             Ok(plan) => plan,
             Err(failure) => {
                 // Who is named can perhaps still be read.
@@ -301,14 +305,15 @@ impl Work {
     }
 }
 
-/// The plan of an order; its file was good when it was read.
-fn plan_of(order: &Order) -> Result<Plan, Failure> {
-    match rooms::plan_text(&order.path, &order.text, &Overrides::default()) {
+/// The plan of an order; its file was good when it was read. Messages name it as it stands in the project.
+fn plan_of(order: &Order, root: &Path) -> Result<Plan, Failure> {
+    let path = order.path.strip_prefix(root).unwrap_or(&order.path);
+    match rooms::plan_text(path, &order.text, &Overrides::default()) {
         Ok(plan) => Ok(plan),
         Err(NoPlan::Failure(failure)) => Err(failure),
         Err(NoPlan::Mistakes(mistakes)) => {
             Err(Failure::new(Exit::Invalid, rooms::in_a_line(&mistakes))
-                .hint(format!("`gleaner check {}`", order.path.display())))
+                .hint(format!("`gleaner check {}`", order.name)))
         }
     }
 }
@@ -318,7 +323,7 @@ mod tests {
     use super::*;
     use crate::fetch::transport::SharedTransport;
 
-    fn stumbles(_: &Plan, _: &std::path::Path) -> (SharedTransport, Option<Failure>) {
+    fn stumbles(_: &Plan, _: &Path) -> (SharedTransport, Option<Failure>) {
         panic!("a mistake");
     }
 

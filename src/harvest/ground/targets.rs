@@ -12,7 +12,7 @@ use crate::harvest::publish::disk_failure;
 use crate::harvest::run::{Run, unrendered};
 use crate::plan::StreamPlan;
 use crate::plan::language::Template;
-use crate::plan::sink::{Compression, SinkFormat, SinkMode, SinkPlan};
+use crate::plan::sink::{Compression, SinkFormat, SinkMode, SinkPlan, is_table_name};
 use crate::sink::database::Place;
 use crate::sink::file::Target;
 
@@ -124,12 +124,7 @@ fn table_of(
     stream: &StreamPlan,
 ) -> Result<Place, Box<Failure>> {
     let name = table.file(names).map_err(|e| unrendered("sink", &e))?;
-    let own = name.to_ascii_lowercase();
-    if name.is_empty()
-        || name.contains('\0')
-        || own.starts_with("sqlite_")
-        || own.starts_with("_gleaner")
-    {
+    if !is_table_name(&name) {
         return Err(Box::new(Failure {
             exit: Exit::Usage,
             message: format!(

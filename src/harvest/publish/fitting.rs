@@ -16,6 +16,7 @@ use crate::harvest::trouble;
 use crate::plan::ColumnPlan;
 use crate::plan::sink::{Compression, SinkMode};
 use crate::plan::typed::OnBad;
+use crate::records::counted;
 use crate::sink::project::Projector;
 use crate::sink::rejects::shorten;
 use crate::sink::{Rejected, SinkError, Target};
@@ -67,14 +68,15 @@ pub(in crate::harvest) fn settle(
 ) -> Result<(), Box<Failure>> {
     for (column, count) in nulled {
         stream.notice(&format!(
-            "{}: column `{column}` is null in {count} record(s) whose value does not fit its type",
-            output.display()
+            "{}: column `{column}` is null in {} whose value does not fit its type",
+            output.display(),
+            counted(*count, "record")
         ));
     }
     if let Some(rejected) = rejected {
         let message = format!(
-            "{} record(s) are rejected, see {}; the first: {}",
-            rejected.records,
+            "{} rejected, see {}; the first: {}",
+            counted(rejected.records, "record"),
             rejected.path.display(),
             rejected.first
         );

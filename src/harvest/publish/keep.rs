@@ -27,6 +27,7 @@ use crate::plan::Plan;
 use crate::plan::cursor::CursorPlan;
 use crate::plan::position::{Position, Seen};
 use crate::plan::sink::{SinkMode, SinkPlan};
+use crate::records::counted;
 use crate::store::base;
 use crate::store::cursors::{Base, Cursor};
 use crate::store::state::{State, StateError};
@@ -315,17 +316,18 @@ impl Stream {
             })));
         }
         for (count, what) in [
-            (field.missing, "have no".to_owned()),
+            (field.missing, "without".to_owned()),
             (
                 field.unreadable,
-                format!("have, like {sample}, no readable"),
+                format!("with, like {sample}, an unreadable"),
             ),
         ] {
             if count > 0 {
                 self.emit(Fact::Noticed {
                     stream: self.name.clone(),
                     message: self.run.secrets.scrub(&format!(
-                        "{count} record(s) {what} `{}`: they are kept, but no cursor sees them",
+                        "{} {what} `{}`: kept, but no cursor sees them",
+                        counted(count, "record"),
                         cursor.written
                     )),
                 });

@@ -364,8 +364,7 @@ fn table(
         ScalarOr::Long(long) => long.table.clone(),
     };
     let named = named.unwrap_or_else(|| path.with(TABLE.to_owned()));
-    let own = named.trim().to_ascii_lowercase();
-    if own.is_empty() || own.starts_with("sqlite_") || own.starts_with("_gleaner") {
+    if !plan::is_table_name(&named) {
         let message = "names of tables are not empty, and `sqlite_…` and `_gleaner…` are taken";
         judge.wrong("bad-sink", &named.span, message, "choose another name");
         return None;

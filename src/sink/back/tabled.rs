@@ -4,8 +4,9 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::invalid;
 use crate::json;
@@ -15,6 +16,9 @@ use crate::sink::parquet::read::push_float;
 
 /// How long a reader waits for somebody who writes, where the file has no write-ahead log.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What SQLite would read in a URI.
+const NAME: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#');
 
 /// How columns are called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,10 +94,53 @@ pub(super) fn rows<E: From<io::Error>>(
     Ok(())
 }
 
+/// Opens a file to read it, and leaves nothing beside it: whoever may write takes the files of the write-ahead
+/// log away as the last who closes it (SQLite, "Write-Ahead Logging"), who may only read would leave them.
+///
+/// Where none can be made, as in a folder that is read-only, and no log with rows is there, the file itself
+/// is all there is: it is read as one that does not change (SQLite, "URI Filenames", `immutable`).
 fn open(path: &Path) -> rusqlite::Result<Connection> {
-    let from = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    from.busy_timeout(PATIENCE)?;
-    Ok(from)
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let opened = Connection::open_with_flags(path, flags).and_then(|from| {
+        from.busy_timeout(PATIENCE)?;
+        from.pragma_update(None, "query_only", true)?;
+        let is_mine = !from.is_readonly("main")? || has_log(path);
+        if is_mine {
+            // The first look at the file is what finds that a log cannot be made.
+            from.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+        }
+        Ok(is_mine.then_some(from))
+    });
+    match opened {
+        Ok(Some(from)) => return Ok(from),
+        Err(error) if has_log(path) || !is_locked_out(&error) => return Err(error),
+        Ok(None) | Err(_) => {}
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    Connection::open_with_flags(unchanging(path), flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+}
+
+/// Whether rows may stand in a log beside the file, and not in the file.
+fn has_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    std::fs::metadata(log).is_ok_and(|log| log.len() > 0)
+}
+
+/// Whether the place, and not the file, is why it cannot be read.
+fn is_locked_out(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly)
+    )
+}
+
+/// Its name as a URI that says that nobody writes it.
+fn unchanging(path: &Path) -> String {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let encoded = percent_encode(bytes, NAME);
+    format!("file://{encoded}?immutable=1")
 }
 
 /// A value as JSON text.
@@ -122,4 +169,60 @@ fn push(cell: &mut String, value: ValueRef<'_>, column: &Told) -> io::Result<()>
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A database as a publish leaves it, under a name that a URI would take apart.
+    fn database(folder: &Path) -> std::path::PathBuf {
+        let path = folder.join("a%41?b #c.db");
+        let made = Connection::open(&path).unwrap();
+        made.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))
+            .unwrap();
+        made.execute_batch(
+            "CREATE TABLE t (n INTEGER) STRICT; INSERT INTO t VALUES (7);
+             CREATE TABLE _gleaner_columns (\"table\", position, name, source, type, native);
+             INSERT INTO _gleaner_columns VALUES ('t', 1, 'n', 'n', 'integer', 'int64');",
+        )
+        .unwrap();
+        path
+    }
+
+    fn read(path: &Path) -> io::Result<Vec<String>> {
+        let told = columns(path, "t", Names::Records)?;
+        let mut found = Vec::new();
+        rows::<io::Error>(path, "t", &told, &mut |cells| {
+            found.extend_from_slice(cells);
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> = (fs::read_dir(folder).unwrap())
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn reading_leaves_nothing_beside_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = database(folder.path());
+        let before = fs::read(&path).unwrap();
+        assert_eq!(read(&path).unwrap(), ["7"]);
+        assert_eq!(names(folder.path()), ["a%41?b #c.db"]);
+        // Nor of a file that may not be written.
+        let mut only = fs::metadata(&path).unwrap().permissions();
+        only.set_readonly(true);
+        fs::set_permissions(&path, only).unwrap();
+        assert_eq!(read(&path).unwrap(), ["7"]);
+        assert_eq!(names(folder.path()), ["a%41?b #c.db"]);
+        assert_eq!(fs::read(&path).unwrap(), before);
+    }
 }

@@ -16,7 +16,7 @@ use crate::sink::columns::{Columns, Projectors};
 use crate::sink::flatten::{Flattener, Layout};
 use crate::sink::infer::{Inference, Look, Mixing, Native, Schema};
 use crate::sink::rejects::{Misfit, Rejects};
-use crate::sink::{Built, Row, Rows, SinkError, Target, Written};
+use crate::sink::{Built, CellRows, Row, Rows, SinkError, Target, Written};
 
 /// What the rows of a publish are to the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,38 +46,13 @@ pub fn write<E: From<SinkError>>(
         Ok(())
     })?;
     let schema = shaper.schema();
-    if schema.columns.len() > MOST_COLUMNS - 1 {
-        return Err(too_wide(place).into());
-    }
-    let found = of_schema(&schema, &claim.key, fill == Fill::Added);
-    let pending = place.begin(claim)?;
-    let declared = ready(&pending, claim, fill, found).map_err(|e| place.failed(e))?;
-    let mut count = 0;
-    if let Some(declared) = &declared {
-        let mut insert = Insert::new(&pending.connection, place, claim, fill, declared)
-            .map_err(|e| place.failed(e))?;
-        // Where each column's cells are.
-        insert.order = (declared.columns.iter())
-            .map(|column| schema.columns.iter().position(|c| c.name == column.source))
-            .collect();
-        let mut second = shaper.again();
+    let mut second = shaper.again();
+    let (pending, count) = filled(place, claim, fill, &schema, |insert| {
         rows(&mut |row| {
-            second.cells(row, |cells| {
-                count += 1;
-                insert.row(cells).map_err(|e| place.failed(e))
-            })?;
+            second.cells(row, |cells| insert.row(cells).map_err(|e| place.failed(e)))?;
             Ok(())
-        })?;
-        drop(insert);
-        (declared.index(&pending.connection, &place.table)).map_err(|e| place.failed(e))?;
-        (declared.note(&pending.connection, &place.table)).map_err(|e| place.failed(e))?;
-        if fill == Fill::Newest {
-            let all = format!("SELECT count(*) FROM {}", quoted(&place.table));
-            count = (pending.connection.query_row(&all, [], |row| row.get(0)))
-                .map_err(|e| place.failed(e))?;
-        }
-    }
-    pending.note(claim, count)?;
+        })
+    })?;
     let mut written = Written {
         rows: count,
         columns: schema.columns.iter().map(|c| c.name.clone()).collect(),
@@ -89,6 +64,65 @@ pub fn write<E: From<SinkError>>(
     };
     rejected.finish(&mut written)?;
     Ok(written)
+}
+
+/// Writes rows that are cells already, under columns that are known: all that the table will hold.
+pub fn rewrite(
+    place: &Place,
+    claim: &Claim,
+    schema: &Schema,
+    rows: &mut CellRows<'_>,
+) -> Result<Written, SinkError> {
+    let (pending, count) = filled(place, claim, Fill::Whole, schema, |insert| {
+        rows(&mut |cells| insert.row(cells).map_err(|e| place.failed(e)))
+    })?;
+    Ok(Written {
+        rows: count,
+        columns: schema.columns.iter().map(|c| c.name.clone()).collect(),
+        file: Built::of_table(pending),
+        rejected: None,
+        nulled: Vec::new(),
+        unread: Vec::new(),
+        schema: Some(schema.clone()),
+    })
+}
+
+/// Brings the table to the columns of a schema, has `each` put its rows there and writes the ledger's row;
+/// says how many rows the publish is.
+fn filled<E: From<SinkError>>(
+    place: &Place,
+    claim: &Claim,
+    fill: Fill,
+    schema: &Schema,
+    each: impl FnOnce(&mut Insert<'_>) -> Result<(), E>,
+) -> Result<(Pending, u64), E> {
+    if schema.columns.len() > MOST_COLUMNS - 1 {
+        return Err(too_wide(place).into());
+    }
+    let found = of_schema(schema, &claim.key, fill == Fill::Added);
+    let pending = place.begin(claim)?;
+    let declared = ready(&pending, claim, fill, found).map_err(|e| place.failed(e))?;
+    let mut count = 0;
+    if let Some(declared) = &declared {
+        let mut insert = Insert::new(&pending.connection, place, claim, fill, declared)
+            .map_err(|e| place.failed(e))?;
+        // Where each column's cells are.
+        insert.order = (declared.columns.iter())
+            .map(|column| schema.columns.iter().position(|c| c.name == column.source))
+            .collect();
+        each(&mut insert)?;
+        count = insert.count;
+        drop(insert);
+        (declared.index(&pending.connection, &place.table)).map_err(|e| place.failed(e))?;
+        (declared.note(&pending.connection, &place.table)).map_err(|e| place.failed(e))?;
+        if fill == Fill::Newest {
+            let all = format!("SELECT count(*) FROM {}", quoted(&place.table));
+            count = (pending.connection.query_row(&all, [], |row| row.get(0)))
+                .map_err(|e| place.failed(e))?;
+        }
+    }
+    pending.note(claim, count)?;
+    Ok((pending, count))
 }
 
 fn too_wide(place: &Place) -> SinkError {
@@ -159,6 +193,8 @@ struct Insert<'c> {
     key: Vec<usize>,
     run: Option<String>,
     values: Vec<Value>,
+    /// Rows so far.
+    count: u64,
 }
 
 impl<'c> Insert<'c> {
@@ -213,15 +249,16 @@ impl<'c> Insert<'c> {
             key: declared.key.iter().filter_map(position).collect(),
             run: declared.adds.then(|| claim.run.clone()),
             values: Vec::new(),
+            count: 0,
         })
     }
 
-    fn row(&mut self, cells: &[Cow<'_, str>]) -> rusqlite::Result<()> {
+    fn row(&mut self, cells: &[impl AsRef<str>]) -> rusqlite::Result<()> {
         self.values.clear();
         for (native, cell) in self.natives.iter().zip(&self.order) {
             let cell = cell.and_then(|at| cells.get(at));
             self.values
-                .push(value(*native, cell.map_or("", |cell| cell)));
+                .push(value(*native, cell.map_or("", AsRef::as_ref)));
         }
         if let Some(delete) = &mut self.delete {
             let key = self.key.iter().filter_map(|at| self.values.get(*at));
@@ -231,6 +268,7 @@ impl<'c> Insert<'c> {
             self.values.push(Value::Text(run.clone()));
         }
         self.add.execute(rusqlite::params_from_iter(&self.values))?;
+        self.count += 1;
         Ok(())
     }
 }
