@@ -186,7 +186,10 @@ impl ConvertArgs {
         let about = [
             ("gleaner.pipeline", asked.name.clone()),
             ("gleaner.stream", output.stream.clone()),
+            // Which published what is read.
+            ("gleaner.run", output.run.clone()),
         ];
+        let about = about.into_iter().filter(|(_, value)| !value.is_empty());
         let format = match self.to {
             To::Csv => SinkFormat::Csv(CsvPlan {
                 delimiter: b',',
@@ -196,7 +199,9 @@ impl ConvertArgs {
             To::Ndjson => SinkFormat::Ndjson,
             To::Parquet => SinkFormat::Parquet(ParquetPlan {
                 nested: self.nested,
-                about: about.map(|(name, value)| (name.to_owned(), value)).into(),
+                about: about
+                    .map(|(name, value)| (name.to_owned(), value))
+                    .collect(),
             }),
             To::Sqlite => SinkFormat::Sqlite,
         };

@@ -301,19 +301,20 @@ impl Harvest {
         }
         summary.run.clone_from(&run.id);
         summary.used = run.limits.used();
+        // Before the history is told: a run that ends with the recording's failure is no success there either.
+        if let Err(failure) = run.end_recording().await {
+            summary.exit = summary.exit.worst(failure.exit);
+            summary.failure.get_or_insert(*failure);
+        }
         if let Some(standing) = standing {
             match standing.end(&run, &summary) {
                 Ok(unfinished) => summary.unfinished = unfinished,
                 Err(failure) => {
                     let failure = run.secrets.scrub_failure(failure);
                     summary.exit = summary.exit.worst(failure.exit);
-                    summary.failure = Some(*failure);
+                    summary.failure.get_or_insert(*failure);
                 }
             }
-        }
-        if let Err(failure) = run.end_recording().await {
-            summary.exit = summary.exit.worst(failure.exit);
-            summary.failure.get_or_insert(*failure);
         }
         run.world.events.emit(Fact::RunFinished {
             complete: summary.exit == Exit::Complete,

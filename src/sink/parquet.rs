@@ -4,7 +4,7 @@
 //!
 //! The one place that knows the `parquet` and `arrow` crates. What a column is was judged before
 //! ([`super::infer`]); here a cell that its type does not hold is an error, never another value. The
-//! file names the plan and not the run, so that the same data make the same bytes.
+//! footer says what the plan of the sink tells of the file, without a time: the same rows make the same bytes.
 
 mod inside;
 pub mod read;

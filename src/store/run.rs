@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::StoreError;
+use super::history::Status;
 use super::index::{Index, PageRow};
 use super::ledger::{self, Ledger};
 use super::part::Part;
@@ -13,6 +14,7 @@ use super::row::{Page, PublishIntent, Row, RunEnd, RunStart, Sent};
 use super::space::Floor;
 use super::stream::{SharedLedger, StreamStore};
 use crate::disk::{Access, Disk, DiskError, Found, Open};
+use crate::failure::Exit;
 
 /// One run on disk: `.gleaner/runs/<id>/`. It stays until it is removed.
 #[derive(Debug)]
@@ -33,6 +35,25 @@ pub struct OpenRun {
     pub streams: Vec<StreamStore>,
     /// How it ended, if it did.
     pub end: Option<RunEnd>,
+}
+
+impl OpenRun {
+    /// How the run stands and its exit code, if its ledger says that nothing more will come. It is complete though
+    /// records are missing (exit code 3) if all its streams are published; with the same code ends what is held.
+    pub fn ended(&self) -> Option<(Status, u8)> {
+        let exit = self.end.as_ref()?.exit;
+        let is_complete = match Exit::of_code(exit) {
+            Some(Exit::Complete) => true,
+            Some(Exit::Held) => self.streams.iter().all(StreamStore::is_published),
+            _ => false,
+        };
+        let status = if is_complete {
+            Status::Complete
+        } else {
+            Status::Failed
+        };
+        Some((status, exit))
+    }
 }
 
 /// What the rows of one stream came to.
@@ -536,10 +557,17 @@ mod tests {
         run.folder.end(3).unwrap();
         // The output may be the part under a second name: it is not cut any more.
         disk.damage(&part(), |bytes| bytes.extend(b"by a person"));
-        let run = open(&disk).unwrap();
+        let mut run = open(&disk).unwrap();
         assert!(run.streams[1].is_published());
         assert_eq!(run.end, Some(RunEnd { exit: 3 }));
+        assert_eq!(run.ended(), Some((Status::Failed, 3)), "`a` is held");
         assert!(disk.read(&part()).unwrap().ends_with(b"by a person"));
+        for store in &mut run.streams {
+            store.published().unwrap();
+        }
+        assert_eq!(run.ended(), Some((Status::Complete, 3)), "records lack");
+        run.folder.end(0).unwrap();
+        assert_eq!(open(&disk).unwrap().ended(), Some((Status::Complete, 0)));
         run.folder.remove().unwrap();
         assert!(disk.files().is_empty());
     }

@@ -19,6 +19,7 @@ use gleaner::store::state::State;
 use rusqlite::Connection;
 
 use super::fixture::{in_stopped_time, plan};
+use super::scene::but_the_run;
 
 /// With the columns that the streams have before and after.
 fn pipeline(columns: &str) -> String {
@@ -123,7 +124,8 @@ fn outputs(disk: &SimDisk, run: &RunRecord) -> BTreeMap<String, Vec<u8>> {
         let name = path.file_name().expect("a name").to_string_lossy();
         let is_ours = path.starts_with("/p/data") && !name.starts_with('.');
         if is_ours && name != "datapackage.json" {
-            all.insert(path.display().to_string().replace(&run.id, "RUN"), bytes);
+            let name = path.display().to_string().replace(&run.id, "RUN");
+            all.insert(name, but_the_run(bytes));
         }
     }
     for table in ["added", "merged", "both"] {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use gleaner::clock::Clock;
 use gleaner::sim::{Dataset, End, Latency, Listing, Paging, Route, Rules, Server, SimApi};
 
-use super::scene::Project;
+use super::scene::{Project, but_the_run};
 
 /// Rounds of the usual tests.
 const ROUNDS: u64 = 30;
@@ -135,7 +135,8 @@ fn outputs(project: &Project) -> BTreeMap<String, Vec<u8>> {
         .map(|entry| {
             let path = entry.expect("an entry").path();
             let name = path.file_name().expect("a name").to_string_lossy();
-            (name.into_owned(), std::fs::read(&path).expect("readable"))
+            let bytes = std::fs::read(&path).expect("readable");
+            (name.into_owned(), but_the_run(bytes))
         })
         // It tells of runs and times.
         .filter(|(name, _)| !name.ends_with("datapackage.json"))

@@ -14,6 +14,7 @@ mod cuts;
 mod cuts_again;
 mod cuts_database;
 mod cuts_gathered;
+mod cuts_rejects;
 mod database;
 mod diagnostics;
 mod errors;

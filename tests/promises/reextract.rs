@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::time::Duration;
 
-use crate::scene::{Project, Reply, Server};
+use crate::scene::{Project, Reply, Server, but_the_run};
 
 /// Three items, a note of each, and one answer that was paid for; `bad` is answered as the test says.
 fn server() -> Server {
@@ -54,7 +54,8 @@ fn outputs(project: &Project) -> BTreeMap<String, Vec<u8>> {
     files
         .map(|path| {
             let name = path.file_name().expect("a name").to_string_lossy();
-            (name.into_owned(), fs::read(&path).expect("readable"))
+            let bytes = fs::read(&path).expect("readable");
+            (name.into_owned(), but_the_run(bytes))
         })
         .collect()
 }
@@ -418,4 +419,42 @@ fn a_kill_leaves_old_or_new_files_and_the_run_as_it_was() {
     let said = project.run(&["reextract", &id]);
     assert_eq!(said.code, Some(0), "{}", said.shown);
     assert_eq!(outputs(&project), new);
+}
+
+/// Nothing is sent, so no secret is needed; and one that was changed since, in the middle of a URL, leaves the pages
+/// what they are.
+#[test]
+fn no_secret_is_needed_and_a_changed_one_changes_nothing() {
+    let server = server();
+    let streams = "  items: { get: /items, query: { key: \"{{ secret.KEY }}\" } }\n  \
+        notes: { for: { item: { stream: items } }, get: \"/notes/{{ item.id }}\", query: { key: \"{{ secret.KEY }}\" } }\n";
+    let of_sink = |sink: &str| {
+        let text = pipeline(&server, streams, sink);
+        text.replace(
+            "limits: none",
+            "limits: none, auth: { bearer: \"{{ secret.TOKEN }}\" }",
+        )
+    };
+    let before = of_sink("{ ndjson: \"out/{{ stream }}.ndjson\" }");
+    let project = Project::new(&before).knows(&server);
+    // Not a word of it survives its way into a URL.
+    let env = [("KEY", "a b/ü&[x]"), ("TOKEN", "token-one")];
+    let said = project.run_with(&["run", "items", "--keep-parts"], &env);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    let id = latest(&project);
+    let asked = server.heard().len();
+    let others = [("KEY", "another"), ("TOKEN", "token-two")];
+    for (format, env) in [("csv", &[][..]), ("parquet", &others)] {
+        let sink = format!("{{ {format}: \"out/{{{{ stream }}}}.{format}\" }}");
+        project.write("pipelines/items.yaml", &of_sink(&sink));
+        let said = project.run_with(&["reextract", &id], env);
+        assert_eq!(said.code, Some(0), "{}", said.shown);
+        assert_eq!(server.heard().len(), asked, "something was asked");
+    }
+    let csv = fs::read_to_string(project.path().join("out/notes.csv")).expect("a file");
+    assert!(
+        csv.ends_with("of 3\r\n") && csv.lines().count() == 4,
+        "{csv}"
+    );
+    assert!(project.path().join("out/notes.parquet").exists());
 }

@@ -209,11 +209,11 @@ impl Standing {
             forget_long_ago(run, self.state.as_ref(), now);
             return Ok(None);
         }
-        let exit = summary.exit.code();
-        self.folder.end(exit).map_err(StoreError::into_failure)?;
+        // The row first: it holds what later runs compare with, and whoever is killed before it is there goes on.
         self.save()?;
+        // Nothing depends on the rest: the state says that it is over.
+        let _ = self.folder.end(summary.exit.code());
         if !(status == Status::Complete && run.options.keep_parts) {
-            // Nothing depends on it: the state says that it is over.
             let _ = self.folder.remove();
         }
         if status == Status::Complete

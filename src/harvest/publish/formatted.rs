@@ -1,5 +1,5 @@
-//! What an output file says of itself, in formats that have room for it: the plan, never the run, so that
-//! the same data make the same bytes.
+//! What an output file says of itself, in formats that have room for it: the plan and the run. All else in it
+//! is the same whichever run writes the same data; the run keeps its id when it goes on or is published again.
 
 use std::borrow::Cow;
 
@@ -21,6 +21,7 @@ pub(in crate::harvest) fn formatted<'p>(
         ("gleaner.pipeline", rows.run.plan.name.clone()),
         ("gleaner.stream", names.join(" ")),
         ("gleaner.plan", format!("{:016x}", identity.hash())),
+        ("gleaner.run", rows.run.id.clone()),
     ];
     Cow::Owned(SinkFormat::Parquet(ParquetPlan {
         nested: plan.nested,
