@@ -379,15 +379,8 @@ fn build_all(
         }
         _ => rows.repeats().map_err(|e| failed(e.into()))?,
     };
-    for Whole { stream, store } in table {
-        let keyless = repeats.keyless(member(stream));
-        if keyless > 0 {
-            let records = Member::of(stream.plan(), store).records();
-            let key = stream.plan().key.join("`, `");
-            stream.notice(&format!(
-                "{keyless} of {records} records have no `{key}`: nothing tells them apart, and none of them is left out"
-            ));
-        }
+    for Whole { stream, .. } in table {
+        stream.tell_keyless(&rows, &repeats, member(stream));
     }
     let (mut files, mut told) = (Vec::new(), Vec::new());
     for (at, (sink, target)) in plan.sinks.iter().zip(&targets.0).enumerate() {

@@ -13,6 +13,7 @@ use crate::crc;
 use crate::disk::{DiskError, DiskFile};
 use crate::harvest::partitions::Partition;
 use crate::harvest::partitions::record;
+use crate::harvest::stream::Stream;
 use crate::store::scratch::{self, Scratch, Spot};
 use crate::store::sorter::{Sorted, Sorter};
 
@@ -176,11 +177,6 @@ impl Repeats {
         count.copied().unwrap_or(0)
     }
 
-    /// How many records of a stream have no part of its key.
-    pub(in crate::harvest) fn keyless(&self, member: usize) -> u64 {
-        self.keyless.get(&member).copied().unwrap_or(0)
-    }
-
     /// How many records of a partition came again unchanged.
     pub(in crate::harvest) fn within(&self, member: u32, partition: u32) -> u64 {
         self.within.get(&(member, partition)).copied().unwrap_or(0)
@@ -263,6 +259,20 @@ impl Fates {
             ordinal: version.partition,
             variables,
         }))
+    }
+}
+
+impl Stream {
+    /// Tells of records that nothing tells apart: a key that is misspelt would leave all repeats in.
+    pub(in crate::harvest) fn tell_keyless(&self, rows: &Rows<'_>, repeats: &Repeats, at: usize) {
+        let (Some(member), Some(keyless)) = (rows.members.get(at), repeats.keyless.get(&at)) else {
+            return;
+        };
+        self.notice(&format!(
+            "{keyless} of {} records have no `{}`: nothing tells them apart, and none of them is left out",
+            member.records(),
+            self.plan().key.join("`, `")
+        ));
     }
 }
 
