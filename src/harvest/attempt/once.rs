@@ -107,7 +107,7 @@ struct Book {
     failed: Option<Box<Failure>>,
 }
 
-/// A row to be committed, and who waits for it and for all rows before.
+/// A row to be committed, and who waits for it and for all rows before. Without a row it is the last word.
 type Word = (
     Option<Row>,
     Option<oneshot::Sender<Result<(), Box<Failure>>>>,
@@ -129,7 +129,8 @@ impl Sendings {
         }
     }
 
-    /// Commits a row; when it returns, that and all rows before survive anything. Without a row it is for these.
+    /// Commits a row; when it returns, that and all rows before survive anything. Without a row it is for these, and
+    /// nothing may come after it.
     async fn commit(&self, row: Option<Row>) -> Result<(), Box<Failure>> {
         let (tell, told) = oneshot::channel();
         let gone = || {
@@ -152,8 +153,9 @@ async fn write(log: SentLog, mut words: mpsc::UnboundedReceiver<Word>) {
     // A log that has failed takes no more rows: nobody who asks later hears that all is well.
     let mut done = Ok(());
     while let Some(first) = words.recv().await {
-        let (mut rows, mut waiting) = (Vec::new(), Vec::new());
+        let (mut rows, mut waiting, mut is_last) = (Vec::new(), Vec::new(), false);
         let mut take = |(row, waits): Word| {
+            is_last |= row.is_none();
             rows.extend(row);
             waiting.extend(waits);
         };
@@ -169,10 +171,18 @@ async fn write(log: SentLog, mut words: mpsc::UnboundedReceiver<Word>) {
                 Err(panic) => std::panic::resume_unwind(panic.into_panic()),
             };
         }
-        for waits in waiting {
-            // Who was stopped meanwhile waits no more.
-            let _ = waits.send(done.clone());
+        let tell = |waiting: Vec<oneshot::Sender<_>>| {
+            for waits in waiting {
+                // Who was stopped meanwhile waits no more.
+                let _ = waits.send(done.clone());
+            }
+        };
+        if is_last {
+            // With it the locks: who hears of the end may begin anew.
+            drop(log);
+            return tell(waiting);
         }
+        tell(waiting);
     }
 }
 
@@ -534,6 +544,7 @@ mod tests {
         sendings.commit(None).await.unwrap();
         assert_eq!(unknown(), 0);
         // What cannot be written down is told to whoever asks, though nobody waited for it.
+        let sendings = Sendings::new("a".into(), &open.streams[0]);
         sendings.commit(Some(sent)).await.unwrap();
         disk.set_trouble(Trouble::Always(1, std::io::ErrorKind::Other));
         sendings.queue.send((Some(undone), None)).unwrap();
