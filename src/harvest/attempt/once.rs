@@ -133,12 +133,8 @@ impl Sendings {
     /// nothing may come after it.
     async fn commit(&self, row: Option<Row>) -> Result<(), Box<Failure>> {
         let (tell, told) = oneshot::channel();
-        let gone = || {
-            Box::new(Failure::new(
-                Exit::Disk,
-                "what is sent cannot be written down",
-            ))
-        };
+        let gone = "what is sent cannot be written down";
+        let gone = || Box::new(Failure::new(Exit::Disk, gone));
         self.queue.send((row, Some(tell))).map_err(|_| gone())?;
         told.await.map_err(|_| gone())?
     }
@@ -152,6 +148,7 @@ impl Sendings {
 async fn write(log: SentLog, mut words: mpsc::UnboundedReceiver<Word>) {
     // A log that has failed takes no more rows: nobody who asks later hears that all is well.
     let mut done = Ok(());
+    let mut open = Some(log);
     while let Some(first) = words.recv().await {
         let (mut rows, mut waiting, mut is_last) = (Vec::new(), Vec::new(), false);
         let mut take = |(row, waits): Word| {
@@ -163,26 +160,23 @@ async fn write(log: SentLog, mut words: mpsc::UnboundedReceiver<Word>) {
         while let Ok(word) = words.try_recv() {
             take(word);
         }
-        if !rows.is_empty() && done.is_ok() {
-            let log = log.clone();
+        let takes = !rows.is_empty() && done.is_ok();
+        if let Some(log) = open.clone().filter(|_| takes) {
             let work = tokio::task::spawn_blocking(move || log.commit(&rows));
             done = match work.await {
                 Ok(done) => done.map_err(StoreError::into_failure),
                 Err(panic) => std::panic::resume_unwind(panic.into_panic()),
             };
         }
-        let tell = |waiting: Vec<oneshot::Sender<_>>| {
-            for waits in waiting {
-                // Who was stopped meanwhile waits no more.
-                let _ = waits.send(done.clone());
-            }
-        };
-        if is_last {
-            // With it the locks: who hears of the end may begin anew.
-            drop(log);
-            return tell(waiting);
+        // With the log go the locks: who hears of the end may begin anew.
+        open = open.filter(|_| !is_last);
+        for waits in waiting {
+            // Who was stopped meanwhile waits no more.
+            let _ = waits.send(done.clone());
         }
-        tell(waiting);
+        if open.is_none() {
+            return;
+        }
     }
 }
 
