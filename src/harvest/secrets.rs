@@ -318,6 +318,7 @@ impl Secrets {
             | Fact::TimeCame { .. }
             | Fact::TimeDone { .. }
             | Fact::ScheduleNoticed { .. }
+            | Fact::ScheduleWaits { .. }
             | Fact::ScheduleStuck { .. }
             | Fact::RunFinished { .. } => return None,
         }

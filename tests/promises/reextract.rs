@@ -282,6 +282,42 @@ fn what_was_not_published_again_to_its_end_is_told_and_ended_by_the_next_run() {
     );
 }
 
+/// The scheduler ends it too, before its own run.
+#[test]
+fn what_was_not_published_again_to_its_end_is_ended_by_the_schedule() {
+    let server = server();
+    let text = |columns: &str, least: u8| {
+        let streams = format!(
+            "  items: {{ get: /items, columns: {{ id: {columns} }}, sink: {{ csv: out/items/, mode: append }} }}\n  \
+             other: {{ get: /other, columns: {{ id: {columns} }}, expect: {{ min_records: {least} }}, sink: {{ csv: out/other/, mode: append }} }}\n"
+        );
+        pipeline(&server, &streams, "{ ndjson: out/none.ndjson }")
+            + "schedule: { cron: \"0 0 1 1 *\" }\n"
+    };
+    let project = Project::new(&text("", 1)).knows(&server);
+    let id = kept_run(&project);
+    let written = |id: &str| {
+        let file = project.path().join(format!("out/other/{id}.csv"));
+        fs::read_to_string(file).expect("a file")
+    };
+    project.write("pipelines/items.yaml", &text(", n: ", 9));
+    assert_eq!(project.run(&["reextract", &id]).code, Some(3));
+    assert_eq!(written(&id), "id\r\n9\r\n", "it is old");
+    project.write("pipelines/items.yaml", &text(", n: ", 1));
+    super::schedule_real::passed(&project, &["items"]);
+    let asked = server.heard().len();
+    let said = project.run(&["schedule", "--once", "--log", "human"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    assert!(said.stderr.contains("now it is"), "{}", said.shown);
+    assert_eq!(
+        server.heard().len(),
+        asked + 2,
+        "the run asked, and nobody else"
+    );
+    assert_eq!(written(&id), "id,n\r\n9,\r\n");
+    assert_eq!(written(&latest(&project)), "id,n\r\n9,\r\n");
+}
+
 /// Values of `--var` are not kept, so nobody but who gives them again can end it.
 #[test]
 fn what_had_variables_is_told_and_not_ended_with_other_ones() {
