@@ -285,6 +285,8 @@ impl Ground {
             let is_needed = descendants.into_iter().any(open);
             kept[place].is_needed = is_needed;
         }
+        let locks = Arc::new(self.locks);
+        open.folder.hold(&locks);
         let standing = Standing {
             state: Some(Arc::new(Mutex::new(self.state))),
             record,
@@ -294,7 +296,7 @@ impl Ground {
             continued,
             was,
             notes: self.notes,
-            _locks: self.locks,
+            _locks: locks,
         };
         Ok((standing, kept))
     }

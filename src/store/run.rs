@@ -8,6 +8,7 @@ use super::StoreError;
 use super::history::Status;
 use super::index::{Index, PageRow};
 use super::ledger::{self, Ledger};
+use super::locks::Lock;
 use super::part::Part;
 use super::recall::Sums;
 use super::row::{Page, PublishIntent, Row, RunEnd, RunStart, Sent};
@@ -233,6 +234,12 @@ impl RunFolder {
         }
     }
 
+    /// Keeps locks until nobody is left who may write to the run: its streams and what they have handed on too.
+    pub fn hold(&self, locks: &Arc<Vec<Lock>>) {
+        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        ledger.hold(Arc::clone(locks));
+    }
+
     /// Says that nothing more will come.
     pub fn end(&self, exit: u8) -> Result<(), StoreError> {
         let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
@@ -374,6 +381,7 @@ mod tests {
 
     use super::*;
     use crate::sim::{SimDisk, Trouble};
+    use crate::store::locks;
     use crate::store::row::Facts;
     use crate::store::stream::{NewPage, Piece};
 
@@ -633,5 +641,27 @@ mod tests {
             log[2].ends_with("0.part") && log[4].ends_with("ledger"),
             "{log:?}"
         );
+    }
+
+    #[test]
+    fn locks_are_held_while_anybody_may_write() {
+        let disk = begun();
+        let lock = || locks::pipeline(&disk.door(), Path::new(ROOT), "p", Timestamp::UNIX_EPOCH);
+        let mut run = open(&disk).unwrap();
+        run.folder.hold(&Arc::new(vec![lock().unwrap()]));
+        let mut store = run.streams.remove(0);
+        drop(run);
+        assert!(lock().is_err(), "a stream may write");
+        let group = {
+            store.append(vec![page(5, 0, "{}\n")]).unwrap();
+            store.group().expect("a page to commit")
+        };
+        let (sent, _) = store.sent();
+        drop(store);
+        assert!(lock().is_err(), "a group is to be committed");
+        drop(group);
+        assert!(lock().is_err(), "requests may be written down");
+        drop(sent);
+        assert!(lock().is_ok());
     }
 }

@@ -31,6 +31,7 @@ mod history;
 mod kill;
 mod large;
 mod manners;
+mod mistakes;
 mod modes;
 mod nested;
 mod nights;

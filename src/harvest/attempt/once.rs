@@ -107,7 +107,7 @@ struct Book {
     failed: Option<Box<Failure>>,
 }
 
-/// A row to be committed, and who waits for it and for all rows before.
+/// A row to be committed, and who waits for it and for all rows before. Without a row it is the last word.
 type Word = (
     Option<Row>,
     Option<oneshot::Sender<Result<(), Box<Failure>>>>,
@@ -129,15 +129,12 @@ impl Sendings {
         }
     }
 
-    /// Commits a row; when it returns, that and all rows before survive anything. Without a row it is for these.
+    /// Commits a row; when it returns, that and all rows before survive anything. Without a row it is for these, and
+    /// nothing may come after it.
     async fn commit(&self, row: Option<Row>) -> Result<(), Box<Failure>> {
         let (tell, told) = oneshot::channel();
-        let gone = || {
-            Box::new(Failure::new(
-                Exit::Disk,
-                "what is sent cannot be written down",
-            ))
-        };
+        let gone = "what is sent cannot be written down";
+        let gone = || Box::new(Failure::new(Exit::Disk, gone));
         self.queue.send((row, Some(tell))).map_err(|_| gone())?;
         told.await.map_err(|_| gone())?
     }
@@ -151,9 +148,11 @@ impl Sendings {
 async fn write(log: SentLog, mut words: mpsc::UnboundedReceiver<Word>) {
     // A log that has failed takes no more rows: nobody who asks later hears that all is well.
     let mut done = Ok(());
+    let mut open = Some(log);
     while let Some(first) = words.recv().await {
-        let (mut rows, mut waiting) = (Vec::new(), Vec::new());
+        let (mut rows, mut waiting, mut is_last) = (Vec::new(), Vec::new(), false);
         let mut take = |(row, waits): Word| {
+            is_last |= row.is_none();
             rows.extend(row);
             waiting.extend(waits);
         };
@@ -161,17 +160,22 @@ async fn write(log: SentLog, mut words: mpsc::UnboundedReceiver<Word>) {
         while let Ok(word) = words.try_recv() {
             take(word);
         }
-        if !rows.is_empty() && done.is_ok() {
-            let log = log.clone();
+        let takes = !rows.is_empty() && done.is_ok();
+        if let Some(log) = open.clone().filter(|_| takes) {
             let work = tokio::task::spawn_blocking(move || log.commit(&rows));
             done = match work.await {
                 Ok(done) => done.map_err(StoreError::into_failure),
                 Err(panic) => std::panic::resume_unwind(panic.into_panic()),
             };
         }
+        // With the log go the locks: who hears of the end may begin anew.
+        open = open.filter(|_| !is_last);
         for waits in waiting {
             // Who was stopped meanwhile waits no more.
             let _ = waits.send(done.clone());
+        }
+        if open.is_none() {
+            return;
         }
     }
 }
@@ -534,6 +538,7 @@ mod tests {
         sendings.commit(None).await.unwrap();
         assert_eq!(unknown(), 0);
         // What cannot be written down is told to whoever asks, though nobody waited for it.
+        let sendings = Sendings::new("a".into(), &open.streams[0]);
         sendings.commit(Some(sent)).await.unwrap();
         disk.set_trouble(Trouble::Always(1, std::io::ErrorKind::Other));
         sendings.queue.send((Some(undone), None)).unwrap();
