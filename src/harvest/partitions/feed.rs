@@ -204,13 +204,11 @@ impl Feed {
     pub(in crate::harvest) fn at(&self, place: usize, live: bool) -> Fed {
         let mut state = self.state();
         match (state.phase, live) {
-            (Phase::Going, true) => match state.pages.get(place) {
-                Some(page) => Fed::Page(*page),
-                None => {
-                    state.is_awaited = true;
-                    Fed::Wait
-                }
-            },
+            (Phase::Going, true) => {
+                let page = state.pages.get(place).copied();
+                state.is_awaited |= page.is_none();
+                page.map_or(Fed::Wait, Fed::Page)
+            }
             // The rest is found in canonical order.
             (Phase::Whole, false) => state.pages.get(place).map_or(Fed::Over, |p| Fed::Page(*p)),
             _ => Fed::Over,
