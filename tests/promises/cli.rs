@@ -1,7 +1,7 @@
 //! The command line, as a user and a shell see it.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use gleaner::sim::api::SimApi;
 use gleaner::sim::data::{Shape, records};
@@ -177,6 +177,53 @@ fn what_init_writes_passes_check() {
     assert_eq!(forced.status.code(), Some(0));
     let schema = std::fs::read(at.join("pipelines/pipeline.schema.json")).unwrap();
     assert_eq!(schema, gleaner(at, &["schema"]).stdout);
+}
+
+/// `script` (Debian's bsdutils) lends the program a terminal; an answer that cannot be used is asked for again.
+#[test]
+fn on_a_terminal_init_asks_for_what_it_is_not_told() {
+    use std::io::Write as _;
+    let folder = tempfile::tempdir().unwrap();
+    let program = env!("CARGO_BIN_EXE_gleaner");
+    let mut asked = Command::new("script")
+        .args([
+            "--quiet",
+            "--return",
+            "--command",
+            &format!("'{program}' init items"),
+            "/dev/null",
+        ])
+        .current_dir(folder.path())
+        .env("GLEANER_STATE_DIR", folder.path().join("state"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("`script` starts");
+    let answers = "https://api.example.com/v1/items\ndata\nsideways\npage\n80 a minute\n80/min\nme@example.com\nbearer\ncsv\n";
+    let mut keys = asked.stdin.take().unwrap();
+    keys.write_all(answers.as_bytes()).unwrap();
+    let asked = asked.wait_with_output().unwrap();
+    drop(keys);
+    let said = text(&asked.stdout);
+    assert_eq!(asked.status.code(), Some(0), "{said}");
+    assert_eq!(said.matches("how it pages").count(), 2, "{said}");
+    assert_eq!(said.matches("what it allows").count(), 2, "{said}");
+    let written = std::fs::read_to_string(folder.path().join("pipelines/items.yaml")).unwrap();
+    for line in [
+        "  limits: [80/min]",
+        "    pages: { page: { to: page } }",
+        "    records: data",
+        "  contact: me@example.com",
+        "  csv: data/items/{{ stream }}.csv",
+    ] {
+        assert!(
+            written.lines().any(|known| known == line),
+            "no `{line}` in {written}"
+        );
+    }
+    assert!(written.contains("  auth: { bearer: "), "{written}");
+    let checked = gleaner(folder.path(), &["check"]);
+    assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stdout));
 }
 
 #[test]

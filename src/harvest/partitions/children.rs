@@ -204,6 +204,15 @@ impl Stream {
         }
     }
 
+    /// The parents' records do not give its partitions. What they hold is the API's doing, and no mistake of the command.
+    fn unfound(&self, problem: &PartitionProblem) -> Box<Failure> {
+        let mut failure = open_failure(&self.name, problem);
+        if let PartitionProblem::Template { .. } = problem {
+            failure.exit = Exit::Failed;
+        }
+        failure
+    }
+
     /// The numbers that earlier attempts gave.
     fn births(&self) -> Result<Births, Box<Failure>> {
         let mut births = Births::default();
@@ -235,7 +244,7 @@ impl Stream {
             if found.len() >= room {
                 break;
             }
-            let partition = match walk.step().map_err(|e| open_failure(&self.name, &e))? {
+            let partition = match walk.step().map_err(|e| self.unfound(&e))? {
                 Step::Partition(partition) => partition,
                 Step::Wait => {
                     looked = Looked::Wait;
@@ -250,7 +259,7 @@ impl Stream {
             let claim = births
                 .numbers
                 .claim(&mut births.begun, print, self.plan().asks);
-            match claim.map_err(|e| open_failure(&self.name, &e))? {
+            match claim.map_err(|e| self.unfound(&e))? {
                 Claim::First(number, print) => {
                     self.number(&mut slice, number, print)?;
                     found.push(slice);
@@ -279,7 +288,7 @@ impl Stream {
             if found.len() >= room {
                 break;
             }
-            let step = walk.step().map_err(|e| open_failure(&self.name, &e))?;
+            let step = walk.step().map_err(|e| self.unfound(&e))?;
             let Step::Partition(partition) = step else {
                 looked = Looked::Over;
                 break;
@@ -289,7 +298,7 @@ impl Stream {
             let claim = births
                 .numbers
                 .claim(&mut order.pass, print, self.plan().asks);
-            let (number, print) = match claim.map_err(|e| open_failure(&self.name, &e))? {
+            let (number, print) = match claim.map_err(|e| self.unfound(&e))? {
                 Claim::First(number, print) => (number, print),
                 Claim::Repeat(_) => {
                     order.repeats.push(at.into());
