@@ -16,6 +16,7 @@ mod cuts_database;
 mod cuts_gathered;
 mod database;
 mod diagnostics;
+mod doubt;
 mod errors;
 mod expect;
 mod faults;
