@@ -23,7 +23,7 @@ pub struct Event {
 pub type Name = Arc<str>;
 
 /// What happened.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Fact {
     /// A run began.
@@ -239,6 +239,18 @@ pub enum Fact {
     ScheduleNoticed {
         /// The note.
         message: String,
+    },
+    /// Nothing runs, and this is what the schedule waits for.
+    ScheduleWaits {
+        /// The pipeline that starts next; none where no pipeline has a schedule.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pipeline: Option<Name>,
+        /// When, jitter included.
+        next: Option<Timestamp>,
+        /// The same on the pipeline's own clock: `2026-11-24 02:30 CET`.
+        local: Option<String>,
+        /// So many files cannot be understood.
+        broken: u64,
     },
     /// The schedule cannot do its work: nothing begins until that is mended.
     ScheduleStuck {

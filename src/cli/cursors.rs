@@ -202,9 +202,9 @@ fn set(
         )));
     };
     let now = Clock::system().calendar();
-    let position = Bound::parse(value, &cursor.format)
+    let position = Bound::parse_in(value, &cursor.format, &cursor.zone)
         .map_err(Failure::usage)?
-        .at(now);
+        .at_in(now, &cursor.zone);
     let mut cursors = matching(&state, &plan.name, Some(stream), wanted)?;
     if cursors.is_empty() && of.partitions.is_empty() {
         cursors.push(Cursor {

@@ -97,7 +97,7 @@ impl DemoArgs {
         } else {
             String::new()
         };
-        let exit = run::tell(Ok(summary), !talks);
+        let exit = run::tell(None, "", Ok(summary), !talks);
         out::stdout(&shown)?;
 
         let audit = server.api().audit();

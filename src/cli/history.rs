@@ -190,39 +190,30 @@ impl Project {
         }
     }
 
-    /// How a run stands, as those see it who look back.
-    fn word(&self, run: &RunRecord) -> &'static str {
-        match run.status {
-            Status::Running if !self.is_at_work(run) => "interrupted",
-            Status::Resumable if matches!(run.exit, Some(130 | 143)) => "stopped",
-            Status::Complete if run.released.is_some() => "released",
-            Status::Complete if run.exit == Some(Exit::Held.code()) => "short",
-            status => status.name(),
-        }
-    }
-
     /// What to do next, one step a line; nothing where all is well.
     fn next(&self, run: &RunRecord) -> Vec<String> {
         let name = &run.pipeline;
-        let again = format!(
-            "`gleaner run {name}` continues it; pages that are here are not asked for again"
-        );
+        let again = if run.status.is_open() {
+            format!(
+                "`gleaner run {name}` continues it; pages that are here are not asked for again"
+            )
+        } else {
+            format!("`gleaner run {name}` begins anew")
+        };
         // Its first line says what to do; a piece of the file may stand below it.
         let hint = run.hint.as_deref().and_then(|hint| hint.lines().next());
         let hint = hint.map(str::to_owned);
         match self.word(run) {
             "interrupted" => vec![again],
-            "stopped" | "resumable" => hint.into_iter().chain([again]).collect(),
+            "stopped" | "resumable" | "unfinished" | "failed" => {
+                hint.into_iter().chain([again]).collect()
+            }
             "held" => {
                 let release = self
                     .folder(&run.id)
                     .map(|_| format!("`gleaner runs publish {}`, if the data are right", run.id));
                 let anew = format!("`gleaner run {name}` asks the API anew");
                 release.into_iter().chain([anew]).collect()
-            }
-            "failed" => {
-                let anew = format!("`gleaner run {name}` begins anew");
-                hint.into_iter().chain([anew]).collect()
             }
             _ => Vec::new(),
         }
@@ -267,10 +258,10 @@ impl Project {
             lines.add("released", &here(released));
         }
         if let Some(from) = &run.window_from {
-            lines.add("from", from);
+            lines.add("from", &bound(from));
         }
         if let Some(until) = &run.window_until {
-            lines.add("until", until);
+            lines.add("until", &bound(until));
         }
         lines.add(
             "program",
@@ -396,6 +387,11 @@ impl Lines {
             self.add("because", cause.as_str().unwrap_or_default());
         }
     }
+}
+
+/// A bound of a window: an instant on the clock of those who look, anything else as it is.
+fn bound(written: &str) -> String {
+    written.parse().map_or_else(|_| written.to_owned(), here)
 }
 
 fn took(run: &RunRecord) -> String {

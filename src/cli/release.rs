@@ -91,7 +91,7 @@ pub(super) async fn from_kept(
             .and_then(|mut state| state.note_condition(&pipeline, WELL, now, Some(&run.id)));
         noted.map_err(|error| *error.into_failure())?;
     }
-    Ok(tell(ended, false))
+    Ok(tell(None, "", ended, false))
 }
 
 pub(super) fn texts(run: &RunRecord, name: &str) -> Vec<String> {

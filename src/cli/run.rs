@@ -164,7 +164,7 @@ impl RunArgs {
             exit = exit.worst(if drive.reporter.ended(ended.as_ref()) {
                 ended.map_or_else(|failure| failure.exit, |summary| summary.exit)
             } else {
-                tell(ended, self.json || verbosity == Verbosity::Quiet)
+                tell(None, "", ended, self.json || verbosity == Verbosity::Quiet)
             });
         }
         Ok(exit)
@@ -357,23 +357,28 @@ impl RunArgs {
     }
 }
 
-/// Shows how one of several runs side by side ended, as [`tell`] does: each line says whose it is.
-pub(super) fn tell_of(
-    pipeline: &str,
+/// Shows how a run ended; where only errors are wanted, only them. Where several are side by side, each line says
+/// whose it is and begins with `stamp`.
+pub(super) fn tell(
+    pipeline: Option<&str>,
     stamp: &str,
     ended: Result<Summary, Failure>,
     only_errors: bool,
 ) -> Exit {
+    let draw = |stream: Option<&str>, failure: &Failure| match (pipeline, stream) {
+        (Some(pipeline), _) => report::draw_failure_of(pipeline, stream, failure),
+        (None, Some(stream)) => report::draw_stream_failure(stream, failure),
+        (None, None) => report::draw_failure(failure),
+    };
     match ended {
         Ok(summary) if only_errors => {
             for stream in &summary.streams {
                 if let Some(failure) = &stream.failure {
-                    let text = report::draw_failure_of(pipeline, Some(&stream.stream), failure);
-                    out::stderr(&text);
+                    out::stderr(&draw(Some(&stream.stream), failure));
                 }
             }
             if let Some(failure) = &summary.failure {
-                out::stderr(&report::draw_failure_of(pipeline, None, failure));
+                out::stderr(&draw(None, failure));
             }
             summary.exit
         }
@@ -382,30 +387,7 @@ pub(super) fn tell_of(
             summary.exit
         }
         Err(failure) => {
-            let text = report::draw_failure_of(pipeline, None, &failure);
-            out::stderr(&format!("{stamp}{text}"));
-            failure.exit
-        }
-    }
-}
-
-/// Shows how a run ended; where only errors are wanted, only them.
-pub(super) fn tell(ended: Result<Summary, Failure>, only_errors: bool) -> Exit {
-    match ended {
-        Ok(summary) if only_errors => {
-            for stream in &summary.streams {
-                if let Some(failure) = &stream.failure {
-                    out::stderr(&report::draw_stream_failure(&stream.stream, failure));
-                }
-            }
-            summary.exit
-        }
-        Ok(summary) => {
-            out::stderr(&report::draw_summary(&summary));
-            summary.exit
-        }
-        Err(failure) => {
-            out::stderr(&report::draw_failure(&failure));
+            out::stderr(&format!("{stamp}{}", draw(None, &failure)));
             failure.exit
         }
     }

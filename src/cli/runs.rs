@@ -26,7 +26,7 @@ use super::{out, project, raw, release, table};
 
 /// List the runs of the project, or look at one
 ///
-/// A run that was killed or stopped is `resumable`: `gleaner run NAME` continues it, and
+/// `gleaner run NAME` continues a run that is `resumable`, `stopped`, or `interrupted` (it was killed), and
 /// `gleaner run NAME --fresh` or `gleaner runs discard ID` removes what it keeps. One that is `held` by its
 /// checks waits for a person: `gleaner runs publish ID` publishes it as it is, `gleaner run NAME` begins anew.
 #[derive(Debug, Args)]
@@ -165,6 +165,10 @@ impl Project {
             return Ok(Exit::Complete);
         }
         if runs.is_empty() {
+            if let Some(name) = pipeline {
+                // A slip of the pen is no pipeline that never ran.
+                project::find(name)?;
+            }
             out::stderr("no run yet\n");
             return Ok(Exit::Complete);
         }
@@ -177,7 +181,7 @@ impl Project {
                 vec![
                     run.id.clone(),
                     clean(&run.pipeline).into_owned(),
-                    self.status(run).to_owned(),
+                    self.word(run).to_owned(),
                     here(run.started),
                     told(|sums| sums.pages),
                     told(|sums| sums.records),
@@ -213,7 +217,7 @@ impl Project {
         let mut lines = vec![
             ("run", run.id.clone()),
             ("pipeline", clean(&run.pipeline).into_owned()),
-            ("status", self.status(&run).to_owned()),
+            ("status", self.word(&run).to_owned()),
             ("started", here(run.started)),
         ];
         lines.extend(run.ended.map(|at| ("ended", here(at))));
@@ -297,12 +301,18 @@ impl Project {
         Ok(Exit::Complete)
     }
 
-    /// How it stands; one that was killed could not say so itself.
-    fn status(&self, run: &RunRecord) -> &'static str {
-        if run.status == Status::Running && !self.is_at_work(run) {
-            Status::Resumable.name()
-        } else {
-            run.status.name()
+    /// How a run stands, as those see it who look back; one that was killed could not say so itself.
+    pub(super) fn word(&self, run: &RunRecord) -> &'static str {
+        match (run.status, run.exit.and_then(Exit::of_code)) {
+            (Status::Running, _) if !self.is_at_work(run) => "interrupted",
+            (Status::Resumable | Status::Failed, Some(Exit::Interrupted | Exit::Terminated)) => {
+                "stopped"
+            }
+            // Nothing of it was kept.
+            (Status::Failed, Some(Exit::Resumable)) => "unfinished",
+            (Status::Complete, _) if run.released.is_some() => "released",
+            (Status::Complete, Some(Exit::Held)) => "short",
+            (status, _) => status.name(),
         }
     }
 
@@ -333,7 +343,7 @@ impl Project {
         json!({
             "run": run.id,
             "pipeline": run.pipeline,
-            "status": self.status(run),
+            "status": self.word(run),
             "started": run.started.to_string(),
             "ended": run.ended.map(|at| at.to_string()),
             "exit": run.exit,

@@ -57,7 +57,7 @@ pub(super) struct ScheduleArgs {
     once: bool,
 
     /// Most runs side by side; limits of APIs are shared among them whatever this says
-    #[arg(long, value_name = "N", default_value = "4")]
+    #[arg(long, value_name = "N", default_value = "4", value_parser = some)]
     parallel: NonZeroUsize,
 
     /// Write events as NDJSON to standard output
@@ -179,6 +179,12 @@ impl Daemon {
             (false, _) => Exit::Complete,
         })
     }
+}
+
+/// A number of things of which there is one at least.
+fn some(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse()
+        .map_err(|_| "write a whole number from 1 on".to_owned())
 }
 
 fn options() -> Result<Options, Failure> {
@@ -388,7 +394,8 @@ mod tests {
                         let before = ends.insert(pipeline.to_string(), (planned, exit));
                         assert_eq!(before, None, "{pipeline} ran twice");
                     }
-                    Fact::Scheduled { .. } | Fact::TimeCame { .. } => {}
+                    Fact::Scheduled { .. } | Fact::TimeCame { .. } | Fact::ScheduleWaits { .. } => {
+                    }
                     other => others.push(other),
                 }
             }

@@ -11,13 +11,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use url::{Host, Url};
+use url::Url;
 
 use super::reach::{NotPublic, is_private_host, is_public};
 use super::transport::{
     BodySource, Boxed, ClientSettings, Reach, Request, Response, SendError, SendErrorKind,
     Transport,
 };
+use crate::plan::loopback::is_loopback;
 
 /// Node servers close idle connections after 5 seconds; a request sent at that moment is lost,
 /// so ours are dropped before.
@@ -83,7 +84,10 @@ impl HttpClient {
                 message: "its host is no address of the public internet".to_owned(),
             });
         }
-        let made = match (is_loopback(url), url.scheme()) {
+        let made = match (
+            url.host().is_some_and(|host| is_loopback(&host)),
+            url.scheme(),
+        ) {
             // Whoever names a proxy means it for all requests of the source.
             _ if self.settings.proxy.is_some() => self.client.get_or_init(|| self.made(|it| it)),
             // A proxy looks names up by itself; where it may go is its own rule.
@@ -249,16 +253,6 @@ impl BodySource for Body {
                 .await
                 .map_err(|error| send_error(error, Stage::Body, self.connect))
         })
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        // RFC 6761 section 6.3.
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        None => false,
     }
 }
 
@@ -747,19 +741,5 @@ mod tests {
             assert!(text.contains(shown) && text.contains(said), "{text}");
         }
         assert_eq!(plainly("closed early: https://docs.rs/x"), "closed early");
-    }
-
-    #[test]
-    fn loopback_is_reached_without_a_proxy() {
-        for (url, loopback) in [
-            ("http://127.0.0.1:8080/", true),
-            ("http://127.1/", true),
-            ("http://[::1]/", true),
-            ("http://localhost/", true),
-            ("http://localhost.example/", false),
-            ("http://10.0.0.1/", false),
-        ] {
-            assert_eq!(is_loopback(&url.parse().unwrap()), loopback, "{url}");
-        }
     }
 }

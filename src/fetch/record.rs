@@ -18,7 +18,6 @@ use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
-use super::body;
 use super::encoding::Encoding;
 use super::tape::{Answer, Cleaner, Exchange, Head, Sought, UNANSWERED, written};
 use super::transport::{
@@ -70,14 +69,16 @@ impl File {
 /// A recording that is made.
 #[derive(Debug)]
 pub struct Recording {
+    cap: usize,
     queue: Mutex<Option<mpsc::Sender<Waiting>>>,
     room: Arc<Semaphore>,
     writer: Mutex<Option<JoinHandle<Result<(), DiskError>>>>,
 }
 
 impl Recording {
-    /// Begins with the first line; packed with zstd if the file's name says so.
-    pub fn begin(file: DiskFile, head: &Head) -> Result<Self, DiskError> {
+    /// Begins with the first line; packed with zstd if the file's name says so. No answer is larger than `cap`
+    /// bytes, as sent and unpacked.
+    pub fn begin(file: DiskFile, head: &Head, cap: usize) -> Result<Self, DiskError> {
         let is_packed = file.path().extension().is_some_and(|end| end == "zst");
         let mut file = if is_packed {
             let encoder = zstd::stream::write::Encoder::new(Vec::new(), 0);
@@ -109,6 +110,7 @@ impl Recording {
             }
         });
         Ok(Self {
+            cap,
             queue: Mutex::new(Some(queue)),
             room: Arc::new(Semaphore::new(WAITING as usize)),
             writer: Mutex::new(Some(writer)),
@@ -274,7 +276,8 @@ impl Line {
             std::mem::take(&mut self.headers),
         );
         let (cleaner, status) = (self.cleaner.clone(), self.status.as_u16());
-        match blocking(move || clean(&cleaner, status, &headers, &sent)).await {
+        let cap = self.recording.cap;
+        match blocking(move || clean(&cleaner, status, &headers, &sent, cap)).await {
             Ok(answer) => exchange.answer = Some(answer),
             Err(error) => exchange.error = Some(error),
         }
@@ -288,11 +291,12 @@ fn clean(
     status: u16,
     headers: &HeaderMap,
     sent: &Bytes,
+    cap: usize,
 ) -> Result<Answer, (String, String)> {
     let unpacked = match Encoding::of(headers) {
         Ok(None) => Ok(sent.clone()),
         Ok(Some(_)) if sent.is_empty() => Ok(Bytes::new()),
-        Ok(Some(encoding)) => encoding.unpack(sent, body::PAGE_CAP),
+        Ok(Some(encoding)) => encoding.unpack(sent, cap),
         Err(problem) => Err(problem),
     };
     match unpacked {

@@ -62,10 +62,10 @@ pub struct Watch {
 }
 
 /// How a run ended, as others hear it.
-struct Ended<'a> {
-    condition: &'a str,
+struct Ended {
+    condition: String,
     exit: Option<u8>,
-    run: Option<&'a str>,
+    run: Option<String>,
     began: Option<Timestamp>,
     at: Timestamp,
     rows: u64,
@@ -185,14 +185,15 @@ impl Watch {
     /// before anybody is asked to take anything. Nothing of an end that says nothing.
     pub async fn note_end(&self, ended: Result<&Summary, &Failure>) -> Option<End> {
         let ended = self.told(ended)?;
-        if let Err(failure) = self.note(&self.pipeline, &ended).await {
-            self.untold(&failure);
-        }
-        Some(if ended.condition == WELL {
+        let end = if ended.condition == WELL {
             End::Success
         } else {
             End::Failure
-        })
+        };
+        if let Err(failure) = self.note(self.pipeline.clone(), ended).await {
+            self.untold(&failure);
+        }
+        Some(end)
     }
 
     /// The ping of an end.
@@ -237,7 +238,7 @@ impl Watch {
                 let message = written.and_then(|text| serde_json::from_str(text).ok());
                 let message = message.unwrap_or_else(|| {
                     let ended = self.of_record(&alert, run.as_ref());
-                    self.payload(&ended, &alert)
+                    ended.payload(&self.pipeline, &alert)
                 });
                 // Neither waits for the other.
                 tokio::join!(
@@ -267,12 +268,14 @@ impl Watch {
     }
 
     /// Writes down how things are with the pipeline or its file, with the message that says so.
-    async fn note(&self, of: &str, ended: &Ended<'_>) -> Result<(), Box<Failure>> {
-        let name = of.to_owned();
-        let before = self.state(move |state| state.alert(&name)).await?;
-        let mut alert = Alert::after(before, of, ended.condition, ended.at, ended.run);
-        alert.message = Some(self.payload(ended, &alert).to_string());
-        self.state(move |state| state.save_alert(&alert)).await
+    async fn note(&self, of: String, ended: Ended) -> Result<(), Box<Failure>> {
+        let pipeline = self.pipeline.clone();
+        let noted = self.state(move |state| {
+            let (condition, run) = (&ended.condition, ended.run.as_deref());
+            let message = |alert: &Alert| ended.payload(&pipeline, alert).to_string();
+            state.note_alert(&of, condition, ended.at, run, message)
+        });
+        noted.await
     }
 
     /// Tells the webhook, if it does not know how things are now.
@@ -334,7 +337,7 @@ impl Watch {
 
     /// What is to be told of an end; nothing of one that says nothing: somebody stopped the run, or
     /// another one is at work.
-    fn told<'a>(&self, ended: Result<&'a Summary, &'a Failure>) -> Option<Ended<'a>> {
+    fn told(&self, ended: Result<&Summary, &Failure>) -> Option<Ended> {
         let exit = match ended {
             Ok(summary) => summary.exit,
             Err(failure) => failure.exit,
@@ -367,9 +370,9 @@ impl Watch {
             })
         });
         Some(Ended {
-            condition,
+            condition: condition.to_owned(),
             exit: Some(exit.code()),
-            run: summary.map(|summary| summary.run.as_str()),
+            run: summary.map(|summary| summary.run.clone()),
             began: *self.began.lock().unwrap_or_else(PoisonError::into_inner),
             at: self.clock.calendar(),
             rows: summary.map_or(0, |summary| summary.streams.iter().map(|s| s.records).sum()),
@@ -380,7 +383,7 @@ impl Watch {
     }
 
     /// What the history says of a run that nobody could tell of; less where it says nothing.
-    fn of_record<'a>(&self, alert: &'a Alert, run: Option<&'a RunRecord>) -> Ended<'a> {
+    fn of_record(&self, alert: &Alert, run: Option<&RunRecord>) -> Ended {
         let scrub = |text: &str| self.secrets.scrub(text);
         let streams = run
             .and_then(|run| run.streams.as_array())
@@ -395,9 +398,9 @@ impl Watch {
             })
         });
         Ended {
-            condition: &alert.condition,
+            condition: alert.condition.clone(),
             exit: run.and_then(|run| run.exit),
-            run: alert.run.as_deref(),
+            run: alert.run.clone(),
             began: run.map(|run| run.started),
             at: run.and_then(|run| run.ended).unwrap_or(alert.since),
             rows: run.map_or(0, |run| run.counts.rows),
@@ -406,10 +409,12 @@ impl Watch {
             streams: streams.collect(),
         }
     }
+}
 
+impl Ended {
     /// What is sent: `text` alone is enough for chats.
-    fn payload(&self, ended: &Ended<'_>, alert: &Alert) -> Value {
-        let pipeline = &self.pipeline;
+    fn payload(&self, pipeline: &str, alert: &Alert) -> Value {
+        let ended = self;
         let event = if alert.condition == WELL {
             "recovered"
         } else {
@@ -418,7 +423,7 @@ impl Watch {
         let why = ended.message.as_deref().unwrap_or_default();
         let text = match (event, &alert.was) {
             (BROKEN, _) => format!("the file of {pipeline} is broken: {why}"),
-            ("recovered", _) if alert.pipeline != *pipeline => {
+            ("recovered", _) if alert.pipeline != pipeline => {
                 format!("the file of {pipeline} can be understood again")
             }
             ("recovered", Some((was, since))) => format!(

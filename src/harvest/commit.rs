@@ -7,6 +7,7 @@
 
 mod order;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -137,6 +138,7 @@ impl Committer {
             events,
             feed,
             index: Index::default(),
+            pieces: HashSet::new(),
             uncommitted: None,
             syncing: None,
         };
@@ -175,6 +177,8 @@ struct Writer {
     /// What its children see of it.
     feed: Option<Arc<Feed>>,
     index: Index,
+    /// Partition and page of what is no answer of its own: further pieces of the one before.
+    pieces: HashSet<(u32, u32)>,
     /// When the oldest page came that is not committed.
     uncommitted: Option<Instant>,
     /// The group that is being committed.
@@ -308,10 +312,18 @@ impl Writer {
         let mut kept = (0, 0);
         for page in group {
             match page.what {
-                What::New(what) => new.push((page.partition, page.page, what)),
+                What::New(what) => {
+                    if !what.piece.begins() {
+                        self.pieces.insert((page.partition, page.page));
+                    }
+                    new.push((page.partition, page.page, what));
+                }
                 What::Kept(row) | What::KeptPiece(row) => {
-                    let is_piece = matches!(page.what, What::KeptPiece(_));
-                    kept.0 += u64::from(!is_piece);
+                    if matches!(page.what, What::KeptPiece(_)) {
+                        self.pieces.insert((page.partition, page.page));
+                    } else {
+                        kept.0 += 1;
+                    }
                     kept.1 += u64::from(row.records);
                     if let Some(feed) = &self.feed {
                         feed.push(std::iter::once(&row));
@@ -369,8 +381,11 @@ impl Writer {
             feed.take_back(self.index.rows().iter().filter(of_it));
         }
         for row in self.index.rows().iter().filter(of_it) {
-            pages += 1;
-            kept += u64::from(Some(row.row_at) <= self.earlier);
+            // Answers are what was told of as committed or kept.
+            if !self.pieces.remove(&(row.partition, row.page)) {
+                pages += 1;
+                kept += u64::from(Some(row.row_at) <= self.earlier);
+            }
             records += u64::from(row.records);
         }
         self.events.emit(Fact::PagesVoid {
@@ -530,11 +545,20 @@ mod tests {
         folder: &std::path::Path,
         clock: Clock,
     ) -> (Committer, JoinHandle<Result<StreamStore, StoreError>>) {
+        heard(folder, clock, |_| {})
+    }
+
+    /// The same, and what it tells.
+    fn heard(
+        folder: &std::path::Path,
+        clock: Clock,
+        hear: impl Fn(&crate::event::Event) + Send + Sync + 'static,
+    ) -> (Committer, JoinHandle<Result<StreamStore, StoreError>>) {
         let disk = Disk::system();
         let start = RunStart::new("p", vec!["items".into()], clock.calendar());
         let open = RunFolder::create(&disk, folder, "r", start, &Floor::new(0));
         let store = open.expect("a run").streams.pop().expect("a stream");
-        let events = Events::new(clock, |_| {});
+        let events = Events::new(clock, hear);
         Committer::start(store, "items".into(), GROUP_TIME, clock, events, None)
     }
 
@@ -578,6 +602,45 @@ mod tests {
         let mut by_page = starts.clone();
         by_page.sort_unstable();
         assert!(by_page.is_sorted_by_key(|(_, start)| *start), "{starts:?}");
+    }
+
+    /// What is told as committed and as void are answers, however many pages they are in.
+    #[tokio::test]
+    async fn an_answer_in_pieces_is_taken_back_as_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let told = Arc::new(Mutex::new((0, 0, 0)));
+        let ear = Arc::clone(&told);
+        let (committer, writer) = heard(folder.path(), Clock::system(), move |event| {
+            let mut told = ear.lock().expect("no panic");
+            match &event.fact {
+                Fact::Committed { pages, .. } => told.0 += pages,
+                Fact::PagesVoid { pages, records, .. } => {
+                    told.1 += pages;
+                    told.2 += records;
+                }
+                _ => {}
+            }
+        });
+        for (number, piece) in [Piece::First, Piece::Next, Piece::Last]
+            .into_iter()
+            .enumerate()
+        {
+            let number = u32::try_from(number).expect("few");
+            let mut piece_of = page((0, number), vec![b'x'; 10]).await;
+            if let What::New(new) = &mut piece_of.what {
+                new.piece = piece;
+            }
+            committer.commit(piece_of).await.expect("a writer");
+        }
+        let again = Staged {
+            partition: 0,
+            page: 0,
+            what: What::Again,
+        };
+        committer.commit(again).await.expect("a writer");
+        drop(committer);
+        writer.await.expect("no panic").expect("a disk");
+        assert_eq!(*told.lock().expect("no panic"), (1, 1, 3));
     }
 
     #[tokio::test]

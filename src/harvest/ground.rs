@@ -16,7 +16,7 @@ use self::targets::Targets;
 use super::run::{Beginning, Run};
 use super::summary::FileSummary;
 use super::{Options, World};
-use crate::failure::{Exit, Failure};
+use crate::failure::Failure;
 use crate::fetch::tape::HeadCursor;
 use crate::plan::Plan;
 use crate::store::StoreError;
@@ -115,14 +115,13 @@ impl Ground {
             }
             Err(error) => return Err(error.into_failure()),
         };
-        if let Some(end) = &open.end {
-            // It was killed between its last word and the state's.
-            let status = if end.exit == Exit::Complete.code() {
-                Status::Complete
-            } else {
-                Status::Failed
-            };
+        if let Some((status, exit)) = open.ended() {
+            // The state is older than the ledger: a copy of it was put back.
             drop(open);
+            let record = RunRecord {
+                exit: Some(exit),
+                ..record
+            };
             return self.give_up(world, record, status);
         }
         let missing = |name: &String| !open.start.streams.iter().any(|known| **known == **name);
@@ -286,6 +285,8 @@ impl Ground {
             let is_needed = descendants.into_iter().any(open);
             kept[place].is_needed = is_needed;
         }
+        let locks = Arc::new(self.locks);
+        open.folder.hold(&locks);
         let standing = Standing {
             state: Some(Arc::new(Mutex::new(self.state))),
             record,
@@ -295,7 +296,7 @@ impl Ground {
             continued,
             was,
             notes: self.notes,
-            _locks: self.locks,
+            _locks: locks,
         };
         Ok((standing, kept))
     }

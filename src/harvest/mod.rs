@@ -31,6 +31,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::task::JoinSet;
+
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::event::{Fact, Name};
@@ -46,7 +48,6 @@ use self::ground::standing::{Kept, Standing};
 use self::ground::targets::Targets;
 use self::partitions::Source;
 pub use self::partitions::windows::Backfill;
-use self::publish::Published;
 use self::run::{Beginning, Run};
 pub use self::sample::{Sample, SampledColumns};
 use self::summary::{StreamSummary, Summary, Tally};
@@ -223,36 +224,34 @@ impl Harvest {
                 });
             }
         }
-        let mut outcomes: Vec<Result<Published, Box<Failure>>> = Vec::new();
+        let mut tasks = JoinSet::new();
         let standing = standing.map(|(standing, kept)| {
             standing.tell(&run, kept.iter().map(|kept| kept.pages).sum());
             // Streams run side by side; the limits decide whose turn it is.
-            let tasks: Vec<_> = streams
-                .into_iter()
-                .zip(kept)
-                .map(|((at, targets), kept)| {
-                    let state = standing.state();
-                    tokio::spawn(course::run_stream(run.clone(), at, targets, kept, state))
-                })
-                .collect();
-            (standing, tasks)
+            for (nth, ((at, targets), kept)) in streams.into_iter().zip(kept).enumerate() {
+                let stream = course::run_stream(run.clone(), at, targets, kept, standing.state());
+                tasks.spawn(async move { (nth, stream.await) });
+            }
+            standing
         });
-        let (standing, tasks) = match standing {
-            Some((standing, tasks)) => (Some(standing), tasks),
-            None => (None, Vec::new()),
-        };
-        for task in tasks {
-            outcomes.push(match task.await {
-                Ok(outcome) => outcome,
-                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-            });
+        let mut outcomes = Vec::new();
+        while let Some(ended) = tasks.join_next().await {
+            match ended {
+                Ok(outcome) => outcomes.push(outcome),
+                Err(mistake) => {
+                    // Before the locks are let go nobody sends or fetches for the run; who still writes holds them too.
+                    tasks.shutdown().await;
+                    std::panic::resume_unwind(mistake.into_panic());
+                }
+            }
         }
+        outcomes.sort_by_key(|(nth, _)| *nth);
         if let Some(tokens) = &run.tokens {
             tokens.close().await;
         }
         let mut exit = Exit::Complete;
         let mut summaries = Vec::new();
-        for (name, outcome) in names.into_iter().zip(outcomes) {
+        for (name, (_, outcome)) in names.into_iter().zip(outcomes) {
             let mut summary = StreamSummary::new(name.clone());
             match outcome {
                 Ok(published) => {
@@ -301,19 +300,20 @@ impl Harvest {
         }
         summary.run.clone_from(&run.id);
         summary.used = run.limits.used();
+        // Before the history is told: a run that ends with the recording's failure is no success there either.
+        if let Err(failure) = run.end_recording().await {
+            summary.exit = summary.exit.worst(failure.exit);
+            summary.failure.get_or_insert(*failure);
+        }
         if let Some(standing) = standing {
             match standing.end(&run, &summary) {
                 Ok(unfinished) => summary.unfinished = unfinished,
                 Err(failure) => {
                     let failure = run.secrets.scrub_failure(failure);
                     summary.exit = summary.exit.worst(failure.exit);
-                    summary.failure = Some(*failure);
+                    summary.failure.get_or_insert(*failure);
                 }
             }
-        }
-        if let Err(failure) = run.end_recording().await {
-            summary.exit = summary.exit.worst(failure.exit);
-            summary.failure.get_or_insert(*failure);
         }
         run.world.events.emit(Fact::RunFinished {
             complete: summary.exit == Exit::Complete,

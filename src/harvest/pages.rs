@@ -387,11 +387,7 @@ impl Stream {
         let what = match got {
             Got::Kept(row) => What::Kept(row),
             Got::Redone(page) => {
-                self.emit(Fact::PagesKept {
-                    stream: self.name.clone(),
-                    pages: 1,
-                    records: kept,
-                });
+                // It was not fetched, and counts when it is committed.
                 let facts = self.written(digest);
                 What::New(Box::new(page.into_new(digest, print, facts)))
             }

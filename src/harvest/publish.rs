@@ -256,16 +256,19 @@ fn write_all(
                 .as_ref()
                 .map_or(0, |rejected| rejected.records),
         );
-        // Before the output, so that no reader finds records missing and not where they are.
+        let rejects = output.rejected.is_some();
         fitting::settle(stream, output.rejected, &output.nulled, &path).map_err(failed)?;
         files.push(FileSummary {
-            path,
+            path: path.clone(),
             rows,
             bytes: file.bytes(),
             crc: file.crc(),
         });
         file.place()
             .map_err(|e| failed(failure(stream, e.into())))?;
+        if !rejects {
+            fitting::sweep(stream, &path).map_err(failed)?;
+        }
     }
     datapackage::tell(stream, ready.told).map_err(failed)?;
     for (at, whole) in table.iter().enumerate() {

@@ -133,6 +133,8 @@ impl Run {
             Secrets::of_replay(&cassette.head.secrets, &cassette.head.env)
         } else if options.offline {
             Secrets::load_or_stand_in(&plan, &world.root)?
+        } else if options.is_from_kept() {
+            Secrets::of_kept(&plan, &world.root)?
         } else {
             Secrets::load(&plan, &world.root)?
         });
@@ -166,7 +168,7 @@ impl Run {
                 disk: &world.disk,
                 state: options.state.as_deref(),
                 secrets: &secrets,
-                offline: options.offline || options.tape.is_replay(),
+                offline: options.offline || options.tape.is_replay() || options.is_from_kept(),
             },
         )?;
         let counted: Vec<LimitPlan> = plan
@@ -214,7 +216,11 @@ impl Run {
         let slots = plan.source.concurrency.get();
         let limits = match &options.limits {
             // What is never sent is not entered anywhere.
-            Some(folder) if !options.offline && !counted.iter().all(LimitPlan::is_auto) => {
+            Some(folder)
+                if !(options.offline
+                    || options.is_from_kept()
+                    || counted.iter().all(LimitPlan::is_auto)) =>
+            {
                 let mut book = Book::open(folder).map_err(|problem| no_book(&problem))?;
                 let joined = book.join(&plan.name, &counted);
                 joined.map_err(|problem| disagreement(&problem))?;

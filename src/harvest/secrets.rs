@@ -89,6 +89,19 @@ impl Secrets {
         Ok(found)
     }
 
+    /// Of a run that sends nothing: what has no value is its name in brackets, as every secret is in
+    /// [`Self::by_name`], so that kept pages are known without one.
+    pub(super) fn of_kept(plan: &Plan, root: &Path) -> Result<Self, Box<Failure>> {
+        let (mut found, missing, missing_env) = Self::look(plan, root)?;
+        if !missing_env.is_empty() {
+            return Err(unset(plan, &missing_env));
+        }
+        let stand_ins = (missing.into_iter()).map(|name| (name.clone(), format!("[{name}]")));
+        found.values.extend(stand_ins);
+        found.scrub = scrub_table(&found.values);
+        Ok(found)
+    }
+
     /// What can be found, for those who do without the rest: a file that cannot be read takes nothing from
     /// what the environment and other files have.
     pub(super) fn as_found(plan: &Plan, root: &Path) -> Self {
@@ -209,6 +222,18 @@ impl Secrets {
         self.scrub_cut(text)
     }
 
+    /// `text` with the values of the secrets that the file names replaced by their names: what a request is
+    /// known by, so that a page that is kept stays good when a key is changed for another.
+    pub(super) fn by_name(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (form, name) in &self.scrub {
+            if text.contains(form.as_str()) {
+                text = text.replace(form.as_str(), name);
+            }
+        }
+        text
+    }
+
     /// Names of secrets that are too short to be looked for.
     pub(super) fn too_short(&self) -> impl Iterator<Item = &str> {
         let short = |value: &str| (1..SHORTEST_SCRUBBED).contains(&value.len());
@@ -293,6 +318,7 @@ impl Secrets {
             | Fact::TimeCame { .. }
             | Fact::TimeDone { .. }
             | Fact::ScheduleNoticed { .. }
+            | Fact::ScheduleWaits { .. }
             | Fact::ScheduleStuck { .. }
             | Fact::RunFinished { .. } => return None,
         }

@@ -281,12 +281,14 @@ impl Stream {
             let walked = self.clone().walk_partitions(committer).await;
             walked.map(|()| Vec::new())
         };
+        let settled = self.attempts_settled().await;
         let staged = match writer.await {
             Ok(written) => written.map_err(StoreError::into_failure)?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
         let mut staged = staged;
         let places = walked?;
+        settled?;
         self.judge_left()?;
         let place = |number: u32| match places.get(number as usize) {
             Some(place) => *place,

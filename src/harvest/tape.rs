@@ -10,6 +10,7 @@ use super::secrets::Secrets;
 use super::{Options, World};
 use crate::disk::{Access, DiskError, Open};
 use crate::failure::{Exit, Failure};
+use crate::fetch::body::PAGE_CAP;
 use crate::fetch::credentials::Credentials;
 use crate::fetch::record::{Recorder, Recording};
 use crate::fetch::replay::{Cassette, Replay};
@@ -106,7 +107,7 @@ pub(super) fn wind(
         }
         Tape::Record(path) => {
             let head = head(plan, world, options, beginning, secrets)?;
-            let recording = begin(world, path, &head)?;
+            let recording = begin(plan, world, path, &head)?;
             world.transport = Arc::new(Recorder::new(
                 Arc::clone(&world.transport),
                 Arc::clone(&recording),
@@ -118,7 +119,12 @@ pub(super) fn wind(
     }
 }
 
-fn begin(world: &World, path: &Path, head: &Head) -> Result<Arc<Recording>, Box<Failure>> {
+fn begin(
+    plan: &Plan,
+    world: &World,
+    path: &Path,
+    head: &Head,
+) -> Result<Arc<Recording>, Box<Failure>> {
     let file = world.disk.open(path, Open::New(Access::Private));
     let file = file.map_err(|error| {
         let mut failure = *unwritten(&error);
@@ -127,7 +133,12 @@ fn begin(world: &World, path: &Path, head: &Head) -> Result<Arc<Recording>, Box<
         );
         Box::new(failure)
     })?;
-    let recording = Recording::begin(file, head).map_err(|error| unwritten(&error))?;
+    let caps = plan
+        .streams
+        .iter()
+        .filter_map(|stream| stream.format.max_body);
+    let cap = caps.max().map_or(PAGE_CAP, |cap| cap.max(PAGE_CAP));
+    let recording = Recording::begin(file, head, cap).map_err(|error| unwritten(&error))?;
     Ok(Arc::new(recording))
 }
 

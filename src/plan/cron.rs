@@ -25,6 +25,41 @@ pub struct Cron {
 /// comes never again in these years comes never.
 const LONG_AGO: DateTime = DateTime::constant(2000, 1, 1, 0, 0, 0, 0);
 
+/// What the five fields are, and what stands in them.
+const FIELDS: [(&str, &str); 5] = [
+    ("minute", "0 to 59"),
+    ("hour", "0 to 23"),
+    ("day of the month", "1 to 31, or `L` for the last"),
+    ("month", "1 to 12, or JAN to DEC"),
+    ("day of the week", "0 to 7, or SUN to SAT"),
+];
+
+/// The crate's own reading; what it has against a text speaks of itself.
+fn pattern(fields: &str) -> Option<croner::Cron> {
+    let parser = CronParser::builder()
+        .seconds(Seconds::Disallowed)
+        .year(Year::Disallowed)
+        .build();
+    parser.parse(fields).ok()
+}
+
+/// Which field is wrong, if it is one alone.
+fn wrong_field(fields: &str) -> String {
+    let written: Vec<&str> = fields.split_whitespace().collect();
+    let wrong = written
+        .iter()
+        .zip(FIELDS)
+        .enumerate()
+        .find(|(at, (field, _))| {
+            let mut alone = ["*"; FIELDS.len()];
+            alone[*at] = field;
+            pattern(&alone.join(" ")).is_none()
+        });
+    wrong.map_or_else(String::new, |(_, (field, (name, range)))| {
+        format!(": `{field}` is no {name}, which is {range}, `*`, or lists (`1,2`), ranges (`1-5`) and steps (`*/2`) of them")
+    })
+}
+
 impl Cron {
     /// Reads `30 2 * * *`, `@daily` and their like.
     ///
@@ -52,14 +87,9 @@ impl Cron {
                 return Err((message, FORM));
             }
         }
-        let parser = CronParser::builder()
-            .seconds(Seconds::Disallowed)
-            .year(Year::Disallowed)
-            .build();
-        let pattern = parser.parse(fields).map_err(|error| {
-            let why = error.to_string();
-            let why = why.trim_end_matches('.');
-            (format!("`{trimmed}` is not a time of cron: {why}"), FORM)
+        let pattern = pattern(fields).ok_or_else(|| {
+            let why = wrong_field(fields);
+            (format!("`{trimmed}` is not a time of cron{why}"), FORM)
         })?;
         let is_fixed = match fields.to_ascii_lowercase().as_str() {
             "@hourly" => false,

@@ -12,7 +12,6 @@ use minijinja::{Environment, ErrorKind, Expression, Value};
 
 use super::environment::{AS_FILE, AS_TARGET, AS_TEXT, LENIENT, STRICT, judge};
 use super::guard::Guarded;
-use super::json::{Json, Numbers};
 use super::names::Scan;
 use super::place::Place;
 
@@ -378,14 +377,6 @@ impl fmt::Debug for Expr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Expr").field(&self.written).finish()
     }
-}
-
-/// A JSON text as a value for templates and expressions.
-///
-/// # Errors
-/// What is wrong with the text.
-pub fn json_to_value(text: &str, numbers: Numbers) -> Result<Value, String> {
-    Json::parse(text).map(|json| json.to_value(numbers))
 }
 
 fn names(

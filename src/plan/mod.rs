@@ -22,6 +22,7 @@ pub mod jq;
 pub mod json;
 pub mod language;
 pub mod limit;
+pub mod loopback;
 pub mod measure;
 mod names;
 mod number;

@@ -231,8 +231,9 @@ mod tests {
     use minijinja::context;
     use proptest::prelude::*;
 
+    use super::super::json::Json;
     use super::super::json::{Numbers, number_to_value};
-    use super::super::language::{Expr, Template, json_to_value};
+    use super::super::language::{Expr, Template};
     use super::*;
 
     /// Everything that takes a number: operators, filters, tests and functions, also behind brackets and filters.
@@ -386,7 +387,7 @@ mod tests {
     fn what_orders_numbers_gives_them_as_they_are_spelled() {
         let record = r#"{"p":[{"v":1.10,"id":1e3},{"v":1.05,"id":7.0},{"v":1.100,"id":0.30}],
             "id":1234567890123456789012345678901234567890,"t":"a\"<b>: 1,2"}"#;
-        let record = json_to_value(record, Numbers::Spelled).unwrap();
+        let record = Json::parse(record).unwrap().to_value(Numbers::Spelled);
         let names = context! { record };
         let text = |written: &str| Template::parse(written).unwrap().text(&names);
         for (written, expected) in [

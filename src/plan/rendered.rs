@@ -145,11 +145,20 @@ impl Rendered {
     /// It is the same on every machine and in every version (FNV-1a): it is kept on disk.
     pub fn fingerprint(&self) -> u64 {
         let body = self.body.as_deref().unwrap_or_default();
-        let parts = [
-            self.method.as_str().as_bytes(),
-            self.url.as_str().as_bytes(),
-            body,
-        ];
+        self.hashed(self.url.as_str(), body)
+    }
+
+    /// [`Self::fingerprint`] of what `hide` makes of URL and body: of a request that is the same whatever
+    /// the values of its secrets are.
+    pub fn fingerprint_hiding(&self, hide: impl Fn(&str) -> String) -> u64 {
+        let body = self.body.as_deref().unwrap_or_default();
+        let hidden = self.body_text().map(&hide);
+        let body = hidden.as_deref().map_or(body, str::as_bytes);
+        self.hashed(&hide(self.url.as_str()), body)
+    }
+
+    fn hashed(&self, url: &str, body: &[u8]) -> u64 {
+        let parts = [self.method.as_str().as_bytes(), url.as_bytes(), body];
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
         let mut add = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         for part in parts {

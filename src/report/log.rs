@@ -62,6 +62,7 @@ impl Level {
             | Fact::Scheduled { .. }
             | Fact::ScheduleMended { .. }
             | Fact::Unscheduled { .. }
+            | Fact::ScheduleWaits { .. }
             | Fact::TimeCame { .. } => Self::Info,
             _ => Self::Debug,
         }
@@ -326,6 +327,12 @@ mod tests {
             },
             Fact::Unscheduled {
                 pipeline: pipeline.clone(),
+            },
+            Fact::ScheduleWaits {
+                pipeline: Some(pipeline.clone()),
+                next: Some(at),
+                local: Some("1970-01-01 01:00 CET".to_owned()),
+                broken: 0,
             },
             Fact::ScheduleNoticed {
                 message: "the clock was set back".to_owned(),

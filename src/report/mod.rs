@@ -202,8 +202,13 @@ impl Reporter {
                 // A reader that went away (`| head`) ends the telling, not the run.
                 if !closed.load(Ordering::Relaxed) {
                     let line = ndjson::line(event, lock(run).as_deref());
-                    if write_stdout(&line).is_err() {
+                    if let Err(error) = write_stdout(&line) {
                         closed.store(true, Ordering::Relaxed);
+                        if error.kind() != io::ErrorKind::BrokenPipe {
+                            write_stderr(&format!(
+                                "warning: events end here, for standard output cannot be written: {error}; the run goes on"
+                            ));
+                        }
                     }
                 }
             }

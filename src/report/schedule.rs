@@ -98,6 +98,27 @@ pub(super) fn line(fact: &Fact) -> Option<String> {
             show::duration(*took),
             then(*next)
         ),
+        Fact::ScheduleWaits {
+            pipeline: Some(pipeline),
+            next: Some(next),
+            local,
+            ..
+        } => match local {
+            Some(local) if !local.ends_with("UTC") => format!(
+                "waiting; next: {} at {} ({})",
+                clean(pipeline),
+                clean(local),
+                utc(*next)
+            ),
+            _ => format!("waiting; next: {} at {}", clean(pipeline), utc(*next)),
+        },
+        Fact::ScheduleWaits { broken: 0, .. } => {
+            "nothing to wait for: no pipeline here has a `schedule`; `schedule: { cron: \"30 2 * * *\" }` gives it one"
+                .to_owned()
+        }
+        Fact::ScheduleWaits { .. } => {
+            "nothing to wait for: no pipeline that can be understood has a `schedule`".to_owned()
+        }
         Fact::ScheduleNoticed { message } => {
             format!("{} {}", paint(NOTE, "note:"), clean(message))
         }

@@ -73,6 +73,12 @@ impl Post {
         self.mark = mark;
     }
 
+    /// When it starts next, whatever is due now.
+    fn coming(&self, now: Timestamp) -> Option<Timestamp> {
+        let past = now.checked_sub(self.jitter).unwrap_or(now);
+        agenda::next(&self.plan, self.jitter, self.mark.until.max(past))
+    }
+
     /// Whether times are settled that are far ahead.
     fn is_ahead(&self, now: Timestamp) -> bool {
         self.mark.until.duration_since(now) > LATE
@@ -185,7 +191,7 @@ impl Board {
                 let mark = Mark {
                     pipeline: name.to_owned(),
                     schedule,
-                    until: now.checked_sub(self.reach).unwrap_or(now),
+                    until: agenda::begin(&plan, jitter, now, self.reach),
                 };
                 self.state.settle(&mark, &[])?;
                 mark
@@ -214,7 +220,7 @@ impl Board {
             pipeline: name.into(),
             cron: post.plan.cron.written().to_owned(),
             zone: post.plan.zone_name().to_owned(),
-            next: post.due,
+            next: post.coming(now),
             again,
         }))
     }
@@ -405,7 +411,7 @@ impl Board {
             }
         }
         post.inherited &= !post.waiting.is_empty();
-        let next = post.due;
+        let next = post.coming(now);
         if post.text.is_empty() {
             self.remove(name);
         }
@@ -447,6 +453,22 @@ impl Board {
         posts
             .filter_map(|(name, post)| Some((post.due?, name.as_str())))
             .min()
+    }
+
+    /// What is waited for where nothing runs.
+    pub fn waits(&self) -> Fact {
+        let next = self.next();
+        let post = next.and_then(|(_, name)| self.posts.get(name));
+        let local = next.zip(post).map(|((at, _), post)| {
+            let local = at.to_zoned(post.plan.zone.clone());
+            local.strftime("%Y-%m-%d %H:%M %Z").to_string()
+        });
+        Fact::ScheduleWaits {
+            pipeline: next.map(|(_, name)| name.into()),
+            next: next.map(|(at, _)| at),
+            local,
+            broken: self.broken.len() as u64,
+        }
     }
 
     /// How many times wait for a run that may begin.

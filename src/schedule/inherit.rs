@@ -32,17 +32,14 @@ pub(super) fn all(
         // It ended, and nobody was left to write that down.
         let ended = match run {
             Some(mut run) if run.status.is_open() => {
-                let exit = last_word(disk, root, &run, since);
-                if let Some(exit) = exit {
+                let ended = last_word(disk, root, &run, since);
+                if let Some((status, exit)) = ended {
                     // No later run may come that would see to it.
-                    run.status = match Exit::of_code(exit) {
-                        Some(Exit::Complete) => Status::Complete,
-                        _ => Status::Failed,
-                    };
+                    run.status = status;
                     run.exit = Some(exit);
                     state.save_run(&run)?;
                 }
-                exit.map(|exit| (Some(exit), None))
+                ended.map(|(_, exit)| (Some(exit), None))
             }
             Some(run) => Some((run.exit, run.ended)),
             None => None,
@@ -66,10 +63,10 @@ pub(super) fn all(
     Ok(inherited)
 }
 
-/// The exit of a run whose ledger says that it is over, though the state does not: its process died between the
-/// two. Whoever is at work on it now, or cannot be read, has not said its last word.
-fn last_word(disk: &Disk, root: &Path, run: &RunRecord, now: Timestamp) -> Option<u8> {
+/// How a run ended whose ledger says that it is over, though the state does not, of which an older copy was put
+/// back. Whoever is at work on it now, or cannot be read, has not said its last word.
+fn last_word(disk: &Disk, root: &Path, run: &RunRecord, now: Timestamp) -> Option<(Status, u8)> {
     let _lock = locks::pipeline(disk, root, &run.pipeline, now).ok()?;
     let open = RunFolder::open(disk, root, &run.id, &Floor::new(0)).ok()?;
-    Some(open.end?.exit)
+    open.ended()
 }

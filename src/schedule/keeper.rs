@@ -60,6 +60,8 @@ struct Shift {
     trouble: Option<String>,
     /// What was told of a trouble with the folder of files that has not gone away.
     unread: Option<String>,
+    /// What was told to be waited for, where nothing ran since.
+    waits: Option<Fact>,
     /// When files were read last.
     read_at: Option<Instant>,
     is_settled: bool,
@@ -77,6 +79,7 @@ impl Keeper {
             worst: Exit::Complete,
             trouble: None,
             unread: None,
+            waits: None,
             read_at: None,
             is_settled: false,
             is_ready: false,
@@ -95,6 +98,7 @@ impl Shift {
                 self.read().await;
                 self.settle().await;
                 self.begin().await;
+                self.wait_for();
             }
             if self.runs.is_empty() && (stops || self.is_over()) {
                 return self.worst;
@@ -235,6 +239,27 @@ impl Shift {
         };
         for order in orders {
             self.run(order);
+        }
+    }
+
+    /// Tells what is waited for, where nothing goes on: nobody could see else whether all is well.
+    fn wait_for(&mut self) {
+        if !self.runs.is_empty() {
+            self.waits = None;
+            return;
+        }
+        let Some(board) = self.board.as_ref().filter(|_| self.is_ready) else {
+            return;
+        };
+        // Whoever is called now and then has no next time of its own.
+        let is_idle = !board.is_waiting() && !board.is_missing_any();
+        if !is_idle || (self.keeper.once && board.count() > 0) {
+            return;
+        }
+        let waits = board.waits();
+        if self.waits.as_ref() != Some(&waits) {
+            self.tell(waits.clone());
+            self.waits = Some(waits);
         }
     }
 

@@ -4,9 +4,9 @@
 //! often things change before it is there again.
 
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::history::instant;
+use super::field::{instant, instant_if_any};
 use super::state::{State, StateError};
 use crate::failure::Exit;
 
@@ -128,20 +128,20 @@ impl Alert {
 
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let was: Option<String> = row.get("was")?;
-        let was_since = instant(row, "was_since")?;
+        let was_since = instant_if_any(row, "was_since")?;
         Ok(Self {
             pipeline: row.get("pipeline")?,
             condition: row.get("condition")?,
-            since: instant(row, "since")?.unwrap_or_default(),
+            since: instant(row, "since")?,
             run: row.get("run")?,
             was: was.zip(was_since),
             message: row.get("message")?,
             webhook: Known {
-                told: instant(row, "webhook")?,
+                told: instant_if_any(row, "webhook")?,
                 condition: row.get("webhook_knows")?,
             },
             command: Known {
-                told: instant(row, "command")?,
+                told: instant_if_any(row, "command")?,
                 condition: row.get("command_knows")?,
             },
         })
@@ -151,9 +151,7 @@ impl Alert {
 impl State {
     /// How a pipeline was when its last run ended.
     pub fn alert(&self, pipeline: &str) -> Result<Option<Alert>, StateError> {
-        let text = "SELECT * FROM alerts WHERE pipeline = ?1";
-        let found = self.connection.query_row(text, [pipeline], Alert::read);
-        found.optional().map_err(|e| self.failed(e))
+        known(&self.connection, pipeline).map_err(|e| self.failed(e))
     }
 
     /// All pipelines of which somebody has to be told.
@@ -169,29 +167,21 @@ impl State {
         Ok(all.filter(is_owed).collect())
     }
 
-    /// Writes down how a pipeline is.
-    pub fn save_alert(&mut self, alert: &Alert) -> Result<(), StateError> {
+    /// Writes down how a pipeline is after a run, with the message that says so. In one transaction: who tells
+    /// of how it was may note at this moment that it did.
+    pub fn note_alert(
+        &mut self,
+        pipeline: &str,
+        condition: &str,
+        now: Timestamp,
+        run: Option<&str>,
+        message: impl FnOnce(&Alert) -> String,
+    ) -> Result<(), StateError> {
         self.change("save an alert in", |change| {
-            let time = |at: Option<Timestamp>| at.map(|at| at.to_string());
-            change.execute(
-                "INSERT OR REPLACE INTO alerts (pipeline, condition, since, run, was, was_since,
-                     message, webhook, webhook_knows, command, command_knows)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-                params![
-                    alert.pipeline,
-                    alert.condition,
-                    alert.since.to_string(),
-                    alert.run,
-                    alert.was.as_ref().map(|(was, _)| was),
-                    alert.was.as_ref().map(|(_, since)| since.to_string()),
-                    alert.message,
-                    time(alert.webhook.told),
-                    alert.webhook.condition,
-                    time(alert.command.told),
-                    alert.command.condition,
-                ],
-            )?;
-            Ok(())
+            let before = known(change, pipeline)?;
+            let mut alert = Alert::after(before, pipeline, condition, now, run);
+            alert.message = Some(message(&alert));
+            put(change, &alert)
         })
     }
 
@@ -204,12 +194,14 @@ impl State {
         now: Timestamp,
         run: Option<&str>,
     ) -> Result<(), StateError> {
-        let before = self.alert(pipeline)?;
-        let after = Alert::after(before.clone(), pipeline, condition, now, run);
-        if before.as_ref() == Some(&after) {
-            return Ok(());
-        }
-        self.save_alert(&after)
+        self.change("save an alert in", |change| {
+            let before = known(change, pipeline)?;
+            let after = Alert::after(before.clone(), pipeline, condition, now, run);
+            if before.as_ref() == Some(&after) {
+                return Ok(());
+            }
+            put(change, &after)
+        })
     }
 
     /// Somebody was told of just this, unless it has changed meanwhile.
@@ -233,6 +225,36 @@ impl State {
     }
 }
 
+fn known(connection: &Connection, pipeline: &str) -> rusqlite::Result<Option<Alert>> {
+    let text = "SELECT * FROM alerts WHERE pipeline = ?1";
+    connection
+        .query_row(text, [pipeline], Alert::read)
+        .optional()
+}
+
+fn put(change: &Connection, alert: &Alert) -> rusqlite::Result<()> {
+    let time = |at: Option<Timestamp>| at.map(|at| at.to_string());
+    change.execute(
+        "INSERT OR REPLACE INTO alerts (pipeline, condition, since, run, was, was_since,
+             message, webhook, webhook_knows, command, command_knows)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        params![
+            alert.pipeline,
+            alert.condition,
+            alert.since.to_string(),
+            alert.run,
+            alert.was.as_ref().map(|(was, _)| was),
+            alert.was.as_ref().map(|(_, since)| since.to_string()),
+            alert.message,
+            time(alert.webhook.told),
+            alert.webhook.condition,
+            time(alert.command.told),
+            alert.command.condition,
+        ],
+    )?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,8 +270,12 @@ mod tests {
         let mut told = Vec::new();
         for (night, (condition, is_there)) in (0..).zip(nights) {
             let before = state.alert("a").unwrap();
-            let alert = Alert::after(before, "a", condition, at(night), None);
-            state.save_alert(&alert).unwrap();
+            let mut alert = Alert::after(before, "a", condition, at(night), None);
+            alert.message = Some("a message".to_owned());
+            let message = |_: &Alert| "a message".to_owned();
+            state
+                .note_alert("a", condition, at(night), None, message)
+                .unwrap();
             assert_eq!(state.alert("a").unwrap(), Some(alert.clone()));
             if alert.is_owed(Channel::Webhook) && *is_there {
                 state
@@ -295,5 +321,36 @@ mod tests {
         ] {
             assert_eq!(told(nights), wanted, "{nights:?}");
         }
+    }
+
+    #[test]
+    fn nobody_notes_anything_between_the_look_and_the_word() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut state = State::open(&crate::disk::Disk::system(), folder.path()).unwrap();
+        let note = |state: &mut State, minute, meanwhile: &dyn Fn()| {
+            let message = |_: &Alert| {
+                meanwhile();
+                "a message".to_owned()
+            };
+            state.note_alert("a", "failed", at(minute), None, message)
+        };
+        note(&mut state, 1, &|| {}).unwrap();
+        // Who tells of the night before, and is done just now.
+        let other = Connection::open(folder.path().join(".gleaner/state.db")).unwrap();
+        other.busy_timeout(std::time::Duration::ZERO).unwrap();
+        let tell = || {
+            let text = "UPDATE alerts SET webhook_knows = condition";
+            other.execute(text, [])
+        };
+        note(&mut state, 2, &|| {
+            let refused = tell().expect_err("another one is at work");
+            let code = refused.sqlite_error_code();
+            assert_eq!(code, Some(rusqlite::ErrorCode::DatabaseBusy));
+        })
+        .unwrap();
+        assert_eq!(tell(), Ok(1));
+        note(&mut state, 3, &|| {}).unwrap();
+        let alert = state.alert("a").unwrap().unwrap();
+        assert!(!alert.is_owed(Channel::Webhook));
     }
 }

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
-use super::history::instant;
+use super::field::instant;
 use super::row::PublishIntent;
 use super::state::{State, StateError};
 
@@ -110,22 +110,28 @@ impl State {
 
     /// An output as it was published last.
     pub fn last_published(&self, target: &str) -> Result<Option<PublishedFile>, StateError> {
-        let text = "SELECT * FROM published WHERE target = ?1 ORDER BY at DESC, run DESC LIMIT 1";
-        let found = self.connection.query_row(text, [target], read_published);
-        found.optional().map_err(|e| self.failed(e))
+        let text = "SELECT * FROM published WHERE target = ?1";
+        Ok(self.published_where(text, target)?.into_iter().next())
     }
 
     /// All that runs of a pipeline published, the latest first.
     pub fn published_by(&self, pipeline: &str) -> Result<Vec<PublishedFile>, StateError> {
         let text = "SELECT published.* FROM published JOIN runs ON runs.id = published.run
-                    WHERE runs.pipeline = ?1 ORDER BY at DESC, run DESC, target";
+                    WHERE runs.pipeline = ?1";
+        self.published_where(text, pipeline)
+    }
+
+    /// The latest first: as times and not as text, in which a whole second comes after its fractions.
+    fn published_where(&self, text: &str, value: &str) -> Result<Vec<PublishedFile>, StateError> {
         let read = || -> rusqlite::Result<Vec<PublishedFile>> {
             self.connection
                 .prepare(text)?
-                .query_map([pipeline], read_published)?
+                .query_map([value], read_published)?
                 .collect()
         };
-        read().map_err(|e| self.failed(e))
+        let mut files = read().map_err(|e| self.failed(e))?;
+        files.sort_by(|a, b| (b.at, &b.run, &a.target).cmp(&(a.at, &a.run, &b.target)));
+        Ok(files)
     }
 
     /// Cursors of a pipeline, by stream and partition.
@@ -258,7 +264,7 @@ fn read_published(row: &Row<'_>) -> rusqlite::Result<PublishedFile> {
         size: row.get("size")?,
         crc: row.get("crc")?,
         rows: row.get("rows")?,
-        at: instant(row, "at")?.unwrap_or_default(),
+        at: instant(row, "at")?,
     })
 }
 
@@ -290,6 +296,6 @@ fn read_cursor(row: &Row<'_>) -> rusqlite::Result<Cursor> {
         value: row.get("value")?,
         format: row.get("format")?,
         run: row.get("run")?,
-        updated: instant(row, "updated")?.unwrap_or_default(),
+        updated: instant(row, "updated")?,
     })
 }

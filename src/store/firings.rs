@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, Transaction, named_params, params};
 
-use super::history::instant;
+use super::field::{instant, instant_if_any, parsed};
 use super::state::{State, StateError};
 
 /// So many settled times of a pipeline are remembered.
@@ -98,14 +98,13 @@ impl Firing {
     }
 
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let status: String = row.get("status")?;
         Ok(Self {
             pipeline: row.get("pipeline")?,
-            at: instant(row, "at")?.unwrap_or_default(),
+            at: instant(row, "at")?,
             times: row.get("times")?,
-            status: FiringStatus::parse(&status).unwrap_or(FiringStatus::Skipped),
-            begun: instant(row, "begun")?,
-            ended: instant(row, "ended")?,
+            status: parsed(row, "status", "status of a time", FiringStatus::parse)?,
+            begun: instant_if_any(row, "begun")?,
+            ended: instant_if_any(row, "ended")?,
             run: row.get("run")?,
             exit: row.get("exit")?,
             why: row.get("why")?,
@@ -123,7 +122,7 @@ impl State {
                     Ok(Mark {
                         pipeline: row.get("pipeline")?,
                         schedule: row.get("schedule")?,
-                        until: instant(row, "until")?.unwrap_or_default(),
+                        until: instant(row, "until")?,
                     })
                 })?
                 .collect()

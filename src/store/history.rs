@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{OptionalExtension, Row, named_params, params};
 use serde_json::Value;
 
+use super::field::{instant, instant_if_any, json, parsed};
 use super::state::{State, StateError};
 
 /// How a run stands.
@@ -170,18 +171,17 @@ impl RunRecord {
     }
 
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let identity: String = row.get("identity")?;
-        let status: String = row.get("status")?;
+        let hash = |text: &str| u64::from_str_radix(text, 16).ok();
         Ok(Self {
             id: row.get("id")?,
             pipeline: row.get("pipeline")?,
-            identity: u64::from_str_radix(&identity, 16).unwrap_or_default(),
+            identity: parsed(row, "identity", "hash", hash)?,
             version: row.get("version")?,
             plan: row.get("plan")?,
             options: json(row, "options")?,
-            status: Status::parse(&status).unwrap_or(Status::Failed),
-            started: instant(row, "started")?.unwrap_or_default(),
-            ended: instant(row, "ended")?,
+            status: parsed(row, "status", "status of a run", Status::parse)?,
+            started: instant(row, "started")?,
+            ended: instant_if_any(row, "ended")?,
             attempts: row.get("attempts")?,
             active: row.get("active")?,
             window_from: row.get("window_from")?,
@@ -200,25 +200,14 @@ impl RunRecord {
             exit: row.get("exit")?,
             failure: row.get("failure")?,
             hint: row.get("hint")?,
-            released: instant(row, "released")?,
-            again: instant(row, "again")?,
+            released: instant_if_any(row, "released")?,
+            again: instant_if_any(row, "again")?,
         })
     }
 }
 
 fn object() -> Value {
     Value::Object(serde_json::Map::new())
-}
-
-/// A time, written as RFC 3339.
-pub(super) fn instant(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Timestamp>> {
-    let text: Option<String> = row.get(column)?;
-    Ok(text.and_then(|text| text.parse().ok()))
-}
-
-fn json(row: &Row<'_>, column: &str) -> rusqlite::Result<Value> {
-    let text: String = row.get(column)?;
-    Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
 }
 
 impl State {
@@ -313,7 +302,8 @@ impl State {
                 &format!(
                     "DELETE FROM published WHERE run IN ({gone}) AND EXISTS (
                          SELECT 1 FROM published AS later
-                         WHERE later.target = published.target AND later.at > published.at)"
+                         WHERE later.target = published.target
+                         AND julianday(later.at) > julianday(published.at))"
                 ),
                 of,
             )?;

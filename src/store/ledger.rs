@@ -11,10 +11,12 @@
 //! synced has changed, and nobody goes on from there.
 
 use std::io::{self, BufReader, Read};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
 use super::StoreError;
+use super::locks::Lock;
 use super::row::{Row, VERSION};
 use crate::crc;
 use crate::disk::{DiskError, DiskFile};
@@ -42,6 +44,8 @@ pub struct Ledger {
     end: u64,
     /// A write or sync failed: what is on the disk is not known, so nothing may follow it.
     is_broken: bool,
+    /// What its writers hold.
+    locks: Arc<Vec<Lock>>,
 }
 
 /// What was read.
@@ -62,7 +66,13 @@ impl Ledger {
             file,
             end,
             is_broken: false,
+            locks: Arc::default(),
         }
+    }
+
+    /// Keeps locks until the last of its writers is gone: also one that works on though its run has come to grief.
+    pub fn hold(&mut self, locks: Arc<Vec<Lock>>) {
+        self.locks = locks;
     }
 
     /// Goes on with a file that another process left: cuts what was never committed, and makes sure

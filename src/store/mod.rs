@@ -21,6 +21,7 @@ pub mod came;
 pub mod copies;
 pub mod cursors;
 pub mod error;
+mod field;
 pub mod firings;
 pub mod hash;
 pub mod history;

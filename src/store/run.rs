@@ -5,14 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::StoreError;
+use super::history::Status;
 use super::index::{Index, PageRow};
 use super::ledger::{self, Ledger};
+use super::locks::Lock;
 use super::part::Part;
 use super::recall::Sums;
 use super::row::{Page, PublishIntent, Row, RunEnd, RunStart, Sent};
 use super::space::Floor;
 use super::stream::{SharedLedger, StreamStore};
 use crate::disk::{Access, Disk, DiskError, Found, Open};
+use crate::failure::Exit;
 
 /// One run on disk: `.gleaner/runs/<id>/`. It stays until it is removed.
 #[derive(Debug)]
@@ -33,6 +36,25 @@ pub struct OpenRun {
     pub streams: Vec<StreamStore>,
     /// How it ended, if it did.
     pub end: Option<RunEnd>,
+}
+
+impl OpenRun {
+    /// How the run stands and its exit code, if its ledger says that nothing more will come. It is complete though
+    /// records are missing (exit code 3) if all its streams are published; with the same code ends what is held.
+    pub fn ended(&self) -> Option<(Status, u8)> {
+        let exit = self.end.as_ref()?.exit;
+        let is_complete = match Exit::of_code(exit) {
+            Some(Exit::Complete) => true,
+            Some(Exit::Held) => self.streams.iter().all(StreamStore::is_published),
+            _ => false,
+        };
+        let status = if is_complete {
+            Status::Complete
+        } else {
+            Status::Failed
+        };
+        Some((status, exit))
+    }
 }
 
 /// What the rows of one stream came to.
@@ -212,6 +234,12 @@ impl RunFolder {
         }
     }
 
+    /// Keeps locks until nobody is left who may write to the run: its streams and what they have handed on too.
+    pub fn hold(&self, locks: &Arc<Vec<Lock>>) {
+        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        ledger.hold(Arc::clone(locks));
+    }
+
     /// Says that nothing more will come.
     pub fn end(&self, exit: u8) -> Result<(), StoreError> {
         let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
@@ -353,6 +381,7 @@ mod tests {
 
     use super::*;
     use crate::sim::{SimDisk, Trouble};
+    use crate::store::locks;
     use crate::store::row::Facts;
     use crate::store::stream::{NewPage, Piece};
 
@@ -536,10 +565,17 @@ mod tests {
         run.folder.end(3).unwrap();
         // The output may be the part under a second name: it is not cut any more.
         disk.damage(&part(), |bytes| bytes.extend(b"by a person"));
-        let run = open(&disk).unwrap();
+        let mut run = open(&disk).unwrap();
         assert!(run.streams[1].is_published());
         assert_eq!(run.end, Some(RunEnd { exit: 3 }));
+        assert_eq!(run.ended(), Some((Status::Failed, 3)), "`a` is held");
         assert!(disk.read(&part()).unwrap().ends_with(b"by a person"));
+        for store in &mut run.streams {
+            store.published().unwrap();
+        }
+        assert_eq!(run.ended(), Some((Status::Complete, 3)), "records lack");
+        run.folder.end(0).unwrap();
+        assert_eq!(open(&disk).unwrap().ended(), Some((Status::Complete, 0)));
         run.folder.remove().unwrap();
         assert!(disk.files().is_empty());
     }
@@ -605,5 +641,27 @@ mod tests {
             log[2].ends_with("0.part") && log[4].ends_with("ledger"),
             "{log:?}"
         );
+    }
+
+    #[test]
+    fn locks_are_held_while_anybody_may_write() {
+        let disk = begun();
+        let lock = || locks::pipeline(&disk.door(), Path::new(ROOT), "p", Timestamp::UNIX_EPOCH);
+        let mut run = open(&disk).unwrap();
+        run.folder.hold(&Arc::new(vec![lock().unwrap()]));
+        let mut store = run.streams.remove(0);
+        drop(run);
+        assert!(lock().is_err(), "a stream may write");
+        let group = {
+            store.append(vec![page(5, 0, "{}\n")]).unwrap();
+            store.group().expect("a page to commit")
+        };
+        let (sent, _) = store.sent();
+        drop(store);
+        assert!(lock().is_err(), "a group is to be committed");
+        drop(group);
+        assert!(lock().is_err(), "requests may be written down");
+        drop(sent);
+        assert!(lock().is_ok());
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+use super::field::Unreadable;
 use crate::disk::{Access, Disk, DiskError, Found};
 use crate::failure::{Exit, Failure};
 
@@ -161,6 +162,14 @@ pub enum StateError {
         #[source]
         source: rusqlite::Error,
     },
+    /// A value is not what its column holds.
+    #[error("{}: {what}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Which value, and where.
+        what: String,
+    },
     /// Written by a later version of the program.
     #[error("{} is of version {found}; this program knows up to {known}", path.display())]
     Newer {
@@ -200,6 +209,11 @@ impl StateError {
                 },
                 vec![source.to_string()],
                 "look at the disk and at who else has the file open, then run again",
+            ),
+            Self::Unreadable { .. } => (
+                Exit::Failed,
+                Vec::new(),
+                "nothing was changed; put back a copy of the file, or mend the value with any tool for SQLite",
             ),
             Self::Newer { .. } => (
                 Exit::Failed,
@@ -297,10 +311,7 @@ impl State {
     ) -> Result<T, StateError> {
         self.disk.foreign(action, &self.path)?;
         let path = &self.path;
-        let failed = |source| StateError::Sqlite {
-            path: path.clone(),
-            source,
-        };
+        let failed = |source| failed(path, source);
         let change = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -311,15 +322,23 @@ impl State {
     }
 
     pub(super) fn failed(&self, source: rusqlite::Error) -> StateError {
-        StateError::Sqlite {
-            path: self.path.clone(),
-            source,
-        }
+        failed(&self.path, source)
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+fn failed(path: &Path, source: rusqlite::Error) -> StateError {
+    let path = path.to_owned();
+    match &source {
+        rusqlite::Error::FromSqlConversionFailure(_, _, what) if what.is::<Unreadable>() => {
+            let what = what.to_string();
+            StateError::Unreadable { path, what }
+        }
+        _ => StateError::Sqlite { path, source },
     }
 }
 

@@ -16,6 +16,7 @@ use gleaner::sim::{
 use super::cuts::process_of;
 use super::fixture::{Ran, Scene, run};
 use super::paging::MS;
+use crate::scene::{Project, Reply, Server};
 
 // ---- an API of three levels --------------------------------------------------------------------
 
@@ -514,6 +515,38 @@ sink: {sink}
         // These have no field of that name: the inherited variable is a column and a key.
         assert_eq!(rows("counts"), ["id,n", "1,1", "3,1"], "{sink}");
     }
+}
+
+#[test]
+fn the_first_token_of_a_grandchild_may_be_of_its_grandparent() {
+    let server = Server::start(|request| {
+        let path = request.split(' ').nth(1).unwrap_or_default();
+        Reply::json(match path {
+            "/lands" => r#"[{"id":"no","first":"t0"}]"#,
+            "/lands/no/towns" => r#"[{"name":"oslo"}]"#,
+            "/towns/oslo?at=t0" => r#"{"rows":[{"n":1}],"next":"t1"}"#,
+            "/towns/oslo?at=t1" => r#"{"rows":[{"n":2}]}"#,
+            _ => "{}",
+        })
+    });
+    let project = Project::new(&format!(
+        r#"source: {{ url: "{}", limits: none }}
+streams:
+  lands: {{ get: /lands }}
+  towns: {{ for: {{ land: {{ stream: lands }} }}, get: "/lands/{{{{ land.id }}}}/towns" }}
+  people:
+    for: {{ town: {{ stream: towns }} }}
+    get: "/towns/{{{{ town.name }}}}"
+    records: rows
+    pages: {{ token: {{ from: next, to: at, start: "{{{{ land.first }}}}" }} }}
+sink: {{ csv: "out/{{{{ stream }}}}.csv" }}
+"#,
+        server.url()
+    ));
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    let people = std::fs::read_to_string(project.path().join("out/people.csv")).expect("a file");
+    assert_eq!(people, "n\r\n1\r\n2\r\n");
 }
 
 #[test]

@@ -14,11 +14,14 @@ use gleaner::clock::Clock;
 use gleaner::event::Fact;
 use gleaner::failure::{Exit, Failure};
 use gleaner::harvest::events::Events;
+use gleaner::harvest::tape::Tape;
 use gleaner::harvest::{Harvest, Options, World};
 use gleaner::sim::{
     Dataset, Latency, Listing, Loss, MemoryTransport, Paging, Route, Rules, SimApi, SimDisk,
     Trouble,
 };
+use gleaner::store::history::Status;
+use gleaner::store::state::State;
 
 use super::fixture::{in_stopped_time, plan};
 
@@ -93,6 +96,11 @@ fn process(disk: &SimDisk) -> Did {
 
 /// One process that runs a pipeline of the project `/p`, from its start to its end.
 pub(crate) fn process_of(disk: &SimDisk, pipeline: &str, rules: Rules, now: &str) -> Did {
+    process_with(disk, pipeline, rules, now, Options::default())
+}
+
+/// The same, with what it is asked to do differently.
+fn process_with(disk: &SimDisk, pipeline: &str, rules: Rules, now: &str, options: Options) -> Did {
     in_stopped_time(async {
         let clock = Clock::simulated(now.parse().expect("an instant"));
         let api = SimApi::with_clock(rules, clock);
@@ -112,7 +120,7 @@ pub(crate) fn process_of(disk: &SimDisk, pipeline: &str, rules: Rules, now: &str
             }),
             stop,
         };
-        let (exit, failure) = match Harvest::open(plan(pipeline), world, Options::default()) {
+        let (exit, failure) = match Harvest::open(plan(pipeline), world, options) {
             Err(failure) => (failure.exit, Some(*failure)),
             Ok(harvest) => {
                 let summary = harvest.run().await;
@@ -171,6 +179,27 @@ fn goes_on(disk: &SimDisk, before: &Did, what: &str) {
         );
     }
     leaves_nothing(disk, what);
+    tells_all_of_runs(disk, what);
+}
+
+/// Whatever is complete says in the history what it came to: later runs compare themselves with that.
+fn tells_all_of_runs(disk: &SimDisk, what: &str) {
+    let state = State::open(&disk.door(), Path::new("/p")).expect("a state");
+    let runs = state.runs(None).expect("readable");
+    assert!(!runs.is_empty(), "{what}: no run is known");
+    for run in runs {
+        assert!(!run.status.is_open(), "{what}: {run:?} is open");
+        if run.status == Status::Complete {
+            assert_eq!(run.exit, Some(0), "{what}: {run:?}");
+            assert!(run.ended.is_some(), "{what}: {run:?}");
+            assert_eq!(run.counts.rows, 4 * PAGES as u64, "{what}: {run:?}");
+            assert_eq!(
+                run.files.as_array().map(Vec::len),
+                Some(2),
+                "{what}: {run:?}"
+            );
+        }
+    }
 }
 
 /// Nothing of a run stays when all is published.
@@ -242,6 +271,34 @@ fn any_call_may_fail_and_the_next_run_makes_it_good() {
                     break;
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn a_recording_that_cannot_be_ended_is_no_success_in_the_history() {
+    let mut published = 0;
+    for at in 1.. {
+        let disk = disk();
+        disk.set_trouble(Trouble::Once(at, ErrorKind::Other));
+        let options = Options {
+            tape: Tape::Record("/p/tape".into()),
+            ..Options::default()
+        };
+        let did = process_with(&disk, PIPELINE, rules(), "2026-11-22T02:30:00Z", options);
+        let failed = disk.operations() >= at;
+        disk.set_trouble(Trouble::None);
+        let state = State::open(&disk.door(), Path::new("/p")).expect("a state");
+        let runs = state.runs(None).expect("readable");
+        for run in runs.iter().filter(|run| !run.status.is_open()) {
+            let what = format!("operation {at}: {:?}: {run:?}", did.failure);
+            assert_eq!(run.exit, Some(did.exit.code()), "{what}");
+            assert_eq!(run.failure.is_some(), did.exit != Exit::Complete, "{what}");
+            published += u32::from(run.status == Status::Complete && did.exit == Exit::Disk);
+        }
+        if !failed {
+            assert!(published > 0, "the recording never failed");
+            return;
         }
     }
 }

@@ -2,10 +2,11 @@
 //! request, killed in the middle and gone on with.
 
 use std::fmt::Write as _;
+use std::process::Stdio;
 
 use serde_json::Value;
 
-use super::gate::{Gate, ends};
+use super::gate::{Gate, ask_to_stop, ends};
 use super::scene::{Project, Reply, Server};
 
 /// A pipeline of pages of one record, by number, until an empty one.
@@ -177,6 +178,99 @@ fn a_look_back_tells_what_was_and_what_to_do() {
     let one = project.run(&["history", "show", &id, "--json"]);
     let one: Value = serde_json::from_str(&one.stdout).expect("JSON");
     assert_eq!(one["streams"][0]["records"], 12);
+}
+
+/// One word for one state, wherever people look.
+fn words(project: &Project) -> Vec<String> {
+    let said = project.run(&["runs", "--json"]);
+    let runs: Vec<Value> = serde_json::from_str(&said.stdout).expect("JSON");
+    let words = |all: &[Value]| -> Vec<String> {
+        let words = all.iter().map(|run| run["status"].as_str());
+        words.map(|word| word.expect("a word").to_owned()).collect()
+    };
+    let all = words(&past(project));
+    assert_eq!(words(&runs), all, "`runs` and `history` agree");
+    all
+}
+
+#[test]
+fn what_ended_with_nothing_fetched_says_how_it_ended() {
+    let server = Server::start(|request| {
+        if request.contains("/silent") {
+            loop {
+                std::thread::park();
+            }
+        }
+        Reply::new(429, "").header("retry-after", "3600")
+    });
+    let paused = pipeline(&server, "").replace("limits:", "retry: { max_wait: 1s }, limits:");
+    let project = Project::new(&paused);
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(75), "{}", said.shown);
+    assert_eq!(words(&project), ["unfinished"]);
+    let next = past(&project)[0]["next"].to_string();
+    assert!(next.contains("`gleaner run items` begins anew"), "{next}");
+    assert!(!next.contains("continues it"), "{next}");
+
+    // Stopped while the first answer is awaited.
+    let silent = paused.replace("/items", "/silent");
+    project.write(
+        "pipelines/silent.yaml",
+        &silent.replace("data/items", "data/silent"),
+    );
+    let mut command = project.command(&["run", "silent"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("starts");
+    while server.heard().len() < 2 {
+        std::thread::yield_now();
+    }
+    ask_to_stop(&mut child, "TERM");
+    assert_eq!(ends(child).0, Some(143));
+    assert_eq!(words(&project), ["stopped", "unfinished"]);
+    let next = past(&project)[0]["next"].to_string();
+    assert!(next.contains("`gleaner run silent` begins anew"), "{next}");
+
+    for look in ["runs", "history"] {
+        let said = project.run(&[look, "nosuch"]);
+        assert_eq!(said.code, Some(2), "{}", said.shown);
+        assert!(
+            said.stderr.contains("there is no pipeline `nosuch`"),
+            "{}",
+            said.shown
+        );
+        let said = project.run(&[look, "items"]);
+        assert_eq!(said.code, Some(0), "{}", said.shown);
+    }
+}
+
+/// A night with a refusal and a limit that is small: what that came to stands in the row of the run.
+#[test]
+fn a_row_has_what_was_tried_again_and_what_was_waited_for() {
+    let refused = std::sync::atomic::AtomicBool::new(false);
+    let server = Server::start(move |request| {
+        if request.contains("page=2") && !refused.swap(true, std::sync::atomic::Ordering::SeqCst) {
+            return Reply::new(429, "").header("retry-after", "1");
+        }
+        paged(request, 5)
+    });
+    let text = pipeline(&server, "").replace("[600/min]", "[4/s]");
+    let project = Project::new(&text);
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    let run = &past(&project)[0];
+    assert_eq!(
+        run["retries"],
+        serde_json::json!({"throttle": 1}),
+        "{run:#}"
+    );
+    // Six pages and one more: more than the limit gives at once.
+    assert_eq!(run["quota"]["4/s"], 7.0, "{run:#}");
+    let waited = run["waited"].as_object().expect("waits");
+    let of_limit = waited["4/s"].as_f64().expect("seconds");
+    assert!(of_limit > 0.0, "{run:#}");
+    let id = run["run"].as_str().expect("an id");
+    let shown = project.run(&["history", "show", id]).stdout;
+    assert!(shown.contains("retries    1 throttle\n"), "{shown}");
+    assert!(shown.contains(" for 4/s"), "{shown}");
 }
 
 /// What an operator does after a night that failed: is told, looks, reads what is wrong and what to do, mends

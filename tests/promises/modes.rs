@@ -238,6 +238,20 @@ fn newest_first_ends_at_what_is_known_and_nulls_end_nothing() {
 }
 
 #[test]
+fn a_cursor_is_set_by_the_clock_of_its_zone() {
+    let (_says, server) = Says::start("[]");
+    let stream = r#"for: { day: { dates: 1d, zone: America/New_York } }, query: { from: "{{ day.from }}" }, cursor: { start: 2024-01-01, end: 2024-01-03 }"#;
+    let project = Project::new(&pipeline(&server, stream, "csv: data/all/, mode: append"));
+    good(&project, &["run", "items"]);
+    good(&project, &["state", "set", "items", "items", "2024-01-02"]);
+    good(&project, &["run", "items"]);
+    let heard = server.heard();
+    assert_eq!(heard.len(), 3, "{heard:?}");
+    let set = "from=2024-01-02T00%3A00%3A00-05%3A00 ";
+    assert!(heard[2].contains(set), "{}", heard[2]);
+}
+
+#[test]
 fn a_cursor_at_the_wrong_place_is_told() {
     let (says, server) = Says::start(r#"[{"id":1,"at":"soon"}]"#);
     let stream =

@@ -13,6 +13,7 @@ use gleaner::failure::Exit;
 use gleaner::sim::{Dataset, Latency, Listing, Paging, Route, Rules};
 
 use super::fixture::Scene;
+use super::history::past;
 use super::scene::{Project, Reply, Said, Server};
 
 /// Prompts of the kill test.
@@ -328,6 +329,9 @@ fn an_answer_that_a_step_fails_on_is_kept_and_other_steps_publish_it() {
     assert_eq!(answers, BTreeMap::from(wanted));
     assert!(counts(&server).values().all(|count| *count == 1));
     assert_eq!(server.heard().len(), 5, "nothing is paid for twice");
+    let all = past(&project);
+    let sums = |of: &str| &all[0][of];
+    assert_eq!((sums("rows"), sums("pages")), (&5.into(), &5.into()));
 }
 
 #[test]

@@ -282,6 +282,42 @@ fn what_was_not_published_again_to_its_end_is_told_and_ended_by_the_next_run() {
     );
 }
 
+/// The scheduler ends it too, before its own run.
+#[test]
+fn what_was_not_published_again_to_its_end_is_ended_by_the_schedule() {
+    let server = server();
+    let text = |columns: &str, least: u8| {
+        let streams = format!(
+            "  items: {{ get: /items, columns: {{ id: {columns} }}, sink: {{ csv: out/items/, mode: append }} }}\n  \
+             other: {{ get: /other, columns: {{ id: {columns} }}, expect: {{ min_records: {least} }}, sink: {{ csv: out/other/, mode: append }} }}\n"
+        );
+        pipeline(&server, &streams, "{ ndjson: out/none.ndjson }")
+            + "schedule: { cron: \"0 0 1 1 *\" }\n"
+    };
+    let project = Project::new(&text("", 1)).knows(&server);
+    let id = kept_run(&project);
+    let written = |id: &str| {
+        let file = project.path().join(format!("out/other/{id}.csv"));
+        fs::read_to_string(file).expect("a file")
+    };
+    project.write("pipelines/items.yaml", &text(", n: ", 9));
+    assert_eq!(project.run(&["reextract", &id]).code, Some(3));
+    assert_eq!(written(&id), "id\r\n9\r\n", "it is old");
+    project.write("pipelines/items.yaml", &text(", n: ", 1));
+    super::schedule_real::passed(&project, &["items"]);
+    let asked = server.heard().len();
+    let said = project.run(&["schedule", "--once", "--log", "human"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    assert!(said.stderr.contains("now it is"), "{}", said.shown);
+    assert_eq!(
+        server.heard().len(),
+        asked + 2,
+        "the run asked, and nobody else"
+    );
+    assert_eq!(written(&id), "id,n\r\n9,\r\n");
+    assert_eq!(written(&latest(&project)), "id,n\r\n9,\r\n");
+}
+
 /// Values of `--var` are not kept, so nobody but who gives them again can end it.
 #[test]
 fn what_had_variables_is_told_and_not_ended_with_other_ones() {
@@ -383,4 +419,42 @@ fn a_kill_leaves_old_or_new_files_and_the_run_as_it_was() {
     let said = project.run(&["reextract", &id]);
     assert_eq!(said.code, Some(0), "{}", said.shown);
     assert_eq!(outputs(&project), new);
+}
+
+/// Nothing is sent, so no secret is needed; and one that was changed since, in the middle of a URL, leaves the pages
+/// what they are.
+#[test]
+fn no_secret_is_needed_and_a_changed_one_changes_nothing() {
+    let server = server();
+    let streams = "  items: { get: /items, query: { key: \"{{ secret.KEY }}\" } }\n  \
+        notes: { for: { item: { stream: items } }, get: \"/notes/{{ item.id }}\", query: { key: \"{{ secret.KEY }}\" } }\n";
+    let of_sink = |sink: &str| {
+        let text = pipeline(&server, streams, sink);
+        text.replace(
+            "limits: none",
+            "limits: none, auth: { bearer: \"{{ secret.TOKEN }}\" }",
+        )
+    };
+    let before = of_sink("{ ndjson: \"out/{{ stream }}.ndjson\" }");
+    let project = Project::new(&before).knows(&server);
+    // Not a word of it survives its way into a URL.
+    let env = [("KEY", "a b/ü&[x]"), ("TOKEN", "token-one")];
+    let said = project.run_with(&["run", "items", "--keep-parts"], &env);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    let id = latest(&project);
+    let asked = server.heard().len();
+    let others = [("KEY", "another"), ("TOKEN", "token-two")];
+    for (format, env) in [("csv", &[][..]), ("parquet", &others)] {
+        let sink = format!("{{ {format}: \"out/{{{{ stream }}}}.{format}\" }}");
+        project.write("pipelines/items.yaml", &of_sink(&sink));
+        let said = project.run_with(&["reextract", &id], env);
+        assert_eq!(said.code, Some(0), "{}", said.shown);
+        assert_eq!(server.heard().len(), asked, "something was asked");
+    }
+    let csv = fs::read_to_string(project.path().join("out/notes.csv")).expect("a file");
+    assert!(
+        csv.ends_with("of 3\r\n") && csv.lines().count() == 4,
+        "{csv}"
+    );
+    assert!(project.path().join("out/notes.parquet").exists());
 }

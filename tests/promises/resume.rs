@@ -363,7 +363,7 @@ fn what_a_killed_run_keeps_is_counted() {
     for (name, value) in [("pages", 1), ("records", 2)] {
         assert_eq!(killed[name], value, "{killed}");
     }
-    assert_eq!(killed["status"], "resumable");
+    assert_eq!(killed["status"], "interrupted");
     let id = killed["run"].as_str().expect("an id");
     let said = project.run(&["runs", "show", id]);
     assert!(said.stdout.contains("1 page, 2 records"), "{}", said.stdout);

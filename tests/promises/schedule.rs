@@ -194,3 +194,29 @@ fn who_looks_at_the_clock_now_and_then_begins_one_run_on_every_day_in_every_zone
         &found[..found.len().min(10)]
     );
 }
+
+#[test]
+fn a_field_that_is_none_is_named_in_our_words() {
+    for (written, wanted) in [
+        ("60 2 * * *", "`60` is no minute, which is 0 to 59"),
+        ("0 24 * * *", "`24` is no hour, which is 0 to 23"),
+        ("0 2 32 * *", "`32` is no day of the month"),
+        (
+            "0 2 * foo *",
+            "`foo` is no month, which is 1 to 12, or JAN to DEC",
+        ),
+        ("0 2 * * 5-", "`5-` is no day of the week"),
+    ] {
+        let (message, _) = Cron::parse(written).expect_err("no time of cron");
+        let whole = format!("`{written}` is not a time of cron: {wanted}");
+        assert!(message.starts_with(&whole), "{message}");
+    }
+    for good in [
+        "0 0 1 1 *",
+        "0,30 1-5 L * MON-FRI",
+        "*/7 * * JAN sun",
+        "0 0 * * 7",
+    ] {
+        Cron::parse(good).unwrap_or_else(|(message, _)| panic!("{message}"));
+    }
+}

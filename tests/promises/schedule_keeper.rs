@@ -541,6 +541,61 @@ fn once_runs_what_is_due_and_ends_as_the_worst_did() {
 }
 
 #[test]
+fn what_is_waited_for_is_told_where_nothing_runs() {
+    let told = |world: &World| -> Vec<(Option<String>, Option<String>)> {
+        let told = world.told.lock().expect("no panic");
+        let waits = told.iter().filter_map(|fact| match fact {
+            Fact::ScheduleWaits {
+                pipeline, local, ..
+            } => Some((pipeline.as_deref().map(str::to_owned), local.clone())),
+            _ => None,
+        });
+        waits.collect()
+    };
+    let berlin = |name, cron| scheduled(name, cron, "Europe/Berlin", Missed::Once, Overlap::Skip);
+    let world = World::new(vec![berlin("a", "30 2 * * *"), berlin("b", "0 3 * * *")]);
+    world.keep("2026-11-22T01:00:00Z", HOUR * 2, End::Dies);
+    let of = |name: &str, at: &str| (Some(name.to_owned()), Some(at.to_owned()));
+    assert_eq!(
+        told(&world),
+        [
+            of("a", "2026-11-22 02:30 CET"),
+            of("b", "2026-11-22 03:00 CET"),
+            of("a", "2026-11-23 02:30 CET")
+        ]
+    );
+    let world = World::new(Vec::new()).once();
+    world.keep("2026-11-22T01:00:00Z", HOUR, End::Dies);
+    assert_eq!(told(&world), [(None, None)], "nothing has a schedule");
+    // Whoever is called now and then waits for nothing.
+    let world = World::new(vec![berlin("a", "30 2 * * *")]).once();
+    world.keep("2026-11-22T01:00:00Z", HOUR, End::Dies);
+    assert_eq!(told(&world), []);
+}
+
+#[test]
+fn the_first_call_ever_misses_nothing_and_tells_of_no_time_that_has_passed() {
+    let every_minute = scheduled("a", "* * * * *", "UTC", Missed::All, Overlap::Skip);
+    let world = World::new(vec![every_minute]).once();
+    world.keep("2026-11-22T02:30:20Z", DAY, End::Dies);
+    let firings = world.firings("a");
+    assert_eq!((firings.len(), firings[0].times), (1, 1), "{firings:?}");
+    assert_eq!(world.times("a"), ["22T02:30"]);
+    // A night later times were missed, and yet the next one is to come.
+    let nightly = World::new(vec![nightly("a")]).once();
+    nightly.keep("2026-11-22T02:30:20Z", DAY, End::Dies);
+    nightly.keep("2026-11-24T12:00:00Z", DAY, End::Dies);
+    assert_eq!(nightly.firings("a")[1].times, 2);
+    let told = nightly.told.lock().expect("no panic");
+    let nexts = told.iter().filter_map(|fact| match fact {
+        Fact::Scheduled { next, .. } => next.map(|at| at.to_string()),
+        _ => None,
+    });
+    let nexts: Vec<String> = nexts.collect();
+    assert_eq!(nexts, ["2026-11-23T02:30:00Z", "2026-11-25T02:30:00Z"]);
+}
+
+#[test]
 fn what_cannot_be_written_down_does_not_run() {
     use gleaner::sim::{SimDisk, Trouble};
     let disk = SimDisk::new(Path::new("/p"));
@@ -662,9 +717,9 @@ fn a_file_that_comes_back_goes_on_where_its_times_were_settled() {
         nexts,
         [
             moment("2026-11-22T10:00:00Z"),
-            moment("2026-11-22T13:00:00Z")
+            moment("2026-11-22T15:00:00Z")
         ],
-        "not from when the schedule was started"
+        "what is told to come is to come"
     );
 }
 

@@ -487,3 +487,67 @@ sink: { csv: out/b.csv }
     heard.sort_unstable();
     assert_eq!(heard, ["2026-01-01", "2026-01-03"]);
 }
+
+#[test]
+fn records_that_were_taken_back_lead_to_no_request_that_is_not_under_way() {
+    // The second window is taken back while children of the first still have their turn and the third has many
+    // pages to come; the halves hold others.
+    let window = |request: &SimRequest| {
+        let (from, last) = (request.param("from"), request.param("last"));
+        let from = from.expect("a day");
+        let is_whole = last.as_deref() == Some("2026-01-10") && from == "2026-01-07";
+        let many = |name: &str| {
+            let all: Vec<String> = (0..60)
+                .map(|n| format!(r#"{{"id":"{name}-{n}","go":{}}}"#, n < 20))
+                .collect();
+            all.join(",")
+        };
+        let offset = request
+            .param("o")
+            .map_or(0, |o| o.parse().expect("a number"));
+        let data = match (from.as_str(), offset) {
+            ("2026-01-03", 0) => many("first"),
+            (_, 0..300) if is_whole => many(&format!("gone-{offset}")),
+            _ if is_whole => return SimReply::json(400, r#"{"message":"search limit"}"#),
+            ("2026-01-11", 0..3000) => many(&format!("third-{offset}")),
+            (_, 0) => format!(r#"{{"id":"{from}","go":true}}"#),
+            _ => String::new(),
+        };
+        SimReply::json(200, format!(r#"{{"data":[{data}]}}"#))
+    };
+    let child = |request: &SimRequest| {
+        let id = request.path.rsplit('/').next().unwrap_or_default();
+        SimReply::json(200, format!(r#"{{"of":"{id}"}}"#))
+    };
+    let rules = Rules {
+        routes: vec![
+            Route::custom("/a", Arc::new(window)),
+            Route::custom("/b/*", Arc::new(child)),
+        ],
+        latency: Latency::Fixed(Duration::from_millis(50)),
+        ..Rules::default()
+    };
+    let yaml = "source: { url: https://api.test, limits: none, concurrency: 3 }
+streams:
+  a:
+    for: { span: { dates: 4d, from: 2026-01-03, to: 2026-01-15 } }
+    get: /a
+    query: { from: '{{ span.from | date }}', last: '{{ span.last }}', limit: 60 }
+    pages: { offset: { to: o, size: limit } }
+    responses: [{ if: status == 400, then: split }]
+    records: data
+    sink: none
+  b: { for: { one: { stream: a, where: one.go and not 'third' in one.id } }, get: '/b/{{ one.id }}' }
+sink: { csv: out/b.csv }
+";
+    let ran = Scene::new(yaml, rules).run().complete();
+    let entries = ran.api.audit().entries();
+    let all: Vec<&str> = entries.iter().map(|it| it.target.as_str()).collect();
+    // The children ran beside their parents: else nothing is shown.
+    let first = all.iter().position(|it| it.starts_with("/b/first"));
+    let last = all.iter().rposition(|it| it.starts_with("/a?"));
+    assert!(first < last, "{all:?}");
+    let gone: Vec<_> = all.iter().filter(|it| it.contains("gone")).collect();
+    assert!(gone.is_empty(), "{gone:?}");
+    assert_eq!(ran.lines("out/b.csv").len(), 1 + 20 + 2);
+}

@@ -175,7 +175,7 @@ impl Work {
             return ended.map_or_else(|failure| failure.exit, |summary| summary.exit);
         }
         let only_errors = self.manner.json || self.manner.verbosity == Verbosity::Quiet;
-        run::tell_of(name, &teller.stamp(), ended, only_errors)
+        run::tell(Some(name), &teller.stamp(), ended, only_errors)
     }
 
     /// Tells what a schedule that was killed could not tell any more.

@@ -23,14 +23,14 @@ impl Watch {
         let ended = match broken {
             None => self.of_file(),
             Some(failure) => Ended {
-                condition: BROKEN,
+                condition: BROKEN.to_owned(),
                 exit: Some(failure.exit.code()),
                 message: Some(self.secrets.scrub(&failure.to_string())),
                 hint: failure.hint.as_deref().map(|hint| self.secrets.scrub(hint)),
                 ..self.of_file()
             },
         };
-        if let Err(failure) = self.note(&of_file(&self.pipeline), &ended).await {
+        if let Err(failure) = self.note(of_file(&self.pipeline), ended).await {
             self.notice(&format!(
                 "nobody could be told of the file of {}: {failure}",
                 self.pipeline
@@ -38,9 +38,9 @@ impl Watch {
         }
     }
 
-    fn of_file(&self) -> Ended<'static> {
+    fn of_file(&self) -> Ended {
         Ended {
-            condition: WELL,
+            condition: WELL.to_owned(),
             exit: None,
             run: None,
             began: None,

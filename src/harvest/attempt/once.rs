@@ -107,8 +107,11 @@ struct Book {
     failed: Option<Box<Failure>>,
 }
 
-/// Rows to be committed, and who waits for that.
-type Word = (Row, Option<oneshot::Sender<Result<(), Box<Failure>>>>);
+/// A row to be committed, and who waits for it and for all rows before. Without a row it is the last word.
+type Word = (
+    Option<Row>,
+    Option<oneshot::Sender<Result<(), Box<Failure>>>>,
+);
 
 impl Sendings {
     /// Begins to keep the book of a stream.
@@ -126,6 +129,16 @@ impl Sendings {
         }
     }
 
+    /// Commits a row; when it returns, that and all rows before survive anything. Without a row it is for these, and
+    /// nothing may come after it.
+    async fn commit(&self, row: Option<Row>) -> Result<(), Box<Failure>> {
+        let (tell, told) = oneshot::channel();
+        let gone = "what is sent cannot be written down";
+        let gone = || Box::new(Failure::new(Exit::Disk, gone));
+        self.queue.send((row, Some(tell))).map_err(|_| gone())?;
+        told.await.map_err(|_| gone())?
+    }
+
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -133,25 +146,36 @@ impl Sendings {
 
 /// Commits what it is told, as much at once as has come.
 async fn write(log: SentLog, mut words: mpsc::UnboundedReceiver<Word>) {
+    // A log that has failed takes no more rows: nobody who asks later hears that all is well.
+    let mut done = Ok(());
+    let mut open = Some(log);
     while let Some(first) = words.recv().await {
-        let (mut rows, mut waiting) = (Vec::new(), Vec::new());
+        let (mut rows, mut waiting, mut is_last) = (Vec::new(), Vec::new(), false);
         let mut take = |(row, waits): Word| {
-            rows.push(row);
+            is_last |= row.is_none();
+            rows.extend(row);
             waiting.extend(waits);
         };
         take(first);
         while let Ok(word) = words.try_recv() {
             take(word);
         }
-        let log = log.clone();
-        let work = tokio::task::spawn_blocking(move || log.commit(&rows));
-        let done = match work.await {
-            Ok(done) => done.map_err(StoreError::into_failure),
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        };
+        let takes = !rows.is_empty() && done.is_ok();
+        if let Some(log) = open.clone().filter(|_| takes) {
+            let work = tokio::task::spawn_blocking(move || log.commit(&rows));
+            done = match work.await {
+                Ok(done) => done.map_err(StoreError::into_failure),
+                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            };
+        }
+        // With the log go the locks: who hears of the end may begin anew.
+        open = open.filter(|_| !is_last);
         for waits in waiting {
             // Who was stopped meanwhile waits no more.
             let _ = waits.send(done.clone());
+        }
+        if open.is_none() {
+            return;
         }
     }
 }
@@ -300,15 +324,7 @@ impl Stream {
             place: spot.text.to_owned(),
             at: self.run.world.clock.calendar(),
         });
-        let (tell, told) = oneshot::channel();
-        let gone = || {
-            Box::new(Failure::new(
-                Exit::Disk,
-                "what is sent cannot be written down",
-            ))
-        };
-        sendings.queue.send((row, Some(tell))).map_err(|_| gone())?;
-        let done = told.await.map_err(|_| gone())?;
+        let done = sendings.commit(Some(row)).await;
         let mut book = sendings.book();
         match &done {
             Ok(()) => book.before.remove(&spot.key()).map(drop),
@@ -329,8 +345,17 @@ impl Stream {
                 partition: spot.partition.ordinal,
                 page: spot.page,
             });
-            // Whoever is killed before it is on the disk is asked by a person; nothing is lost.
-            let _ = sendings.queue.send((row, None));
+            // Where it comes to the disk nobody has to wait: of a process that is killed before, a person is asked.
+            let _ = sendings.queue.send((Some(row), None));
+        }
+    }
+
+    /// All partitions have ended: what surely did nothing is on the disk when this returns, so that the next run
+    /// asks nobody about it.
+    pub(in crate::harvest) async fn attempts_settled(&self) -> Result<(), Box<Failure>> {
+        match &self.sendings {
+            Some(sendings) => sendings.commit(None).await,
+            None => Ok(()),
         }
     }
 
@@ -471,5 +496,54 @@ impl Stream {
             Ok(()) => Ok(()),
             Err(failure) => self.left(ordinal, failure),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::sim::{SimDisk, Trouble};
+    use crate::store::row::RunStart;
+    use crate::store::run::{self, RunFolder};
+    use crate::store::space::Floor;
+
+    #[tokio::test]
+    async fn what_did_nothing_is_on_the_disk_once_all_attempts_are_settled() {
+        let (disk, root) = (SimDisk::new(Path::new("/p")), Path::new("/p"));
+        let door = disk.door();
+        let start = RunStart::new("pipe", vec!["a".into()], Timestamp::UNIX_EPOCH);
+        let open = RunFolder::create(&door, root, "r1", start, &Floor::new(0)).unwrap();
+        let sendings = Sendings::new("a".into(), &open.streams[0]);
+        let unknown = || run::unknown(&door, root, "r1").unwrap().len();
+        let sent = Row::Sent(Sent {
+            stream: "a".into(),
+            partition: 0,
+            page: 0,
+            request: 1,
+            place: "a page".to_owned(),
+            at: Timestamp::UNIX_EPOCH,
+        });
+        let undone = Row::Undone(Undone {
+            stream: "a".into(),
+            partition: 0,
+            page: 0,
+        });
+        sendings.commit(Some(sent.clone())).await.unwrap();
+        assert_eq!(unknown(), 1);
+        sendings.queue.send((Some(undone.clone()), None)).unwrap();
+        sendings.commit(None).await.unwrap();
+        assert_eq!(unknown(), 0);
+        // What cannot be written down is told to whoever asks, though nobody waited for it.
+        let sendings = Sendings::new("a".into(), &open.streams[0]);
+        sendings.commit(Some(sent)).await.unwrap();
+        disk.set_trouble(Trouble::Always(1, std::io::ErrorKind::Other));
+        sendings.queue.send((Some(undone), None)).unwrap();
+        tokio::task::yield_now().await;
+        let failure = sendings.commit(None).await.unwrap_err();
+        assert_eq!(failure.exit, Exit::Disk);
     }
 }

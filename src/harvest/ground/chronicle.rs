@@ -59,6 +59,7 @@ impl Standing {
             Some(windows.earliest(cursor).to_string())
         });
         let failures = summary.streams.iter().filter_map(|s| s.failure.as_ref());
+        let failures = failures.chain(&summary.failure);
         // The one that asks for most of a person; of several the first.
         let worst = failures.reduce(|worst, next| {
             if worst.exit.worst(next.exit) == worst.exit {
@@ -176,7 +177,9 @@ fn merged(before: &Value, run: &Run, summary: &Summary) -> Vec<Value> {
             continue;
         };
         let known = all.get(&at);
-        if known.is_some() && stream.published_before {
+        // One whose attempt published it and failed right after has not told its files.
+        let is_told = known.is_some_and(|known| known["status"] == "complete");
+        if is_told && stream.published_before {
             continue;
         }
         let bytes = known.and_then(|known| known["bytes"].as_u64()).unwrap_or(0);

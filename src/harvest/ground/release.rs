@@ -27,6 +27,11 @@ impl Options {
     pub(in crate::harvest) fn releases(&self) -> bool {
         self.release.is_some()
     }
+
+    /// Whether nothing is sent, as the run keeps all that it needs.
+    pub(in crate::harvest) fn is_from_kept(&self) -> bool {
+        self.releases() || self.reextracts()
+    }
 }
 
 /// The run with this id, if it can be published from what it keeps. Hold the pipeline's lock.

@@ -50,7 +50,8 @@ pub(in crate::harvest) struct Standing {
     /// How the run stood before this attempt.
     pub(in crate::harvest) was: Option<Status>,
     pub(in crate::harvest) notes: Vec<String>,
-    pub(in crate::harvest) _locks: Vec<Lock>,
+    /// Its writers hold them too.
+    pub(in crate::harvest) _locks: Arc<Vec<Lock>>,
 }
 
 /// A stream's place on disk, and what an earlier attempt did.
@@ -79,6 +80,8 @@ impl Standing {
         let streams = start.streams.clone();
         let record = RunRecord::begun(&run.id, &run.plan.name, 0, run.started);
         let open = create(run, &root, start)?;
+        let locks = Arc::new(locks);
+        open.folder.hold(&locks);
         let kept = open.streams.into_iter().map(|store| Kept {
             store,
             pages: 0,
@@ -209,11 +212,11 @@ impl Standing {
             forget_long_ago(run, self.state.as_ref(), now);
             return Ok(None);
         }
-        let exit = summary.exit.code();
-        self.folder.end(exit).map_err(StoreError::into_failure)?;
+        // The row first: it holds what later runs compare with, and whoever is killed before it is there goes on.
         self.save()?;
+        // Nothing depends on the rest: the state says that it is over.
+        let _ = self.folder.end(summary.exit.code());
         if !(status == Status::Complete && run.options.keep_parts) {
-            // Nothing depends on it: the state says that it is over.
             let _ = self.folder.remove();
         }
         if status == Status::Complete

@@ -1,12 +1,14 @@
 //! A partition with its request, and what tells its pages from those of others.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::Partition;
 use super::record;
 use crate::failure::Failure;
 use crate::harvest::attempt::once::Spot;
 use crate::harvest::pages::walk::Walk;
+use crate::harvest::secrets::Secrets;
 use crate::harvest::stream::Stream;
 use crate::plan::paging::Paging;
 use crate::plan::request::{Rendered, Slot};
@@ -21,6 +23,8 @@ pub(in crate::harvest) struct Slice {
     print: u64,
     /// What tells the one page of a partition that asks for nothing.
     pub(in crate::harvest) first: Option<u64>,
+    /// Requests are known by the names of their secrets, not by values.
+    secrets: Arc<Secrets>,
 }
 
 impl Slice {
@@ -52,7 +56,8 @@ impl Slice {
             }
             _ => None,
         };
-        let prints = format!("{:x} {:x}", self.print, request.fingerprint());
+        let asked = request.fingerprint_hiding(|text| self.secrets.by_name(text));
+        let prints = format!("{:x} {asked:x}", self.print);
         stable(&[&prints, in_header.as_deref().unwrap_or_default()])
     }
 }
@@ -72,6 +77,7 @@ impl Stream {
             print,
             first: None,
             partition,
+            secrets: self.run.secrets.clone(),
         })
     }
 

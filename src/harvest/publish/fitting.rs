@@ -34,9 +34,7 @@ pub(in crate::harvest) fn rejects(target: &Target, mode: SinkMode) -> Option<Tar
         Target::Stdout => return None,
     };
     let folder = path.parent()?;
-    let mut name = OsString::from(path.file_name()?);
-    name.push(".");
-    name.push(ENDING);
+    let name = name_beside(&path)?;
     let folder = match mode {
         SinkMode::Append if matches!(target, Target::File { .. }) => {
             let mut beside = OsString::from(folder.file_name()?);
@@ -52,8 +50,16 @@ pub(in crate::harvest) fn rejects(target: &Target, mode: SinkMode) -> Option<Tar
     })
 }
 
-/// Brings the rejected records of an output to their place, and tells of them; those of an earlier
-/// run go.
+/// What the file of the records is called that an output does not take.
+fn name_beside(output: &Path) -> Option<OsString> {
+    let mut name = OsString::from(output.file_name()?);
+    name.push(".");
+    name.push(ENDING);
+    Some(name)
+}
+
+/// Brings the rejected records of an output to their place, and tells of them. Before the output, so that no
+/// reader finds records missing and not where they are.
 pub(in crate::harvest) fn settle(
     stream: &Stream,
     rejected: Option<Rejected>,
@@ -76,15 +82,20 @@ pub(in crate::harvest) fn settle(
         );
         (rejected.file.place()).map_err(|error| failure(stream, error.into()))?;
         stream.notice(&message);
-        return Ok(());
     }
+    Ok(())
+}
+
+/// Removes what an earlier run rejected, once an output is in its place that takes all its records: until then
+/// it belongs to the output that is there.
+pub(in crate::harvest) fn sweep(stream: &Stream, output: &Path) -> Result<(), Box<Failure>> {
     let plan = &stream.run.plan;
     let table = plan.table(stream.at).into_iter();
     let mut columns = table.flat_map(|at| plan.streams[at].columns.iter().flatten());
     let rejects = |column: &ColumnPlan| column.on_bad == OnBad::Reject;
-    let mut name = OsString::from(output.file_name().unwrap_or_default());
-    name.push(".");
-    name.push(ENDING);
+    let Some(name) = name_beside(output) else {
+        return Ok(());
+    };
     let old = output.with_file_name(name);
     let disk = &stream.run.world.disk;
     if columns.any(rejects) && matches!(disk.look(&old), Ok(Found::File(_))) {

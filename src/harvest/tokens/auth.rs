@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use url::{Host, Url};
+use url::Url;
 
 use super::{How, Login, Statement, Tokens};
 use crate::disk::Disk;
@@ -20,6 +20,7 @@ use crate::plan::auth::{
     AuthPlan, GrantPlan, JwtPlan, KeyFrom, LoginAuth, LoginPlan, TokenPlan, TokenSource,
 };
 use crate::plan::language::Template;
+use crate::plan::loopback::is_loopback;
 use crate::plan::request::TreeTemplate;
 use crate::store::tokens::TokenFile;
 
@@ -219,7 +220,7 @@ impl Setting<'_> {
         }
         let is_safe = match (url.scheme(), url.host()) {
             ("https", Some(_)) => true,
-            ("http", Some(host)) => is_this_machine(&host) || url.origin() == self.base.origin(),
+            ("http", Some(host)) => is_loopback(&host) || url.origin() == self.base.origin(),
             _ => return Err(refused("is not an http or https URL".to_owned())),
         };
         if is_safe {
@@ -345,14 +346,4 @@ impl Setting<'_> {
 
 fn identity(parts: &[&str]) -> String {
     parts.join("\0")
-}
-
-/// Whether an address is on this machine: then nobody is on the way.
-fn is_this_machine(host: &Host<&str>) -> bool {
-    match host {
-        Host::Ipv4(ip) => ip.is_loopback(),
-        Host::Ipv6(ip) => ip.is_loopback(),
-        // RFC 6761, section 6.3.
-        Host::Domain(name) => *name == "localhost" || name.ends_with(".localhost"),
-    }
 }

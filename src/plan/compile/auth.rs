@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::Method;
-use url::{Host, Url};
+use url::Url;
 
 use super::names::Judge;
 use super::request::body;
@@ -16,6 +16,7 @@ use crate::plan::auth::{
 };
 use crate::plan::duration;
 use crate::plan::language::Template;
+use crate::plan::loopback::is_loopback;
 use crate::plan::paging::TokenFrom;
 use crate::plan::request::{BodyPlan, Once, RequestPlan, TreeTemplate};
 use crate::spec::at::At;
@@ -444,7 +445,7 @@ fn endpoint(judge: &mut Judge<'_>, at: &At<String>) -> Option<Template> {
         }
         Ok(url) => match (url.scheme(), url.host()) {
             ("https", Some(_)) => return Some(template),
-            ("http", Some(host)) if is_this_machine(&host) => return Some(template),
+            ("http", Some(host)) if is_loopback(&host) => return Some(template),
             ("http", Some(_)) => {
                 "over plain http the secrets that are sent there could be read by others".to_owned()
             }
@@ -453,13 +454,4 @@ fn endpoint(judge: &mut Judge<'_>, at: &At<String>) -> Option<Template> {
     };
     judge.wrong("bad-url", &at.span, message, hint);
     None
-}
-
-fn is_this_machine(host: &Host<&str>) -> bool {
-    match host {
-        Host::Ipv4(ip) => ip.is_loopback(),
-        Host::Ipv6(ip) => ip.is_loopback(),
-        // RFC 6761, section 6.3.
-        Host::Domain(name) => *name == "localhost" || name.ends_with(".localhost"),
-    }
 }

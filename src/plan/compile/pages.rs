@@ -1,9 +1,9 @@
 //! `pages`: paging styles, and the places of a request that they fill.
 
-use super::graphql;
 use super::names::{Judge, Noted};
 use super::scope::Scope;
 use super::stream::tables;
+use super::{graphql, parents};
 use crate::plan::paging::{Paging, TokenFrom};
 use crate::plan::path::{Path, Step};
 use crate::plan::request::Slot;
@@ -60,8 +60,8 @@ pub(super) fn pages(
         PagesSpec::Token(token) => {
             let from = slots.from(&token.from);
             let to = slots.to(&token.to);
-            let names = stream.partitions.iter().flat_map(|table| &table.0);
-            let scope = Scope::request().and(names.map(|(name, _)| name.value.as_str()));
+            let names = parents::in_sight(spec, stream.partitions.as_ref());
+            let scope = Scope::request().and(names.iter().map(String::as_str));
             let start = match &token.start {
                 None => Some(None),
                 Some(start) => slots.judge.template(start, &scope).map(Some),
