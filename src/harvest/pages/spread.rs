@@ -79,13 +79,11 @@ impl Ahead {
             return Ok(());
         }
         let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
-        match contents.get(&digest.content) {
-            Some(other) => Err(*other),
-            None => {
-                contents.insert(digest.content, kept_at);
-                Ok(())
-            }
+        if let Some(other) = contents.get(&digest.content) {
+            return Err(*other);
         }
+        contents.insert(digest.content, kept_at);
+        Ok(())
     }
 }
 

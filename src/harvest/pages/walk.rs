@@ -196,7 +196,7 @@ impl<'a> Walk<'a> {
             Paging::Token { from, to, .. } => Self::after_token(from, to, wanted(0), page),
             Paging::Merge(path) => Self::after_merge(path, wanted(0)),
             Paging::Keyset { field, to, add, .. } => {
-                self.after_keyset(field, to, *add, page, is_short)
+                Self::after_keyset(field, to, *add, page, is_short)
             }
             Paging::Page {
                 to, total, last, ..
@@ -351,7 +351,6 @@ impl<'a> Walk<'a> {
     }
 
     fn after_keyset(
-        &mut self,
         field: &Path,
         to: &Slot,
         add: Option<i64>,
