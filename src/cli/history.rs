@@ -204,10 +204,8 @@ impl Project {
         let hint = run.hint.as_deref().and_then(|hint| hint.lines().next());
         let hint = hint.map(str::to_owned);
         match self.word(run) {
-            "interrupted" => vec![again],
-            "stopped" | "resumable" | "unfinished" | "failed" => {
-                hint.into_iter().chain([again]).collect()
-            }
+            "interrupted" | "stopped" => vec![again],
+            "resumable" | "unfinished" | "failed" => hint.into_iter().chain([again]).collect(),
             "held" => {
                 let release = self
                     .folder(&run.id)

@@ -197,8 +197,10 @@ impl Writer {
             while bytes < GROUP_BYTES && group.len() < GROUP_PAGES && order.bytes <= HELD_BYTES {
                 // A group that is due waits for the one before it.
                 let uncommitted = self.uncommitted.filter(|_| self.syncing.is_none());
-                let oldest = [since, uncommitted, order.oldest()].into_iter().flatten();
-                let until = oldest.min().map(|at| at + self.patience);
+                let oldest = [since, uncommitted].into_iter().flatten().min();
+                let due = oldest.map(|at| at + self.patience());
+                let given_up = order.oldest().map(|at| at + self.patience);
+                let until = [due, given_up].into_iter().flatten().min();
                 match self.next(&mut pages, until).await? {
                     Came::Page(page) => {
                         let now = self.clock.now();
@@ -227,7 +229,8 @@ impl Writer {
                 self.append(group).await?;
             }
             let now = self.clock.now();
-            if self.syncing.is_none() && self.uncommitted.is_some_and(|at| due(at, now)) {
+            let patience = self.patience();
+            if self.syncing.is_none() && self.uncommitted.is_some_and(|at| at + patience <= now) {
                 self.commit();
             }
         }
@@ -240,6 +243,16 @@ impl Writer {
             .unwrap_or_else(PoisonError::into_inner);
         store.walked(self.index);
         Ok(store)
+    }
+
+    /// How long a page may wait for others: not at all while children have nothing to do before it.
+    fn patience(&self) -> Duration {
+        let is_awaited = self.feed.as_ref().is_some_and(|feed| feed.is_awaited());
+        if is_awaited {
+            Duration::ZERO
+        } else {
+            self.patience
+        }
     }
 
     /// What comes next; nothing new before `until` is [`Came::Late`].

@@ -379,6 +379,9 @@ fn build_all(
         }
         _ => rows.repeats().map_err(|e| failed(e.into()))?,
     };
+    for Whole { stream, .. } in table {
+        stream.tell_keyless(&rows, &repeats, member(stream));
+    }
     let (mut files, mut told) = (Vec::new(), Vec::new());
     for (at, (sink, target)) in plan.sinks.iter().zip(&targets.0).enumerate() {
         // One may be the part itself; two outputs must not be one file. What went to standard

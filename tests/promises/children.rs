@@ -200,6 +200,49 @@ fn children_begin_while_their_parent_pages() {
     );
 }
 
+#[test]
+fn children_begin_with_the_first_page_of_their_parent() {
+    // The list comes page by page, 50 ms each; there is nothing else to do.
+    let list = |request: &SimRequest| {
+        let page: u64 = request
+            .param("page")
+            .map_or(1, |it| it.parse().expect("a number"));
+        let next = if page < 9 {
+            format!(r#","next":{}"#, page + 1)
+        } else {
+            String::new()
+        };
+        SimReply::json(200, format!(r#"{{"data":[{{"id":{page}}}]{next}}}"#))
+    };
+    let child = |_: &SimRequest| SimReply::json(200, r#"{"data":[]}"#);
+    let rules = Rules {
+        routes: vec![
+            Route::custom("/list", Arc::new(list)),
+            Route::custom("/of/*", Arc::new(child)),
+        ],
+        latency: Latency::Fixed(50 * MS),
+        ..Rules::default()
+    };
+    let yaml = r#"
+source: { url: https://api.test, limits: none, concurrency: 4 }
+streams:
+  list: { get: /list, records: data, pages: { token: { from: next, to: page } }, sink: none }
+  of: { for: { one: { stream: list } }, get: "/of/{{ one.id }}", records: { optional: data } }
+sink: { csv: "out/{{ stream }}.csv" }
+"#;
+    let ran = run(yaml, rules).complete();
+    let entries = ran.api.audit().entries();
+    let at = |target: &str| {
+        let found = entries.iter().find(|it| it.target == target);
+        found.unwrap_or_else(|| panic!("{target} was not asked")).at
+    };
+    // A child is asked for as soon as its page is there, beside the next page of the list.
+    for n in 1..9 {
+        let next = at(&format!("/list?page={}", n + 1));
+        assert!(at(&format!("/of/{n}")) < next + 50 * MS, "{n}");
+    }
+}
+
 // ---- cut off and gone on with ------------------------------------------------------------------
 
 #[test]

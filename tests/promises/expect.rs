@@ -167,6 +167,22 @@ fn the_first_night_has_nothing_to_keep_to() {
 }
 
 #[test]
+fn a_check_that_finds_nothing_to_look_at_does_not_hold() {
+    let night = |stream: &str| Nights::of(stream).night("2026-11-01T02:30:00Z", numbered(3));
+    night("expect: { total: meta.totl }")
+        .held(&["total"], "no page tells a whole number at `expect.total`");
+    night("expect: { unique: nope }").held(
+        &["unique"],
+        "`expect.unique`: no record has a value of nope",
+    );
+    let ran = Scene::new(&yaml("key: nope"), numbered(3)).run().complete();
+    let wanted = "3 of 3 records have no `nope`";
+    let told =
+        |fact: &Fact| matches!(fact, Fact::Noticed { message, .. } if message.starts_with(wanted));
+    assert_eq!(ran.facts(told), 1);
+}
+
+#[test]
 fn values_that_several_records_share() {
     let mail = |mails: &[&str]| {
         let texts: Vec<String> = (mails.iter().enumerate())

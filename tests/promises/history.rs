@@ -227,7 +227,7 @@ fn what_ended_with_nothing_fetched_says_how_it_ended() {
     assert_eq!(ends(child).0, Some(143));
     assert_eq!(words(&project), ["stopped", "unfinished"]);
     let next = past(&project)[0]["next"].to_string();
-    assert!(next.contains("`gleaner run silent` begins anew"), "{next}");
+    assert_eq!(next, r#"["`gleaner run silent` begins anew"]"#);
 
     for look in ["runs", "history"] {
         let said = project.run(&[look, "nosuch"]);

@@ -445,3 +445,70 @@ fn done_telling(project: &Project) -> String {
     assert_eq!(said.code, Some(0), "{}", said.shown);
     said.shown
 }
+
+/// The views that docs/outputs.md gives for DuckDB, executed as they stand there.
+#[test]
+fn the_views_of_the_docs_show_what_was_sent() {
+    let server = Server::says(Reply::json(
+        r#"[{"id":1,"code":"00123","text":"","who":"NA","n":0.5,"at":"2024-05-01T12:00:00Z"},
+            {"id":2,"code":"1.10","text":null,"who":"null","n":null,"at":null}]"#,
+    ));
+    let pipeline = format!(
+        "source: {{ url: \"{}\", limits: none }}\nstreams:\n  issues:\n    get: /issues\n    sink:\n      \
+         - csv: data/github_issues/issues.csv\n      - ndjson: data/github_issues/issues.ndjson\n      \
+         - parquet: data/github_issues/issues.parquet\n      - sqlite: data/github_issues.db\n  \
+         events: {{ get: /events, sink: {{ ndjson: data/events/, mode: append }} }}\n",
+        server.url()
+    );
+    let project = Project::new(&pipeline).knows(&server);
+    for _ in 0..2 {
+        done(&project, &["run", "items"]);
+    }
+    let here = env!("CARGO_MANIFEST_DIR");
+    let read = Command::new(part("data/bin/python"))
+        .arg(format!("{here}/tests/real/views.py"))
+        .arg(format!("{here}/docs/outputs.md"))
+        .current_dir(project.path())
+        .output()
+        .expect("python runs");
+    let (said, wrong) = (
+        String::from_utf8_lossy(&read.stdout).into_owned(),
+        String::from_utf8_lossy(&read.stderr).into_owned(),
+    );
+    assert!(read.status.success(), "{said}{wrong}");
+    let views: Vec<Value> = (said.lines())
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    let (read, skipped): (Vec<&Value>, Vec<&Value>) =
+        views.iter().partition(|view| view["skipped"].is_null());
+    // CSV, NDJSON, a folder of it, Parquet; and SQLite, whose extension is not here.
+    assert_eq!((read.len(), skipped.len()), (4, 1), "{said}");
+    for (nth, view) in read.iter().enumerate() {
+        let names = serde_json::json!(["id", "code", "text", "who", "n", "at"]);
+        assert_eq!(view["columns"], names, "{view}");
+        let rows = view["rows"].as_array().expect("rows");
+        // Two runs have added to the folder.
+        assert_eq!(rows.len(), if nth == 2 { 4 } else { 2 }, "{view}");
+        let (first, last) = (&rows[0], &rows[rows.len() - 1]);
+        let cells = |row: &Value| row.as_array().expect("cells")[..5].to_vec();
+        let want =
+            serde_json::json!([[1, "00123", "", "NA", 0.5], [2, "1.10", null, "null", null]]);
+        assert_eq!(
+            cells(first),
+            want[0].as_array().expect("cells")[..],
+            "{view}"
+        );
+        assert_eq!(
+            cells(last),
+            want[1].as_array().expect("cells")[..],
+            "{view}"
+        );
+        assert!(
+            view["types"][5]
+                .as_str()
+                .expect("a type")
+                .contains("TIMESTAMP"),
+            "{view}"
+        );
+    }
+}

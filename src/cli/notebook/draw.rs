@@ -86,7 +86,7 @@ impl Drawing<'_> {
                     "figure, axes = plt.subplots()\naxes.bar(x, y, width={days}, align=\"edge\", edgecolor=\"white\", linewidth=0.4)"
                 );
                 text += &self.title(&format!("records {word}, by {time}"));
-                text += "figure.autofmt_xdate(rotation=0, ha=\"center\")\nplt.show()";
+                text += "plt.show()";
             }
             Chart::Series { time, number, by } => {
                 text += "figure, axes = plt.subplots()\n";
@@ -146,7 +146,7 @@ impl Drawing<'_> {
                     Some(by) => format!("{number} by {by}"),
                     None => number.clone(),
                 });
-                text += "figure.autofmt_xdate(rotation=0, ha=\"center\")\nplt.show()";
+                text += "plt.show()";
             }
             Chart::Top { column } => {
                 let c = literal(column);

@@ -12,11 +12,12 @@ use super::draw::Drawing;
 use super::load::{self, literal, sql_name, variable};
 use super::outputs::{Format, Output, Subject};
 
-/// How charts look.
+/// How charts look; dates are told as shortly as they can be, so that they do not run into one another.
 const LOOK: &str = r##"plt.rcParams.update({
     "figure.figsize": (9, 4), "figure.dpi": 110, "figure.autolayout": True,
     "axes.spines.top": False, "axes.spines.right": False, "axes.titlelocation": "left",
     "axes.titleweight": "bold", "axes.grid": True, "grid.alpha": 0.25, "axes.axisbelow": True,
+    "date.converter": "concise",
     "axes.prop_cycle": plt.cycler(color=["#2b6cb0", "#dd6b20", "#2f855a", "#9f7aea", "#c53030", "#718096", "#b7791f", "#319795"]),
 })
 "##;

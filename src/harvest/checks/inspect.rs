@@ -45,6 +45,8 @@ type Kinds = BTreeMap<String, BTreeMap<&'static str, String>>;
 /// What the records came to.
 struct Found {
     records: u64,
+    /// Records without any value that `unique` asks for.
+    alone: u64,
     /// Values that come more than once, and one of them.
     shared: (u64, Option<String>),
     newest: Option<Position>,
@@ -101,10 +103,15 @@ impl Stream {
     }
 
     fn judge_unique_values(&self, found: &Found) {
+        let columns = self.plan().expect.unique.join(", ");
+        if found.alone == found.records && found.records > 0 && !columns.is_empty() {
+            let message = format!("`expect.unique`: no record has a value of {columns}");
+            self.breaks("unique", "values that tell records apart", "none", &message);
+            return;
+        }
         let (count, Some(example)) = &found.shared else {
             return;
         };
-        let columns = self.plan().expect.unique.join(", ");
         self.breaks(
             "unique",
             format!("no two records with the same {columns}"),
@@ -290,6 +297,7 @@ fn look(
     let mut sorter = Sorter::new(&rows.run.world.disk, folder, &format!("{}.same", plan.name));
     let mut found = Found {
         records: 0,
+        alone: 0,
         shared: (0, None),
         newest: None,
         ahead: (0, None),
@@ -301,10 +309,13 @@ fn look(
     };
     rows.each_kept(repeats, &mut |placed, partition| {
         found.records += 1;
-        if let Some(key) = &mut unique
-            && let Some((a, b)) =
-                (key.hash(placed.json, partition, placed.in_page)).map_err(io::Error::other)?
-        {
+        let hash = match &mut unique {
+            Some(key) => key.hash(placed.json, partition, placed.in_page),
+            None => Ok(None),
+        };
+        let hash = hash.map_err(io::Error::other)?;
+        found.alone += u64::from(hash.is_none());
+        if let (Some(key), Some((a, b))) = (&mut unique, hash) {
             let mut shown = Vec::new();
             key.values(placed.json, partition, placed.in_page, &mut |_, value| {
                 shown.push(value.map(json::plain).unwrap_or_default().into_owned());

@@ -113,16 +113,16 @@ impl Stream {
         records: u64,
         totals: Totals,
     ) {
-        let (Some(first), Some(last)) = (totals.first, totals.last) else {
-            if let (Some(path), true) = (&self.plan().expect.total, records > 0) {
-                let message = format!("no page tells how many records there are at `{path}`");
-                self.breaks("total", "a number".to_owned(), "none".to_owned(), &message);
-            }
-            return;
-        };
         let of = match partition.label() {
             label if label.is_empty() => String::new(),
             label => format!(" of {label}"),
+        };
+        let (Some(first), Some(last)) = (totals.first, totals.last) else {
+            if self.expect_total.is_some() && records > 0 {
+                let message = format!("no page{of} tells a whole number at `expect.total`");
+                self.breaks("total", "a number of records", "none", &message);
+            }
+            return;
         };
         if first != last {
             let counted = matches!(

@@ -77,6 +77,8 @@ struct State {
     phase: Phase,
     /// By arrival, then canonically.
     pages: Vec<FedPage>,
+    /// Somebody came to where the next page will be.
+    is_awaited: bool,
     /// Partitions that began again, and how many pages there were before.
     void: HashMap<u32, usize>,
     /// Where single pages lie that were taken back.
@@ -134,8 +136,17 @@ impl Feed {
     /// Pages were committed.
     pub(in crate::harvest) fn push<'r>(&self, rows: impl Iterator<Item = &'r PageRow>) {
         let with_records = rows.filter(|row| row.records > 0);
-        self.state().pages.extend(with_records.map(FedPage::of));
+        let mut state = self.state();
+        let before = state.pages.len();
+        state.pages.extend(with_records.map(FedPage::of));
+        state.is_awaited &= state.pages.len() == before;
+        drop(state);
         self.news.send_replace(());
+    }
+
+    /// Whether children have nothing to do before the next page.
+    pub(in crate::harvest) fn is_awaited(&self) -> bool {
+        self.state().is_awaited
     }
 
     /// All pages of a partition so far are void.
@@ -191,12 +202,13 @@ impl Feed {
 
     /// What is at a place; by arrival while it is walked (`live`), else in canonical order.
     pub(in crate::harvest) fn at(&self, place: usize, live: bool) -> Fed {
-        let state = self.state();
+        let mut state = self.state();
         match (state.phase, live) {
-            (Phase::Going, true) => match state.pages.get(place) {
-                Some(page) => Fed::Page(*page),
-                None => Fed::Wait,
-            },
+            (Phase::Going, true) => {
+                let page = state.pages.get(place).copied();
+                state.is_awaited |= page.is_none();
+                page.map_or(Fed::Wait, Fed::Page)
+            }
             // The rest is found in canonical order.
             (Phase::Whole, false) => state.pages.get(place).map_or(Fed::Over, |p| Fed::Page(*p)),
             _ => Fed::Over,

@@ -13,6 +13,7 @@ use crate::crc;
 use crate::disk::{DiskError, DiskFile};
 use crate::harvest::partitions::Partition;
 use crate::harvest::partitions::record;
+use crate::harvest::stream::Stream;
 use crate::store::scratch::{self, Scratch, Spot};
 use crate::store::sorter::{Sorted, Sorter};
 
@@ -22,6 +23,8 @@ const HELD: usize = 8 << 20;
 /// What becomes of records whose key comes more than once.
 #[derive(Debug, Default)]
 pub(in crate::harvest) struct Repeats {
+    /// Records without any part of the key, of each stream: nothing tells them apart.
+    keyless: HashMap<usize, u64>,
     /// Records that are left out, of each stream.
     left_out: HashMap<u32, u64>,
     /// How many of a partition are, to the letter, the record before with that key there: a page that
@@ -259,6 +262,20 @@ impl Fates {
     }
 }
 
+impl Stream {
+    /// Tells of records that nothing tells apart: a key that is misspelt would leave all repeats in.
+    pub(in crate::harvest) fn tell_keyless(&self, rows: &Rows<'_>, repeats: &Repeats, at: usize) {
+        let (Some(member), Some(keyless)) = (rows.members.get(at), repeats.keyless.get(&at)) else {
+            return;
+        };
+        self.notice(&format!(
+            "{keyless} of {} records have no `{}`: nothing tells them apart, and none of them is left out",
+            member.records(),
+            self.plan().key.join("`, `")
+        ));
+    }
+}
+
 impl Rows<'_> {
     /// Every record that is not left out for a later one.
     pub(in crate::harvest) fn each_kept(
@@ -329,17 +346,19 @@ impl Rows<'_> {
         let name = |what: &str| format!("{stream}.{what}");
         let sorter = |what: &str| Sorter::holding(disk, folder, &name(what), HELD);
         let mut keys = Sorter::new(disk, folder, &name("keys"));
+        let mut keyless = HashMap::new();
         self.each(&mut |placed, partition| {
             let Some(key) = of_members.get_mut(placed.member) else {
                 return Ok(());
             };
             let hash = key.hash(placed.json, partition, placed.in_page);
-            if let Some((a, b)) = hash.map_err(io::Error::other)? {
-                let triple = [a, b, placed.ordinal].map(u64::to_be_bytes);
-                keys.push(triple.as_flattened(), &[])
-                    .map_err(io::Error::other)?;
-            }
-            Ok(())
+            let Some((a, b)) = hash.map_err(io::Error::other)? else {
+                *keyless.entry(placed.member).or_default() += 1;
+                return Ok(());
+            };
+            let triple = [a, b, placed.ordinal].map(u64::to_be_bytes);
+            keys.push(triple.as_flattened(), &[])
+                .map_err(io::Error::other)
         })?;
         let mut same = sorter("same");
         let found = each_repeated(keys, &mut |ordinal, first| {
@@ -349,7 +368,10 @@ impl Rows<'_> {
         let mut same = same.map_err(io::Error::other)?;
         let mut next = next_pair(&mut same).map_err(io::Error::other)?;
         if next.is_none() {
-            return Ok(Repeats::default());
+            return Ok(Repeats {
+                keyless,
+                ..Repeats::default()
+            });
         }
         let ranks = Ranks::of(&self.members);
         // Streams of a table have variables of their own, or none.
@@ -403,7 +425,9 @@ impl Rows<'_> {
         drop(same);
         let origins = origins.map(|origins| origins.file().clone());
         let versions = versions.finish().map_err(io::Error::other)?;
-        Repeats::judge(versions, sorter("fates"), origins).map_err(io::Error::other)
+        let judged = Repeats::judge(versions, sorter("fates"), origins);
+        let judged = judged.map_err(io::Error::other)?;
+        Ok(Repeats { keyless, ..judged })
     }
 }
 

@@ -45,7 +45,7 @@ impl<'a> Member<'a> {
         Self { plan, kept: None }
     }
 
-    fn records(&self) -> u64 {
+    pub(super) fn records(&self) -> u64 {
         self.kept.map_or(0, |(_, index)| index.records())
     }
 

@@ -1,5 +1,6 @@
 //! `for`: variables and what they run over.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use super::names::Judge;
@@ -82,8 +83,25 @@ fn list(
         );
         return None;
     }
+    twice(judge, items);
     let all: Vec<_> = items.iter().map(|tree| item(judge, tree, scope)).collect();
     all.into_iter().collect::<Option<_>>().map(Generator::List)
+}
+
+/// What stands twice is asked for twice, and its records come twice.
+fn twice(judge: &mut Judge<'_>, items: &[Tree]) {
+    let mut known = HashSet::new();
+    for tree in items {
+        let value = values::value(tree, judge.file);
+        if !known.insert(serde_json::to_string(&value).unwrap_or_default()) {
+            judge.wrong(
+                "repeated-value",
+                &tree.span,
+                format!("`{value}` stands in this list already: its records would come twice"),
+                "leave one of them out",
+            );
+        }
+    }
 }
 
 fn item(judge: &mut Judge<'_>, tree: &Tree, scope: &Scope) -> Option<ListItem> {
