@@ -286,6 +286,14 @@ pub(super) fn walk(fault: &WalkFault, place: &str, request: &str) -> Box<Failure
             fault.to_string(),
             "say how to page, for example `pages: link`, or `pages: none` if one page is meant",
         ),
+        WalkFault::Unfound(_) => (
+            fault.to_string(),
+            "compare `pages` with an answer of the API (`gleaner preview` shows one), or write `pages: none` if one page is meant",
+        ),
+        WalkFault::Empty(_) => (
+            fault.to_string(),
+            "where an empty page is the last, say so under the stream: `stop: count == 0`; where more follow, run again to go on after them",
+        ),
         WalkFault::Unusable(_) => (
             fault.to_string(),
             "compare `pages` with an answer of the API: `gleaner preview` shows one",
