@@ -204,7 +204,8 @@ impl State {
         })
     }
 
-    /// Somebody was told of just this, unless it has changed meanwhile.
+    /// Somebody was told of this. Where it has changed meanwhile, they know how things were, and are owed how they
+    /// are.
     pub fn alert_told(
         &mut self,
         alert: &Alert,
@@ -213,8 +214,9 @@ impl State {
     ) -> Result<(), StateError> {
         let column = channel.column();
         let text = format!(
-            "UPDATE alerts SET {column} = ?1, {column}_knows = condition
-             WHERE pipeline = ?2 AND condition = ?3 AND since = ?4"
+            "UPDATE alerts SET {column}_knows = ?3,
+             {column} = CASE WHEN condition = ?3 AND since = ?4 THEN ?1 ELSE {column} END
+             WHERE pipeline = ?2"
         );
         self.change("save an alert in", |change| {
             let since = alert.since.to_string();
@@ -321,6 +323,28 @@ mod tests {
         ] {
             assert_eq!(told(nights), wanted, "{nights:?}");
         }
+    }
+
+    /// Held, told; a person publishes it; the next night is held again while they hear that all is well.
+    #[test]
+    fn what_changes_while_it_is_told_is_owed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut state = State::open(&crate::disk::Disk::system(), folder.path()).unwrap();
+        let mut note = |state: &mut State, condition, minute| {
+            let message = |_: &Alert| "a message".to_owned();
+            let noted = state.note_alert("a", condition, at(minute), None, message);
+            noted.unwrap();
+            state.alert("a").unwrap().unwrap()
+        };
+        let held = note(&mut state, "held", 1);
+        state.alert_told(&held, Channel::Webhook, at(1)).unwrap();
+        let well = note(&mut state, WELL, 2);
+        note(&mut state, "held", 3);
+        state.alert_told(&well, Channel::Webhook, at(3)).unwrap();
+        let now = state.alert("a").unwrap().unwrap();
+        assert!(now.is_owed(Channel::Webhook), "{now:?}");
+        state.alert_told(&now, Channel::Webhook, at(4)).unwrap();
+        assert!(!state.alert("a").unwrap().unwrap().is_owed(Channel::Webhook));
     }
 
     #[test]
