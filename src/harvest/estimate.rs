@@ -354,7 +354,7 @@ impl Stream {
             Next::End
         } else {
             let next = walk.after(&digest, false);
-            next.map_err(|fault| trouble::walk(&fault, &place, &self.show(&request)))?
+            next.map_err(|fault| self.lost(&fault, &place, &request))?
         };
         let records = digest.count;
         let pages = match next {

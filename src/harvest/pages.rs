@@ -4,6 +4,7 @@
 //! A page that an earlier attempt at this run has kept is not asked for again: what was written
 //! down of it leads the walk on just as the page itself would.
 
+mod decimal;
 pub(super) mod digest;
 pub(super) mod drift;
 pub(super) mod given;
@@ -121,7 +122,7 @@ impl Stream {
             let print = slice.print(&self.plan().paging, &request);
             if !at.seen.insert(print) {
                 let fault = WalkFault::Loop("the same request comes again".to_owned());
-                return Err(trouble::walk(&fault, &place, &self.show(&request)));
+                return Err(self.lost(&fault, &place, &request));
             }
             let spot = Spot {
                 in_pieces: true,
@@ -173,7 +174,7 @@ impl Stream {
             }
             let mut next = self
                 .after(&mut at.walk, &mut digest, &got, partition, &place)
-                .map_err(|fault| fault.into_failure(&place, &self.show(&request)))?;
+                .map_err(|fault| fault.into_failure(&self, &place, &request))?;
             got = self.edit(got, &spot).await?;
             let (mut url, mut misfit) = (request.url.clone(), None);
             if let (Got::Kept(row), Some(novelty)) = (&got, &mut novelty) {
@@ -193,7 +194,7 @@ impl Stream {
                     && !self.brings_new(novelty, page.kept(), partition).await?
                 {
                     let fault = WalkFault::Loop("three pages brought no new key".to_owned());
-                    return Err(trouble::walk(&fault, &place, &self.show(&request)));
+                    return Err(self.lost(&fault, &place, &request));
                 }
                 if next != Next::End && self.is_past(records(), partition) {
                     digest.ended = true;
@@ -285,7 +286,7 @@ impl Stream {
                 } else {
                     at.walk
                         .after(&last.digest, true)
-                        .map_err(|fault| trouble::walk(&fault, &place, &self.show(&request)))?
+                        .map_err(|fault| self.lost(&fault, &place, &request))?
                 };
                 following = self.following(slice, &next, &url, &place)?;
             }
@@ -475,9 +476,9 @@ pub(super) enum StepFault {
 }
 
 impl StepFault {
-    pub(super) fn into_failure(self, place: &str, request: &str) -> Box<Failure> {
+    pub(super) fn into_failure(self, of: &Stream, place: &str, request: &Rendered) -> Box<Failure> {
         match self {
-            Self::Walk(fault) => trouble::walk(&fault, place, request),
+            Self::Walk(fault) => of.lost(&fault, place, request),
             Self::Failure(failure) => failure,
         }
     }

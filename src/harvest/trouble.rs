@@ -10,6 +10,7 @@ use super::attempt::outcome::Asked;
 use super::attempt::verdict::Trouble;
 use super::pages::walk::WalkFault;
 use super::partitions::PartitionProblem;
+use super::stream::Stream;
 use crate::event::FailureClass;
 use crate::failure::{Exit, Failure};
 use crate::fetch::body::BodyError;
@@ -17,6 +18,8 @@ use crate::fetch::transport::{SendError, SendErrorKind};
 use crate::limits::NoTurn;
 use crate::plan::RecordsPlan;
 use crate::plan::duration::show;
+use crate::plan::paging::Paging;
+use crate::plan::request::Rendered;
 use crate::records::problem::{SelectError, There};
 
 /// What to do about an answer that is larger than it may be.
@@ -214,7 +217,10 @@ pub(super) fn unsendable(error: &SendError, asked: &Asked, place: &str) -> Box<F
         SendErrorKind::Unrecorded => "there is no recorded answer".to_owned(),
         SendErrorKind::Withheld => "the run does not keep all of its pages".to_owned(),
         SendErrorKind::HeadTooLarge => {
-            format!("the answer of {} has no end of headers", asked.origin)
+            format!(
+                "the answer of {} has more headers than anybody reads: more than 100, or of more than 400 kB",
+                asked.origin
+            )
         }
         _ => "the request cannot be sent".to_owned(),
     };
@@ -234,7 +240,9 @@ pub(super) fn unsendable(error: &SendError, asked: &Asked, place: &str) -> Box<F
         SendErrorKind::Withheld => {
             "a request is not the one that was sent: look at templates that change a secret, and at secrets of fewer than four characters; a page whose next link holds a secret is not kept whole. `gleaner run NAME` asks the API"
         }
-        SendErrorKind::HeadTooLarge => "no API sends so many; look what answers under `source.url`",
+        SendErrorKind::HeadTooLarge => {
+            "hardly an API sends so many: look what answers under `source.url`, or whether a proxy on the way adds them"
+        }
         _ => "check the headers and the URL that the templates render",
     };
     let causes = vec![error.message.clone(), format!("asked {}", asked.request)];
@@ -275,27 +283,36 @@ pub(super) fn body(error: &BodyError, place: &str) -> Result<Box<Failure>, Strin
     }
 }
 
-/// The walk cannot go on.
-pub(super) fn walk(fault: &WalkFault, place: &str, request: &str) -> Box<Failure> {
-    let (message, hint) = match fault {
-        WalkFault::Loop(what) => (
-            format!("the paging goes round in circles: {what}"),
-            "the API may ignore the paging parameter: compare `pages` with its documentation",
-        ),
-        WalkFault::Forgotten(_) => (
-            fault.to_string(),
-            "say how to page, for example `pages: link`, or `pages: none` if one page is meant",
-        ),
-        WalkFault::Unusable(_) => (
-            fault.to_string(),
-            "compare `pages` with an answer of the API: `gleaner preview` shows one",
-        ),
-    };
-    failed(
-        at(place, &message),
-        vec![format!("asked {request}")],
-        Some(hint),
-    )
+impl Stream {
+    /// The walk cannot go on.
+    pub(super) fn lost(&self, fault: &WalkFault, place: &str, request: &Rendered) -> Box<Failure> {
+        let (message, hint) = match fault {
+            WalkFault::Loop(what) => (
+                format!("the paging goes round in circles: {what}"),
+                match self.plan().paging {
+                    Paging::Keyset { add: None, .. } => {
+                        "where the API takes the value for the first of the next page (`>=`), the last record comes again for ever: whole numbers take `add: 1` under `pages.keyset`; for others say `size`, which tells the last page, and a `key`, which drops what comes twice"
+                    }
+                    _ => {
+                        "the API may ignore the paging parameter: compare `pages` with its documentation"
+                    }
+                },
+            ),
+            WalkFault::Forgotten(_) => (
+                fault.to_string(),
+                "say how to page, for example `pages: link`, or `pages: none` if one page is meant",
+            ),
+            WalkFault::Unusable(_) => (
+                fault.to_string(),
+                "compare `pages` with an answer of the API: `gleaner preview` shows one",
+            ),
+        };
+        failed(
+            at(place, &message),
+            vec![format!("asked {}", self.show(request))],
+            Some(hint),
+        )
+    }
 }
 
 /// The records are not where they should be, or the page is not usable.

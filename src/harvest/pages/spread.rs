@@ -16,7 +16,6 @@ use crate::harvest::commit::Committer;
 use crate::harvest::partitions::Partition;
 use crate::harvest::partitions::slice::Slice;
 use crate::harvest::stream::Stream;
-use crate::harvest::trouble;
 use crate::plan::paging::Paging;
 use crate::plan::request::{Param, Rendered, Slot, Turn};
 
@@ -129,12 +128,8 @@ impl Stream {
                     "page {} has the same records as another page",
                     u64::from(page) + 1
                 ));
-                return Err(trouble::walk(
-                    &fault,
-                    &self.place(&slice.partition, page),
-                    &self.show(&request),
-                )
-                .into());
+                let place = self.place(&slice.partition, page);
+                return Err(self.lost(&fault, &place, &request).into());
             }
             records += digest.count;
             if at + 1 == count {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::decimal;
 use super::digest::{Digest, Last};
 use crate::plan::json::Json;
 use crate::plan::paging::{Paging, TokenFrom};
@@ -337,13 +338,13 @@ impl<'a> Walk<'a> {
         let param = match add {
             None => Param::Json(raw.clone()),
             Some(add) => {
-                let number: i64 = raw.trim_matches('"').parse().map_err(|_| {
+                let sum = decimal::plus(raw.trim_matches('"'), add).ok_or_else(|| {
                     WalkFault::Unusable(format!(
                         "`pages.keyset.add` needs whole numbers, but `{field}` holds {}",
                         shorten(raw)
                     ))
                 })?;
-                Param::Number(number.saturating_add(add))
+                Param::Json(sum)
             }
         };
         Ok(Next::One(Turn::With(to.clone(), param)))
