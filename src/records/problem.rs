@@ -190,7 +190,7 @@ impl SelectError {
                 "JSON is always UTF-8 (RFC 8259), so the server is wrong; where it is CSV, XML or text, say `format` with its `encoding` under the stream",
             ),
             Self::Null => Some(
-                "where `null` means that there are none, say so under the stream: `responses: [{ when: text == 'null', then: skip }]`",
+                "where `null` means that there are none, say so under the stream: `responses: [{ if: text == 'null', then: skip }]`",
             ),
             Self::Member { error, .. } => error.hint(),
             _ => None,
