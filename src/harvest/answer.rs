@@ -1,5 +1,6 @@
 //! What an answer means for its stream: a page with records, trouble, or a failure.
 
+mod doubt;
 pub(super) mod edit;
 mod headers;
 pub(super) mod large;
@@ -11,6 +12,7 @@ use http::{HeaderMap, StatusCode};
 use minijinja::Value;
 use url::Url;
 
+use super::attempt::once::Spot;
 use super::attempt::outcome::{Answer, Good, Outcome, Sent};
 use super::attempt::verdict::{self, Trouble, Verdict};
 use super::stream::Stream;
@@ -77,9 +79,10 @@ impl Stream {
         answer: Answer,
         read: Read,
         variables: &[(String, Value)],
-        place: &str,
+        spot: &Spot<'_>,
         attempt: u32,
     ) -> Outcome {
+        let place = spot.text;
         let now = self.run.world.clock.calendar();
         let selected = read.page;
         let json = read.json;
@@ -111,7 +114,12 @@ impl Stream {
             },
             verdict => verdict,
         };
+        let is_ruled = by_rules.is_some();
         match by_rules.unwrap_or_else(by_default) {
+            Verdict::Accept if !is_ruled => {
+                let selected = selected.and_then(|page| self.undoubted(page, spot.page));
+                self.accept(answer, selected, place, attempt, false)
+            }
             Verdict::Accept => self.accept(answer, selected, place, attempt, false),
             Verdict::Last => self.accept(answer, selected, place, attempt, true),
             Verdict::Skip => good(answer, Page::default(), true),

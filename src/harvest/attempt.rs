@@ -376,7 +376,7 @@ impl Stream {
             };
             let outcome = match read {
                 Ok((answer, (read, large))) => {
-                    let mut outcome = self.judge(answer, read, variables, place, attempt);
+                    let mut outcome = self.judge(answer, read, variables, spot, attempt);
                     if let Outcome::Page(good) = &mut outcome
                         && good.page.before > 0
                     {

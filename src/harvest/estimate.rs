@@ -335,7 +335,7 @@ impl Stream {
         let in_turn = self.ends_early();
         let mut walk = Walk::new(
             &plan.paging,
-            super::pages::asked_size(&plan.paging, &base),
+            super::pages::step::asked_size(&plan.paging, &base),
             in_turn,
         );
         let turn = walk.first(self.start_token(&partition)?);
@@ -354,7 +354,7 @@ impl Stream {
             Next::End
         } else {
             let next = walk.after(&digest, false);
-            next.map_err(|fault| self.lost(&fault, &place, &request))?
+            next.map_err(|fault| trouble::walk(&fault, &place, &self.show(&request)))?
         };
         let records = digest.count;
         let pages = match next {

@@ -7,10 +7,12 @@
 mod decimal;
 pub(super) mod digest;
 pub(super) mod drift;
+mod gap;
 pub(super) mod given;
 pub(super) mod more;
 pub(super) mod novelty;
 pub(super) mod spread;
+pub(super) mod step;
 pub(super) mod walk;
 
 use std::collections::HashSet;
@@ -19,11 +21,11 @@ use std::sync::atomic::Ordering;
 
 use self::digest::Digest;
 use self::drift::Totals;
+use self::gap::Gap;
 use self::novelty::Novelty;
 use self::spread::Spread;
+use self::step::asked_size;
 use self::walk::{Next, Walk, WalkFault};
-use super::answer::Seen;
-use super::answer::mistakes;
 use super::attempt::fetched::Fetched;
 use super::attempt::once::Spot;
 use super::commit::{Committer, Staged, What};
@@ -34,9 +36,6 @@ use super::trouble;
 use crate::event::Fact;
 use crate::failure::Failure;
 use crate::plan::Then;
-use crate::plan::language::LanguageProblem;
-use crate::plan::paging::Paging;
-use crate::plan::request::{Rendered, Turn};
 use crate::store::index::PageRow;
 
 /// A page, from the API or from the run's folder.
@@ -72,6 +71,10 @@ pub(super) enum Ended {
     TooLarge(Box<Failure>),
 }
 
+/// Pages without a record in a row after which a partition is given up: what is searched for is rare
+/// where APIs filter after they cut pages (`DynamoDB`), and some never say that there is no more.
+const MOST_EMPTY: u32 = 1000;
+
 /// How a walk of a partition stands.
 struct Progress<'a> {
     walk: Walk<'a>,
@@ -81,6 +84,10 @@ struct Progress<'a> {
     pieces: u32,
     records: u64,
     totals: Totals,
+    /// Empty pages among others.
+    gap: Gap,
+    /// Pages fetched in a row that held no record.
+    empty: u32,
     /// The latest page came from the run's folder.
     kept: bool,
 }
@@ -107,6 +114,8 @@ impl Stream {
                 pieces: 0,
                 records: 0,
                 totals: Totals::default(),
+                gap: Gap::default(),
+                empty: 0,
                 kept: false,
             };
             match request {
@@ -121,8 +130,8 @@ impl Stream {
             let place = self.place(partition, at.page);
             let print = slice.print(&self.plan().paging, &request);
             if !at.seen.insert(print) {
-                let fault = WalkFault::Loop("the same request comes again".to_owned());
-                return Err(self.lost(&fault, &place, &request));
+                let fault = WalkFault::again(&self.plan().paging, "the same request comes again");
+                return Err(trouble::walk(&fault, &place, &self.show(&request)));
             }
             let spot = Spot {
                 in_pieces: true,
@@ -174,7 +183,7 @@ impl Stream {
             }
             let mut next = self
                 .after(&mut at.walk, &mut digest, &got, partition, &place)
-                .map_err(|fault| fault.into_failure(&self, &place, &request))?;
+                .map_err(|fault| fault.into_failure(&place, &self.show(&request)))?;
             got = self.edit(got, &spot).await?;
             let (mut url, mut misfit) = (request.url.clone(), None);
             if let (Got::Kept(row), Some(novelty)) = (&got, &mut novelty) {
@@ -194,7 +203,7 @@ impl Stream {
                     && !self.brings_new(novelty, page.kept(), partition).await?
                 {
                     let fault = WalkFault::Loop("three pages brought no new key".to_owned());
-                    return Err(self.lost(&fault, &place, &request));
+                    return Err(trouble::walk(&fault, &place, &self.show(&request)));
                 }
                 if next != Next::End && self.is_past(records(), partition) {
                     digest.ended = true;
@@ -233,7 +242,20 @@ impl Stream {
                 return Err(misfit);
             }
             at.records += digest.count;
+            if at.page == begins {
+                self.look_for_totals(&digest);
+            }
             at.totals.add(self.told_total(&digest));
+            at.gap.add(at.page, &digest);
+            at.empty = if at.kept || digest.count > 0 {
+                0
+            } else {
+                at.empty + 1
+            };
+            if at.empty >= MOST_EMPTY && next != Next::End {
+                let shown = self.show(&request);
+                return Err(trouble::walk(&WalkFault::Empty(at.empty), &place, &shown));
+            }
             at.page += 1;
             if let Next::Many {
                 to,
@@ -262,7 +284,7 @@ impl Stream {
                 let last_position = spread.position(count - 1);
                 let last = self
                     .clone()
-                    .walk_spread(spread, slice, committer, &digest)
+                    .walk_spread(spread, slice, committer, &digest, replay)
                     .await;
                 let last = match last {
                     Err(unfetched) if unfetched.is_too_large => {
@@ -278,15 +300,17 @@ impl Stream {
                 at.page += u32::try_from(count).unwrap_or(u32::MAX);
                 at.records += last.records;
                 at.totals.add(self.told_total(&last.digest));
+                at.gap.also(last.gap);
                 short = last.short;
-                at.walk.spread_to(last_position, count - 1);
+                let others = last.records.saturating_sub(last.digest.count);
+                at.walk.spread_to(last_position, count - 1, others);
                 let place = self.place(partition, at.page - 1);
                 next = if last.digest.ended {
                     Next::End
                 } else {
                     at.walk
                         .after(&last.digest, true)
-                        .map_err(|fault| self.lost(&fault, &place, &request))?
+                        .map_err(|fault| trouble::walk(&fault, &place, &self.show(&request)))?
                 };
                 following = self.following(slice, &next, &url, &place)?;
             }
@@ -308,6 +332,7 @@ impl Stream {
             });
             if !is_short {
                 self.judge_totals(partition, at.records, at.totals);
+                self.judge_gap(partition, at.gap, at.totals);
             }
         }
         if !known_ahead {
@@ -327,32 +352,6 @@ impl Stream {
         });
     }
 
-    /// The request of one page that follows.
-    fn following(
-        &self,
-        slice: &Slice,
-        next: &Next,
-        url: &url::Url,
-        place: &str,
-    ) -> Result<Option<Rendered>, Box<Failure>> {
-        let turn = match next {
-            Next::End | Next::Many { .. } => return Ok(None),
-            Next::One(turn) => slice.base.page(turn),
-            Next::Url(reference) => {
-                let mut url = crate::fetch::origin::resolve(url, reference)
-                    .map_err(|e| trouble::refused(&e.to_string(), e.hint().as_deref(), place))?;
-                // Servers echo what they were asked with; loop guards and messages must not.
-                self.run.credentials.strip(&mut url);
-                // It is the API's address that cannot be asked for, not a template of ours.
-                return match slice.base.page(&Turn::Url(url)) {
-                    Ok(request) => Ok(Some(request)),
-                    Err(e) => Err(trouble::refused(&e.message, None, place)),
-                };
-            }
-        };
-        turn.map(Some).map_err(|e| self.unrendered(&e))
-    }
-
     /// Whether pages must be asked for one after the other.
     fn pages_in_turn(&self) -> bool {
         self.run.options.limit_records.is_some() || self.ends_early()
@@ -370,57 +369,6 @@ impl Stream {
                 .responses
                 .iter()
                 .any(|rule| matches!(rule.then, Then::Stop))
-    }
-
-    /// What follows a page.
-    fn after(
-        &self,
-        walk: &mut Walk<'_>,
-        digest: &mut Digest,
-        got: &Got,
-        partition: &Partition,
-        place: &str,
-    ) -> Result<Next, StepFault> {
-        let mut next = if digest.ended {
-            Next::End
-        } else {
-            walk.after(digest, self.size_kept.load(Ordering::Relaxed))
-                .map_err(StepFault::Walk)?
-        };
-        if next == Next::End
-            && self.expect_total.is_some()
-            && matches!(self.plan().paging, Paging::None { declared: false })
-            && let Some(total) = self.told_total(digest)
-            && total > digest.count
-        {
-            return Err(StepFault::Walk(WalkFault::Forgotten(format!(
-                "it tells of {total} records and holds {}",
-                digest.count
-            ))));
-        }
-        // What it said of a kept page was written down with it.
-        if let (Some(stop), Some(fetched)) = (&self.plan().stop, got.at_hand())
-            && next != Next::End
-        {
-            let names = self.answer_names(
-                fetched.status,
-                &fetched.headers,
-                Seen::of(&fetched.body, fetched.page.json.as_ref()),
-                &partition.variables,
-                1,
-                Some(&fetched.page),
-            );
-            let holds = stop.holds(&names);
-            let failed = |e: LanguageProblem| {
-                let sample = self.beginning(&fetched.body);
-                StepFault::Failure(mistakes::rule("stop", &e, place, sample))
-            };
-            if holds.map_err(failed)? {
-                digest.ended = true;
-                next = Next::End;
-            }
-        }
-        Ok(next)
     }
 
     pub(super) async fn hand_on(
@@ -467,29 +415,4 @@ impl Stream {
         self.arrived(partition.ordinal, page);
         Ok(())
     }
-}
-
-/// Why a page leads no further.
-pub(super) enum StepFault {
-    Walk(WalkFault),
-    Failure(Box<Failure>),
-}
-
-impl StepFault {
-    pub(super) fn into_failure(self, of: &Stream, place: &str, request: &Rendered) -> Box<Failure> {
-        match self {
-            Self::Walk(fault) => of.lost(&fault, place, request),
-            Self::Failure(failure) => failure,
-        }
-    }
-}
-
-/// The page size that the request asks for.
-pub(super) fn asked_size(paging: &Paging, request: &Rendered) -> Option<u64> {
-    let (Paging::Page { size, .. } | Paging::Offset { size, .. } | Paging::Keyset { size, .. }) =
-        paging
-    else {
-        return None;
-    };
-    request.get(size.as_ref()?)?.parse().ok()
 }

@@ -23,7 +23,8 @@ pub struct Sample {
     pub records: Vec<String>,
     /// What becomes of them, where the stream says `columns`.
     pub columns: Option<SampledColumns>,
-    /// What says that there are more pages, where the stream does not say how it pages.
+    /// What says that there are more pages, where the stream does not say how it pages, or says what
+    /// leads to none.
     pub more: Option<String>,
     /// Why there are none.
     pub failure: Option<Failure>,
@@ -124,7 +125,7 @@ impl Stream {
             .look_at(&request, &Spot::first(&partition, &place))
             .await?;
         let more = match walk.after(&self.digest(&fetched, None), false) {
-            Err(fault @ WalkFault::Forgotten(_)) => {
+            Err(fault @ (WalkFault::Forgotten(_) | WalkFault::Unfound(_))) => {
                 Some(self.run.secrets.scrub(&fault.to_string()))
             }
             _ => None,

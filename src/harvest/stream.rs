@@ -52,6 +52,8 @@ pub(super) struct Stream {
     /// Where an answer may show that there is another page, if the pipeline says nothing of pages;
     /// looked up behind all other wanted values.
     pub(super) signs: Vec<Path>,
+    /// Names of the members of the first record that came in an array.
+    pub(super) like: OnceLock<Vec<String>>,
     /// What of `expect` does not hold.
     pub(super) checks: Checks,
     /// What partitions told of, until repeats are known.
@@ -98,12 +100,11 @@ impl Stream {
         let plan = &run.plan.streams[at];
         let mut wants = walk::wants(&plan.paging, plan.expect.total.as_ref());
         let expect_total = plan.expect.total.as_ref().map(|_| wants.len() - 1);
-        let signs = match plan.paging {
-            // What was paid for is not thrown away for a word beside it.
-            Paging::None { declared: false } if !plan.request.once.acts() => {
-                more::places(&plan.records.path)
-            }
-            _ => Vec::new(),
+        // What was paid for is not thrown away for a word beside it.
+        let signs = if plan.request.once.acts() {
+            Vec::new()
+        } else {
+            more::places(&plan.records.path)
         };
         wants.extend(&signs);
         let name = plan.name.as_str().into();
@@ -137,6 +138,7 @@ impl Stream {
             signs,
             checks: Checks::default(),
             told: drift::Told::default(),
+            like: OnceLock::new(),
             reads_text,
             rereads_bodies: !plan.responses.is_empty()
                 || plan.keeps_raw
@@ -211,6 +213,10 @@ impl Stream {
                 continue;
             }
             self.learn(&digest, size);
+            if digest.count > 1 && self.like.get().is_none() {
+                let records = recall.records(&row).map_err(StoreError::into_failure)?;
+                self.liken(records.split_terminator('\n').next());
+            }
             return Ok(Some(Found::Page(row, digest)));
         }
         if is_there {

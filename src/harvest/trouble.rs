@@ -10,7 +10,6 @@ use super::attempt::outcome::Asked;
 use super::attempt::verdict::Trouble;
 use super::pages::walk::WalkFault;
 use super::partitions::PartitionProblem;
-use super::stream::Stream;
 use crate::event::FailureClass;
 use crate::failure::{Exit, Failure};
 use crate::fetch::body::BodyError;
@@ -18,8 +17,6 @@ use crate::fetch::transport::{SendError, SendErrorKind};
 use crate::limits::NoTurn;
 use crate::plan::RecordsPlan;
 use crate::plan::duration::show;
-use crate::plan::paging::Paging;
-use crate::plan::request::Rendered;
 use crate::records::problem::{SelectError, There};
 
 /// What to do about an answer that is larger than it may be.
@@ -283,36 +280,39 @@ pub(super) fn body(error: &BodyError, place: &str) -> Result<Box<Failure>, Strin
     }
 }
 
-impl Stream {
-    /// The walk cannot go on.
-    pub(super) fn lost(&self, fault: &WalkFault, place: &str, request: &Rendered) -> Box<Failure> {
-        let (message, hint) = match fault {
-            WalkFault::Loop(what) => (
-                format!("the paging goes round in circles: {what}"),
-                match self.plan().paging {
-                    Paging::Keyset { add: None, .. } => {
-                        "where the API takes the value for the first of the next page (`>=`), the last record comes again for ever: whole numbers take `add: 1` under `pages.keyset`; for others say `size`, which tells the last page, and a `key`, which drops what comes twice"
-                    }
-                    _ => {
-                        "the API may ignore the paging parameter: compare `pages` with its documentation"
-                    }
-                },
-            ),
-            WalkFault::Forgotten(_) => (
-                fault.to_string(),
-                "say how to page, for example `pages: link`, or `pages: none` if one page is meant",
-            ),
-            WalkFault::Unusable(_) => (
-                fault.to_string(),
-                "compare `pages` with an answer of the API: `gleaner preview` shows one",
-            ),
-        };
-        failed(
-            at(place, &message),
-            vec![format!("asked {}", self.show(request))],
-            Some(hint),
-        )
-    }
+/// The walk cannot go on.
+pub(super) fn walk(fault: &WalkFault, place: &str, request: &str) -> Box<Failure> {
+    let (message, hint) = match fault {
+        WalkFault::Loop(what) => (
+            format!("the paging goes round in circles: {what}"),
+            "the API may ignore the paging parameter: compare `pages` with its documentation",
+        ),
+        WalkFault::Inclusive(what) => (
+            format!("the paging goes round in circles: {what}"),
+            "where the API takes the value for the first of the next page (`>=`), the last record comes again for ever: whole numbers take `add: 1` under `pages.keyset`; for others say `size`, which tells the last page, and a `key`, which drops what comes twice",
+        ),
+        WalkFault::Forgotten(_) => (
+            fault.to_string(),
+            "say how to page, for example `pages: link`, or `pages: none` if one page is meant",
+        ),
+        WalkFault::Unfound(_) => (
+            fault.to_string(),
+            "compare `pages` with an answer of the API (`gleaner preview` shows one), or write `pages: none` if one page is meant",
+        ),
+        WalkFault::Empty(_) => (
+            fault.to_string(),
+            "where an empty page is the last, say so under the stream: `stop: count == 0`; where more follow, run again to go on after them",
+        ),
+        WalkFault::Unusable(_) => (
+            fault.to_string(),
+            "compare `pages` with an answer of the API: `gleaner preview` shows one",
+        ),
+    };
+    failed(
+        at(place, &message),
+        vec![format!("asked {request}")],
+        Some(hint),
+    )
 }
 
 /// The records are not where they should be, or the page is not usable.

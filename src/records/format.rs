@@ -127,8 +127,13 @@ impl Reader {
                     json.push_str(if files.is_empty() { "[]" } else { "]" });
                 }
                 let json = Bytes::from(json);
+                let mut page = self.selector.select(&json);
+                // In XML one element of a list looks as if it stood alone, and a text is a record.
+                if let (Ok(page), Kind::Xml | Kind::Text) = (&mut page, kind) {
+                    page.lone = None;
+                }
                 Ok(Read {
-                    page: self.selector.select(&json),
+                    page,
                     json: Some(json),
                 })
             }

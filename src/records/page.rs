@@ -10,6 +10,20 @@ use super::select::MOST;
 use super::wanted::{Node, Wanted};
 use crate::json;
 
+/// What stands where the records should be, where that is no array. Of what is no JSON, is shaped or
+/// leads through a `*`, nobody asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lone {
+    /// An object: one record.
+    Object,
+    /// A text.
+    Text,
+    /// A number or a truth value.
+    Scalar,
+    /// Nothing.
+    Null,
+}
+
 /// What one page held.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Page {
@@ -19,6 +33,8 @@ pub struct Page {
     pub ends: Vec<u32>,
     /// The further values as spelled, in the order asked; a JSON null is `Some("null")`.
     pub wants: Vec<Option<String>>,
+    /// What stands at the records' path, where that is no array.
+    pub lone: Option<Lone>,
     /// Elements that were null, so no records.
     pub nulls: u32,
     /// Whether the records' path (optional, else this is an error) was missing.
@@ -220,11 +236,20 @@ impl Found {
     /// Opens the value at the records' path.
     pub(super) fn open(&mut self, value: &str) {
         self.opened = true;
-        match value.as_bytes().first() {
-            Some(b'[') => json::elements(value).for_each(|element| self.push(element)),
-            Some(b'n') | None => {}
-            Some(_) => self.push(value),
-        }
+        self.page.lone = match value.as_bytes().first() {
+            Some(b'[') => {
+                json::elements(value).for_each(|element| self.push(element));
+                return;
+            }
+            Some(b'n') | None => {
+                self.page.lone = Some(Lone::Null);
+                return;
+            }
+            Some(b'{') => Some(Lone::Object),
+            Some(b'"') => Some(Lone::Text),
+            Some(_) => Some(Lone::Scalar),
+        };
+        self.push(value);
     }
 
     /// Takes what is wanted out of a value that is known to be valid.

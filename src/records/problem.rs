@@ -15,6 +15,14 @@ pub enum SelectError {
     /// The body as a whole is `null`: at a path that is an empty list, here it is no answer.
     #[error("the body is `null` where records were expected")]
     Null,
+    /// JSON, but not the records that others of its kind hold: probably a message.
+    #[error("{what}{}", if .sample.is_empty() { String::new() } else { format!(": {}", .sample) })]
+    Odd {
+        /// What is wrong, and where.
+        what: String,
+        /// How it begins; may be empty.
+        sample: String,
+    },
     /// The body is a page for people, such as a login form.
     #[error("the body is {kind} instead of {wanted}; it begins {sample:?}", kind = if *.html { "an HTML page" } else { "XML" })]
     Markup {
@@ -191,6 +199,9 @@ impl SelectError {
             ),
             Self::Null => Some(
                 "where `null` means that there are none, say so under the stream: `responses: [{ if: text == 'null', then: skip }]`",
+            ),
+            Self::Odd { .. } => Some(
+                "a rule under the stream says what such an answer means: `responses: [{ if: CONDITION, then: accept }]`, or `skip` (no rows here), `wait`, `retry`",
             ),
             Self::Member { error, .. } => error.hint(),
             _ => None,

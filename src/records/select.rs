@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use super::fast;
 use super::filter;
-use super::page::{Found, Lines, Page};
+use super::page::{Found, Lines, Lone, Page};
 use super::problem::{self, SelectError};
 use super::shape;
 use super::wanted::{Node, Wanted};
@@ -166,6 +166,9 @@ impl Selector {
             }
             found.page.absent = true;
         }
+        if self.records.is_many() {
+            found.page.lone = None;
+        }
         Ok((found.page, found.lines))
     }
 
@@ -181,6 +184,9 @@ impl Selector {
         };
         let at = walk.value(self.wanted.root(), valid::space(text.as_bytes(), 0))?;
         let whole = valid::space(text.as_bytes(), at) == text.len();
+        if self.records.is_many() {
+            found.page.lone = None;
+        }
         (whole && found.opened && !found.mixed).then_some(found)
     }
 
@@ -378,6 +384,7 @@ impl<'de> Visitor<'de> for Open<'_> {
 
     fn visit_unit<E>(self) -> Result<(), E> {
         self.0.opened = true;
+        self.0.page.lone = Some(Lone::Null);
         Ok(())
     }
 }

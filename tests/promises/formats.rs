@@ -565,7 +565,7 @@ fn parallel_arrays_become_records() {
             .unwrap()
             .contains("`records.zip`")
     );
-    let absent = r#"{"error":true}"#;
+    let absent = r#"{"found":0}"#;
     refused(
         "records: { zip: daily }",
         always("", absent),

@@ -17,6 +17,7 @@ mod cuts_gathered;
 mod cuts_rejects;
 mod database;
 mod diagnostics;
+mod doubt;
 mod errors;
 mod expect;
 mod faults;

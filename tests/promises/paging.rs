@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use gleaner::event::Fact;
 use gleaner::failure::Exit;
 use gleaner::sim::{
     Dataset, End, Fault, FaultRule, Latency, Listing, Paging, Route, Rules, SimReply, SimRequest,
@@ -372,7 +373,12 @@ fn an_empty_page_among_others_is_not_the_end_where_the_end_is_known() {
         let side_by_side = pipeline(8, "", "{ page: { to: page, last: last } }");
         let in_turn = side_by_side.replace("    pages", "    stop: last.id == 77\n    pages");
         for yaml in [side_by_side, in_turn] {
-            let ran = run(&yaml, rules.clone()).complete();
+            let ran = run(&yaml, rules.clone());
+            // Nothing else shows that its records are missing.
+            assert_eq!(ran.summary.exit, Exit::Held, "{:?}", ran.summary);
+            let wanted = format!("page {empty} held no records, but pages after it did");
+            let told = |fact: &Fact| matches!(fact, Fact::FellShort { message, .. } if message.contains(&wanted));
+            assert_eq!(ran.facts(told), 1);
             assert_eq!(ran.lines("out/a.ndjson").len(), 8, "page {empty} is empty");
             assert!(ran.requests() <= 6, "{}", ran.requests());
         }

@@ -251,7 +251,7 @@ impl Stream {
         let outcome = match self.understand(&mut answer, false, spot.text).await {
             Ok((read, _)) => {
                 let variables = &spot.partition.variables;
-                self.judge(answer, read, variables, spot.text, attempts)
+                self.judge(answer, read, variables, spot, attempts)
             }
             Err(outcome) => outcome,
         };

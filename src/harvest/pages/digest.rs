@@ -20,6 +20,8 @@ use crate::store::{self, row::Facts};
 const WITHOUT: &str = "without";
 /// The name under which it is written down how many records the API gave, where others are kept.
 const GIVEN: &str = "given";
+/// The name under which a sign of another page is written down.
+const MORE: &str = "more";
 /// The name under which it is written down that a window was halved.
 const SPLIT: &str = "split";
 
@@ -40,8 +42,7 @@ pub(in crate::harvest) struct Digest {
     pub(in crate::harvest) wanted: Vec<Option<String>>,
     /// Where `Link: …; rel="next"` leads, or the next token, where a header holds it.
     pub(in crate::harvest) next: Option<String>,
-    /// A sign of another page where the pipeline says nothing of pages. Such a page fails, so this
-    /// is never written down.
+    /// A sign of another page, in words.
     pub(in crate::harvest) more: Option<String>,
     /// What keyset paging finds in the last record.
     pub(in crate::harvest) last: Option<Last>,
@@ -69,11 +70,14 @@ impl Stream {
             more: more::sign(&self.signs, &signs),
             ..Digest::default()
         };
+        if fetched.page.lone.is_none() {
+            self.liken(fetched.page.last());
+        }
         if let Some(large) = &fetched.large {
             (digest.pieces, digest.content) = (large.pieces, large.content);
         }
         match paging {
-            Paging::None { declared: false } | Paging::Link => {
+            Paging::Link => {
                 let next = link::next(&fetched.headers);
                 digest.next = next.map(|next| self.absolute(fetched, next));
             }
@@ -110,6 +114,11 @@ impl Stream {
             | Paging::Merge(_) => {}
         }
         digest.wanted = wanted;
+        // Before the words in the body. Without paging the link counts whatever was paid.
+        let looks = !self.plan().request.once.acts() || matches!(paging, Paging::None { .. });
+        if looks && !matches!(paging, Paging::Link) && link::next(&fetched.headers).is_some() {
+            digest.more = Some("it sends `Link: …; rel=\"next\"`".to_owned());
+        }
         self.learn(&digest, size);
         digest
     }
@@ -175,6 +184,9 @@ impl Stream {
         } else if let Some(Last::Without(record)) = &digest.last {
             more.insert(WITHOUT.to_owned(), record.as_str().into());
         }
+        if let Some(sign) = &digest.more {
+            more.insert(MORE.to_owned(), sign.as_str().into());
+        }
         if digest.pieces > 1 {
             more.insert(PIECES.to_owned(), digest.pieces.into());
         }
@@ -237,7 +249,10 @@ impl Digest {
                 .unwrap_or_default(),
             wanted: facts.wanted.clone(),
             next: facts.next.clone(),
-            more: None,
+            more: facts
+                .more
+                .get(MORE)
+                .and_then(|sign| Some(sign.as_str()?.to_owned())),
             last: match (&facts.last, facts.more.get(WITHOUT)) {
                 (Some(value), _) => Some(Last::Value(value.clone())),
                 (None, Some(record)) => Some(Last::Without(record.as_str()?.to_owned())),

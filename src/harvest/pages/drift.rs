@@ -5,9 +5,11 @@
 //! shortfall: held back where `expect.total` says so, else published, told, and no success (exit
 //! 3). Where rows move between pages a page repeats one and the next leaves one out: the sum is
 //! right then, and only the key shows it. A total that changed on the way is told, since rows that
-//! are removed before the place that was reached move others past it.
+//! are removed before the place that was reached move others past it. So are more records than
+//! were told of, and a total that is not where the pipeline says, or no number.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::digest::Digest;
@@ -17,6 +19,7 @@ use crate::harvest::partitions::Partition;
 use crate::harvest::publish::repeats::Repeats;
 use crate::harvest::stream::Stream;
 use crate::plan::paging::Paging;
+use crate::plan::path::Path;
 use crate::store::index::Index;
 
 /// What the pages of one partition told of, first and last.
@@ -42,12 +45,16 @@ impl Totals {
 /// Partitions of a stream with a key, and the least that they told of: judged when it is known
 /// which records are repeats.
 #[derive(Debug, Default)]
-pub(in crate::harvest) struct Told(Mutex<BTreeMap<u32, u64>>);
+pub(in crate::harvest) struct Told {
+    owed: Mutex<BTreeMap<u32, u64>>,
+    /// It was said that a total cannot be read.
+    is_unread: AtomicBool,
+}
 
 impl Told {
     /// Whether any partition waits to be judged.
     pub(in crate::harvest) fn is_owed(&self) -> bool {
-        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
         !told.is_empty()
     }
 }
@@ -58,6 +65,44 @@ impl Stream {
         match self.expect_total {
             Some(at) => walk::whole(digest.wanted.get(at)?.as_deref()),
             None => walk::total(&self.plan().paging, &digest.wanted),
+        }
+    }
+
+    /// Says once where the first page tells nothing that `pages` or `expect` reads there: then a list
+    /// that is cut short shows in no sum.
+    pub(in crate::harvest) fn look_for_totals(&self, digest: &Digest) {
+        if digest.count == 0 || digest.ended {
+            return;
+        }
+        let plan = self.plan();
+        let mut paths: Vec<(&str, &Path)> = Vec::new();
+        match &plan.paging {
+            Paging::Page { total, last, .. } => {
+                paths.extend(total.iter().map(|path| ("pages.page.total", path)));
+                paths.extend(last.iter().map(|path| ("pages.page.last", path)));
+            }
+            Paging::Offset { total, .. } => {
+                paths.extend(total.iter().map(|path| ("pages.offset.total", path)));
+            }
+            // These have other paths before that of `expect`.
+            _ => {}
+        }
+        for ((key, path), found) in paths.into_iter().zip(&digest.wanted) {
+            let what = match found.as_deref() {
+                None => "is not in the first page".to_owned(),
+                Some(raw) if walk::whole(Some(raw)).is_none() => {
+                    format!(
+                        "is no whole number in the first page: {}",
+                        walk::shorten(raw)
+                    )
+                }
+                Some(_) => continue,
+            };
+            if !self.told.is_unread.swap(true, Ordering::Relaxed) {
+                self.notice(&format!(
+                    "`{key}: {path}` {what}; pages are asked for until one is empty or short, and nothing shows whether all came"
+                ));
+            }
         }
     }
 
@@ -93,27 +138,41 @@ impl Stream {
                 "the first page{of} tells of {first} records and the last of {last}: they changed while they were read{risk}"
             ));
         }
+        if records > first.max(last) {
+            self.notice(&format!(
+                "the API tells of {} records{of}, but its pages held {records}",
+                first.max(last)
+            ));
+        }
         if records < last {
             let short = format!("the API tells of {last} records, but its pages held {records}");
             if self.expect_total.is_some() {
                 let message = format!("{short}{of}");
                 self.breaks("total", last.to_string(), records.to_string(), &message);
             } else if !self.ends_early() {
-                self.fell_short(&format!("{short}{of}"));
+                self.fell_short(&held_by_expect(&format!("{short}{of}")));
             }
         } else if !self.plan().key.is_empty()
             && !self.ends_early()
             // Steps may leave records out, and make several of one.
             && self.plan().transform.is_empty()
         {
-            let mut told = self.told.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut told = self
+                .told
+                .owed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             told.insert(partition.ordinal, first.min(last));
         }
     }
 
     /// Repeats within a partition are known: what they took the place of is missing.
     pub(in crate::harvest) fn judge_unique(&self, index: &Index, repeats: &Repeats) {
-        let told = self.told.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = self
+            .told
+            .owed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if told.is_empty() || repeats.is_empty() {
             return;
         }
@@ -142,7 +201,7 @@ impl Stream {
         if self.expect_total.is_some() {
             self.breaks("total", wanted.to_string(), unique.to_string(), &short);
         } else {
-            self.fell_short(&short);
+            self.fell_short(&held_by_expect(&short));
         }
     }
 
@@ -153,13 +212,17 @@ impl Stream {
         });
     }
 
-    fn fell_short(&self, message: &str) {
-        let message = format!("{message}; published all the same, `expect.total` would hold it");
+    /// Data that are published, but are no success.
+    pub(in crate::harvest) fn fell_short(&self, message: &str) {
         self.emit(Fact::FellShort {
             stream: self.name.clone(),
-            message: self.run.secrets.scrub(&message),
+            message: self.run.secrets.scrub(message),
         });
     }
+}
+
+fn held_by_expect(message: &str) -> String {
+    format!("{message}; published all the same, `expect.total` would hold it")
 }
 
 #[cfg(test)]

@@ -121,8 +121,24 @@ const INSIDE: [&str; 10] = [
     "continue",
 ];
 
+/// Hold what went wrong, and are absent, null or empty otherwise.
+pub(in crate::harvest) const ERRORS: [&str; 2] = ["error", "errors"];
+
+/// Hold words for people: of an error, or of nothing.
+pub(in crate::harvest) const WORDS: [&str; 6] = [
+    "message",
+    "msg",
+    "detail",
+    "error_message",
+    "errorMessage",
+    "reason",
+];
+
 /// Texts that stand for nothing.
 const NOTHING: [&str; 7] = ["", "0", "-1", "null", "none", "false", "undefined"];
+
+/// Texts that say that there is no error.
+const FINE: [&str; 5] = ["ok", "success", "successful", "no error", "no errors"];
 
 /// What one member says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,6 +159,7 @@ pub(in crate::harvest) fn places(records: &Path) -> Vec<Path> {
     let mut above = Vec::new();
     for step in &records.steps {
         let names = TRUE.iter().chain(&FALSE).chain(&LEADS).chain(&HOLDERS);
+        let names = names.chain(&ERRORS).chain(&WORDS);
         for name in names {
             let step_to = Step::Key((*name).to_owned());
             if step_to != *step {
@@ -184,6 +201,38 @@ pub(in crate::harvest) fn sign(places: &[Path], found: &[Option<String>]) -> Opt
         }
     }
     leads.filter(|_| !is_over)
+}
+
+/// What stands at one of [`places`] that has one of these names and tells of an error, and its place.
+pub(in crate::harvest) fn error<'f>(
+    places: &[Path],
+    found: &'f [Option<String>],
+    names: &[&str],
+) -> Option<(String, &'f str)> {
+    let mut both = places.iter().zip(found);
+    both.find_map(|(place, raw)| {
+        let (raw, Some(Step::Key(name))) = (raw.as_deref()?, place.steps.last()) else {
+            return None;
+        };
+        let is_one = names.contains(&name.as_str()) && tells_of_error(raw, 0);
+        is_one.then(|| (place.to_string(), raw))
+    })
+}
+
+/// Whether the value of such a member tells of an error: inside of it, words do.
+pub(in crate::harvest) fn tells_of_error(raw: &str, depth: u8) -> bool {
+    match raw.as_bytes().first() {
+        Some(b'"') => {
+            let text = json::plain(raw).trim().to_ascii_lowercase();
+            !NOTHING.contains(&text.as_str()) && !FINE.contains(&text.as_str())
+        }
+        Some(b'{') if depth < 4 => {
+            json::members(raw).any(|(_, value)| tells_of_error(value, depth + 1))
+        }
+        Some(b'[') if depth < 4 => json::elements(raw).any(|one| tells_of_error(one, depth + 1)),
+        Some(b't' | b'0'..=b'9') if depth == 0 => is_something(raw, false),
+        _ => false,
+    }
 }
 
 /// Looks at a member and, where it is a holder, at what is in it.

@@ -1,14 +1,15 @@
 //! Pages of one partition whose addresses are known ahead, fetched side by side.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::Got;
 use super::digest::Digest;
+use super::gap::Gap;
 use super::walk::WalkFault;
 use crate::failure::Exit;
 use crate::harvest::attempt::outcome::Unfetched;
@@ -16,6 +17,7 @@ use crate::harvest::commit::Committer;
 use crate::harvest::partitions::Partition;
 use crate::harvest::partitions::slice::Slice;
 use crate::harvest::stream::Stream;
+use crate::harvest::trouble;
 use crate::plan::paging::Paging;
 use crate::plan::request::{Param, Rendered, Slot, Turn};
 
@@ -43,6 +45,7 @@ pub(in crate::harvest) struct SpreadEnd {
     pub(in crate::harvest) digest: Digest,
     pub(in crate::harvest) records: u64,
     pub(in crate::harvest) short: Option<ShortPage>,
+    pub(in crate::harvest) gap: Gap,
 }
 
 /// A page in the middle of a spread by offset that held fewer records than the first: what the
@@ -58,14 +61,34 @@ struct Ahead {
     spread: Spread,
     slice: Arc<Slice>,
     committer: Committer,
+    /// Whether what an earlier attempt kept counts.
+    replay: bool,
     /// The first page that nobody has taken.
     next: AtomicU64,
+    /// The pages so far by their records: where each stands, if an earlier attempt has kept it.
+    contents: Mutex<HashMap<u64, Option<u64>>>,
     /// Whether no more are to be begun.
     is_over: AtomicBool,
 }
 
-/// What came of a page: where it stands in the spread, and its request.
-type Done = Result<(u64, Digest, Rendered), Unfetched>;
+impl Ahead {
+    /// Whether no page had the same records; else where it stands, if it was kept. Single records
+    /// can be alike by chance.
+    fn is_new(&self, digest: &Digest, kept_at: Option<u64>) -> Result<(), Option<u64>> {
+        if digest.count < 2 {
+            return Ok(());
+        }
+        let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(other) = contents.get(&digest.content) {
+            return Err(*other);
+        }
+        contents.insert(digest.content, kept_at);
+        Ok(())
+    }
+}
+
+/// What came of a page: where it stands in the spread.
+type Done = Result<(u64, Digest), Unfetched>;
 
 impl Stream {
     /// Pages whose addresses are known, side by side; the digest of the last in order.
@@ -75,6 +98,7 @@ impl Stream {
         slice: &Arc<Slice>,
         committer: &Committer,
         first: &Digest,
+        replay: bool,
     ) -> Result<SpreadEnd, Unfetched> {
         let (first_page, count) = (spread.page, spread.count);
         let width = self.run.plan.source.concurrency.get();
@@ -84,7 +108,9 @@ impl Stream {
             spread,
             slice: slice.clone(),
             committer: committer.clone(),
+            replay,
             next: AtomicU64::new(0),
+            contents: Mutex::new(HashMap::from([(first.content, None)])),
             is_over: AtomicBool::new(false),
         });
         // One task fetches page after page: a task for every page costs as much as parsing one.
@@ -96,7 +122,7 @@ impl Stream {
         let (mut records, mut end) = (0, None);
         let mut short: Option<ShortPage> = None;
         let by_offset = matches!(self.plan().paging, Paging::Offset { .. });
-        let mut contents = HashSet::from([first.content]);
+        let mut gap = Gap::default();
         let mut stopped = None;
         loop {
             let done = tokio::select! {
@@ -107,7 +133,7 @@ impl Stream {
                     continue;
                 }
             };
-            let (at, digest, request) = match done {
+            let (at, digest) = match done {
                 None => break,
                 Some(Ok(done)) => done,
                 // The others are in flight, or end by themselves as this one did.
@@ -122,15 +148,7 @@ impl Stream {
                 }
             };
             let page = first_page + u32::try_from(at).unwrap_or(u32::MAX);
-            // The walk judges the last of them itself; single records can be alike by chance.
-            if !contents.insert(digest.content) && digest.count > 1 {
-                let fault = WalkFault::Loop(format!(
-                    "page {} has the same records as another page",
-                    u64::from(page) + 1
-                ));
-                let place = self.place(&slice.partition, page);
-                return Err(self.lost(&fault, &place, &request).into());
-            }
+            gap.add(page, &digest);
             records += digest.count;
             if at + 1 == count {
                 end = Some(digest);
@@ -157,6 +175,7 @@ impl Stream {
             digest,
             records,
             short,
+            gap,
         })
     }
 
@@ -191,18 +210,71 @@ impl Stream {
         let print = slice.print(&self.plan().paging, &request);
         let place = self.place(partition, page);
         let spot = slice.spot(page, print, &place);
-        let (got, digest) = if let Some(found) = self.kept(&spot, None)? {
-            let again = self.again_of(found, &request, &spot, None, committer);
-            again.await?
-        } else {
-            let fetched = self.ask_and_keep(&request, &spot, committer).await?;
-            let digest = self.digest(&fetched, None);
-            (Got::Fetched(Box::new(fetched)), digest)
+        let kept = match self.kept(&spot, None)? {
+            Some(found) if ahead.replay => {
+                let again = self.again_of(found, &request, &spot, None, committer);
+                Some(again.await?)
+            }
+            _ => None,
+        };
+        let (got, digest) = match kept {
+            // One that is a copy of another may have been wrong when it was kept.
+            Some((got, digest)) if self.is_paid() || ahead.is_new(&digest, Some(at)).is_ok() => {
+                (got, digest)
+            }
+            _ => {
+                let fetched = self.ask_and_keep(&request, &spot, committer).await?;
+                let digest = self.digest(&fetched, None);
+                // Judged before it is kept, so that the next attempt asks for it anew.
+                if !self.is_paid()
+                    && let Err(other) = ahead.is_new(&digest, None)
+                {
+                    return Err(self.copied(ahead, other, &digest, &request, &place).await);
+                }
+                (Got::Fetched(Box::new(fetched)), digest)
+            }
         };
         let got = self.edit(got, &spot).await?;
         self.hand_on(got, &digest, print, partition, committer, page)
             .await?;
-        Ok((at, digest, request))
+        // What was paid for is kept all the same.
+        if self.is_paid() && ahead.is_new(&digest, None).is_err() {
+            return Err(self.copied(ahead, None, &digest, &request, &place).await);
+        }
+        Ok((at, digest))
+    }
+
+    /// A page has the same records as another. Where that one was kept by an earlier attempt it may
+    /// have been the wrong one: it is asked for again, and if it is another now, so may all be that
+    /// was kept of the partition.
+    async fn copied(
+        &self,
+        ahead: &Ahead,
+        other: Option<u64>,
+        digest: &Digest,
+        request: &Rendered,
+        place: &str,
+    ) -> Unfetched {
+        let fault = WalkFault::Loop("it has the same records as another page".to_owned());
+        let failure = trouble::walk(&fault, place, &self.show(request));
+        let Some(other) = other else {
+            return failure.into();
+        };
+        let Ahead { spread, slice, .. } = ahead;
+        let turn = Turn::With(spread.to.clone(), Param::Number(spread.position(other)));
+        let page = spread.page + u32::try_from(other).unwrap_or(u32::MAX);
+        let Ok(request) = slice.base.page(&turn) else {
+            return failure.into();
+        };
+        let print = slice.print(&self.plan().paging, &request);
+        let place = self.place(&slice.partition, page);
+        match self.ask(&request, &slice.spot(page, print, &place)).await {
+            Ok(now) => Unfetched {
+                is_expired: self.digest(&now, None).content != digest.content,
+                ..failure.into()
+            },
+            Err(unfetched) => unfetched,
+        }
     }
 
     /// Pages side by side are asked for as if all were alike. One that was not is no loss where

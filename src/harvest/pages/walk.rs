@@ -37,12 +37,31 @@ pub(in crate::harvest) enum WalkFault {
     /// The same page again.
     #[error("{0}")]
     Loop(String),
+    /// The same page again, where the API may have taken a value for an inclusive bound.
+    #[error("{0}")]
+    Inclusive(String),
     /// `pages` was left out, but there are more.
     #[error("the answer has more pages ({0}), but the stream has no `pages`")]
     Forgotten(String),
+    /// There are more, but `pages` leads to none of them.
+    #[error("the answer has more pages ({0}), but `pages` finds no next one in it")]
+    Unfound(String),
+    /// Page after page without a record.
+    #[error("{0} pages in a row hold no records, and each leads to another")]
+    Empty(u32),
     /// A value that paging needs is not usable.
     #[error("{0}")]
     Unusable(String),
+}
+
+impl WalkFault {
+    /// The same page again.
+    pub(in crate::harvest) fn again(paging: &Paging, what: impl Into<String>) -> Self {
+        match paging {
+            Paging::Keyset { add: None, .. } => Self::Inclusive(what.into()),
+            _ => Self::Loop(what.into()),
+        }
+    }
 }
 
 /// Paths that pages must be searched for, in the order of [`Digest::wanted`].
@@ -92,6 +111,10 @@ pub(in crate::harvest) struct Walk<'a> {
     contents: HashSet<u64>,
     repeats: u32,
     pages: u64,
+    /// Records on them.
+    records: u64,
+    /// The most records that a page told of.
+    told: u64,
     /// How many pages there are by what the first one said.
     end: Option<u64>,
     /// Never hands out several pages at once.
@@ -115,6 +138,8 @@ impl<'a> Walk<'a> {
             contents: HashSet::new(),
             repeats: 0,
             pages: 0,
+            records: 0,
+            told: 0,
             end: None,
             in_turn,
             spread: false,
@@ -140,16 +165,33 @@ impl<'a> Walk<'a> {
         size_kept: bool,
     ) -> Result<Next, WalkFault> {
         self.pages += 1;
+        self.records += page.count;
         self.judge_content(page)?;
+        let next = self.next(page, size_kept)?;
+        // No page of this partition was ever led to: `pages` may look in the wrong place.
+        match &page.more {
+            Some(sign) if next == Next::End && self.pages == 1 && self.is_led_to() => {
+                Err(WalkFault::Unfound(sign.clone()))
+            }
+            _ => Ok(next),
+        }
+    }
+
+    /// Whether a page itself says where the next one is.
+    fn is_led_to(&self) -> bool {
+        self.paging.is_led() && !matches!(self.paging, Paging::Keyset { .. })
+    }
+
+    fn next(&mut self, page: &Digest, size_kept: bool) -> Result<Next, WalkFault> {
+        // A short page is not the last where it says that there is more.
+        let is_short =
+            size_kept && page.more.is_none() && self.size.is_some_and(|size| page.count < size);
         let wanted = |at: usize| page.wanted.get(at).and_then(Option::as_deref);
         match self.paging {
             Paging::None { declared: true } => Ok(Next::End),
-            Paging::None { declared: false } => match (&page.next, &page.more) {
-                (Some(_), _) => Err(WalkFault::Forgotten(
-                    "it sends `Link: …; rel=\"next\"`".to_owned(),
-                )),
-                (None, Some(sign)) => Err(WalkFault::Forgotten(sign.clone())),
-                (None, None) => Ok(Next::End),
+            Paging::None { declared: false } => match &page.more {
+                Some(sign) => Err(WalkFault::Forgotten(sign.clone())),
+                None => Ok(Next::End),
             },
             Paging::Link => Ok(match &page.next {
                 Some(url) => Next::Url(url.clone()),
@@ -168,7 +210,7 @@ impl<'a> Walk<'a> {
             Paging::Token { from, to, .. } => Self::after_token(from, to, wanted(0), page),
             Paging::Merge(path) => Self::after_merge(path, wanted(0)),
             Paging::Keyset { field, to, add, .. } => {
-                self.after_keyset(field, to, *add, page, size_kept)
+                Self::after_keyset(field, to, *add, page, is_short)
             }
             Paging::Page {
                 to, total, last, ..
@@ -177,16 +219,17 @@ impl<'a> Walk<'a> {
                 let total = self::total(self.paging, &page.wanted);
                 let last = last.as_ref().and_then(|_| whole(wanted(has_total)));
                 self.held = self.held.max(page.count);
+                let is_beyond = self.is_beyond(total, page.count);
                 let more = match (last, total) {
                     (Some(last), _) => {
                         Some(last.saturating_sub(u64::try_from(self.position).unwrap_or(0)))
                     }
-                    (None, Some(total)) if self.held > 0 => {
+                    (None, Some(total)) if self.held > 0 && !is_beyond => {
                         Some(total.div_ceil(self.held).saturating_sub(self.pages))
                     }
                     _ => None,
                 };
-                Ok(self.after_number(to, 1, more, page.count, size_kept))
+                Ok(self.after_number(to, 1, more, page.count, is_short))
             }
             Paging::Offset { to, start, .. } => {
                 let total = total(self.paging, &page.wanted);
@@ -199,21 +242,30 @@ impl<'a> Walk<'a> {
                 // Offsets count from 0, or from 1.
                 let base = (*start).min(1);
                 let passed = self.position.saturating_add(step).saturating_sub(base);
-                let more = total.map(|total| {
+                let is_beyond = self.is_beyond(total, page.count);
+                let more = total.filter(|_| !is_beyond).map(|total| {
                     total
                         .saturating_sub(u64::try_from(passed).unwrap_or(0))
                         .div_ceil(self.held.max(1))
                 });
-                Ok(self.after_number(to, step, more, page.count, size_kept))
+                Ok(self.after_number(to, step, more, page.count, is_short))
             }
         }
     }
 
     /// The walk stands at the last page of what [`Next::Many`] handed out.
-    pub(in crate::harvest) fn spread_to(&mut self, position: i64, pages: u64) {
+    pub(in crate::harvest) fn spread_to(&mut self, position: i64, pages: u64, records: u64) {
         self.spread = true;
         self.position = position;
         self.pages += pages;
+        self.records += records;
+    }
+
+    /// Whether more records came than any page told of, and no sign of the end: a total that is too
+    /// low, or counts something else, is not where the list ends.
+    fn is_beyond(&mut self, total: Option<u64>, count: u64) -> bool {
+        self.told = self.told.max(total.unwrap_or_default());
+        total.is_some() && self.records > self.told && count >= self.held
     }
 
     /// `more` is how many pages follow, where that is known: their addresses are known then too.
@@ -223,7 +275,7 @@ impl<'a> Walk<'a> {
         step: i64,
         more: Option<u64>,
         count: u64,
-        size_kept: bool,
+        is_short: bool,
     ) -> Next {
         if self.pages == 1 {
             self.end = more.map(|more| more.saturating_add(1));
@@ -247,7 +299,7 @@ impl<'a> Walk<'a> {
                     count,
                 };
             }
-            None if size_kept && self.size.is_some_and(|size| count < size) => return Next::End,
+            None if is_short => return Next::End,
             _ => {}
         }
         self.position = following;
@@ -313,18 +365,16 @@ impl<'a> Walk<'a> {
     }
 
     fn after_keyset(
-        &mut self,
         field: &Path,
         to: &Slot,
         add: Option<i64>,
         page: &Digest,
-        size_kept: bool,
+        is_short: bool,
     ) -> Result<Next, WalkFault> {
         let Some(last) = &page.last else {
             return Ok(Next::End);
         };
-        let short = self.size.is_some_and(|size| page.count < size);
-        if short && size_kept {
+        if is_short {
             return Ok(Next::End);
         }
         let raw = match last {
@@ -364,16 +414,22 @@ impl<'a> Walk<'a> {
         if counted && page.count == 1 && self.repeats < 3 {
             return Ok(());
         }
-        Err(WalkFault::Loop(format!(
+        let what = format!(
             "page {} has the same records as an earlier page",
             self.pages
-        )))
+        );
+        Err(WalkFault::again(self.paging, what))
     }
 }
 
-/// A non-negative whole number, written as a number or as text.
+/// A non-negative whole number, written as a number or as text; `500.0` is one too.
 pub(in crate::harvest) fn whole(raw: Option<&str>) -> Option<u64> {
-    raw?.trim_matches('"').parse().ok()
+    let text = raw?.trim_matches('"').trim();
+    let text = match text.split_once('.') {
+        Some((whole, zeros)) if zeros.bytes().all(|digit| digit == b'0') => whole,
+        _ => text,
+    };
+    text.parse().ok()
 }
 
 /// The beginning of a text from outside, for messages.
