@@ -77,6 +77,24 @@ pub(super) struct Place {
     pub(super) credential: Option<String>,
 }
 
+/// Names under which APIs are told at which page of a list to begin, in small letters.
+const PLACES: [&str; 14] = [
+    "page",
+    "page_number",
+    "pagenumber",
+    "offset",
+    "cursor",
+    "next_cursor",
+    "page_token",
+    "pagetoken",
+    "next_token",
+    "nexttoken",
+    "next_page_token",
+    "nextpagetoken",
+    "continuation_token",
+    "starting_after",
+];
+
 /// Names under which APIs take credentials in the query.
 const CREDENTIALS: [&str; 9] = [
     "api_key",
@@ -303,8 +321,11 @@ impl Draft {
                 Some("after"),
             ),
         };
-        // What paging sets must not be set beside it.
+        // What paging sets must not be set beside it, and the first page is in the middle of no list.
         query.retain(|(name, _)| Some(name.as_str()) != parameter);
+        if self.pages != Pages::None {
+            query.retain(|(name, _)| !PLACES.contains(&name.to_ascii_lowercase().as_str()));
+        }
         if self.pages == Pages::Offset && !query.iter().any(|(name, _)| name == "limit") {
             query.push(("limit".to_owned(), "100".to_owned()));
         }
@@ -381,6 +402,39 @@ pub(super) fn scalar(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_in_the_middle_of_a_list_is_not_kept() {
+        let url = "https://api.example.com/v1/items?state=all&page=2&pageToken=xyz&Cursor=xyz&after=2024-01-01";
+        for pages in [
+            Pages::Unknown,
+            Pages::Link,
+            Pages::Page,
+            Pages::Offset,
+            Pages::Token,
+        ] {
+            let place = Place::read(url, None).unwrap();
+            let draft = Draft {
+                name: place.name(),
+                place,
+                records: None,
+                pages,
+                limit: None,
+                contact: None,
+                auth: Auth::None,
+                format: Format::Csv,
+            };
+            let yaml = draft.yaml();
+            assert!(
+                yaml.contains("state: all") && yaml.contains("after: 2024-01-01"),
+                "{yaml}"
+            );
+            assert!(
+                !yaml.contains("xyz") && !yaml.contains("page: \"2\"") && !yaml.contains("page: 2"),
+                "{yaml}"
+            );
+        }
+    }
 
     #[test]
     fn a_url_is_taken_apart_and_its_credential_is_not_kept() {

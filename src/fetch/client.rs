@@ -1,15 +1,21 @@
 //! The door to the network: `Transport` over reqwest, with everything that reqwest does on its
 //! own turned off, and its errors turned into ours. Nothing else imports reqwest.
 
+use std::collections::HashSet;
 use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderValue, Method, Version};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpInfo;
 use hyper_util::client::proxy::matcher::Matcher;
+use reqwest::ClientBuilder;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::Url;
 
@@ -31,16 +37,28 @@ const IDLE_CONNECTION: Duration = Duration::from_secs(4);
 #[derive(Debug)]
 pub struct HttpClient {
     settings: ClientSettings,
-    client: Made,
+    /// Those that keep connections for the next request.
+    keeping: Clients,
+    /// Those that make a connection for each request.
+    fresh: Clients,
+    guard: Guard,
+    /// The proxies of the environment, read as reqwest reads them.
+    proxies: OnceLock<Matcher>,
+    /// Our ends of the connections that an answer has come over and that were kept. No more than this
+    /// machine has ports; one that was closed unseen stays until its port is used again.
+    kept: Mutex<HashSet<SocketAddr>>,
+}
+
+/// A client for each way to go.
+#[derive(Debug, Default)]
+struct Clients {
+    usual: Made,
     /// For this machine: a proxy named by the environment cannot reach our loopback.
     direct: Made,
     /// For this machine without TLS, so without certificates.
     plain: Made,
     /// For addresses that must be public.
     guarded: Made,
-    guard: Guard,
-    /// The proxies of the environment, read as reqwest reads them.
-    proxies: OnceLock<Matcher>,
 }
 
 /// A client, once it was made, or why it cannot be.
@@ -64,12 +82,11 @@ impl HttpClient {
     pub fn new(settings: ClientSettings) -> Self {
         Self {
             settings,
-            client: OnceLock::new(),
-            direct: OnceLock::new(),
-            plain: OnceLock::new(),
-            guarded: OnceLock::new(),
+            keeping: Clients::default(),
+            fresh: Clients::default(),
             guard: Guard::system(),
             proxies: OnceLock::new(),
+            kept: Mutex::default(),
         }
     }
 
@@ -84,27 +101,35 @@ impl HttpClient {
                 message: "its host is no address of the public internet".to_owned(),
             });
         }
+        let (clients, idle) = if request.fresh {
+            (&self.fresh, 0)
+        } else {
+            (&self.keeping, usize::MAX)
+        };
+        let made = |kind: &dyn Fn(ClientBuilder) -> ClientBuilder| {
+            self.made(|it| kind(it).pool_max_idle_per_host(idle))
+        };
         let made = match (
             url.host().is_some_and(|host| is_loopback(&host)),
             url.scheme(),
         ) {
             // Whoever names a proxy means it for all requests of the source.
-            _ if self.settings.proxy.is_some() => self.client.get_or_init(|| self.made(|it| it)),
+            _ if self.settings.proxy.is_some() => clients.usual.get_or_init(|| made(&|it| it)),
             // A proxy looks names up by itself; where it may go is its own rule.
-            _ if guarded && !self.has_proxy(url) => self.guarded.get_or_init(|| {
+            _ if guarded && !self.has_proxy(url) => clients.guarded.get_or_init(|| {
                 let guard = Arc::new(self.guard.clone());
-                self.made(|it| it.no_proxy().dns_resolver(guard))
+                made(&|it| it.no_proxy().dns_resolver(Arc::clone(&guard)))
             }),
             (true, "http") => {
-                let bare = || self.made(|it| it.no_proxy().tls_certs_only([]));
-                self.plain.get_or_init(bare)
+                let bare = || made(&|it| it.no_proxy().tls_certs_only([]));
+                clients.plain.get_or_init(bare)
             }
             (true, _) => {
-                let direct = || self.made(reqwest::ClientBuilder::no_proxy);
-                self.direct.get_or_init(direct)
+                let direct = || made(&ClientBuilder::no_proxy);
+                clients.direct.get_or_init(direct)
             }
             // A proxy may itself be reached over TLS.
-            (false, _) => self.client.get_or_init(|| self.made(|it| it)),
+            (false, _) => clients.usual.get_or_init(|| made(&|it| it)),
         };
         made.as_ref().map_err(|error| SendError {
             kind: match error {
@@ -119,7 +144,7 @@ impl HttpClient {
     /// a proxy.
     fn made(
         &self,
-        kind: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+        kind: impl FnOnce(ClientBuilder) -> ClientBuilder,
     ) -> Result<reqwest::Client, ClientError> {
         let mut builder = kind(
             reqwest::Client::builder()
@@ -162,6 +187,23 @@ impl HttpClient {
             return Ok(());
         }
         self.made(|it| it.tls_certs_only([])).map(drop)
+    }
+
+    /// Its connection may carry the next request too. HTTP/2 says of each request whether it was heard.
+    fn keep(&self, answer: &reqwest::Response) {
+        if answer.version() > Version::HTTP_11 {
+            return;
+        }
+        if let Some(info) = answer.extensions().get::<HttpInfo>() {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.insert(info.local_addr());
+        }
+    }
+
+    /// A connection broke: whether an answer had come over it before.
+    fn is_gone(&self, end: &SocketAddr) -> bool {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.remove(end)
     }
 
     /// Whether the environment names a proxy for it.
@@ -223,11 +265,28 @@ impl Transport for HttpClient {
             let client = self.of(&request)?;
             let mut out = reqwest::Request::new(request.method, request.url);
             *out.headers_mut() = request.headers;
+            // Servers wait for a body, or refuse with 411, where nothing says that there is none (RFC 9110,
+            // section 8.6).
+            let is_empty = request.body.as_ref().is_none_or(Bytes::is_empty);
+            if *out.method() == Method::POST && is_empty {
+                let none = HeaderValue::from_static("0");
+                out.headers_mut().insert(CONTENT_LENGTH, none);
+            }
             *out.body_mut() = request.body.map(reqwest::Body::from);
-            let mut answer = client
-                .execute(out)
-                .await
-                .map_err(|error| send_error(error, Stage::Headers, self.settings.connect))?;
+            let mut answer = match client.execute(out).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    let was_kept = connection_of(&error).is_some_and(|end| self.is_gone(&end));
+                    let mut error = send_error(error, Stage::Headers, self.settings.connect);
+                    if was_kept && error.kind == SendErrorKind::Broken {
+                        error.kind = SendErrorKind::Dropped;
+                    }
+                    return Err(error);
+                }
+            };
+            if !request.fresh {
+                self.keep(&answer);
+            }
             Ok(Response {
                 status: answer.status(),
                 headers: std::mem::take(answer.headers_mut()),
@@ -330,6 +389,15 @@ fn kind(error: &reqwest::Error, stage: Stage) -> SendErrorKind {
     }
 }
 
+/// Our end of the connection that a request broke on.
+fn connection_of(error: &reqwest::Error) -> Option<SocketAddr> {
+    let mut said = chain(error).filter_map(|cause| cause.downcast_ref::<legacy::Error>());
+    let mut known = http::Extensions::new();
+    said.find_map(legacy::Error::connect_info)?
+        .get_extras(&mut known);
+    known.get::<HttpInfo>().map(HttpInfo::local_addr)
+}
+
 /// TLS 1.3 tells the client only after the handshake that its certificate is not wanted.
 fn tls_alert(cause: &(dyn Error + 'static)) -> bool {
     io_kind(cause) == Some(io::ErrorKind::InvalidData)
@@ -416,7 +484,7 @@ fn plainly(text: &str) -> String {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use http::{HeaderMap, HeaderValue, Method, StatusCode};
+    use http::{HeaderMap, StatusCode};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
     use tokio::task::JoinHandle;
@@ -435,6 +503,7 @@ mod tests {
             body: None,
             reach: Reach::Anywhere,
             private: false,
+            fresh: false,
         }
     }
 
@@ -509,6 +578,7 @@ mod tests {
         let seen = seen.await.unwrap().to_lowercase();
         assert!(seen.starts_with("post /x?a=b,c http/1.1\r\n"), "{seen}");
         assert!(seen.contains("x-own: 1\r\n"), "{seen}");
+        assert_eq!(seen.matches("content-length: 0\r\n").count(), 1, "{seen}");
         for own_idea in ["user-agent", "accept-encoding", "referer", "cookie"] {
             assert!(!seen.contains(own_idea), "{seen}");
         }
@@ -535,6 +605,54 @@ mod tests {
         }
         let (kind, _) = problem(sent("HTTP/1.1 200 OK\r\ncontent-le", Leave::Close).await);
         assert_eq!(kind, SendErrorKind::Broken);
+    }
+
+    /// A server that reads a request on each of its connections, answers, reads another and leaves
+    /// without a word; how many connections it had.
+    async fn leaving(answer: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let count = Arc::new(AtomicUsize::new(0));
+        let connections = Arc::clone(&count);
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                connections.fetch_add(1, Ordering::Relaxed);
+                let _ = stream.read(&mut [0; 4096]).await.unwrap();
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                if !answer.is_empty() {
+                    let _ = stream.read(&mut [0; 4096]).await.unwrap();
+                }
+            }
+        });
+        (address, count)
+    }
+
+    #[tokio::test]
+    async fn a_kept_connection_that_ends_is_told_from_a_new_one() {
+        let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]";
+        let (address, count) = leaving(answer).await;
+        let client = client();
+        let url = format!("http://{address}/?key=SECRET");
+        assert_eq!(
+            body(client.send(get(&url)).await.unwrap()).await.unwrap(),
+            "[]"
+        );
+        let (kind, message) = problem(client.send(get(&url)).await);
+        assert_eq!(kind, SendErrorKind::Dropped, "{message}");
+        // One that needs a connection of its own has it, and leaves none behind.
+        for _ in 0..3 {
+            let fresh = Request {
+                fresh: true,
+                ..get(&url)
+            };
+            assert_eq!(body(client.send(fresh).await.unwrap()).await.unwrap(), "[]");
+        }
+        assert_eq!(count.load(Ordering::Relaxed), 4);
+
+        let (address, _) = leaving("").await;
+        let (kind, message) = problem(client.send(get(&format!("http://{address}/"))).await);
+        assert_eq!(kind, SendErrorKind::Broken, "{message}");
     }
 
     #[tokio::test]
@@ -582,7 +700,7 @@ mod tests {
         // With a proxy the proxy would be asked and not the name server.
         let client = client();
         let direct = reqwest::Client::builder().no_proxy().build().unwrap();
-        client.client.set(Ok(direct)).unwrap();
+        client.keeping.usual.set(Ok(direct)).unwrap();
         // RFC 6761 section 6.4: `.invalid` never has an address.
         let result = client.send(get("http://gleaner.invalid/?key=SECRET")).await;
         let (kind, message) = problem(result);
@@ -687,7 +805,7 @@ mod tests {
             .proxy(reqwest::Proxy::http(address).unwrap())
             .build()
             .unwrap();
-        client.client = OnceLock::from(Ok(by_proxy));
+        client.keeping.usual = OnceLock::from(Ok(by_proxy));
         let serving = async {
             let (mut stream, _) = proxy.accept().await.unwrap();
             let mut request = [0; 4096];

@@ -229,6 +229,7 @@ mod tests {
             body: None,
             reach: crate::fetch::transport::Reach::default(),
             private: false,
+            fresh: false,
         }
     }
 

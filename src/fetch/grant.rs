@@ -117,6 +117,7 @@ impl Grant {
             body: Some(Bytes::from(form.finish())),
             reach: Reach::Anywhere,
             private: true,
+            fresh: true,
         };
         self.client.attach(&mut request);
         request

@@ -383,6 +383,7 @@ mod tests {
             body: None,
             reach: Reach::Public,
             private: false,
+            fresh: false,
         };
         policy.judge(&request.url).admit(&mut request).unwrap();
         assert_eq!(request.reach, Reach::Anywhere);

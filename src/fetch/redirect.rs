@@ -128,6 +128,7 @@ mod tests {
             body: Some(Bytes::from_static(b"{}")),
             reach: Reach::default(),
             private: false,
+            fresh: false,
         }
     }
 

@@ -268,12 +268,13 @@ fn decode(text: &str) -> Option<Vec<u8>> {
 }
 
 /// Kinds of trouble by the names that they have in the file.
-const KINDS: [(SendErrorKind, &str); 13] = [
+const KINDS: [(SendErrorKind, &str); 14] = [
     (SendErrorKind::UnknownHost, "unknown_host"),
     (SendErrorKind::Connect, "connect"),
     (SendErrorKind::Unprocessed, "unprocessed"),
     (SendErrorKind::Certificate, "certificate"),
     (SendErrorKind::Timeout, "timeout"),
+    (SendErrorKind::Dropped, "dropped"),
     (SendErrorKind::Broken, "broken"),
     (SendErrorKind::Truncated, "truncated"),
     (SendErrorKind::Request, "request"),

@@ -38,6 +38,9 @@ pub struct Request {
     pub reach: Reach,
     /// Whether it fetches a credential: nothing of it may be written down.
     pub private: bool,
+    /// Whether it needs a connection that no request went on before: one that was kept may be closed at
+    /// this moment, and then nobody knows whether the request was heard.
+    pub fresh: bool,
 }
 
 /// Neither query nor body, which may hold credentials; header values marked sensitive hide.
@@ -51,6 +54,7 @@ impl fmt::Debug for Request {
             .field("body", &self.body.as_ref().map(Bytes::len))
             .field("reach", &self.reach)
             .field("private", &self.private)
+            .field("fresh", &self.fresh)
             .finish()
     }
 }
@@ -104,6 +108,9 @@ pub enum SendErrorKind {
     Certificate,
     /// A time-out; the text says which.
     Timeout,
+    /// A connection that had been kept after an answer ended before a byte of the next one: the server
+    /// closed it as idle, most likely, and never heard the request (RFC 9112 section 9.3.1).
+    Dropped,
     /// The connection broke after the request was sent.
     Broken,
     /// The body ended early.

@@ -71,6 +71,8 @@ impl Stream {
             attempt += 1;
             let mut under = Under::default();
             under.room = reservation.room();
+            let began = run.world.clock.now();
+            under.left = backoff.as_ref().map(|backoff| (began, backoff.left()));
             let outcome = self
                 .attempt(request, variables, spot, attempt, &mut under)
                 .await?;
@@ -185,18 +187,19 @@ impl Stream {
                     trouble
                 }
             };
-            // The page's time runs from its first failure; a wait for a turn is not its fault.
+            // The page's time runs from what was sent first; a wait for a turn is not its fault.
             if let Some(begun) = &mut backoff {
                 begun.excuse(under.in_line);
             }
+            let now = run.world.clock.now();
             let backoff = backoff.get_or_insert_with(|| {
+                let took = now.saturating_duration_since(began + under.in_line);
                 Backoff::new(
                     run.world.clock,
-                    retry.page_deadline,
+                    retry.page_deadline.saturating_sub(took),
                     run.seed ^ request.fingerprint(),
                 )
             });
-            let now = run.world.clock.now();
             let most = self.most_attempts(trouble.class);
             let refused_repeat = self.plan().request.once.is_strict() && sent == Sent::Perhaps;
             let delay = if attempt >= most || refused_repeat {
@@ -275,6 +278,7 @@ impl Stream {
             body: request.body.clone(),
             reach: Reach::default(),
             private: false,
+            fresh: self.is_paid(),
         };
         agent::fill(&mut bare.headers, &self.run.agent);
         self.put_key(&mut bare.headers, spot);
@@ -419,7 +423,7 @@ impl Stream {
         let watch = body::Watch {
             clock,
             idle: timeouts.idle,
-            deadline: sent_at + timeouts.attempt,
+            deadline: sent_at + under.time(timeouts.attempt, sent_at),
             cap: match beyond {
                 Some(_) => self.most_body(),
                 None => self.most_whole(),

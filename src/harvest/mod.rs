@@ -38,7 +38,7 @@ use crate::disk::Disk;
 use crate::event::{Fact, Name};
 use crate::failure::{Exit, Failure};
 use crate::fetch::transport::SharedTransport;
-use crate::plan::{Plan, limit::LimitPlan};
+use crate::plan::{Plan, auth::AuthPlan, limit::LimitPlan};
 
 use self::attempt::once::Unknown;
 use self::events::Events;
@@ -50,6 +50,7 @@ use self::partitions::Source;
 pub use self::partitions::windows::Backfill;
 use self::run::{Beginning, Run};
 pub use self::sample::{Sample, SampledColumns};
+use self::secrets::SHORTEST_SCRUBBED;
 use self::summary::{StreamSummary, Summary, Tally};
 use self::tape::Tape;
 use self::trouble::open_failure;
@@ -215,11 +216,22 @@ impl Harvest {
             streams: names.clone(),
         });
         if let Some(stream) = names.first() {
-            for secret in run.secrets.too_short() {
+            for secret in run.secrets.of_length(1..SHORTEST_SCRUBBED) {
                 run.world.events.emit(Fact::Noticed {
                     stream: stream.clone(),
                     message: format!(
                         "{secret} has fewer than four characters: it stays with its origin as any secret does, but is not looked for in messages"
+                    ),
+                });
+            }
+            let empty: Vec<&str> = run.secrets.of_length(0..1).collect();
+            let wants = !matches!(run.plan.source.auth, AuthPlan::None);
+            if wants && run.credentials.is_empty() && run.tokens.is_none() && !empty.is_empty() {
+                run.world.events.emit(Fact::Noticed {
+                    stream: stream.clone(),
+                    message: format!(
+                        "{} is set to nothing, so `source.auth` has nothing to send: the API is asked without a credential",
+                        empty.join(" and ")
                     ),
                 });
             }

@@ -4,6 +4,7 @@
 //! A page that an earlier attempt at this run has kept is not asked for again: what was written
 //! down of it leads the walk on just as the page itself would.
 
+mod decimal;
 pub(super) mod digest;
 pub(super) mod drift;
 mod gap;
@@ -129,7 +130,7 @@ impl Stream {
             let place = self.place(partition, at.page);
             let print = slice.print(&self.plan().paging, &request);
             if !at.seen.insert(print) {
-                let fault = WalkFault::Loop("the same request comes again".to_owned());
+                let fault = WalkFault::again(&self.plan().paging, "the same request comes again");
                 return Err(trouble::walk(&fault, &place, &self.show(&request)));
             }
             let spot = Spot {

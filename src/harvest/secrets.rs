@@ -9,6 +9,7 @@ pub(super) mod env_file;
 pub(super) mod private;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
@@ -19,7 +20,7 @@ use crate::failure::{Exit, Failure};
 use crate::plan::{Need, Plan};
 
 /// Secrets shorter than this are not looked for: they would scrub ordinary words.
-const SHORTEST_SCRUBBED: usize = 4;
+pub(super) const SHORTEST_SCRUBBED: usize = 4;
 
 /// So many tokens of a run are looked for: those before have ended long ago.
 const REMEMBERED: usize = 24;
@@ -234,11 +235,11 @@ impl Secrets {
         text
     }
 
-    /// Names of secrets that are too short to be looked for.
-    pub(super) fn too_short(&self) -> impl Iterator<Item = &str> {
-        let short = |value: &str| (1..SHORTEST_SCRUBBED).contains(&value.len());
+    /// Names of secrets whose values have so many bytes.
+    pub(super) fn of_length(&self, bytes: Range<usize>) -> impl Iterator<Item = &str> {
         let values = self.values.iter();
-        values.filter_map(move |(name, value)| short(value).then_some(name.as_str()))
+        values
+            .filter_map(move |(name, value)| bytes.contains(&value.len()).then_some(name.as_str()))
     }
 
     /// An event without secrets, where it has words that did not come from the file; `None` where

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::publish::keep;
 use super::run::{Beginning, Run};
-use super::secrets::Secrets;
+use super::secrets::{SHORTEST_SCRUBBED, Secrets};
 use super::{Options, World};
 use crate::disk::{Access, DiskError, Open};
 use crate::failure::{Exit, Failure};
@@ -88,7 +88,7 @@ pub(super) fn wind(
         _ if plan.streams.iter().any(keeps) => Some(("what `keep: raw` keeps", "it")),
         Tape::Off | Tape::Replay(_) => None,
     };
-    let too_short: Vec<&str> = secrets.too_short().collect();
+    let too_short: Vec<&str> = secrets.of_length(1..SHORTEST_SCRUBBED).collect();
     if let (Some((what, way)), false) = (written, too_short.is_empty()) {
         return Err(Box::new(
             Failure::usage(format!(

@@ -214,7 +214,10 @@ pub(super) fn unsendable(error: &SendError, asked: &Asked, place: &str) -> Box<F
         SendErrorKind::Unrecorded => "there is no recorded answer".to_owned(),
         SendErrorKind::Withheld => "the run does not keep all of its pages".to_owned(),
         SendErrorKind::HeadTooLarge => {
-            format!("the answer of {} has no end of headers", asked.origin)
+            format!(
+                "the answer of {} has more headers than anybody reads: more than 100, or of more than 400 kB",
+                asked.origin
+            )
         }
         _ => "the request cannot be sent".to_owned(),
     };
@@ -234,7 +237,9 @@ pub(super) fn unsendable(error: &SendError, asked: &Asked, place: &str) -> Box<F
         SendErrorKind::Withheld => {
             "a request is not the one that was sent: look at templates that change a secret, and at secrets of fewer than four characters; a page whose next link holds a secret is not kept whole. `gleaner run NAME` asks the API"
         }
-        SendErrorKind::HeadTooLarge => "no API sends so many; look what answers under `source.url`",
+        SendErrorKind::HeadTooLarge => {
+            "hardly an API sends so many: look what answers under `source.url`, or whether a proxy on the way adds them"
+        }
         _ => "check the headers and the URL that the templates render",
     };
     let causes = vec![error.message.clone(), format!("asked {}", asked.request)];
@@ -281,6 +286,10 @@ pub(super) fn walk(fault: &WalkFault, place: &str, request: &str) -> Box<Failure
         WalkFault::Loop(what) => (
             format!("the paging goes round in circles: {what}"),
             "the API may ignore the paging parameter: compare `pages` with its documentation",
+        ),
+        WalkFault::Inclusive(what) => (
+            format!("the paging goes round in circles: {what}"),
+            "where the API takes the value for the first of the next page (`>=`), the last record comes again for ever: whole numbers take `add: 1` under `pages.keyset`; for others say `size`, which tells the last page, and a `key`, which drops what comes twice",
         ),
         WalkFault::Forgotten(_) => (
             fault.to_string(),

@@ -163,9 +163,17 @@ pub fn compile(written: &Written, overrides: &Overrides) -> Result<Plan, Compile
         (Some(source), Some(alerts), true) => {
             let mut streams = streams;
             if let Some(parse) = given_sinks {
+                // One that only serves others goes nowhere, unless it was asked for by name. One that does
+                // not run keeps its own, or it would share the table of those that do.
+                let wanted = |name: &String| {
+                    if overrides.streams.is_empty() {
+                        !helpers.contains(name)
+                    } else {
+                        overrides.streams.contains(name)
+                    }
+                };
                 for stream in &mut streams {
-                    // One that only serves others goes nowhere, unless it was asked for by name.
-                    if !helpers.contains(&stream.name) || overrides.streams.contains(&stream.name) {
+                    if wanted(&stream.name) {
                         stream.sinks = parse()?;
                     }
                 }

@@ -255,7 +255,7 @@ fn pair(query: &str, name: &str) -> Option<String> {
 }
 
 /// A form has no levels: its names are the path as written, without quotes.
-fn form_name(path: &Path) -> String {
+pub(super) fn form_name(path: &Path) -> String {
     let mut name = String::new();
     for (index, step) in path.steps.iter().enumerate() {
         if index > 0 {

@@ -19,7 +19,7 @@ pub use super::rendered::{Param, RenderProblem, Rendered, Turn};
 pub enum Slot {
     /// A query parameter.
     Query(String),
-    /// A place in the JSON body.
+    /// A place in the body: in JSON a path, in a form a name.
     Body(Path),
     /// A header.
     Header(HeaderName),

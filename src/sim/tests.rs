@@ -68,6 +68,7 @@ async fn memory(
         body: None,
         reach: Reach::default(),
         private: false,
+        fresh: false,
     };
     for (name, value) in headers {
         request

@@ -69,7 +69,14 @@ pub struct Built {
 #[derive(Debug)]
 enum Base {
     File(Summed),
-    Stdout(Stdout),
+    Stdout(Counted),
+}
+
+/// Standard output, and how much went there.
+#[derive(Debug)]
+struct Counted {
+    out: Stdout,
+    bytes: u64,
 }
 
 /// A file with the checksum of what was written to it.
@@ -107,7 +114,7 @@ impl Target {
     pub fn open(&self) -> Result<Out, SinkError> {
         match self {
             Self::Stdout => Ok(Out {
-                stream: Stream::Plain(BufWriter::with_capacity(BUFFER, Base::Stdout(io::stdout()))),
+                stream: Stream::Plain(BufWriter::with_capacity(BUFFER, Base::stdout())),
                 place: None,
             }),
             Self::Table(_) => Err(self.no_file()),
@@ -254,7 +261,7 @@ impl Out {
     }
 
     fn complete(&mut self) -> io::Result<Built> {
-        let spent = Stream::Plain(BufWriter::with_capacity(0, Base::Stdout(io::stdout())));
+        let spent = Stream::Plain(BufWriter::with_capacity(0, Base::stdout()));
         let base = match std::mem::replace(&mut self.stream, spent) {
             Stream::Plain(base) => base,
             Stream::Gzip(gzip) => gzip.finish()?,
@@ -263,8 +270,8 @@ impl Out {
         let base = base.into_inner().map_err(io::IntoInnerError::into_error)?;
         let (bytes, crc) = match base {
             Base::Stdout(mut stdout) => {
-                stdout.flush()?;
-                (0, 0)
+                stdout.out.flush()?;
+                (stdout.bytes, 0)
             }
             Base::File(Summed { file, crc }) => {
                 file.sync_data().map_err(said)?;
@@ -291,12 +298,12 @@ impl Built {
         }
     }
 
-    /// Size of the file in bytes, of a table that of its whole file; 0 for standard output.
+    /// Size of the file in bytes, of a table that of its whole file; of standard output, what went there.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// CRC32C of the file; 0 of a table, whose file is others' too.
+    /// CRC32C of the file; 0 of a table, whose file is others' too, and of standard output.
     pub fn crc(&self) -> u32 {
         self.crc
     }
@@ -399,15 +406,28 @@ impl Write for Base {
                 to.crc = crc::append(to.crc, &bytes[..written]);
                 Ok(written)
             }
-            Self::Stdout(out) => out.write(bytes),
+            Self::Stdout(to) => {
+                let written = to.out.write(bytes)?;
+                to.bytes += written as u64;
+                Ok(written)
+            }
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::File(to) => to.file.flush(),
-            Self::Stdout(out) => out.flush(),
+            Self::Stdout(to) => to.out.flush(),
         }
+    }
+}
+
+impl Base {
+    fn stdout() -> Self {
+        Self::Stdout(Counted {
+            out: io::stdout(),
+            bytes: 0,
+        })
     }
 }
 

@@ -238,3 +238,78 @@ fn shipped_pipelines_make_plans() {
         }
     }
 }
+
+/// Pieces of YAML in messages and hints, with the file that holds them: `` `key: value` `` in a line that
+/// is no comment and no test.
+fn pieces() -> Vec<(String, String)> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let piece = regex::Regex::new("`([a-z_]+: [^`]+)`").expect("a pattern");
+    let (mut folders, mut found) = (vec![source], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = fs::read_to_string(&path).expect("a readable file");
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            let lines = code
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"));
+            for line in lines {
+                // As the program says it: quotes in a literal are escaped.
+                let line = line.replace("\\\"", "\"");
+                let found_here = piece.captures_iter(&line).map(|one| one[1].to_owned());
+                found.extend(found_here.map(|piece| (path.display().to_string(), piece)));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn hints_say_what_the_language_knows() {
+    const KEYS: &str = "about alerts allow_origins auth body columns concurrency conditional cost cursor expect for format headers keep key limits max_body once pages query records responses retry schedule sink stop streams timeouts tls transform vars where";
+    let filled = regex::Regex::new(r"\{[a-z0-9_.]*\}").expect("a pattern");
+    let named = regex::Regex::new(r"\{[a-z0-9_.]*\}+:").expect("a pattern");
+    let pieces = pieces();
+    let mut checked = 0;
+    let mut unknown = Vec::new();
+    for (file, piece) in &pieces {
+        let key = piece.split(':').next().unwrap_or_default();
+        // A word for a kind is no YAML to paste; neither is a name that is filled in.
+        let is_yaml = piece.contains(['{', '[']) && !piece.ends_with("{}");
+        if !is_yaml || !KEYS.split(' ').any(|known| known == key) || named.is_match(piece) {
+            continue;
+        }
+        checked += 1;
+        // In a `format!` braces are written twice; what it fills in is some word.
+        let single = piece.replace("{{", "\u{1}").replace("}}", "\u{2}");
+        let single = filled
+            .replace_all(&single, "word")
+            .replace('\u{1}', "{")
+            .replace('\u{2}', "}");
+        let all = [piece, &single]
+            .map(|piece| ["word", "{ word: word }"].map(|by| piece.replace('…', by)));
+        let is_known = all.concat().into_iter().any(|piece| {
+            [
+                format!("{piece}\nsource: {{ url: https://a.example }}\nstreams: {{ a: {{ get: /a }} }}\n"),
+                format!("source:\n  url: https://a.example\n  {piece}\nstreams: {{ a: {{ get: /a }} }}\n"),
+                format!("source: {{ url: https://a.example }}\nstreams:\n  a:\n    get: /a\n    {piece}\n"),
+            ]
+            .into_iter()
+            .any(|text| {
+                mistakes("hint.yaml", text).is_none_or(|found| {
+                    let shape = ["unknown-key", "unknown-value", "wrong-type", "several-variants", "syntax"];
+                    found.all.iter().all(|one| !shape.contains(&one.code))
+                })
+            })
+        });
+        if !is_known {
+            unknown.push(format!("{file}: {piece}"));
+        }
+    }
+    assert!(checked >= 25, "{checked} of {}", pieces.len());
+    assert!(unknown.is_empty(), "{}", unknown.join("\n"));
+}

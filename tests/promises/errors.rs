@@ -117,6 +117,38 @@ fn a_missing_secret_is_named() {
 }
 
 #[test]
+fn a_secret_that_is_set_to_nothing_is_told_once() {
+    let server = good();
+    let pipeline = pipeline(&server.url()).replace(
+        "  limits: none",
+        "  auth: { bearer: \"{{ secret.ITEMS_TOKEN }}\" }\n  limits: none",
+    );
+    let project = Project::new(&pipeline).knows(&server);
+    for (value, times) in [("", 1), ("hush-hush", 0)] {
+        let said = project.run_with(&["run", "items"], &[("ITEMS_TOKEN", value)]);
+        assert_eq!(said.code, Some(0), "{}", said.shown);
+        let told = said.stderr.matches("ITEMS_TOKEN is set to nothing").count();
+        assert_eq!(told, times, "{}", said.shown);
+    }
+}
+
+#[test]
+fn heads_of_answers_that_nobody_expects() {
+    let many = (0..150).fold(Reply::json("[]"), |reply, _| reply.header("x-more", "1"));
+    for (reply, told) in [
+        (Reply::new(304, ""), "nobody asked whether"),
+        (many, "more than 100"),
+    ] {
+        let server = Server::says(reply);
+        let project = Project::new(&pipeline(&server.url())).knows(&server);
+        let said = project.run(&["run", "items"]);
+        assert_eq!(said.code, Some(1), "{}", said.shown);
+        assert!(said.stderr.contains(told), "{}", said.shown);
+        project.is_untouched();
+    }
+}
+
+#[test]
 fn answers_that_are_no_data() {
     answered(
         "unauthorized",
@@ -658,6 +690,28 @@ fn a_project_that_takes_no_state() {
     project.write(".gleaner", "not a folder");
     fails("state_not_writable", 73, &project, &["run", "items"]);
     assert_eq!(server.heard(), [""; 0]);
+}
+
+#[test]
+fn a_state_folder_that_cannot_be_written() {
+    let server = good();
+    let project = Project::new(&pipeline(&server.url())).knows(&server);
+    // As of a user whose home is not there; nobody at all can make this one.
+    project.write("nobody", "not a folder");
+    let home = project.path().join("nobody");
+    let said = project.run_with(&["run", "items"], &[("HOME", &home.display().to_string())]);
+    assert_eq!(said.code, Some(73), "{}", said.shown);
+    project.is_untouched();
+    assert_eq!(server.heard(), [""; 0]);
+    let folder = home.join(".local/state/gleaner").display().to_string();
+    for told in [folder.as_str(), "GLEANER_STATE_DIR"] {
+        let hint = said
+            .stderr
+            .lines()
+            .find(|line| line.contains("hint") || line.contains("help"));
+        let hint = hint.unwrap_or_else(|| panic!("{}", said.stderr));
+        assert!(hint.contains(told), "{}", said.stderr);
+    }
 }
 
 #[test]

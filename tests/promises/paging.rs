@@ -1,5 +1,6 @@
 //! Every record of every page, once, in order, whatever the paging style and the weather.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -508,6 +509,92 @@ fn page_numbers_in_a_header_and_tokens_in_a_json_body() {
     compare(&ran, &truth, "body");
     assert_eq!(ran.requests(), 10);
     assert!(ran.api.audit().entries().iter().all(|e| e.method == "POST"));
+}
+
+#[test]
+fn every_style_that_fills_a_form() {
+    // 25 records, ten to a page: of what number, offset, token or id the form asks for.
+    let answer = |request: &SimRequest| {
+        let form: BTreeMap<_, _> = url::form_urlencoded::parse(&request.body)
+            .into_owned()
+            .collect();
+        assert_eq!(
+            request.headers["content-type"],
+            "application/x-www-form-urlencoded"
+        );
+        assert_eq!(form["filter[state]"], "all");
+        let of = |name: &str| {
+            form.get(name)
+                .map(|text| text.parse::<u64>().expect("a number"))
+        };
+        let from = of("page")
+            .map(|page| (page - 1) * 10)
+            .or(of("skip"))
+            .or(of("cursor"))
+            .or(of("page[after]"))
+            .unwrap_or(0);
+        let most = of("limit").expect("a size");
+        let ids: Vec<String> = (from + 1..=(from + most).min(25))
+            .map(|id| format!(r#"{{"id":{id}}}"#))
+            .collect();
+        let next = match from + most {
+            next @ ..25 => next.to_string(),
+            _ => "null".to_owned(),
+        };
+        SimReply::json(
+            200,
+            format!(r#"{{"data":[{}],"next":{next},"n":25}}"#, ids.join(",")),
+        )
+    };
+    for pages in [
+        "{ page: { to: body.page, size: limit } }",
+        "{ page: { to: body.page, size: body.limit, total: n } }",
+        "{ offset: { to: body.skip, size: limit, total: n } }",
+        "{ offset: { to: body.skip, size: limit } }",
+        "{ token: { from: next, to: body.cursor } }",
+        "{ keyset: { field: id, to: 'body.\"page[after]\"', size: limit } }",
+    ] {
+        let yaml = pipeline(4, "", pages).replace(
+            "get: /a",
+            "post: /a\n    body: { form: { limit: 10, 'filter[state]': all } }",
+        );
+        let rules = Rules {
+            routes: vec![Route::custom("/a", Arc::new(answer))],
+            ..Rules::default()
+        };
+        let ran = run(&yaml, rules).complete();
+        assert_eq!(ran.lines("out/a.ndjson").len(), 25, "{pages}");
+    }
+}
+
+#[test]
+fn a_keyset_adds_to_ids_of_any_length() {
+    for first in [
+        "9223372036854775800",
+        "18446744073709551600",
+        "9999999999999999999999990",
+    ] {
+        let first: u128 = first.parse().expect("a number");
+        let answer = move |request: &SimRequest| {
+            let from = request
+                .param("since")
+                .map_or(first, |id| id.parse().expect("an id"));
+            let ids: Vec<String> = (from..(from + 10).min(first + 25))
+                .map(|id| format!(r#"{{"id":"{id}"}}"#))
+                .collect();
+            SimReply::json(200, format!(r#"{{"data":[{}]}}"#, ids.join(",")))
+        };
+        let rules = Rules {
+            routes: vec![Route::custom("/a", Arc::new(answer))],
+            ..Rules::default()
+        };
+        let yaml = pipeline(1, "", "{ keyset: { field: id, to: since, add: 1 } }");
+        let ran = run(&yaml, rules).complete();
+        let wanted: Vec<String> = (first..first + 25)
+            .map(|id| format!(r#"{{"id":"{id}"}}"#))
+            .collect();
+        assert_eq!(ran.lines("out/a.ndjson"), wanted);
+    }
 }
 
 /// `MediaWiki`'s way: the last page has no `continue`, and each one names what to send beside, or in

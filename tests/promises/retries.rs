@@ -1,7 +1,10 @@
 //! Failures that may go away are tried again as told; those that do not end the stream, with the
 //! right exit code, and leave what was there before.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use gleaner::event::{Fact, FailureClass};
@@ -9,6 +12,7 @@ use gleaner::failure::Exit;
 use gleaner::sim::{Fault, FaultRule, Latency, Route, Rules, SimReply, SimRequest};
 
 use super::fixture::{Ran, Scene, forty, run};
+use super::scene::Project;
 
 const SEC: Duration = Duration::from_secs(1);
 
@@ -344,4 +348,74 @@ fn a_deadline_counts_from_the_beginning_and_not_while_others_are_told_of_it() {
         .run();
     assert_eq!(ran.summary.exit, Exit::Resumable);
     says(&ran, "not complete by its deadline of 1s");
+}
+
+#[test]
+fn the_time_of_a_page_cuts_its_last_attempt() {
+    let source =
+        ", retry: { attempts: 9, page_deadline: 25s }, timeouts: { headers: 10s, attempt: 10s }";
+    let rules = Rules {
+        latency: Latency::Fixed(3600 * SEC),
+        ..forty("/a", Vec::new())
+    };
+    let ran = run(&pipeline(source, ""), rules.clone());
+    assert_eq!(ran.failure().exit, Exit::Resumable);
+    assert_eq!(ran.requests(), 3, "two whole ones and what was left");
+    assert_eq!(ran.summary.took.as_secs(), 25, "{:?}", ran.summary.took);
+    // The first has the whole time of an attempt, whatever that of a page is.
+    let source = ", retry: { page_deadline: 2s }, timeouts: { headers: 10s, attempt: 10s }";
+    let ran = run(&pipeline(source, ""), rules);
+    assert_eq!((ran.requests(), ran.summary.took), (1, 10 * SEC));
+}
+
+/// Answers one request on each connection and closes it when the next one comes, unheard: as servers
+/// do whose idle time is over at that moment. Counts the requests that it heard, and those that it did not.
+fn forgetful() -> (std::net::SocketAddr, Arc<[AtomicUsize; 2]>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let counts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+    let (of_all, ends) = (Arc::clone(&counts), 12);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let [heard, unheard] = &*of_all;
+            let mut stream = stream.expect("a connection");
+            let mut request = [0; 4096];
+            let length = stream.read(&mut request).expect("a request");
+            let request = String::from_utf8_lossy(&request[..length]).into_owned();
+            let page = request.split("page=").nth(1).expect("a page");
+            let page = page.split([' ', '&']).next().expect("a number");
+            let body = match page.parse::<u32>() {
+                Ok(page) if page <= ends => format!("[{{\"id\":{page}}}]"),
+                _ => "[]".to_owned(),
+            };
+            heard.fetch_add(1, Ordering::Relaxed);
+            let start = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+            stream.write_all((start + &body).as_bytes()).expect("sent");
+            if stream.read(&mut [0; 4096]).is_ok_and(|length| length > 0) {
+                unheard.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    (address, counts)
+}
+
+#[test]
+fn a_kept_connection_that_ends_is_no_failed_attempt() {
+    for once in [false, true] {
+        let (address, counts) = forgetful();
+        let project = Project::new(&format!(
+            "source: {{ url: \"http://{address}\", limits: none, concurrency: 1, retry: {{ attempts: 1 }} }}
+streams: {{ items: {{ get: /items, once: {once}, pages: {{ page: {{ to: page }} }} }} }}
+sink: {{ csv: data/items.csv }}
+"
+        ));
+        let said = project.run(&["run", "items"]);
+        assert_eq!(said.code, Some(0), "{}", said.shown);
+        let rows = std::fs::read_to_string(project.path().join("data/items.csv"));
+        assert_eq!(rows.expect("rows").lines().count(), 13);
+        let [heard, unheard] = counts.each_ref().map(|n| n.load(Ordering::Relaxed));
+        assert_eq!(heard, 13);
+        // What acts or costs goes on no connection that was kept.
+        assert_eq!(unheard == 0, once, "{unheard}");
+    }
 }

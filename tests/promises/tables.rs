@@ -507,3 +507,46 @@ fn a_table_of_a_database_and_what_is_told_of_it() {
     assert_eq!(said.code, Some(4), "{}", said.shown);
     assert!(said.shown.contains("sink-shared"), "{}", said.shown);
 }
+
+#[test]
+fn one_stream_of_several_goes_where_the_command_line_says_alone() {
+    let (_, server) = Says::start(&[("/a", r#"[{"id":1}]"#), ("/b", r#"[{"id":2},{"id":3}]"#)]);
+    for sink in ["{ csv: \"data/{{ stream }}.csv\" }", "{ csv: data/t.csv }"] {
+        let project = Project::new(&pipeline(&server, TWO, sink));
+        // Twice: the second finds what the first published.
+        for _ in 0..2 {
+            good(
+                &project,
+                &["run", "items", "--stream", "a", "--sink", "csv=x/a.csv"],
+            );
+            assert_eq!(read(&project, "x/a.csv"), "id\r\n1\r\n", "{sink}");
+        }
+        for (to, wanted, size) in [
+            ("csv=-", "id\r\n2\r\n3\r\n", 10),
+            ("ndjson=-", "{\"id\":2}\n{\"id\":3}\n", 18),
+        ] {
+            let said = project.run(&["run", "items", "--stream", "b", "--sink", to]);
+            assert_eq!(said.stdout, wanted, "{sink}: {}", said.shown);
+            let told = format!("standard output ({size} B)");
+            assert!(said.stderr.contains(&told), "{}", said.stderr);
+        }
+        assert!(!project.path().join("data/t.csv").exists());
+        let all = project.run(&["run", "items", "--sink", "csv=x/all.csv"]);
+        // What is no table in the file is none elsewhere.
+        assert_eq!(
+            all.code,
+            Some(if sink.contains("stream") { 2 } else { 0 }),
+            "{}",
+            all.shown
+        );
+    }
+    // In the place of a table that others write too, it would lose their records.
+    let project = Project::new(&pipeline(&server, TWO, "{ csv: data/t.csv }"));
+    let said = project.run(&["run", "items", "--stream", "a", "--sink", "csv=data/t.csv"]);
+    assert_eq!(said.code, Some(2), "{}", said.shown);
+    assert!(
+        said.stderr.contains("would lose their records"),
+        "{}",
+        said.stderr
+    );
+}

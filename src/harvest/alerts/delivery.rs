@@ -73,6 +73,7 @@ async fn deliver(
             body: body.clone(),
             reach: Reach::Anywhere,
             private: true,
+            fresh: true,
         };
         let problem = match clock.timeout(PATIENCE, transport.send(request)).await {
             Ok(Ok(answer)) if answer.status.is_success() => return Ok(()),

@@ -46,6 +46,12 @@ impl Backoff {
         }
     }
 
+    /// What is left of the page's time.
+    pub fn left(&self) -> Duration {
+        let most = self.schedule.max_elapsed_time.unwrap_or(Duration::MAX);
+        most.saturating_sub(self.schedule.get_elapsed_time())
+    }
+
     /// Leaves `wait`, which is over, out of the page's time.
     pub fn excuse(&mut self, wait: Duration) {
         self.schedule.start_time += wait;

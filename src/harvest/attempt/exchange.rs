@@ -5,14 +5,13 @@ use url::Url;
 
 use super::hosts::Pass;
 use super::once::Spot;
-use super::outcome::timed_out;
-use super::outcome::{Asked, Outcome};
+use super::outcome::{Asked, Outcome, Sent, timed_out, transient};
 use super::turn::Under;
 use crate::clock::Instant;
 use crate::event::Fact;
 use crate::failure::Failure;
 use crate::fetch::origin::Refusal;
-use crate::fetch::transport::{Request, Response};
+use crate::fetch::transport::{Request, Response, SendErrorKind};
 use crate::harvest::stream::Stream;
 use crate::harvest::tokens::renew::PLACE;
 use crate::limits::{Needs, Permit};
@@ -21,6 +20,9 @@ use crate::plan::duration::show;
 /// A token that ends while its request stands in line is renewed, and the request stands in line again;
 /// so often, for the line may be longer than any token lives.
 const ROUNDS: u32 = 3;
+
+/// An answer's head with all that its request went out under, or what came in its place.
+type Exchanged = Result<(Response, Instant, Permit, Pass), Outcome>;
 
 /// What a request is sent for.
 pub(in crate::harvest) enum Errand<'a> {
@@ -71,14 +73,43 @@ impl Stream {
         Ok((wire, credential))
     }
 
-    /// Sends one request under a permit; the permit stays out until the answer is read.
+    /// Sends one request under a permit; the permit stays out until the answer is read. Where it went on a
+    /// connection that was kept and is gone, it is sent once more, at once, on one of its own and under a
+    /// permit of its own (RFC 9110 section 9.2.2): no attempt has failed.
     pub(in crate::harvest) async fn exchange(
+        &self,
+        wire: Request,
+        errand: &Errand<'_>,
+        needs: &Needs,
+        under: &mut Under,
+    ) -> Result<Exchanged, Box<Failure>> {
+        if !wire.fresh {
+            let sent = self.sent(wire.clone(), errand, needs, under).await?;
+            if let Some(exchanged) = sent {
+                return Ok(exchanged);
+            }
+        }
+        let fresh = Request {
+            fresh: true,
+            ..wire
+        };
+        let sent = self.sent(fresh, errand, needs, under).await?;
+        Ok(sent.unwrap_or_else(|| {
+            Err(transient(
+                "the connection was closed before an answer".to_owned(),
+                Sent::Perhaps,
+            ))
+        }))
+    }
+
+    /// Sends one request once; nothing where the connection was kept and is gone.
+    async fn sent(
         &self,
         mut wire: Request,
         errand: &Errand<'_>,
         needs: &Needs,
         under: &mut Under,
-    ) -> Result<Result<(Response, Instant, Permit, Pass), Outcome>, Box<Failure>> {
+    ) -> Result<Option<Exchanged>, Box<Failure>> {
         let run = &self.run;
         let clock = run.world.clock;
         let timeouts = run.plan.source.timeouts;
@@ -98,7 +129,7 @@ impl Stream {
             stream: self.name.clone(),
         });
         let sent_at = clock.now();
-        let patience = timeouts.headers.min(timeouts.attempt);
+        let patience = timeouts.headers.min(under.time(timeouts.attempt, sent_at));
         let head = run
             .in_flight(
                 clock.timeout_at(sent_at + patience, run.world.transport.send(wire)),
@@ -110,8 +141,9 @@ impl Stream {
                 permit.received();
                 under.heard(&method, response.status);
                 run.mark_reached();
-                return Ok(Ok((response, sent_at, permit, pass)));
+                return Ok(Some(Ok((response, sent_at, permit, pass))));
             }
+            Ok(Err(error)) if error.kind == SendErrorKind::Dropped => return Ok(None),
             Ok(Err(error)) => {
                 under.unheard(&error);
                 self.send_trouble(&error, &self.asked_of(&method, &url), errand.place())
@@ -119,7 +151,7 @@ impl Stream {
             Err(_) => timed_out(format!("no answer within {}", show(patience))),
         };
         pass.came(outcome.came(None));
-        Ok(Err(outcome))
+        Ok(Some(Err(outcome)))
     }
 
     /// Waits for the token and for the turn, in this order: who waits for a token holds no permit.

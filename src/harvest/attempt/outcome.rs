@@ -200,7 +200,7 @@ impl Stream {
             ),
             SendErrorKind::Unprocessed => transient(error.message.clone(), Sent::No),
             SendErrorKind::Timeout => timed_out(error.message.clone()),
-            SendErrorKind::Broken | SendErrorKind::Truncated => {
+            SendErrorKind::Dropped | SendErrorKind::Broken | SendErrorKind::Truncated => {
                 transient(error.message.clone(), Sent::Perhaps)
             }
         }

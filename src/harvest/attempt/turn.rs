@@ -25,6 +25,9 @@ use crate::harvest::tokens::Token;
 use crate::harvest::trouble;
 use crate::limits::{Needs, Permit, Turn};
 
+/// The least time that a repeat gets.
+const LEAST: Duration = Duration::from_secs(1);
+
 /// What an attempt went out under.
 #[derive(Default)]
 pub(in crate::harvest) struct Under {
@@ -41,6 +44,8 @@ pub(in crate::harvest) struct Under {
     pub(in crate::harvest) acted: Sent,
     /// Whether one that led on to another may have been.
     pub(in crate::harvest) led: Sent,
+    /// For a repeat: when it began, and how much of the page's time was left then.
+    pub(in crate::harvest) left: Option<(Instant, Duration)>,
     /// Room for the answer; what is more than was set aside goes back with the attempt.
     pub(in crate::harvest) room: Room,
 }
@@ -55,6 +60,17 @@ pub(in crate::harvest) struct Held {
 }
 
 impl Under {
+    /// How long what is sent now may take: as long as an attempt may, or what is left of the page's time,
+    /// which waits for turns are no part of. A second at least: what has less need not be sent.
+    pub(in crate::harvest) fn time(&self, whole: Duration, now: Instant) -> Duration {
+        let Some((began, left)) = self.left else {
+            return whole;
+        };
+        let gone = now.saturating_duration_since(began);
+        let left = (left + self.in_line).saturating_sub(gone);
+        whole.min(left.max(LEAST))
+    }
+
     pub(in crate::harvest) fn give_back(&mut self) {
         if let Some(held) = self.held.take() {
             held.permit.answered(held.spent);

@@ -234,6 +234,7 @@ fn advice(code: u16) -> Option<String> {
             405 => "the API wants another method; use `post:` in place of `get:`, or the other way round",
             410 => "the API has moved or ended this address; look for its successor",
             413 | 414 => "the request is too long for the API; ask for fewer ids at once",
+            304 => "the API says that nothing has changed (RFC 9110, section 15.4.5), and nobody asked whether: look for an `If-None-Match` or `If-Modified-Since` among the headers, or a proxy on the way",
             300..=399 => "the API redirects without saying where to",
             _ => return None,
         }

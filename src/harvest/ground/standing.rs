@@ -439,10 +439,24 @@ pub(in crate::harvest) fn lock_targets(
         if !seen.insert(path.clone()) {
             continue;
         }
-        held.push(locks::target(disk, state, &path, now).map_err(LockError::into_failure)?);
+        let lock = locks::target(disk, state, &path, now);
+        held.push(lock.map_err(|error| no_lock(error, state))?);
         sweep::strays(disk, &path).map_err(|error| StoreError::from(error).into_failure())?;
     }
     Ok(held)
+}
+
+/// An output that cannot be locked, for whatever the lock's folder is.
+fn no_lock(error: LockError, state: &Path) -> Box<Failure> {
+    let is_folder = matches!(&error, LockError::Disk(error) if error.path.starts_with(state));
+    let mut failure = error.into_failure();
+    if is_folder {
+        failure.hint = Some(format!(
+            "who writes an output is noted in {}, for all projects of the user: make that folder one that can be written, or set GLEANER_STATE_DIR to another",
+            state.display()
+        ));
+    }
+    failure
 }
 
 pub(in crate::harvest) fn in_the_way(error: LockError) -> Box<Failure> {

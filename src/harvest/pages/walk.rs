@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::decimal;
 use super::digest::{Digest, Last};
 use crate::plan::json::Json;
 use crate::plan::paging::{Paging, TokenFrom};
@@ -36,6 +37,9 @@ pub(in crate::harvest) enum WalkFault {
     /// The same page again.
     #[error("{0}")]
     Loop(String),
+    /// The same page again, where the API may have taken a value for an inclusive bound.
+    #[error("{0}")]
+    Inclusive(String),
     /// `pages` was left out, but there are more.
     #[error("the answer has more pages ({0}), but the stream has no `pages`")]
     Forgotten(String),
@@ -48,6 +52,16 @@ pub(in crate::harvest) enum WalkFault {
     /// A value that paging needs is not usable.
     #[error("{0}")]
     Unusable(String),
+}
+
+impl WalkFault {
+    /// The same page again.
+    pub(in crate::harvest) fn again(paging: &Paging, what: impl Into<String>) -> Self {
+        match paging {
+            Paging::Keyset { add: None, .. } => Self::Inclusive(what.into()),
+            _ => Self::Loop(what.into()),
+        }
+    }
 }
 
 /// Paths that pages must be searched for, in the order of [`Digest::wanted`].
@@ -374,13 +388,13 @@ impl<'a> Walk<'a> {
         let param = match add {
             None => Param::Json(raw.clone()),
             Some(add) => {
-                let number: i64 = raw.trim_matches('"').parse().map_err(|_| {
+                let sum = decimal::plus(raw.trim_matches('"'), add).ok_or_else(|| {
                     WalkFault::Unusable(format!(
                         "`pages.keyset.add` needs whole numbers, but `{field}` holds {}",
                         shorten(raw)
                     ))
                 })?;
-                Param::Number(number.saturating_add(add))
+                Param::Json(sum)
             }
         };
         Ok(Next::One(Turn::With(to.clone(), param)))
@@ -400,10 +414,11 @@ impl<'a> Walk<'a> {
         if counted && page.count == 1 && self.repeats < 3 {
             return Ok(());
         }
-        Err(WalkFault::Loop(format!(
+        let what = format!(
             "page {} has the same records as an earlier page",
             self.pages
-        )))
+        );
+        Err(WalkFault::again(self.paging, what))
     }
 }
 

@@ -319,6 +319,7 @@ impl Setting<'_> {
             body: rendered.body,
             reach: Reach::Anywhere,
             private: true,
+            fresh: true,
         };
         let (statement, signer) = match &plan.auth {
             LoginAuth::Plain(auth) => {

@@ -6,6 +6,7 @@ use super::stream::tables;
 use super::{graphql, parents};
 use crate::plan::paging::{Paging, TokenFrom};
 use crate::plan::path::{Path, Step};
+use crate::plan::rendered::form_name;
 use crate::plan::request::Slot;
 use crate::spec::PipelineSpec;
 use crate::spec::at::At;
@@ -38,9 +39,11 @@ pub(super) fn pages(
             let size = slots.size(page.size.as_ref());
             let total = slots.maybe(page.total.as_ref());
             let last = slots.maybe(page.last.as_ref());
+            let start = page.start.unwrap_or(1);
+            slots.sent_twice("page", &page.to, Some(start));
             Some(Paging::Page {
                 to: to?,
-                start: page.start.unwrap_or(1),
+                start,
                 size: size.ok()?,
                 total: total.ok()?,
                 last: last.ok()?,
@@ -50,9 +53,11 @@ pub(super) fn pages(
             let to = slots.to(&offset.to);
             let size = slots.size(offset.size.as_ref());
             let total = slots.maybe(offset.total.as_ref());
+            let start = offset.start.unwrap_or(0);
+            slots.sent_twice("offset", &offset.to, Some(start));
             Some(Paging::Offset {
                 to: to?,
-                start: offset.start.unwrap_or(0),
+                start,
                 size: size.ok()?,
                 total: total.ok()?,
             })
@@ -66,6 +71,9 @@ pub(super) fn pages(
                 None => Some(None),
                 Some(start) => slots.judge.template(start, &scope).map(Some),
             };
+            if token.start.is_some() {
+                slots.sent_twice("token", &token.to, None);
+            }
             Some(Paging::Token {
                 from: from?,
                 to: to?,
@@ -118,9 +126,9 @@ impl Slots<'_, '_, '_> {
         }
         if let Some(path) = at.strip_prefix("body.") {
             if self.members().is_none() {
-                let hint = "add `body: { json: … }` to a `post`, or name a query parameter";
+                let hint = "add `body: { json: … }` or `body: { form: … }` to a `post`, or name a query parameter";
                 let message = format!(
-                    "`{}` is a place in a JSON body, but this stream sends none",
+                    "`{}` is a place in a body of JSON or of a form, but this stream sends none",
                     at.value
                 );
                 self.judge.wrong("bad-slot", &at.span, message, hint);
@@ -146,13 +154,49 @@ impl Slots<'_, '_, '_> {
         Some(Slot::Query(at.value.clone()))
     }
 
-    /// The members of the JSON that is sent; none where none is.
+    /// A parameter that the request names with a value of its own, though the first page is asked for with
+    /// `start`: it would be dropped. The same number twice does no harm.
+    fn sent_twice(&mut self, style: &str, to: &At<String>, start: Option<i64>) {
+        let query = tables(self.spec.source.query.as_ref(), self.stream.query.as_ref());
+        let query = query.unwrap_or_default();
+        let Some((name, own)) = query.0.iter().find(|(name, _)| name.value == to.value) else {
+            return;
+        };
+        if matches!(own.node, Node::Null) {
+            return;
+        }
+        let written = own.spelled(self.judge.file).into_owned();
+        if start.is_some_and(|start| written == start.to_string()) {
+            return;
+        }
+        let message = format!(
+            "`query` sets `{0}`, and so does `pages.{style}` with each page: the value here is never sent",
+            to.value
+        );
+        let hint = if start.is_some() && written.parse::<i64>().is_ok() {
+            format!(
+                "to begin there, write `start: {written}` under `pages.{style}`, and take it out of `query`"
+            )
+        } else {
+            format!("take it out of `query`; `pages.{style}.start` says where to begin")
+        };
+        self.judge.wrong("sent-twice", &name.span, message, &hint);
+    }
+
+    /// The members of the JSON or form that is sent; none where none is.
     fn members(&self) -> Option<Vec<(&str, &Tree)>> {
         match self.stream.body.as_deref() {
             Some(BodySpec::Json(tree)) => Some(match &tree.node {
                 Node::Map(entries) => entries.iter().map(|(k, v)| (k.value.as_str(), v)).collect(),
                 _ => Vec::new(),
             }),
+            Some(BodySpec::Form(fields)) => Some(
+                fields
+                    .0
+                    .iter()
+                    .map(|(k, v)| (k.value.as_str(), v))
+                    .collect(),
+            ),
             Some(BodySpec::Graphql(spec)) => {
                 let variables = spec.variables.as_ref().map_or(&[][..], |table| &table.0);
                 Some(
@@ -169,6 +213,10 @@ impl Slots<'_, '_, '_> {
     /// Where a path into the body leads: that of GraphQL has its variables one level down.
     fn in_body(&self, mut path: Path) -> Option<Path> {
         let members = self.members()?;
+        if matches!(self.stream.body.as_deref(), Some(BodySpec::Form(_))) {
+            let name = form_name(&path);
+            return members.iter().any(|(is, _)| *is == name).then_some(path);
+        }
         let is_graphql = matches!(self.stream.body.as_deref(), Some(BodySpec::Graphql(_)));
         let variables = Step::Key("variables".to_owned());
         if is_graphql && path.steps.first() == Some(&variables) {

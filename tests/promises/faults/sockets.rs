@@ -196,7 +196,7 @@ fn f21_a_connection_that_is_closed_at_reuse() {
 #[test]
 fn f21_a_request_that_may_have_been_acted_on_is_not_repeated_where_it_counts() {
     let stream = "for: { n: [1, 2, 3] }\npost: /items/{{ n }}\nbody: { json: {} }\nonce: true";
-    let (address, log) = keeping("{}".len(), |_, request| request == 1);
+    let (address, log) = keeping("{}".len(), |connection, _| connection == 1);
     let post = project(&format!("http://{address}"), stream);
     let said = post.run(&["run", "items"]);
     assert_eq!(said.code, Some(1), "{}", said.shown);

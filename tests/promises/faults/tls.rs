@@ -176,7 +176,7 @@ fn second_ends(end: End) -> (SocketAddr, Arc<AtomicUsize>) {
                     }
                     End::GoAway => {
                         // The last one that was looked at is the one before.
-                        let mut last = (id - 2).to_be_bytes().to_vec();
+                        let mut last = id.saturating_sub(2).to_be_bytes().to_vec();
                         last.extend(0_u32.to_be_bytes());
                         stream.write_all(&frame(GOAWAY, 0, 0, &last))?;
                         stream.conn.send_close_notify();
