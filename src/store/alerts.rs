@@ -330,7 +330,7 @@ mod tests {
     fn what_changes_while_it_is_told_is_owed() {
         let folder = tempfile::tempdir().unwrap();
         let mut state = State::open(&crate::disk::Disk::system(), folder.path()).unwrap();
-        let mut note = |state: &mut State, condition, minute| {
+        let note = |state: &mut State, condition, minute| {
             let message = |_: &Alert| "a message".to_owned();
             let noted = state.note_alert("a", condition, at(minute), None, message);
             noted.unwrap();
