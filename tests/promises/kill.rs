@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use gleaner::clock::Clock;
 use gleaner::sim::{Dataset, End, Latency, Listing, Paging, Route, Rules, Server, SimApi};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 use super::scene::{Project, but_the_run};
 
@@ -143,10 +144,26 @@ fn outputs(project: &Project) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
+/// Whether the state says that a run is complete: the kill came before its ledger said so too, and what comes next is another
+/// run.
+fn is_over(project: &Path, ledger: &Path) -> bool {
+    let run = ledger.parent().and_then(Path::file_name).expect("a run");
+    // Nothing is mended by looking.
+    let state = project.join(".gleaner/state.db");
+    let state =
+        Connection::open_with_flags(state, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("a state");
+    let text = "SELECT status = 'complete' FROM runs WHERE id = ?1";
+    let row = state.query_row(text, [run.to_string_lossy()], |row| row.get(0));
+    row.optional().expect("a table of runs").unwrap_or(false)
+}
+
 /// Stream, partition and page of every row that is committed in the run that is there.
 fn committed(project: &Path) -> HashSet<(String, u64, u64)> {
     let mut rows = HashSet::new();
     for ledger in ledgers(project) {
+        if is_over(project, &ledger) {
+            continue;
+        }
         let bytes = std::fs::read(ledger).expect("a ledger");
         let mut rest = &bytes[..];
         while let Some((head, after)) = rest.split_at_checked(18) {
