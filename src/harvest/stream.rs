@@ -54,6 +54,8 @@ pub(super) struct Stream {
     pub(super) signs: Vec<Path>,
     /// Names of the members of the first record that came in an array.
     pub(super) like: OnceLock<Vec<String>>,
+    /// Words for people that stood beside the first records that came: they say nothing of one page.
+    pub(super) words: OnceLock<Option<String>>,
     /// What of `expect` does not hold.
     pub(super) checks: Checks,
     /// What partitions told of, until repeats are known.
@@ -139,6 +141,7 @@ impl Stream {
             checks: Checks::default(),
             told: drift::Told::default(),
             like: OnceLock::new(),
+            words: OnceLock::new(),
             reads_text,
             rereads_bodies: !plan.responses.is_empty()
                 || plan.keeps_raw

@@ -423,6 +423,11 @@ mod tests {
                 ),
             ),
             ("{% raw %}{{ a < b }}{% endraw %}", None),
+            // A variable of that name is no tag.
+            (
+                "{{ raw }}{{ a < b }}",
+                Some("{{ raw }}{{ __compare(a , '<',  b) }}"),
+            ),
             (
                 "{%- raw +%}{{ a < b }}{% if %}{%endraw-%}{{ a < b }}",
                 Some("{%- raw +%}{{ a < b }}{% if %}{%endraw-%}{{ __compare(a , '<',  b) }}"),

@@ -66,7 +66,7 @@ impl<'a> Scan<'a> {
                     scan.push(kind, at..at + 2);
                     let first = scan.tokens.len();
                     at = scan.code(at + 2, Some(close));
-                    if scan.is_raw(first) {
+                    if kind == Kind::Tag && scan.is_raw(first) {
                         at = scan.end_of_raw(at);
                     }
                 }

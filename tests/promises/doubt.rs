@@ -207,6 +207,16 @@ fn what_only_looks_like_an_error_is_data() {
             r#"{"value":"x"}"#,
         ),
         (
+            "records: data\ncolumns: { word: { jq: .value } }",
+            r#"{"data":"x"}"#,
+            r#"{"word":"x"}"#,
+        ),
+        (
+            "records: data\nkey: value",
+            r#"{"data":"x"}"#,
+            r#"{"value":"x"}"#,
+        ),
+        (
             "records: data\ncolumns: { word: value }",
             r#"{"data":"x"}"#,
             r#"{"word":"x"}"#,
@@ -218,14 +228,16 @@ fn what_only_looks_like_an_error_is_data() {
         let ran = Scene::new(&pipeline(stream), rules).run().complete();
         assert_eq!(ran.text("out/a.ndjson").trim_end(), lines, "{shown}");
     }
-    // One record instead of an array of one, and null for no records after the last page.
+    // One record instead of an array of one, and null for no records after the last page; what every page says
+    // is no error.
     let rules = serve(|request| {
         let data = match number(request, "page") {
             Some(page @ 1..=2) => records(page),
             Some(3) => r#"{"id":5,"name":"c","more":true}"#.to_owned(),
             _ => "null".to_owned(),
         };
-        SimReply::json(200, format!(r#"{{"data":{data}}}"#))
+        let says = "Data retrieved successfully";
+        SimReply::json(200, format!(r#"{{"data":{data},"message":"{says}"}}"#))
     });
     let yaml = pipeline(&format!("records: data\n{PAGE}"));
     let ran = Scene::new(&yaml, rules).run().complete();

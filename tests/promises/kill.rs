@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use gleaner::clock::Clock;
 use gleaner::sim::{Dataset, End, Latency, Listing, Paging, Route, Rules, Server, SimApi};
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
+use rusqlite::{Connection, OptionalExtension as _};
 
 use super::scene::{Project, but_the_run};
 
@@ -148,10 +148,15 @@ fn outputs(project: &Project) -> BTreeMap<String, Vec<u8>> {
 /// run.
 fn is_over(project: &Path, ledger: &Path) -> bool {
     let run = ledger.parent().and_then(Path::file_name).expect("a run");
-    // Nothing is mended by looking.
-    let state = project.join(".gleaner/state.db");
-    let state =
-        Connection::open_with_flags(state, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("a state");
+    // Nothing is mended by looking: at a copy.
+    let copy = tempfile::tempdir().expect("a folder");
+    for file in ["state.db", "state.db-wal"] {
+        let from = project.join(".gleaner").join(file);
+        if from.exists() {
+            std::fs::copy(from, copy.path().join(file)).expect("a copy");
+        }
+    }
+    let state = Connection::open(copy.path().join("state.db")).expect("a state");
     let text = "SELECT status = 'complete' FROM runs WHERE id = ?1";
     let row = state.query_row(text, [run.to_string_lossy()], |row| row.get(0));
     row.optional().expect("a table of runs").unwrap_or(false)

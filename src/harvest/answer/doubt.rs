@@ -75,7 +75,10 @@ impl Stream {
                 sample: shorten(value, MOST_SAMPLE),
             });
         }
+        let words = || more::error(places, signs, &WORDS);
         if page.count() > 0 {
+            self.words
+                .get_or_init(|| words().map(|(_, raw)| raw.to_owned()));
             return Ok(page);
         }
         if let Some((place, raw)) = more::error(places, signs, &ERRORS) {
@@ -85,7 +88,8 @@ impl Stream {
             });
         }
         if page.lone == Some(Lone::Null) && like.is_some() && nth > 0 {
-            let words = more::error(places, signs, &WORDS);
+            let usual = self.words.get().and_then(Option::as_deref);
+            let words = words().filter(|(_, raw)| Some(*raw) != usual);
             if words.is_some() || self.is_led_to() {
                 let (beside, sample) = match words {
                     Some((place, raw)) => (format!(", with `{place}`"), shorten(raw, MOST_SAMPLE)),
@@ -121,12 +125,20 @@ impl Stream {
     fn takes_values(&self) -> bool {
         let plan = self.plan();
         let reads = |from: &ColumnFrom| {
-            matches!(from, ColumnFrom::Path(path)
-                if path.steps.first() == Some(&Step::Key("value".to_owned())))
+            match from {
+                ColumnFrom::Path(path) => {
+                    let first = path.steps.first();
+                    first.is_none_or(|step| *step == Step::Key("value".to_owned()))
+                }
+                // What it makes of a record is its own affair.
+                ColumnFrom::Jq(_) => true,
+                ColumnFrom::Template(_) | ColumnFrom::Nothing => false,
+            }
         };
         let mut columns = plan.columns.iter().flatten();
         plan.records.shape != Shape::Plain
             || !plan.transform.is_empty()
+            || plan.key.iter().any(|name| name == "value")
             || columns.any(|column| reads(&column.from))
     }
 }
@@ -153,14 +165,14 @@ fn is_error(object: &str) -> bool {
     tells
 }
 
-/// Whether most members of an object are among these.
+/// Whether most members of an object are among these, or it has all of these.
 fn is_like(object: &str, names: &[String]) -> bool {
     let (mut shared, mut all) = (0, 0);
     for (name, _) in json::members(object) {
         all += 1;
         shared += usize::from(names.iter().any(|known| known == name));
     }
-    shared * 2 > all
+    shared * 2 > all || shared > 0 && shared == names.len()
 }
 
 #[cfg(test)]
@@ -195,5 +207,7 @@ mod tests {
         assert!(is_like(r#"{"id":1,"name":"a","more":null}"#, &like));
         assert!(!is_like(r#"{"message":"slow down","url":"x"}"#, &like));
         assert!(!is_like("{}", &like));
+        let all = r#"{"id":1,"name":"a","url":"x","tel":1,"fax":2,"mail":3,"geo":4}"#;
+        assert!(is_like(all, &like));
     }
 }

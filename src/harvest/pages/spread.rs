@@ -164,6 +164,10 @@ impl Stream {
                 });
             }
         }
+        // Who has told the last of it may have failed after that.
+        while let Some(ended) = tasks.join_next().await {
+            ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        }
         if let Some(failure) = stopped {
             return Err(failure);
         }

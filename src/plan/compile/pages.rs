@@ -72,7 +72,13 @@ pub(super) fn pages(
                 Some(start) => slots.judge.template(start, &scope).map(Some),
             };
             if token.start.is_some() {
-                slots.sent_twice("token", &token.to, None);
+                let is_same = token
+                    .start
+                    .as_ref()
+                    .is_some_and(|start| slots.sets(&token.to, start));
+                if !is_same {
+                    slots.sent_twice("token", &token.to, None);
+                }
             }
             Some(Paging::Token {
                 from: from?,
@@ -152,6 +158,14 @@ impl Slots<'_, '_, '_> {
             return None;
         }
         Some(Slot::Query(at.value.clone()))
+    }
+
+    /// Whether `query` sets a parameter to just this.
+    fn sets(&self, to: &At<String>, value: &At<String>) -> bool {
+        let query = tables(self.spec.source.query.as_ref(), self.stream.query.as_ref());
+        let query = query.unwrap_or_default();
+        let mut own = query.0.iter().filter(|(name, _)| name.value == to.value);
+        own.any(|(_, own)| matches!(&own.node, Node::Text(text) if *text == value.value))
     }
 
     /// A parameter that the request names with a value of its own, though the first page is asked for with
