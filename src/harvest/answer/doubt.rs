@@ -186,6 +186,7 @@ mod tests {
             r#"{"errors":[{"detail":"x","id":7}],"status":"error"}"#,
             r#"{"error":{"code":13,"message":"later"}}"#,
             r#"{"error":true,"message":"later"}"#,
+            r#"{"errors":[{"code":429}]}"#,
         ] {
             assert!(is_error(error), "{error}");
         }
@@ -194,6 +195,7 @@ mod tests {
             r#"{"message":"https://a.test/dog.jpg","status":"success"}"#,
             r#"{"id":1,"error":"the job failed"}"#,
             r#"{"error":null,"status":"ok"}"#,
+            r#"{"error":{"code":200,"status":0}}"#,
             r#"{"error":{"code":0,"message":""},"errors":[],"ok":true}"#,
         ] {
             assert!(!is_error(record), "{record}");

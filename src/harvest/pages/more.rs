@@ -219,20 +219,27 @@ pub(in crate::harvest) fn error<'f>(
     })
 }
 
-/// Whether the value of such a member tells of an error: inside of it, words do.
+/// Whether the value of such a member tells of an error: inside of it, words do, and codes that are not of success.
 pub(in crate::harvest) fn tells_of_error(raw: &str, depth: u8) -> bool {
     match raw.as_bytes().first() {
         Some(b'"') => {
             let text = json::plain(raw).trim().to_ascii_lowercase();
             !NOTHING.contains(&text.as_str()) && !FINE.contains(&text.as_str())
         }
-        Some(b'{') if depth < 4 => {
-            json::members(raw).any(|(_, value)| tells_of_error(value, depth + 1))
-        }
+        Some(b'{') if depth < 4 => json::members(raw)
+            .any(|(name, value)| tells_of_error(value, depth + 1) || is_bad_code(name, value)),
         Some(b'[') if depth < 4 => json::elements(raw).any(|one| tells_of_error(one, depth + 1)),
         Some(b't' | b'0'..=b'9') if depth == 0 => is_something(raw, false),
         _ => false,
     }
+}
+
+/// Whether a member of an error is a number that does not say that all is well.
+fn is_bad_code(name: &str, raw: &str) -> bool {
+    matches!(name, "code" | "status" | "status_code")
+        && raw
+            .parse::<u32>()
+            .is_ok_and(|code| code != 0 && !(200..300).contains(&code))
 }
 
 /// Looks at a member and, where it is a holder, at what is in it.
