@@ -211,7 +211,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Clock;
-    use crate::report::{Reporter, Verbosity};
+    use crate::report::Reporter;
     use crate::sim::{
         Dataset, Fault, FaultRule, Listing, Paging, Route, Rules, ServerLimit, SimApi,
     };
@@ -351,20 +351,14 @@ mod tests {
         write(&root, ".env", "KEY_A=secret-of-a\nKEY_B=secret-of-b\n");
 
         let clock = Clock::adjustable("2026-03-28T01:29:59Z".parse().expect("a moment"));
-        let manner = Manner {
-            json: false,
-            verbosity: Verbosity::Quiet,
-            terminal: false,
-            colour: false,
-        };
-        let mut drive = Drive::new(Reporter::new(manner));
+        let mut drive = Drive::new(Reporter::new(Manner::QUIET));
         drive.clock = clock;
         let (asks, stop) = watch::channel(false);
         drive.stop.asked = stop;
         let daemon = Daemon {
             root: root.clone(),
             drive,
-            manner,
+            manner: Manner::QUIET,
             logs: false,
             once: false,
             parallel: NonZeroUsize::new(10).expect("some"),

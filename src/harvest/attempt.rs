@@ -10,6 +10,7 @@ pub(super) mod hosts;
 pub mod once;
 pub(super) mod outcome;
 pub(super) mod ready;
+pub(super) mod sendings;
 pub(super) mod told;
 pub(super) mod turn;
 pub(super) mod unchanged;

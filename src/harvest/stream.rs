@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use super::answer::edit::Found;
 use super::answer::mistakes::Unrendered;
-use super::attempt::once::{Sendings, Spot};
+use super::attempt::once::Spot;
 use super::attempt::ready::Resting;
+use super::attempt::sendings::Sendings;
 use super::checks::Checks;
 use super::commit::{Committer, GROUP_TIME};
 use super::crew::Crew;

@@ -435,12 +435,7 @@ mod tests {
     /// Works for half an hour; gives the server, what was learned every five minutes, and when
     /// it ended.
     fn half_an_hour(hidden: Hidden) -> (Server, Vec<Learned>, Instant) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .expect("a runtime");
-        runtime.block_on(async {
+        crate::sim::in_stopped_time(async {
             let clock = Clock::simulated("2026-11-22T02:30:00Z".parse().expect("an instant"));
             let base = Url::parse("https://api.test").expect("a URL");
             let limits = Limits::new(clock, &base, &[LimitPlan::auto()], 16);

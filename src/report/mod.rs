@@ -62,6 +62,17 @@ pub struct Manner {
     pub colour: bool,
 }
 
+#[cfg(test)]
+impl Manner {
+    /// For tests that listen to events alone.
+    pub(crate) const QUIET: Self = Self {
+        json: false,
+        verbosity: Verbosity::Quiet,
+        terminal: false,
+        colour: false,
+    };
+}
+
 /// Tells events; share it between the run that emits and the rim that ticks.
 #[derive(Debug)]
 pub struct Reporter {

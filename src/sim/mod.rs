@@ -39,3 +39,16 @@ pub use platter::Loss;
 pub use request::{SimReply, SimRequest};
 pub use rules::{Auth, Latency, Listing, Route, Rules, Source};
 pub use serve::Server;
+
+/// Runs something in stopped time: it goes on at once wherever all wait for it.
+///
+/// # Panics
+///
+/// If there is no room for a runtime.
+pub fn in_stopped_time<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build();
+    runtime.expect("a runtime").block_on(work)
+}

@@ -17,8 +17,9 @@ use gleaner::harvest::alerts::Watch;
 use gleaner::harvest::events::Events;
 use serde_json::Value;
 
-use super::fixture::{in_stopped_time, plan};
+use super::fixture::plan;
 use super::scene::{Project, Reply, Server};
+use gleaner::sim::in_stopped_time;
 
 /// What the API gives in a night.
 const GOOD: usize = 0;
@@ -366,12 +367,7 @@ schedule: { cron: '@daily', on_failure: { webhook: https://hooks.test/private },
 ",
     );
     let silent = Arc::new(Silent::default());
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
+    in_stopped_time(async {
         let clock = Clock::simulated("2026-11-22T02:30:00Z".parse().expect("an instant"));
         let (_asks, stop) = tokio::sync::watch::channel(false);
         let transport: SharedTransport = silent.clone();

@@ -23,7 +23,8 @@ use gleaner::sim::{
 use gleaner::store::history::Status;
 use gleaner::store::state::State;
 
-use super::fixture::{in_stopped_time, plan};
+use super::fixture::plan;
+use gleaner::sim::in_stopped_time;
 
 const PIPELINE: &str = "source: { url: https://api.test, limits: none, concurrency: 2 }
 streams:

@@ -18,8 +18,9 @@ use gleaner::store::history::RunRecord;
 use gleaner::store::state::State;
 use rusqlite::Connection;
 
-use super::fixture::{in_stopped_time, plan};
+use super::fixture::plan;
 use super::scene::but_the_run;
+use gleaner::sim::in_stopped_time;
 
 /// With the columns that the streams have before and after.
 fn pipeline(columns: &str) -> String {

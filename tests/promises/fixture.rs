@@ -16,7 +16,9 @@ use gleaner::harvest::summary::{StreamSummary, Summary};
 use gleaner::harvest::{Harvest, Options, World};
 use gleaner::plan::Plan;
 use gleaner::plan::compile::{Overrides, compile};
-use gleaner::sim::{Dataset, FaultRule, Listing, MemoryTransport, Paging, Route, Rules, SimApi};
+use gleaner::sim::{
+    Dataset, FaultRule, Listing, MemoryTransport, Paging, Route, Rules, SimApi, in_stopped_time,
+};
 use gleaner::spec::diagnostic::SourceText;
 use gleaner::spec::load;
 use jiff::SignedDuration;
@@ -32,15 +34,6 @@ pub(crate) fn forty(path: &str, faults: Vec<FaultRule>) -> Rules {
         faults,
         ..Rules::default()
     }
-}
-
-/// Runs something in stopped time: it goes on at once wherever all wait for it.
-pub(crate) fn in_stopped_time<T>(work: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build();
-    runtime.expect("a runtime").block_on(work)
 }
 
 /// The plan of a pipeline that has no mistakes.

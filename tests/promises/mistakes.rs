@@ -13,7 +13,8 @@ use gleaner::harvest::{Harvest, Options, World};
 use gleaner::sim::{MemoryTransport, Route, Rules, SimApi, SimDisk, SimReply};
 use tokio::sync::Notify;
 
-use super::fixture::{in_stopped_time, plan};
+use super::fixture::plan;
+use gleaner::sim::in_stopped_time;
 
 const PIPELINE: &str = "source: { url: https://api.test, limits: none }
 streams: { stumbles: { get: /stumbles }, waits: { get: /waits } }

@@ -194,18 +194,21 @@ fn a_check_that_does_not_hold_leaves_what_was_published() {
     assert_eq!(latest(&project), id);
 }
 
+/// Two streams with these columns more, the second of which wants so many records.
+fn two_streams(server: &Server, columns: &str, least: u8) -> String {
+    let streams = format!(
+        "  items: {{ get: /items, columns: {{ id: {columns} }}, sink: {{ csv: out/items/, mode: append }} }}\n  \
+         other: {{ get: /other, columns: {{ id: {columns} }}, expect: {{ min_records: {least} }}, sink: {{ csv: out/other/, mode: append }} }}\n"
+    );
+    pipeline(server, &streams, "{ ndjson: out/none.ndjson }")
+}
+
 /// One stream is published again and another is held: whoever looks at the outputs hears of it, and the next
 /// run ends it before it does anything new.
 #[test]
 fn what_was_not_published_again_to_its_end_is_told_and_ended_by_the_next_run() {
     let server = server();
-    let text = |columns: &str, least: u8| {
-        let streams = format!(
-            "  items: {{ get: /items, columns: {{ id: {columns} }}, sink: {{ csv: out/items/, mode: append }} }}\n  \
-             other: {{ get: /other, columns: {{ id: {columns} }}, expect: {{ min_records: {least} }}, sink: {{ csv: out/other/, mode: append }} }}\n"
-        );
-        pipeline(&server, &streams, "{ ndjson: out/none.ndjson }")
-    };
+    let text = |columns: &str, least: u8| two_streams(&server, columns, least);
     let project = Project::new(&text("", 1)).knows(&server);
     let id = kept_run(&project);
     let written = |stream: &str| {
@@ -287,12 +290,7 @@ fn what_was_not_published_again_to_its_end_is_told_and_ended_by_the_next_run() {
 fn what_was_not_published_again_to_its_end_is_ended_by_the_schedule() {
     let server = server();
     let text = |columns: &str, least: u8| {
-        let streams = format!(
-            "  items: {{ get: /items, columns: {{ id: {columns} }}, sink: {{ csv: out/items/, mode: append }} }}\n  \
-             other: {{ get: /other, columns: {{ id: {columns} }}, expect: {{ min_records: {least} }}, sink: {{ csv: out/other/, mode: append }} }}\n"
-        );
-        pipeline(&server, &streams, "{ ndjson: out/none.ndjson }")
-            + "schedule: { cron: \"0 0 1 1 *\" }\n"
+        two_streams(&server, columns, least) + "schedule: { cron: \"0 0 1 1 *\" }\n"
     };
     let project = Project::new(&text("", 1)).knows(&server);
     let id = kept_run(&project);

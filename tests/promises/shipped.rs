@@ -19,7 +19,7 @@ use gleaner::sim::demo;
 use gleaner::sim::{MemoryTransport, Route, Rules, SimApi};
 use gleaner::spec::load;
 
-use super::fixture::in_stopped_time;
+use gleaner::sim::in_stopped_time;
 
 // ---- running ---------------------------------------------------------------------------------
 

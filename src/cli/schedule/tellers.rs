@@ -120,7 +120,7 @@ mod tests {
 
     use super::*;
     use crate::clock::{Clock, Instant};
-    use crate::report::{Manner, Reporter, Verbosity};
+    use crate::report::{Manner, Reporter};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -154,16 +154,8 @@ mod tests {
     }
 
     fn play<T>(play: impl AsyncFnOnce(Scene) -> T) -> T {
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = runtime.enable_all().start_paused(true).build();
-        runtime.expect("a runtime").block_on(async {
-            let manner = Manner {
-                json: false,
-                verbosity: Verbosity::Quiet,
-                terminal: false,
-                colour: false,
-            };
-            let mut drive = Drive::new(Reporter::new(manner));
+        crate::sim::in_stopped_time(async {
+            let mut drive = Drive::new(Reporter::new(Manner::QUIET));
             drive.clock = Clock::simulated(jiff::Timestamp::UNIX_EPOCH);
             let (asks, asked) = watch::channel(false);
             drive.stop.asked = asked;

@@ -331,19 +331,13 @@ mod tests {
     async fn a_panic_before_the_run_is_open_is_told_and_stands_in_the_history() {
         let project = tempfile::tempdir().expect("a folder");
         let root = project.path().to_owned();
-        let manner = Manner {
-            json: false,
-            verbosity: Verbosity::Quiet,
-            terminal: false,
-            colour: false,
-        };
         let options = Options {
             state: Some(root.join("state")),
             ..Options::default()
         };
         let files = Arc::new(Files::new(root.clone()));
-        let drive = Drive::new(reporter(manner, false, None));
-        let mut work = Work::new(drive, manner, false, options, files, root.clone());
+        let drive = Drive::new(reporter(Manner::QUIET, false, None));
+        let mut work = Work::new(drive, Manner::QUIET, false, options, files, root.clone());
         work.connect = stumbles;
         let text = "source: { url: \"http://127.0.0.1:9\", limits: none }\nstreams: { items: { get: /x } }\nsink: { csv: out.csv }\n\
                     schedule: { cron: '@daily', on_failure: { command: 'cat > told' } }\n";

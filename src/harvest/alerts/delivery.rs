@@ -142,12 +142,7 @@ mod tests {
 
     /// What became of it, how many tries that took, and how many seconds.
     fn told(statuses: &[u16]) -> (Result<(), String>, usize, u64) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .expect("a runtime");
-        runtime.block_on(async {
+        crate::sim::in_stopped_time(async {
             let clock = Clock::simulated(jiff::Timestamp::UNIX_EPOCH);
             let moody = Arc::new(Moody {
                 statuses: statuses.to_vec(),

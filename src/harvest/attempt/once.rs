@@ -7,21 +7,18 @@
 //! it out: two parties on an unreliable wire cannot agree on the last message. So a person decides,
 //! or the API does, where it takes a key (draft-ietf-httpapi-idempotency-key-header, Stripe's
 //! `Idempotency-Key`): with one, the same request with the same key is answered from memory.
-//!
-//! Rows of many requests are synced as one: what comes while a sync is under way goes into the next.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use http::header::{HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 use jiff::SignedDuration;
-use tokio::sync::{mpsc, oneshot};
 
 use super::outcome::{Outcome, Sent as Acted};
+use super::sendings::Sendings;
 use super::turn::Under;
 use super::verdict::{self, Trouble, Verdict};
-use crate::event::{Fact, FailureClass, Name};
+use crate::event::Fact;
 use crate::failure::{Exit, Failure};
 use crate::fetch::transport::{SendError, SendErrorKind};
 use crate::harvest::commit::Committer;
@@ -29,10 +26,9 @@ use crate::harvest::partitions::Partition;
 use crate::harvest::partitions::slice::Slice;
 use crate::harvest::stream::Stream;
 use crate::plan::request::Once;
-use crate::store::StoreError;
 use crate::store::hash::stable;
 use crate::store::row::{Row, Sent, Undone};
-use crate::store::stream::{SentLog, StreamStore};
+use crate::store::stream::StreamStore;
 
 /// So many are named where a stream ends; `runs show` names all.
 const NAMED: usize = 20;
@@ -85,101 +81,6 @@ impl<'a> Spot<'a> {
     }
 }
 
-/// What a stream has sent and must not send twice.
-#[derive(Debug)]
-pub(in crate::harvest) struct Sendings {
-    stream: Name,
-    queue: mpsc::UnboundedSender<Word>,
-    book: Mutex<Book>,
-}
-
-#[derive(Debug, Default)]
-struct Book {
-    /// Sent in this process, and not yet handed on as a page.
-    open: BTreeMap<(u32, u32), String>,
-    /// Sent by earlier processes; only looked at.
-    before: BTreeMap<(u32, u32), Sent>,
-    /// What is left alone: where it stands, and why.
-    left: BTreeMap<(u32, u32), String>,
-    /// What came and cannot be read; it is kept.
-    unread: BTreeMap<(u32, u32), Box<Failure>>,
-    /// Why the stream has failed: what is under way may end, and nothing more is sent.
-    failed: Option<Box<Failure>>,
-}
-
-/// A row to be committed, and who waits for it and for all rows before. Without a row it is the last word.
-type Word = (
-    Option<Row>,
-    Option<oneshot::Sender<Result<(), Box<Failure>>>>,
-);
-
-impl Sendings {
-    /// Begins to keep the book of a stream.
-    fn new(stream: Name, store: &StreamStore) -> Self {
-        let (log, before) = store.sent();
-        let (queue, words) = mpsc::unbounded_channel();
-        tokio::spawn(write(log, words));
-        Self {
-            stream,
-            queue,
-            book: Mutex::new(Book {
-                before,
-                ..Book::default()
-            }),
-        }
-    }
-
-    /// Commits a row; when it returns, that and all rows before survive anything. Without a row it is for these, and
-    /// nothing may come after it.
-    async fn commit(&self, row: Option<Row>) -> Result<(), Box<Failure>> {
-        let (tell, told) = oneshot::channel();
-        let gone = "what is sent cannot be written down";
-        let gone = || Box::new(Failure::new(Exit::Disk, gone));
-        self.queue.send((row, Some(tell))).map_err(|_| gone())?;
-        told.await.map_err(|_| gone())?
-    }
-
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Commits what it is told, as much at once as has come.
-async fn write(log: SentLog, mut words: mpsc::UnboundedReceiver<Word>) {
-    // A log that has failed takes no more rows: nobody who asks later hears that all is well.
-    let mut done = Ok(());
-    let mut open = Some(log);
-    while let Some(first) = words.recv().await {
-        let (mut rows, mut waiting, mut is_last) = (Vec::new(), Vec::new(), false);
-        let mut take = |(row, waits): Word| {
-            is_last |= row.is_none();
-            rows.extend(row);
-            waiting.extend(waits);
-        };
-        take(first);
-        while let Ok(word) = words.try_recv() {
-            take(word);
-        }
-        let takes = !rows.is_empty() && done.is_ok();
-        if let Some(log) = open.clone().filter(|_| takes) {
-            let work = tokio::task::spawn_blocking(move || log.commit(&rows));
-            done = match work.await {
-                Ok(done) => done.map_err(StoreError::into_failure),
-                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-            };
-        }
-        // With the log go the locks: who hears of the end may begin anew.
-        open = open.filter(|_| !is_last);
-        for waits in waiting {
-            // Who was stopped meanwhile waits no more.
-            let _ = waits.send(done.clone());
-        }
-        if open.is_none() {
-            return;
-        }
-    }
-}
-
 impl Under {
     /// An answer came, of this status, to a request of this method.
     pub(in crate::harvest) fn heard(&mut self, method: &Method, status: StatusCode) {
@@ -229,7 +130,7 @@ impl Stream {
     /// Keeps a book of what it sends, where a repeat would act or cost.
     pub(in crate::harvest) fn keeping_book(mut self, store: &StreamStore) -> Self {
         if self.plan().request.once.acts() {
-            self.sendings = Some(Sendings::new(self.name.clone(), store));
+            self.sendings = Some(Sendings::new(store));
         }
         self
     }
@@ -266,13 +167,8 @@ impl Stream {
     pub(in crate::harvest) fn by_key(&self, status: StatusCode) -> Option<Verdict> {
         let is_keyed = matches!(self.plan().request.once, Once::Keyed(_));
         (is_keyed && status == StatusCode::CONFLICT).then(|| {
-            Verdict::Trouble(Trouble {
-                class: FailureClass::Transient,
-                message: verdict::show(status),
-                told: None,
-                slow: false,
-                hint: None,
-            })
+            let message = verdict::show(status);
+            Verdict::Trouble(Trouble::transient(message))
         })
     }
 
@@ -317,7 +213,7 @@ impl Stream {
             }
         }
         let row = Row::Sent(Sent {
-            stream: sendings.stream.clone(),
+            stream: self.name.clone(),
             partition: spot.partition.ordinal,
             page: spot.page,
             request: spot.print,
@@ -341,12 +237,11 @@ impl Stream {
         };
         if sent == Acted::No && sendings.book().open.remove(&spot.key()).is_some() {
             let row = Row::Undone(Undone {
-                stream: sendings.stream.clone(),
+                stream: self.name.clone(),
                 partition: spot.partition.ordinal,
                 page: spot.page,
             });
-            // Where it comes to the disk nobody has to wait: of a process that is killed before, a person is asked.
-            let _ = sendings.queue.send((Some(row), None));
+            sendings.note(row);
         }
     }
 
@@ -496,54 +391,5 @@ impl Stream {
             Ok(()) => Ok(()),
             Err(failure) => self.left(ordinal, failure),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use jiff::Timestamp;
-
-    use super::*;
-    use crate::sim::{SimDisk, Trouble};
-    use crate::store::row::RunStart;
-    use crate::store::run::{self, RunFolder};
-    use crate::store::space::Floor;
-
-    #[tokio::test]
-    async fn what_did_nothing_is_on_the_disk_once_all_attempts_are_settled() {
-        let (disk, root) = (SimDisk::new(Path::new("/p")), Path::new("/p"));
-        let door = disk.door();
-        let start = RunStart::new("pipe", vec!["a".into()], Timestamp::UNIX_EPOCH);
-        let open = RunFolder::create(&door, root, "r1", start, &Floor::new(0)).unwrap();
-        let sendings = Sendings::new("a".into(), &open.streams[0]);
-        let unknown = || run::unknown(&door, root, "r1").unwrap().len();
-        let sent = Row::Sent(Sent {
-            stream: "a".into(),
-            partition: 0,
-            page: 0,
-            request: 1,
-            place: "a page".to_owned(),
-            at: Timestamp::UNIX_EPOCH,
-        });
-        let undone = Row::Undone(Undone {
-            stream: "a".into(),
-            partition: 0,
-            page: 0,
-        });
-        sendings.commit(Some(sent.clone())).await.unwrap();
-        assert_eq!(unknown(), 1);
-        sendings.queue.send((Some(undone.clone()), None)).unwrap();
-        sendings.commit(None).await.unwrap();
-        assert_eq!(unknown(), 0);
-        // What cannot be written down is told to whoever asks, though nobody waited for it.
-        let sendings = Sendings::new("a".into(), &open.streams[0]);
-        sendings.commit(Some(sent)).await.unwrap();
-        disk.set_trouble(Trouble::Always(1, std::io::ErrorKind::Other));
-        sendings.queue.send((Some(undone), None)).unwrap();
-        tokio::task::yield_now().await;
-        let failure = sendings.commit(None).await.unwrap_err();
-        assert_eq!(failure.exit, Exit::Disk);
     }
 }

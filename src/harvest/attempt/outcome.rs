@@ -147,11 +147,8 @@ impl From<Unfetched> for Box<Failure> {
 pub(in crate::harvest) fn timed_out(message: String) -> Outcome {
     Outcome::Trouble(
         Trouble {
-            class: FailureClass::Transient,
-            message,
-            told: None,
             slow: true,
-            hint: None,
+            ..Trouble::transient(message)
         },
         Sent::Perhaps,
     )
@@ -164,16 +161,7 @@ pub(in crate::harvest) fn is_timeout(error: &BodyError) -> bool {
 
 /// A trouble that may go away by itself.
 pub(in crate::harvest) fn transient(message: String, sent: Sent) -> Outcome {
-    Outcome::Trouble(
-        Trouble {
-            class: FailureClass::Transient,
-            message,
-            told: None,
-            slow: false,
-            hint: None,
-        },
-        sent,
-    )
+    Outcome::Trouble(Trouble::transient(message), sent)
 }
 
 impl Stream {

@@ -59,6 +59,19 @@ pub(in crate::harvest) struct Trouble {
     pub(in crate::harvest) hint: Option<&'static str>,
 }
 
+impl Trouble {
+    /// One that may go away by itself.
+    pub(in crate::harvest) fn transient(message: String) -> Self {
+        Self {
+            class: FailureClass::Transient,
+            message,
+            told: None,
+            slow: false,
+            hint: None,
+        }
+    }
+}
+
 /// The least pause for a throttle.
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -97,11 +110,8 @@ pub(in crate::harvest) fn by_rules(
             Then::Skip => Verdict::Skip,
             Then::Stop => Verdict::Last,
             Then::Retry => Verdict::Trouble(Trouble {
-                class: FailureClass::Transient,
-                message: because(),
                 told: signals::retry_after(headers, now),
-                slow: false,
-                hint: None,
+                ..Trouble::transient(because())
             }),
             Then::Wait(pause) => {
                 let (said, unreadable) = match pause {

@@ -15,7 +15,7 @@ use crate::harvest::merge::{self, Merged, Old};
 use crate::plan::sink::{SinkMode, SinkPlan};
 use crate::plan::{ColumnFrom, StreamPlan};
 use crate::sink::database::{self, Claim, Fill, Place};
-use crate::sink::{Columns, SinkError, Target};
+use crate::sink::{self, Columns, SinkError, Target};
 use crate::store::cursors::Base;
 use crate::store::hash::stable;
 
@@ -45,18 +45,9 @@ pub(in crate::harvest) fn build(
         SinkMode::Replace | SinkMode::Merge => Fill::Whole,
     };
     let claim = claim(rows, sink.mode, None);
-    let columns = outgoing::columns(rows);
-    let columns = Columns::of(&columns);
-    let rejects = fitting::rejects(&Target::Table(place.clone()), sink.mode);
-    let written = database::write(
-        place,
-        &claim,
-        fill,
-        columns,
-        rejects.as_ref(),
-        &mut |each| outgoing::each_row(rows, repeats, each),
-    )?;
-    Ok(written.into())
+    put(rows, sink, place, &claim, fill, &mut |each| {
+        outgoing::each_row(rows, repeats, each)
+    })
 }
 
 /// Brings a table to what was gathered.
@@ -86,17 +77,23 @@ pub(in crate::harvest) fn project(
         Fill::Whole
     };
     let only = (fill == Fill::Newest).then_some(rows.run.started);
+    put(rows, sink, place, &claim, fill, &mut |each| {
+        merge::each_row(rows, &merged.path, only, each)
+    })
+}
+
+fn put(
+    rows: &Rows<'_>,
+    sink: &SinkPlan,
+    place: &Place,
+    claim: &Claim,
+    fill: Fill,
+    each: &mut sink::Rows<'_, PublishError>,
+) -> Result<Output, PublishError> {
     let columns = outgoing::columns(rows);
     let columns = Columns::of(&columns);
     let rejects = fitting::rejects(&Target::Table(place.clone()), sink.mode);
-    let written = database::write(
-        place,
-        &claim,
-        fill,
-        columns,
-        rejects.as_ref(),
-        &mut |each| merge::each_row(rows, &merged.path, only, each),
-    )?;
+    let written = database::write(place, claim, fill, columns, rejects.as_ref(), each)?;
     Ok(written.into())
 }
 

@@ -4,7 +4,7 @@
 use http::StatusCode;
 
 use super::logins;
-use super::renew::{PLACE, Said, transient};
+use super::renew::{PLACE, Said};
 use crate::clock::Instant;
 use crate::event::FailureClass;
 use crate::failure::{Exit, Failure};
@@ -65,7 +65,7 @@ impl Stream {
                 });
                 let message = format!("{shown} refuses: {shown_code}{words}");
                 if PASSING.contains(&code.as_str()) {
-                    return Err(Said::Again(transient(message)));
+                    return Err(Said::Again(Trouble::transient(message)));
                 }
                 Err(self.failed(&message, Some(advice(&code, is_basic, ungranted))))
             }

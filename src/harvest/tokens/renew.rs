@@ -340,17 +340,7 @@ fn said(outcome: Outcome) -> Said {
         | Outcome::TooLarge(failure)
         | Outcome::Expired(failure) => Said::Fail(failure),
         Outcome::Page(..) | Outcome::NotReady(_) => {
-            Said::Again(transient("an answer without meaning".to_owned()))
+            Said::Again(Trouble::transient("an answer without meaning".to_owned()))
         }
-    }
-}
-
-pub(in crate::harvest) fn transient(message: String) -> Trouble {
-    Trouble {
-        class: FailureClass::Transient,
-        message,
-        told: None,
-        slow: false,
-        hint: None,
     }
 }

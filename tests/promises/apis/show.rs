@@ -19,11 +19,11 @@ use gleaner::sim::{Latency, MemoryTransport, Route, Rules, SimApi};
 use gleaner::spec::diagnostic::SourceText;
 use gleaner::spec::load;
 
-use super::super::fixture::in_stopped_time;
 use super::deal::Sets;
 use super::play::{Expect, Pair, Play};
 use super::stage::{self, Stage, Upset};
 use super::table::table;
+use gleaner::sim::in_stopped_time;
 
 /// What the files of a play know as `private_key`.
 const PRIVATE_KEY: &str = include_str!(concat!(

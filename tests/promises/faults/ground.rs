@@ -14,7 +14,8 @@ use gleaner::harvest::summary::Summary;
 use gleaner::harvest::{Harvest, Options, World};
 use gleaner::sim::{Latency, MemoryTransport, Route, Rules, SimApi, SimDisk, SimReply, SimRequest};
 
-use crate::fixture::{in_stopped_time, plan};
+use crate::fixture::plan;
+use gleaner::sim::in_stopped_time;
 
 /// Where the project is on a pretend disk.
 pub(super) const ROOT: &str = "/p";

@@ -12,9 +12,10 @@ use gleaner::sim::fault::Of;
 use gleaner::sim::limit::WindowStyle;
 use gleaner::sim::{Fault, FaultRule, Latency, MemoryTransport, Route, Rules, ServerLimit, SimApi};
 
-use super::super::fixture::{in_stopped_time, plan};
+use super::super::fixture::plan;
 use super::super::way::{Calls, Far, Tells, Way};
 use super::{MS, SEC, pipeline, rules};
+use gleaner::sim::in_stopped_time;
 
 /// Written and meant.
 const WINDOWS: [(&str, Duration); 10] = [
