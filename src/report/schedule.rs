@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use super::clean::clean;
 use super::show;
 use super::style::{BAD, GOOD, NOTE, paint};
+use crate::count::thousands;
 use crate::event::Fact;
 
 /// The line of a fact of the schedule; `None` where it is another one.
@@ -143,6 +144,6 @@ fn then(next: Option<Timestamp>) -> String {
 fn more(times: u32, what: &str) -> String {
     match times {
         0 | 1 => String::new(),
-        n => format!(" and {} {what}", show::thousands(u64::from(n) - 1)),
+        n => format!(" and {} {what}", thousands(u64::from(n) - 1)),
     }
 }
