@@ -641,14 +641,24 @@ fn the_unit_is_shown_before_it_is_written_and_systemd_accepts_it() {
     // A project elsewhere whose folder has the same name keeps its unit.
     let place = |line: &&str| line.starts_with("WorkingDirectory=");
     let ours = text.lines().find(place).expect("a place");
-    std::fs::write(&unit, text.replace(ours, "WorkingDirectory=/elsewhere")).expect("written");
+    let other = tempfile::tempdir().expect("a folder");
+    let elsewhere = other.path().display().to_string();
+    let theirs = text.replace(ours, &format!("WorkingDirectory={elsewhere}"));
+    std::fs::write(&unit, theirs).expect("written");
+    let pipelines = other.path().join("pipelines");
+    std::fs::create_dir(&pipelines).expect("a folder");
     let refused = project.run_with(&["schedule", "install", "--yes"], &env);
     assert_eq!(refused.code, Some(2), "{}", refused.shown);
-    assert!(
-        refused.stderr.contains("keeps another project: /elsewhere"),
-        "{}",
-        refused.shown
-    );
+    let why = format!("keeps another project: {elsewhere}");
+    assert!(refused.stderr.contains(&why), "{}", refused.shown);
+    // Where none is any more, ours was moved from there: the old unit is shown, and the new one takes its place.
+    std::fs::remove_dir(&pipelines).expect("removed");
+    let asked = project.run_with(&["schedule", "install"], &env);
+    assert_eq!(asked.code, Some(2), "{}", asked.shown);
+    assert!(asked.stderr.contains(&elsewhere), "{}", asked.shown);
+    let said = project.run_with(&["schedule", "install", "--yes"], &env);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    assert_eq!(std::fs::read_to_string(&unit).expect("readable"), text);
     // What the check is worth: a directive that is none is found.
     std::fs::write(&machines, text.replace("Type=notify", "Type=notifies")).expect("written");
     assert!(!verify("--system", &machines).is_empty());
