@@ -182,7 +182,7 @@ fn round(seed: u64, took: u64, steps: &[&str]) -> (u32, usize) {
     };
     let mut kills = 0;
     // In each second round the first two kills are among those that certainly come before an answer.
-    let mut certain = if seed % 2 == 0 { 2 } else { 0 };
+    let mut certain = if seed.is_multiple_of(2) { 2 } else { 0 };
     while kills < MOST_KILLS {
         change();
         let mut run = project.command(&["run", "items", "-q"]);
