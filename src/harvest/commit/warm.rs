@@ -55,9 +55,9 @@ mod tests {
                 .expect("it writes");
             hung.push((end, task));
         }
-        let (served, serves) = mpsc::channel();
-        runtime.spawn(async move { served.send(()) });
-        let is_served = serves.recv_timeout(Duration::from_mins(1));
+        let (serves, is_served) = mpsc::channel();
+        runtime.spawn(async move { serves.send(()) });
+        let is_served = is_served.recv_timeout(Duration::from_mins(1));
         hung.clear();
         is_served.expect("the other worker goes on");
     }
