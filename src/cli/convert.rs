@@ -1,5 +1,6 @@
 //! `gleaner convert`: what was published, in another format.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -7,7 +8,7 @@ use clap::{Args, ValueEnum};
 use crate::clock::Clock;
 use crate::disk::{self, Access, Disk};
 use crate::failure::{Exit, Failure};
-use crate::plan::sink::{Compression, CsvPlan, ParquetPlan, SinkFormat, is_table_name};
+use crate::plan::sink::{Compression, CsvPlan, ParquetPlan, SinkFormat, is_table_name, place};
 use crate::plan::typed::Kind;
 use crate::report::{clean, plural, size};
 use crate::sink::back::Source;
@@ -24,7 +25,8 @@ use super::{out, state};
 /// Reads the files of the last publish and sends nothing. The new file takes the place of an old one when
 /// it is whole; a file that a run publishes is never overwritten. Types are those that describe shows:
 /// from CSV, those that `datapackage.json` beside it tells, else those that its cells look like. A SQLite
-/// file gets one table a stream, and keeps those of others.
+/// file gets one table a stream, and keeps those of others; what streams share is one table, called like its
+/// file.
 ///
 /// For example:
 ///
@@ -91,6 +93,16 @@ impl To {
     }
 }
 
+/// One output on its way to another format.
+#[derive(Debug)]
+struct Piece {
+    output: Output,
+    path: PathBuf,
+    /// Where that is a database.
+    table: Option<String>,
+    target: Target,
+}
+
 impl ConvertArgs {
     pub(super) fn execute(&self) -> Result<Exit, Failure> {
         if self.nested && self.to != To::Parquet {
@@ -115,16 +127,28 @@ impl ConvertArgs {
             let message = format!("--out is one file, and there are {} streams", found.len());
             return Err(Failure::usage(message).hint("choose one with --stream"));
         }
-        for output in found {
-            if output.format == self.to.format() {
+        let pieces: Vec<Piece> = found
+            .into_iter()
+            .map(|output| self.piece(output))
+            .collect::<Result<_, _>>()?;
+        // All is judged before anything is written.
+        let mut taken: BTreeMap<String, &Piece> = BTreeMap::new();
+        for piece in &pieces {
+            if let Some(other) = taken.insert(piece.place(), piece) {
                 let message = format!(
-                    "{} is published as {} alone",
-                    clean(&output.stream),
-                    self.to.format().ending()
+                    "{} and {} would both be written to {}",
+                    other.output.names(),
+                    piece.output.names(),
+                    clean(&piece.target.shown().display().to_string())
                 );
-                return Err(Failure::usage(message));
+                return Err(Failure::usage(message).hint(
+                    "convert them one by one, each to a file of its own: --stream NAME --out PATH",
+                ));
             }
-            self.convert(&asked, &output)?;
+            piece.judge(&asked)?;
+        }
+        for piece in &pieces {
+            self.convert(&asked, piece)?;
         }
         Ok(Exit::Complete)
     }
@@ -136,7 +160,18 @@ impl ConvertArgs {
         others.find(|format| asked.find(&self.streams, Some(*format)).is_ok())
     }
 
-    fn convert(&self, asked: &Asked, output: &Output) -> Result<(), Failure> {
+    /// What becomes of an output.
+    fn piece(&self, output: Output) -> Result<Piece, Failure> {
+        let format = self.to.format();
+        if output.format == format {
+            let message = format!(
+                "{} is published as {} alone",
+                output.names(),
+                format.ending()
+            );
+            return Err(Failure::usage(message)
+                .hint("it is there already; choose another stream with --stream, or another format with --to"));
+        }
         let path = match &self.out {
             Some(path) => std::path::absolute(path).map_err(|error| {
                 Failure::usage(format!("{} is no path", path.display())).caused_by(&error)
@@ -146,22 +181,29 @@ impl ConvertArgs {
                 _ => beside(&output.path, self.to),
             },
         };
+        let table = match output.streams.as_slice() {
+            _ if self.to != To::Sqlite => None,
+            [stream] => Some(stream.clone()),
+            // Called as the table is that they share.
+            _ => Some(stem(&output.path)),
+        };
+        let target = target(Disk::system(), path.clone(), table.as_deref(), self.to)?;
+        Ok(Piece {
+            output,
+            path,
+            table,
+            target,
+        })
+    }
+
+    fn convert(&self, asked: &Asked, piece: &Piece) -> Result<(), Failure> {
+        let Piece { output, target, .. } = piece;
         let disk = Disk::system();
-        let table = (self.to == To::Sqlite).then_some(output.stream.as_str());
-        let target = target(disk.clone(), path.clone(), table, self.to)?;
-        if asked.is_published(&path, table)? {
-            let message = format!("{} is published by runs", target.shown().display());
-            return Err(Failure::usage(message).hint("name another file with --out"));
-        }
-        disk.create_folder(disk::above(&path), Access::Umask)
-            .map_err(|error| {
-                Failure::new(Exit::Disk, error.to_string()).caused_by(&error.source)
-            })?;
         let now = Clock::system().calendar();
         let locks = state::folder().unwrap_or_else(|| asked.root.join(".gleaner"));
         let _lock = locks::target(&disk, &locks, &target.shown(), now)
             .map_err(|error: LockError| *error.into_failure())?;
-        let written = self.write(asked, output, &output.open()?, &target);
+        let written = self.write(asked, output, &output.open()?, target);
         let written = written.map_err(outputs::unreadable)?;
         let (rows, bytes) = (written.rows, written.file.bytes());
         written.file.place().map_err(outputs::unreadable)?;
@@ -169,7 +211,7 @@ impl ConvertArgs {
         let shown = shown.strip_prefix(&asked.root).unwrap_or(&shown);
         out::stdout(&format!(
             "{}: {} in {} ({})\n",
-            clean(&output.stream),
+            output.names(),
             plural(rows, "row"),
             clean(&shown.display().to_string()),
             size(bytes)
@@ -185,7 +227,7 @@ impl ConvertArgs {
     ) -> Result<Written, SinkError> {
         let about = [
             ("gleaner.pipeline", asked.name.clone()),
-            ("gleaner.stream", output.stream.clone()),
+            ("gleaner.stream", output.streams.join(" ")),
             // Which published what is read.
             ("gleaner.run", output.run.clone()),
         ];
@@ -207,7 +249,7 @@ impl ConvertArgs {
         };
         let claim = || {
             let now = Clock::system().calendar().to_string();
-            Claim::converted(&asked.name, &output.stream, &output.run, now)
+            Claim::converted(&asked.name, &output.streams.join(" "), &output.run, now)
         };
         if source.is_records() {
             let rows: &mut Rows<'_, SinkError> = &mut |each| source.records(each);
@@ -228,6 +270,31 @@ impl ConvertArgs {
     }
 }
 
+impl Piece {
+    /// What is written: the same for two that would take each other's place.
+    fn place(&self) -> String {
+        place(&self.path.to_string_lossy(), self.table.as_deref())
+    }
+
+    /// Refuses what runs publish, and makes the folder.
+    fn judge(&self, asked: &Asked) -> Result<(), Failure> {
+        Disk::system()
+            .create_folder(disk::above(&self.path), Access::Umask)
+            .map_err(|error| {
+                Failure::new(Exit::Disk, error.to_string()).caused_by(&error.source)
+            })?;
+        if asked.is_published(&self.path, self.table.as_deref())? {
+            let shown = self.target.shown();
+            let message = format!(
+                "{} is published by runs",
+                clean(&shown.display().to_string())
+            );
+            return Err(Failure::usage(message).hint("name another file with --out"));
+        }
+        Ok(())
+    }
+}
+
 /// The columns of what is read; what CSV lost is told.
 fn typed(output: &Output, source: &Source) -> Result<Schema, SinkError> {
     let schema = source.look(Look::Types)?;
@@ -243,7 +310,7 @@ fn typed(output: &Output, source: &Source) -> Result<Schema, SinkError> {
     Ok(schema)
 }
 
-/// A file, or a table of one.
+/// Where to: a file, or a table of one.
 fn target(disk: Disk, path: PathBuf, table: Option<&str>, to: To) -> Result<Target, Failure> {
     let compression = compression(&path, to)?;
     let Some(table) = table else {
@@ -255,7 +322,7 @@ fn target(disk: Disk, path: PathBuf, table: Option<&str>, to: To) -> Result<Targ
     };
     if !is_table_name(table) {
         let message = format!(
-            "no table can be called `{}`, as the stream is",
+            "no table can be called `{}`, as the stream or its file is",
             clean(table)
         );
         return Err(Failure::usage(message)
@@ -270,12 +337,15 @@ fn target(disk: Disk, path: PathBuf, table: Option<&str>, to: To) -> Result<Targ
 
 /// `data/items.csv.gz` → `data/items.parquet`; of a folder of files, one file beside it.
 fn beside(path: &Path, to: To) -> PathBuf {
+    path.with_file_name(named(&stem(path), to))
+}
+
+/// `items` of `data/items.csv.gz`.
+fn stem(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let stem = match name.find('.').filter(|at| *at > 0) {
-        Some(dot) => name.get(..dot).unwrap_or(&name),
-        None => &name,
-    };
-    path.with_file_name(named(stem, to))
+    let stem = name.find('.').filter(|at| *at > 0);
+    let stem = stem.and_then(|dot| name.get(..dot));
+    stem.unwrap_or(&name).to_owned()
 }
 
 /// Of a table it is the name, which may hold what no name of a file does.

@@ -80,7 +80,7 @@ fn title(output: &Output, shown: &str, schema: &Schema) -> String {
     let at = (output.at).map(|at| format!(", published {}", at.strftime("%Y-%m-%d %H:%M UTC")));
     format!(
         "{}: {} in {shown}{}",
-        clean(&output.stream),
+        output.names(),
         plural(schema.rows, "row"),
         at.unwrap_or_default()
     )
@@ -160,7 +160,8 @@ fn widened(schema: &Schema) -> Vec<String> {
 
 fn json(output: &Output, shown: &str, schema: &Schema) -> Value {
     json!({
-        "stream": output.stream,
+        "stream": output.streams.first(),
+        "streams": output.streams,
         "path": shown,
         "format": output.format.ending(),
         "files": output.files.len(),

@@ -77,22 +77,22 @@ pub(super) struct Place {
     pub(super) credential: Option<String>,
 }
 
-/// Names under which APIs are told at which page of a list to begin, in small letters.
-const PLACES: [&str; 14] = [
-    "page",
-    "page_number",
-    "pagenumber",
-    "offset",
-    "cursor",
-    "next_cursor",
-    "page_token",
-    "pagetoken",
-    "next_token",
-    "nexttoken",
-    "next_page_token",
-    "nextpagetoken",
-    "continuation_token",
-    "starting_after",
+/// Names under which APIs are told at which page of a list to begin, in small letters, and how those page that have them.
+const PLACES: [(&str, Pages); 14] = [
+    ("page", Pages::Page),
+    ("page_number", Pages::Page),
+    ("pagenumber", Pages::Page),
+    ("offset", Pages::Offset),
+    ("cursor", Pages::Token),
+    ("next_cursor", Pages::Token),
+    ("page_token", Pages::Token),
+    ("pagetoken", Pages::Token),
+    ("next_token", Pages::Token),
+    ("nexttoken", Pages::Token),
+    ("next_page_token", Pages::Token),
+    ("nextpagetoken", Pages::Token),
+    ("continuation_token", Pages::Token),
+    ("starting_after", Pages::Keyset),
 ];
 
 /// Names under which APIs take credentials in the query.
@@ -169,14 +169,15 @@ impl Place {
 
     /// How its parameters look like it pages.
     pub(super) fn pages(&self) -> Pages {
-        let has = |wanted: &str| self.query.iter().any(|(name, _)| name == wanted);
-        if has("page") {
-            Pages::Page
-        } else if has("offset") {
-            Pages::Offset
-        } else {
-            Pages::Unknown
-        }
+        let mut styles = [Pages::Page, Pages::Offset].into_iter();
+        let style = styles.find(|style| self.told(*style).is_some());
+        style.unwrap_or(Pages::Unknown)
+    }
+
+    /// The parameter that says where in a list to begin, for an API that pages so.
+    fn told(&self, style: Pages) -> Option<&(String, String)> {
+        let mut all = self.query.iter();
+        all.find(|(name, value)| begins(name, value) == Some(style))
     }
 
     /// A name for the stream: the last part of the path that is a word.
@@ -186,6 +187,14 @@ impl Place {
         let word = words.next().unwrap_or_default();
         identifier(word.split('.').next().unwrap_or_default(), "items")
     }
+}
+
+/// How an API pages that is told by this parameter where in a list to begin. `page=Rust` names an article.
+fn begins(name: &str, value: &str) -> Option<Pages> {
+    let name = name.to_ascii_lowercase();
+    let (_, style) = PLACES.into_iter().find(|(known, _)| *known == name)?;
+    let counts = matches!(style, Pages::Page | Pages::Offset);
+    (!counts || value.parse::<u64>().is_ok()).then_some(style)
 }
 
 impl Draft {
@@ -284,47 +293,68 @@ impl Draft {
             scalar(&self.place.get)
         );
         let mut query = self.place.query.clone();
+        let told = self.place.told(self.pages);
+        let to = |usual: &str| told.map_or(usual, |(name, _)| name.as_str()).to_owned();
         let (pages, why, parameter) = match self.pages {
             Pages::Unknown => (
-                "link",
+                "link".to_owned(),
                 "How the API pages, where it does. Without, a run stops where an answer tells of more:\n    \
                  # link, { next: PATH }, { page: { to: page } }, { offset: { to: offset, size: limit } },\n    \
                  # { token: { from: PATH, to: cursor } }, { keyset: { field: id, to: after } }, or none.",
                 None,
             ),
-            Pages::None => ("none", "One page is all there is.", None),
-            Pages::Link => ("link", "The next page is named by a Link header.", None),
+            Pages::None => ("none".to_owned(), "One page is all there is.", None),
+            Pages::Link => (
+                "link".to_owned(),
+                "The next page is named by a Link header.",
+                None,
+            ),
             Pages::Next => (
-                "{ next: next }",
+                "{ next: next }".to_owned(),
                 "Where the body holds the URL of the next page.",
                 None,
             ),
             Pages::Page => (
-                "{ page: { to: page } }",
+                // Some APIs count from 0, and where one was asked for page 0 it does.
+                match told {
+                    Some((name, first)) if first.parse() == Ok(0) => {
+                        format!("{{ page: {{ to: {}, start: 0 }} }}", scalar(name))
+                    }
+                    _ => format!("{{ page: {{ to: {} }} }}", scalar(&to("page"))),
+                },
                 "`to` is the parameter of the page number. If the answer tells how many records there\n    \
                  # are, add `total: PATH` and `size: PARAMETER`: pages are then fetched side by side.",
-                Some("page"),
+                Some(to("page")),
             ),
             Pages::Offset => (
-                "{ offset: { to: offset, size: limit } }",
+                format!(
+                    "{{ offset: {{ to: {}, size: limit }} }}",
+                    scalar(&to("offset"))
+                ),
                 "`to` is the parameter of the offset, `size` the one of the page size.",
-                Some("offset"),
+                Some(to("offset")),
             ),
             Pages::Token => (
-                "{ token: { from: next_cursor, to: cursor } }",
+                format!(
+                    "{{ token: {{ from: next_cursor, to: {} }} }}",
+                    scalar(&to("cursor"))
+                ),
                 "`from` is where the body holds the next token, `to` the parameter that takes it.",
-                Some("cursor"),
+                Some(to("cursor")),
             ),
             Pages::Keyset => (
-                "{ keyset: { field: id, to: after } }",
+                format!(
+                    "{{ keyset: {{ field: id, to: {} }} }}",
+                    scalar(&to("after"))
+                ),
                 "`field` of the last record goes into the parameter `to`.",
-                Some("after"),
+                Some(to("after")),
             ),
         };
         // What paging sets must not be set beside it, and the first page is in the middle of no list.
-        query.retain(|(name, _)| Some(name.as_str()) != parameter);
+        query.retain(|(name, _)| Some(name) != parameter.as_ref());
         if self.pages != Pages::None {
-            query.retain(|(name, _)| !PLACES.contains(&name.to_ascii_lowercase().as_str()));
+            query.retain(|(name, value)| begins(name, value).is_none());
         }
         if self.pages == Pages::Offset && !query.iter().any(|(name, _)| name == "limit") {
             query.push(("limit".to_owned(), "100".to_owned()));
@@ -437,6 +467,65 @@ mod tests {
     }
 
     #[test]
+    fn the_parameter_that_a_url_has_is_the_one_that_pages() {
+        for (query, pages, written, kept) in [
+            (
+                "pageNumber=2",
+                Pages::Page,
+                "{ page: { to: pageNumber } }",
+                "",
+            ),
+            (
+                "page=0",
+                Pages::Page,
+                "{ page: { to: page, start: 0 } }",
+                "",
+            ),
+            ("page=Rust", Pages::Unknown, "pages: link", "page: Rust"),
+            (
+                "page=Rust&offset=50",
+                Pages::Offset,
+                "{ offset: { to: offset, size: limit } }",
+                "page: Rust",
+            ),
+            (
+                "page_token=abc",
+                Pages::Token,
+                "{ token: { from: next_cursor, to: page_token } }",
+                "",
+            ),
+            (
+                "starting_after=7",
+                Pages::Keyset,
+                "{ keyset: { field: id, to: starting_after } }",
+                "",
+            ),
+            ("x=1", Pages::Token, "to: cursor", "x: 1"),
+        ] {
+            let url = format!("https://api.example.com/items?{query}");
+            let place = Place::read(&url, None).unwrap();
+            let draft = Draft {
+                name: place.name(),
+                place,
+                records: None,
+                pages,
+                limit: None,
+                contact: None,
+                auth: Auth::None,
+                format: Format::Csv,
+            };
+            let yaml = draft.yaml();
+            assert!(
+                yaml.contains(written) && yaml.contains(kept),
+                "{query}: {yaml}"
+            );
+            for dropped in ["abc", "starting_after: ", "page: 0", "pageNumber: "] {
+                assert!(!yaml.contains(dropped), "{query}: {yaml}");
+            }
+        }
+    }
+
+    #[test]
     fn a_url_is_taken_apart_and_its_credential_is_not_kept() {
         let place = Place::read(
             "https://api.example.com/v1/users/42/orders.json?state=all&api_key=hush&page=3",
@@ -505,6 +594,8 @@ mod tests {
         let paged = |url: &str| Place::read(url, None).unwrap().pages();
         assert_eq!(paged("https://x.org/items?page=2"), Pages::Page);
         assert_eq!(paged("https://x.org/items?offset=0&limit=9"), Pages::Offset);
+        assert_eq!(paged("https://x.org/items?pageNumber=2"), Pages::Page);
+        assert_eq!(paged("https://x.org/w/api.php?page=Rust"), Pages::Unknown);
         assert!(Place::read("ftp://x.org", None).is_err());
         assert!(Place::read("https://me:pw@x.org", None).is_err());
     }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::disk::Disk;
 use crate::failure::{Exit, Failure};
+use crate::plan::sink;
 use crate::report::clean;
 use crate::sink::SinkError;
 use crate::sink::back::{Kept, Names, Source};
@@ -17,11 +18,11 @@ use crate::store::state::{State, StateError};
 use super::packages::{self, Package};
 use super::{again, project};
 
-/// One output of a stream.
+/// One output of a stream, or of streams that share a table.
 #[derive(Debug)]
 pub(super) struct Output {
-    /// The stream.
-    pub(super) stream: String,
+    /// The streams whose records are in it.
+    pub(super) streams: Vec<String>,
     /// How it is written.
     pub(super) format: Format,
     /// What people know it by: the file, or the folder to which runs add files.
@@ -133,7 +134,7 @@ fn sorted(mut all: Vec<Published>) -> Vec<Published> {
 }
 
 impl Asked {
-    /// Its outputs: of each stream the one that tells most, or that of `format`.
+    /// Its outputs: of each stream the one that tells most, or that of `format`. One that streams share is one.
     pub(super) fn find(
         &self,
         streams: &[String],
@@ -155,50 +156,58 @@ impl Asked {
                 Some(_) => Some(Format::Sqlite),
                 None => Format::of(&file.path),
             };
-            let wanted = streams.is_empty() || streams.contains(&file.stream);
-            let Some(found) = found.filter(|found| wanted && format.is_none_or(|f| f == *found))
-            else {
+            let Some(found) = found.filter(|found| format.is_none_or(|f| f == *found)) else {
                 continue;
             };
             if file.path.is_file() {
                 add(&mut outputs, file, found);
             }
         }
-        if outputs.is_empty() {
-            return Err(self.nothing());
-        }
         for output in &mut outputs {
             output.files.reverse();
         }
         // The latest publish of a stream may have several outputs: the first by format is it.
-        outputs.sort_by(|a, b| (&a.stream, b.at, a.format).cmp(&(&b.stream, a.at, b.format)));
-        outputs.dedup_by(|a, b| a.stream == b.stream);
+        outputs.sort_by(|a, b| (&a.streams, b.at, a.format).cmp(&(&b.streams, a.at, b.format)));
+        outputs.dedup_by(|a, b| a.streams == b.streams);
+        let mut outputs = shared(outputs);
+        let is_asked = |output: &Output| output.streams.iter().any(|name| streams.contains(name));
+        outputs.retain(|output| streams.is_empty() || is_asked(output));
+        if outputs.is_empty() {
+            return Err(self.nothing());
+        }
         Ok(outputs)
     }
 
-    /// Whether runs publish a file, or a table of one.
+    /// Whether runs publish a file, or a table of one, by whatever way it is called. Its folder must exist.
     pub(super) fn is_published(&self, path: &Path, table: Option<&str>) -> Result<bool, Failure> {
-        let told = resources(path).into_iter().any(|told| {
-            let other = told["dialect"]["table"].as_str();
-            // SQL does not tell names apart by case; of a file that runs write whole no table is free.
-            let same = match (table, other) {
-                (Some(table), Some(other)) => table.eq_ignore_ascii_case(other),
-                _ => true,
-            };
-            same && told.get("gleaner").is_some()
-        });
-        let Some(state) = state(&self.root)?.filter(|_| !told) else {
-            return Ok(told);
-        };
-        let file = path.display().to_string();
-        let table = table.map(|table| format!("{file}#{table}"));
-        for target in std::iter::once(file).chain(table) {
-            let known = state.last_published(&target);
-            if known.map_err(|error| *error.into_failure())?.is_some() {
-                return Ok(true);
+        let disk = Disk::system();
+        let whole = disk.resolve_new(path).map_err(|error| {
+            Failure::new(Exit::Disk, error.to_string()).caused_by(&error.source)
+        })?;
+        // Of a file that runs write whole no table is free, and a whole file takes all its tables away.
+        let is_taken = |other: Option<&str>| match (table, other) {
+            (Some(table), Some(other)) => {
+                sink::place("", Some(table)) == sink::place("", Some(other))
             }
+            _ => true,
+        };
+        let mut told = resources(path).into_iter().chain(resources(&whole));
+        if told.any(|told| {
+            told.get("gleaner").is_some() && is_taken(told["dialect"]["table"].as_str())
+        }) {
+            return Ok(true);
         }
-        Ok(false)
+        let Some(state) = state(&self.root)? else {
+            return Ok(false);
+        };
+        let places = state.published_places();
+        let places = places.map_err(|error| *error.into_failure())?;
+        // What is no longer there with its folder is nobody's.
+        let is_it = |path: &Path| disk.resolve_new(path).is_ok_and(|path| path == whole);
+        Ok(places.iter().any(|known| {
+            let (file, other) = place(known);
+            is_taken(other.as_deref()) && is_it(&file)
+        }))
     }
 
     fn nothing(&self) -> Failure {
@@ -240,13 +249,13 @@ fn add(outputs: &mut Vec<Output>, file: &Published, format: Format) {
         (_, None) => file.path.clone(),
     };
     let same = |output: &&mut Output| {
-        output.stream == file.stream && output.path == place && output.format == format
+        output.streams == [file.stream.as_str()] && output.path == place && output.format == format
     };
     match outputs.iter_mut().find(same) {
         Some(output) if adds => output.files.push(file.path.clone()),
         Some(_) => {}
         None => outputs.push(Output {
-            stream: file.stream.clone(),
+            streams: vec![file.stream.clone()],
             format,
             path: place,
             files: vec![file.path.clone()],
@@ -255,6 +264,32 @@ fn add(outputs: &mut Vec<Output>, file: &Published, format: Format) {
             run: file.run.clone(),
         }),
     }
+}
+
+/// Streams that write one table are one output: each of them tells of all its files.
+fn shared(outputs: Vec<Output>) -> Vec<Output> {
+    let mut whole: Vec<Output> = Vec::new();
+    for output in outputs {
+        let same = whole
+            .iter_mut()
+            .find(|one| (&one.path, one.format) == (&output.path, output.format));
+        let Some(one) = same else {
+            whole.push(output);
+            continue;
+        };
+        one.streams.extend(output.streams);
+        let more = output.files.into_iter();
+        let more: Vec<_> = more.filter(|file| !one.files.contains(file)).collect();
+        if !more.is_empty() {
+            // Those that runs added are named by the run, and so by the time.
+            one.files.extend(more);
+            one.files.sort();
+        }
+        if output.at > one.at {
+            (one.at, one.run) = (output.at, output.run);
+        }
+    }
+    whole
 }
 
 /// The state of a project, if something ran here.
@@ -286,6 +321,12 @@ fn published(root: &Path, pipeline: &str) -> Result<Vec<Published>, Failure> {
 }
 
 impl Output {
+    /// Its streams, in messages.
+    pub(super) fn names(&self) -> String {
+        let names: Vec<_> = self.streams.iter().map(|name| clean(name)).collect();
+        names.join(", ")
+    }
+
     /// Opens its files.
     pub(super) fn open(&self) -> Result<Source, Failure> {
         let told = (self.files.first()).and_then(|file| resources(file).into_iter().next());

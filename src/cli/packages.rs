@@ -159,19 +159,24 @@ impl Package {
     /// The files and tables that it tells of.
     pub(super) fn outputs(&self) -> Vec<Published> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let told = self.resources.iter().map(|resource| {
+        let told = self.resources.iter().flat_map(|resource| {
             let origin = &resource["gleaner"];
-            Published {
-                stream: match origin["stream"].as_str() {
+            let all = origin["streams"].as_array().into_iter().flatten();
+            let mut streams: Vec<String> = all.map(text).collect();
+            if streams.is_empty() {
+                streams.push(match origin["stream"].as_str() {
                     Some(stream) => stream.to_owned(),
                     // Another program's.
                     None => text(&resource["name"]),
-                },
+                });
+            }
+            streams.into_iter().map(move |stream| Published {
+                stream,
                 path: self.folder.join(text(&resource["path"])),
                 table: resource["dialect"]["table"].as_str().map(str::to_owned),
                 run: text(&origin["run"]),
                 at: (origin["published"].as_str()).and_then(|at| at.parse().ok()),
-            }
+            })
         });
         told.collect()
     }

@@ -159,16 +159,16 @@ impl Project {
 
     fn list(&self, pipeline: Option<&str>, as_json: bool) -> Result<Exit, Failure> {
         let runs = self.runs(pipeline)?;
+        if let (Some(name), true) = (pipeline, runs.is_empty()) {
+            // A slip of the pen is no pipeline that never ran.
+            project::find(name)?;
+        }
         if as_json {
             let all: Vec<Value> = runs.iter().map(|run| self.json(run)).collect();
             out::stdout(&format!("{:#}\n", Value::Array(all)))?;
             return Ok(Exit::Complete);
         }
         if runs.is_empty() {
-            if let Some(name) = pipeline {
-                // A slip of the pen is no pipeline that never ran.
-                project::find(name)?;
-            }
             out::stderr("no run yet\n");
             return Ok(Exit::Complete);
         }

@@ -302,6 +302,15 @@ impl Disk {
         resolved.map_err(|e| DiskError::new("find", path, e))
     }
 
+    /// One path for a file that is there or is to be, whatever links and dots lead to it; its folder must exist.
+    pub fn resolve_new(&self, path: &Path) -> Result<PathBuf, DiskError> {
+        if self.look(path)? != Found::Nothing {
+            return self.resolve(path);
+        }
+        let folder = self.resolve(above(path))?;
+        Ok(folder.join(path.file_name().unwrap_or_default()))
+    }
+
     /// Bytes that may still be written where `path` is; it must exist.
     pub fn free_space(&self, path: &Path) -> Result<u64, DiskError> {
         let free = self.0.free_space(path);

@@ -141,15 +141,13 @@ fn contains(container: &Value, value: &Value) -> Result<bool, Error> {
     match container.kind() {
         // As nothing holds of a missing field, nothing is in it.
         ValueKind::Undefined | ValueKind::None => Ok(false),
-        ValueKind::Map => Ok(!container.get_item(&reckoned(value))?.is_undefined()),
-        ValueKind::Seq | ValueKind::Iterable => {
-            for item in container.try_iter()? {
-                if equal(value, &item)? {
-                    return Ok(true);
-                }
-            }
-            Ok(false)
+        ValueKind::Map => {
+            let name = reckoned(value);
+            // Names are texts: only a number may be equal to one without being it.
+            Ok(!container.get_item(&name)?.is_undefined()
+                || (name.is_number() && is_among(container, value)?))
         }
+        ValueKind::Seq | ValueKind::Iterable => is_among(container, value),
         _ => Err(wrong(format!(
             "`in` looks into a list, an object or a text, and not into {}",
             shown(&reckoned(container))
@@ -157,12 +155,25 @@ fn contains(container: &Value, value: &Value) -> Result<bool, Error> {
     }
 }
 
-fn wrong(message: String) -> Error {
+/// Whether an element is equal; that one is spelled otherwise is a mistake only if none is.
+fn is_among(container: &Value, value: &Value) -> Result<bool, Error> {
+    let mut alike = None;
+    for item in container.try_iter()? {
+        match equal(value, &item) {
+            Ok(true) => return Ok(true),
+            Ok(false) => {}
+            Err(error) => alike = alike.or(Some(error)),
+        }
+    }
+    alike.map_or(Ok(false), Err)
+}
+
+pub(super) fn wrong(message: String) -> Error {
     Error::new(ErrorKind::InvalidOperation, message)
 }
 
 /// A value in a message.
-fn shown(value: &Value) -> String {
+pub(super) fn shown(value: &Value) -> String {
     match value.kind() {
         ValueKind::String => {
             let text = value.to_string();

@@ -10,6 +10,7 @@
 use std::fmt::Write;
 
 use super::dates::Edge;
+use super::json::Json;
 use super::language::{Expr, Template};
 use super::paging::{Paging, TokenFrom};
 use super::partition::{Generator, ListItem};
@@ -32,8 +33,8 @@ impl Plan {
         if let Ok(names) = self.vars.try_iter() {
             for name in names {
                 let value = self.vars.get_item(&name).unwrap_or_default();
-                let json = serde_json::to_string(&value).unwrap_or_default();
-                fields.push((format!("vars.{name}"), json));
+                let json = Json::from_value(&value).map(|json| json.to_string());
+                fields.push((format!("vars.{name}"), json.unwrap_or_default()));
             }
         }
         for stream in self.streams.iter().filter(|stream| chosen(stream)) {

@@ -2,8 +2,9 @@
 //! ([`super::number`]). What only passes values on (`first`, `join`, `default`) needs nothing: it passes the spelling on.
 
 use minijinja::value::{Kwargs, Rest, ValueKind, ValueOrKwargs};
-use minijinja::{Environment, Error, ErrorKind, State, Value, filters, functions, tests as checks};
+use minijinja::{Environment, Error, State, Value, filters, functions, tests as checks};
 
+use super::compare::{shown, wrong};
 use super::json::Json;
 use super::number::{self, reckoned, reckoned_within};
 
@@ -214,16 +215,9 @@ fn tojson(value: &Value, indent: Option<Value>, more: Kwargs) -> Result<Value, E
 
 fn no_number(value: &Value, error: Error) -> Error {
     match value.as_str() {
-        Some(text) => {
-            let short: String = text.chars().take(40).collect();
-            wrong(format!("the text {short:?} is not a number"))
-        }
+        Some(_) => wrong(format!("{} is not a number", shown(value))),
         None => error,
     }
-}
-
-fn wrong(message: String) -> Error {
-    Error::new(ErrorKind::InvalidOperation, message)
 }
 
 #[cfg(test)]
@@ -454,7 +448,8 @@ mod tests {
 
     #[test]
     fn what_is_in_a_list_goes_by_values() {
-        let names = context! { n => 2, t => "2", odd => "2.50", none => (), list => vec![Value::from(2), Value::from(())] };
+        let spelled = number_to_value("2.50", Numbers::Spelled);
+        let names = context! { n => 2, t => "2", odd => "2.50", spelled, none => (), list => vec![Value::from(2), Value::from(())] };
         for (written, expected) in [
             ("t in [1, 2]", Ok(true)),
             ("n in ['2']", Ok(true)),
@@ -464,6 +459,12 @@ mod tests {
             ("'x' in gone or 'x' in none", Ok(false)),
             ("'x' not in gone", Ok(true)),
             ("gone in list", Ok(true)),
+            ("n in {'2': 1} and n not in {'3': 1}", Ok(true)),
+            ("spelled in {'2.50': 1}", Ok(true)),
+            ("n in {'2.0': 1}", Err("same number")),
+            ("t in {2: 1} or 'm' in {'n': 1}", Ok(false)),
+            ("odd in [2.5, '2.50'] and 2.5 in ['2.50', 2.5]", Ok(true)),
+            ("odd in [3, 2.5, 'x']", Err("same number")),
             ("'n' in {'n': 1} and not 'm' in {'n': 1}", Ok(true)),
             ("n in 5", Err("looks into a list")),
             ("1 < n in [2, 3]", Ok(true)),

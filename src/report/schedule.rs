@@ -117,9 +117,10 @@ pub(super) fn line(fact: &Fact) -> Option<String> {
             "nothing to wait for: no pipeline here has a `schedule`; `schedule: { cron: \"30 2 * * *\" }` gives it one"
                 .to_owned()
         }
-        Fact::ScheduleWaits { .. } => {
-            "nothing to wait for: no pipeline that can be understood has a `schedule`".to_owned()
-        }
+        Fact::ScheduleWaits { broken, .. } => format!(
+            "nothing to wait for: no pipeline that can be understood has a `schedule`, and {} cannot be; `gleaner check` says why",
+            show::plural(*broken, "file")
+        ),
         Fact::ScheduleNoticed { message } => {
             format!("{} {}", paint(NOTE, "note:"), clean(message))
         }
@@ -145,5 +146,30 @@ fn more(times: u32, what: &str) -> String {
     match times {
         0 | 1 => String::new(),
         n => format!(" and {} {what}", thousands(u64::from(n) - 1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_to_wait_for_has_a_next_step() {
+        let said = |broken| {
+            line(&Fact::ScheduleWaits {
+                pipeline: None,
+                next: None,
+                local: None,
+                broken,
+            })
+        };
+        for (broken, step) in [
+            (0, "gives it one"),
+            (1, "1 file cannot be; `gleaner check` says why"),
+            (2, "2 files cannot be; `gleaner check` says why"),
+        ] {
+            let said = said(broken).unwrap();
+            assert!(said.ends_with(step), "{said}");
+        }
     }
 }

@@ -211,8 +211,8 @@ pub fn jitter(name: &str, most: Duration) -> SignedDuration {
     SignedDuration::from_secs(i64::try_from(place).unwrap_or_default())
 }
 
-/// From where the times of a schedule count that nobody knew before: all to come, and of those that were due within
-/// `reach` before `now` the latest. None of them was missed.
+/// From where the times of a schedule count that nobody knew before: all that are due later, and of those that were due
+/// within `reach` before `now` the latest. None of them was missed.
 pub fn begin(
     plan: &SchedulePlan,
     jitter: SignedDuration,
@@ -220,10 +220,11 @@ pub fn begin(
     reach: SignedDuration,
 ) -> Timestamp {
     let before = |span| now.checked_sub(span).unwrap_or(now);
-    let latest = times(plan, before(reach), before(jitter)).last();
+    let (since, until) = (before(reach.saturating_add(jitter)), before(jitter));
+    let latest = times(plan, since, until).last();
     latest
         .and_then(|at| at.checked_sub(SignedDuration::from_secs(1)).ok())
-        .unwrap_or_else(|| before(reach))
+        .unwrap_or(until)
 }
 
 /// When the first time behind `mark` is due.

@@ -114,6 +114,17 @@ impl State {
         Ok(self.published_where(text, target)?.into_iter().next())
     }
 
+    /// All places to which runs published.
+    pub fn published_places(&self) -> Result<Vec<String>, StateError> {
+        let read = || -> rusqlite::Result<Vec<String>> {
+            self.connection
+                .prepare("SELECT DISTINCT target FROM published")?
+                .query_map([], |row| row.get(0))?
+                .collect()
+        };
+        read().map_err(|e| self.failed(e))
+    }
+
     /// All that runs of a pipeline published, the latest first.
     pub fn published_by(&self, pipeline: &str) -> Result<Vec<PublishedFile>, StateError> {
         let text = "SELECT published.* FROM published JOIN runs ON runs.id = published.run

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::hash::stable;
-use crate::disk::{Access, Disk, DiskError, DiskFile, Found, Open, above};
+use crate::disk::{Access, Disk, DiskError, DiskFile, Open};
 use crate::failure::{Exit, Failure};
 
 /// Most bytes of a lock file that are read.
@@ -139,7 +139,7 @@ pub fn wait(disk: &Disk, state: &Path, target: &Path) -> Result<Lock, LockError>
 fn target_place(disk: &Disk, state: &Path, target: &Path) -> Result<PathBuf, DiskError> {
     let folder = state.join("locks");
     disk.create_folder(&folder, Access::Private)?;
-    let whole = canonical(disk, target)?;
+    let whole = disk.resolve_new(target)?;
     let text = whole.to_string_lossy();
     // Two hashes of the same text: a name as good as unique, of a length that always fits.
     let name = format!(
@@ -153,18 +153,6 @@ fn target_place(disk: &Disk, state: &Path, target: &Path) -> Result<PathBuf, Dis
 /// Locks a token that changes with each use; the folder of `place` must exist.
 pub(super) fn token(disk: &Disk, place: &Path, now: Timestamp) -> Result<Lock, LockError> {
     take(disk, place, "the refresh token", now)
-}
-
-/// One name for a file, whatever the links on the way to it.
-fn canonical(disk: &Disk, target: &Path) -> Result<PathBuf, DiskError> {
-    if disk.look(target)? != Found::Nothing {
-        return disk.resolve(target);
-    }
-    let folder = disk.resolve(above(target))?;
-    Ok(match target.file_name() {
-        Some(name) => folder.join(name),
-        None => folder,
-    })
 }
 
 fn take(disk: &Disk, place: &Path, what: &str, now: Timestamp) -> Result<Lock, LockError> {

@@ -83,11 +83,23 @@ fn an_unknown_pipeline_is_a_mistake_of_the_command_line() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("pipelines")).unwrap();
     std::fs::write(folder.path().join("pipelines/quakes.yaml"), "about: x\n").unwrap();
-    let wrong = gleaner(folder.path(), &["run", "quake"]);
-    assert_eq!(wrong.status.code(), Some(2));
-    let said = text(&wrong.stderr);
-    assert!(said.contains("there is no pipeline `quake`"), "{said}");
-    assert!(said.contains("did you mean `quakes`?"), "{said}");
+    for asks in [
+        &["run", "quake"][..],
+        &["runs", "quake"],
+        &["runs", "quake", "--json"],
+    ] {
+        let wrong = gleaner(folder.path(), asks);
+        assert_eq!(wrong.status.code(), Some(2), "{asks:?}");
+        let said = text(&wrong.stderr);
+        assert!(said.contains("there is no pipeline `quake`"), "{said}");
+        assert!(said.contains("did you mean `quakes`?"), "{said}");
+        assert_eq!(text(&wrong.stdout), "", "{asks:?}");
+    }
+    let never = gleaner(folder.path(), &["runs", "quakes", "--json"]);
+    assert_eq!(
+        (never.status.code(), &*text(&never.stdout)),
+        (Some(0), "[]\n")
+    );
 }
 
 #[test]

@@ -336,6 +336,46 @@ fn steps_are_done_in_their_order_and_nothing_else_changes() {
     );
 }
 
+/// However it is spelled, in the file or on the command line; what is sent is as spelled.
+#[test]
+fn a_number_in_vars_is_one_for_conditions() {
+    let body = r#"[{"price":2.4},{"price":2.50},{"price":1001},{"price":3.0}]"#;
+    let server = Server::says(Reply::json(body));
+    let stream = "    query: { v: \"{{ vars.min }}\" }\n    transform:\n      - where: vars.min < record.price < vars.more.most";
+    let file = format!(
+        "vars: {{ min: 2.40, more: {{ most: 1e3 }} }}\n{}",
+        pipeline(&server, stream, "ndjson: data/items.ndjson")
+    );
+    let project = Project::new(&file).knows(&server);
+    for (min, found) in [
+        (None, "2.50 3.0"),
+        (Some("2.750"), "3.0"),
+        (Some("7e-1"), "2.4 2.50 3.0"),
+    ] {
+        let given = min.map(|min| format!("min={min}"));
+        let mut args = vec!["run", "items"];
+        args.extend(given.iter().flat_map(|given| ["--var", given]));
+        let said = project.run(&args);
+        assert_eq!(said.code, Some(0), "{}", said.shown);
+        let read = std::fs::read_to_string(project.path().join("data/items.ndjson"));
+        let read = read.expect("the output");
+        let prices: Vec<&str> = (read.lines())
+            .map(|line| line.trim_start_matches("{\"price\":").trim_end_matches('}'))
+            .collect();
+        assert_eq!(prices.join(" "), found, "{min:?}");
+        let sent = format!("v={} ", min.unwrap_or("2.40"));
+        assert!(
+            server.heard().iter().any(|line| line.contains(&sent)),
+            "{:?}",
+            server.heard()
+        );
+    }
+    // What spells none is a text.
+    let said = project.run(&["run", "items", "--var", "min=cheap"]);
+    assert_eq!(said.code, Some(1), "{}", said.shown);
+    assert!(said.shown.contains("have no order"), "{}", said.shown);
+}
+
 #[test]
 fn paging_goes_by_what_the_api_gave() {
     // Pages of two; the steps leave nothing of the first and make four records of the second.

@@ -133,3 +133,178 @@ fn a_database_gets_a_table_for_each_stream_and_keeps_what_it_had() {
     fs::remove_dir_all(project.path().join(".gleaner")).expect("removed");
     refused("data/run.db", 2);
 }
+
+/// A project whose streams have records of two fields, each with its path in them.
+fn streams(names: &[&str], sink: &str) -> (Project, Server) {
+    let server = Server::start(|request| {
+        let name = request.split(['/', ' ']).nth(2).unwrap_or_default();
+        Reply::json(format!(
+            r#"[{{"id":1,"of":"{name}"}},{{"id":2,"of":"{name}"}}]"#
+        ))
+    });
+    let all: Vec<String> = (names.iter())
+        .map(|name| format!("  {name}: {{ get: /{name} }}\n"))
+        .collect();
+    let pipeline = format!(
+        "source: {{ url: \"{}\", limits: none }}\nstreams:\n{}sink: {sink}\n",
+        server.url(),
+        all.concat()
+    );
+    let project = Project::new(&pipeline).knows(&server);
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    (project, server)
+}
+
+/// Also where no `datapackage.json` tells of it, and by whatever way its file is called.
+#[test]
+fn what_runs_publish_is_theirs_by_every_way_to_it() {
+    let sink = "{ sqlite: { path: out/s.db, table: \"T{{ stream }}\" }, datapackage: false }";
+    let (project, _server) = streams(&["a", "b"], sink);
+    let csv = project.path().join("pipelines/more.yaml");
+    let pipeline = fs::read_to_string(project.path().join("pipelines/items.yaml")).expect("a file");
+    let pipeline = pipeline.replace(
+        sink,
+        "{ csv: \"out/d_{{ stream }}.csv\", datapackage: false }",
+    );
+    fs::write(csv, pipeline).expect("written");
+    assert_eq!(project.run(&["run", "more"]).code, Some(0));
+    std::os::unix::fs::symlink("out", project.path().join("link")).expect("a link");
+    std::os::unix::fs::symlink("out/s.db", project.path().join("one.db")).expect("a link");
+    let before = project.files();
+    let bytes = || {
+        before
+            .iter()
+            .filter(|path| path.starts_with(project.path().join("out")))
+            .map(|path| fs::read(path).expect("a file"))
+            .collect::<Vec<_>>()
+    };
+    let were = bytes();
+    for (name, stream, to, out) in [
+        ("items", "a", "csv", "out/s.db"),
+        ("items", "a", "csv", "link/s.db"),
+        ("items", "a", "ndjson", "one.db"),
+        ("items", "b", "csv", "pipelines/../out/d_a.csv"),
+        ("items", "b", "csv", "link/d_a.csv"),
+        ("more", "a", "sqlite", "out/d_b.csv"),
+        ("more", "a", "ndjson", "pipelines/../out/./d_b.csv"),
+    ] {
+        let said = project.run(&[
+            "convert", name, "--stream", stream, "--to", to, "--out", out,
+        ]);
+        assert_eq!(said.code, Some(2), "{out}: {}", said.shown);
+        assert!(
+            said.shown.contains("is published by runs"),
+            "{}",
+            said.shown
+        );
+        assert_eq!(bytes(), were, "{out}");
+    }
+    // A table called otherwise is free.
+    let to = [
+        "convert",
+        "more",
+        "--stream",
+        "a",
+        "--to",
+        "sqlite",
+        "--out",
+        "link/s.db",
+    ];
+    let said = project.run(&to);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+}
+
+/// Two outputs that would be one are told of before anything is written.
+#[test]
+fn no_conversion_takes_the_place_of_another() {
+    let (project, _server) = streams(&["A", "a", "b"], "{ csv: \"data/{{ stream }}1.csv\" }");
+    let to = ["convert", "items", "--to", "sqlite", "--out", "x.db"];
+    let said = project.run(&to);
+    assert_eq!(said.code, Some(2), "{}", said.shown);
+    assert!(
+        said.shown.contains("A and a would both be written to"),
+        "{}",
+        said.shown
+    );
+    assert!(!project.path().join("x.db").exists());
+    let one = |stream, out| {
+        let to = [
+            "convert", "items", "--stream", stream, "--to", "sqlite", "--out", out,
+        ];
+        let said = project.run(&to);
+        assert_eq!(said.code, Some(0), "{}", said.shown);
+    };
+    one("A", "x.db");
+    one("a", "y.db");
+    // Side by side they are files of their own.
+    let said = project.run(&["convert", "items", "--to", "parquet"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+
+    // A stream that has the format already keeps the others from being half done.
+    let sinks = "[{ ndjson: \"data/{{ stream }}.ndjson\" }]";
+    let (project, _server) = streams(&["a"], sinks);
+    let said = project.run(&["convert", "items", "--to", "ndjson"]);
+    assert_eq!(said.code, Some(2), "{}", said.shown);
+    assert!(
+        said.shown.contains("a is published as ndjson alone"),
+        "{}",
+        said.shown
+    );
+    assert!(
+        said.shown.contains("another format with --to"),
+        "{}",
+        said.shown
+    );
+}
+
+/// Rows of streams that write one table stand once in what becomes of it.
+#[test]
+fn a_table_that_streams_share_is_converted_once() {
+    let (project, _server) = streams(&["a", "b"], "{ csv: data/all.csv }");
+    let good = |args: &[&str]| {
+        let said = project.run(args);
+        assert_eq!(said.code, Some(0), "{}", said.shown);
+        said.stdout
+    };
+    // As the state knows, and as datapackage.json tells.
+    for _ in 0..2 {
+        let said = good(&["convert", "data/all.csv", "--to", "sqlite"]);
+        assert_eq!(said.lines().count(), 1, "{said}");
+        let said = good(&["convert", "items", "--to", "sqlite", "--out", "x.db"]);
+        assert!(said.starts_with("a, b: 4 rows in x.db#all ("), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        let rows = Connection::open(project.path().join("x.db")).expect("a database");
+        let text = "SELECT count(*) || ' ' || (SELECT group_concat(name) FROM sqlite_schema
+                    WHERE type = 'table' AND name NOT LIKE '!_%' ESCAPE '!') FROM \"all\"";
+        let rows: String = rows.query_row(text, [], |row| row.get(0)).expect("rows");
+        assert_eq!(rows, "4 all");
+        let said = good(&["convert", "items", "--stream", "b", "--to", "parquet"]);
+        assert!(
+            said.starts_with("a, b: 4 rows in data/all.parquet ("),
+            "{said}"
+        );
+        let said = good(&["describe", "items"]);
+        assert_eq!(said.matches("4 rows in data/all.csv").count(), 1, "{said}");
+        let told: serde_json::Value =
+            serde_json::from_str(&good(&["describe", "data/", "--format", "json"])).expect("JSON");
+        assert_eq!(told[0]["streams"], serde_json::json!(["a", "b"]), "{told}");
+        assert_eq!(told.as_array().map(Vec::len), Some(1), "{told}");
+        let state = project.path().join(".gleaner");
+        if state.exists() {
+            fs::remove_dir_all(state).expect("removed");
+        }
+    }
+    // Runs that add: one table of all files.
+    let sink = "{ csv: out/parts, mode: append }";
+    let (project, _server) = streams(&["a", "b"], sink);
+    assert_eq!(project.run(&["run", "items"]).code, Some(0));
+    let said = project.run(&["convert", "items", "--to", "ndjson"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    assert!(
+        said.stdout
+            .starts_with("a, b: 8 rows in out/parts.ndjson ("),
+        "{}",
+        said.shown
+    );
+}

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
+use super::real_time::until;
 use super::scene::{Project, Reply, Server};
 
 /// A server that holds its second answer back until it is let go.
@@ -39,9 +40,9 @@ impl Gate {
         let mut command = project.command(&["run", "items"]);
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let child = command.spawn().expect("the program starts");
-        while self.server.heard().len() < 2 {
-            std::thread::yield_now();
-        }
+        until("the second page is asked for", || {
+            self.server.heard().len() >= 2
+        });
         child
     }
 }

@@ -14,6 +14,7 @@ use gleaner::clock::Clock;
 use gleaner::sim::{Dataset, End, Latency, Listing, Paging, Route, Rules, Server, SimApi};
 use rusqlite::{Connection, OptionalExtension as _};
 
+use super::real_time::{millis, pass};
 use super::scene::{Project, but_the_run};
 
 /// Rounds of the usual tests.
@@ -232,7 +233,7 @@ fn undisturbed(server: &Server) -> Truth {
     let clock = Clock::system();
     let began = clock.now();
     assert!(run_for(&Project::new(&pipeline(&server.url(), 8)), None));
-    let took = clock.now().duration_since(began).as_millis();
+    let took = millis(clock.now().duration_since(began));
     let mut places = BTreeMap::new();
     let mut next: BTreeMap<String, u64> = BTreeMap::new();
     for entry in &entries {
@@ -252,15 +253,11 @@ fn undisturbed(server: &Server) -> Truth {
     Truth {
         outputs: outputs(&project),
         places,
-        took: u64::try_from(took).expect("not for ages"),
+        took,
     }
 }
 
 /// Runs the program for so long; whether it came to its end before.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a kill comes in real time: this waits for nothing"
-)]
 fn run_for(project: &Project, life: Option<Duration>) -> bool {
     let said = std::fs::File::create(project.path().join(SAID)).expect("a file");
     let mut child = project
@@ -269,7 +266,7 @@ fn run_for(project: &Project, life: Option<Duration>) -> bool {
         .spawn()
         .expect("the program starts");
     if let Some(life) = life {
-        std::thread::sleep(life);
+        pass(life);
         child.kill().expect("a kill");
     }
     let status = child.wait().expect("an end");

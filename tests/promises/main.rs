@@ -47,6 +47,7 @@ mod real;
 mod real_auth;
 mod real_limits;
 mod real_paging;
+mod real_time;
 mod reextract;
 mod replay;
 mod resume;

@@ -5,15 +5,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use gleaner::clock::Clock;
 use gleaner::failure::Exit;
 use gleaner::sim::{Dataset, Latency, Listing, Paging, Route, Rules};
 
 use super::fixture::Scene;
 use super::history::past;
+use super::real_time::{millis, pass, until_or_end};
 use super::scene::{Project, Reply, Said, Server};
 
 /// Prompts of the kill test.
@@ -105,22 +108,65 @@ fn named(project: &Project) -> BTreeSet<usize> {
         .collect()
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "answers and kills come in real time: this waits for nothing"
-)]
-fn pass(time: Duration) {
-    std::thread::sleep(time);
+/// What answers prompts a moment late, and holds answers back from the one on that somebody says.
+struct Paid {
+    server: Server,
+    gate: Arc<(Mutex<usize>, Condvar)>,
+}
+
+impl Paid {
+    fn start(seed: u64) -> Self {
+        let gate = Arc::new((Mutex::new(usize::MAX), Condvar::new()));
+        let dice = Mutex::new(fastrand::Rng::with_seed(seed));
+        let (from, asked) = (Arc::clone(&gate), AtomicUsize::new(0));
+        let server = Server::start(move |request| {
+            let number = asked.fetch_add(1, Ordering::SeqCst) + 1;
+            let late = dice.lock().expect("dice").u64(0..=8);
+            pass(Duration::from_millis(late));
+            let (from, changed) = &*from;
+            let held = from.lock().expect("no panic");
+            drop(changed.wait_while(held, |from| number >= *from));
+            answer(id(request))
+        });
+        Self { server, gate }
+    }
+
+    /// Kills a run as soon as it has sent so many more requests, the last of which has no answer yet; or at its end, if
+    /// that comes before.
+    fn kill_within(&self, start: impl FnOnce() -> Child, more: usize) -> ExitStatus {
+        let number = self.server.heard().len() + more;
+        self.hold_from(number);
+        let mut child = start();
+        until_or_end(&mut child, "a request without an answer", || {
+            self.server.heard().len() >= number
+        });
+        child.kill().expect("a kill");
+        let status = child.wait().expect("an end");
+        self.hold_from(usize::MAX);
+        status
+    }
+
+    fn hold_from(&self, number: usize) {
+        *self.gate.0.lock().expect("no panic") = number;
+        self.gate.1.notify_all();
+    }
+}
+
+/// How long a run takes here that nobody disturbs, in milliseconds.
+fn undisturbed() -> u64 {
+    let paid = Paid::start(0);
+    let project = project(&paid.server, "true", "limits: none", PROMPTS);
+    let clock = Clock::system();
+    let began = clock.now();
+    let said = project.run(&["run", "items", "-q"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    millis(clock.now().duration_since(began))
 }
 
 /// What a round came to: kills, and prompts that are named. Each attempt has the next of the steps.
-fn round(seed: u64, steps: &[&str]) -> (u32, usize) {
-    let dice = Mutex::new(fastrand::Rng::with_seed(seed));
-    let server = Server::start(move |request| {
-        let late = dice.lock().expect("dice").u64(0..=8);
-        pass(Duration::from_millis(late));
-        answer(id(request))
-    });
+fn round(seed: u64, took: u64, steps: &[&str]) -> (u32, usize) {
+    let paid = Paid::start(seed);
+    let server = paid.server.clone();
     let mut dice = fastrand::Rng::with_seed(!seed);
     let project = project(&server, "true", "limits: none", PROMPTS);
     let mut attempts = 0;
@@ -135,17 +181,22 @@ fn round(seed: u64, steps: &[&str]) -> (u32, usize) {
         (*step).to_owned()
     };
     let mut kills = 0;
+    // In each second round the first two kills are among those that certainly come before an answer.
+    let mut certain = if seed.is_multiple_of(2) { 2 } else { 0 };
     while kills < MOST_KILLS {
         change();
-        let mut child = project
-            .command(&["run", "items", "-q"])
-            .spawn()
-            .expect("the program starts");
-        // A run takes a tenth of a second on a quiet machine, and some times that on a busy one.
-        let most = if dice.bool() { 60 } else { 250 };
-        pass(Duration::from_millis(dice.u64(1..=most)));
-        child.kill().expect("a kill");
-        let status = child.wait().expect("an end");
+        let mut run = project.command(&["run", "items", "-q"]);
+        run.stderr(Stdio::null());
+        let mut start = move || run.spawn().expect("the program starts");
+        let status = if certain > 0 || dice.bool() {
+            paid.kill_within(start, dice.usize(1..=40))
+        } else {
+            let mut child = start();
+            pass(Duration::from_millis(dice.u64(1..=took)));
+            child.kill().expect("a kill");
+            child.wait().expect("an end")
+        };
+        certain = certain.max(1) - 1;
         assert!(
             status.code().is_none_or(|code| code <= 1),
             "seed {seed}: {status}"
@@ -210,13 +261,14 @@ fn kill_rounds(steps: &[&str]) {
     let rounds = std::env::var("GLEANER_KILL_ROUNDS").ok();
     let rounds = rounds.map_or(8, |n| n.parse().expect("a number of rounds"));
     let (mut kills, mut named) = (0, 0);
+    let took = undisturbed();
     for seed in 0..rounds {
-        let (killed, left) = round(seed, steps);
+        let (killed, left) = round(seed, took, steps);
         kills += killed;
         named += left;
     }
-    // Else nothing was tried.
-    assert!(u64::from(kills) > rounds, "{kills} kills");
+    // Else nothing was tried. Two kills of each second round are certain, whatever the machine.
+    assert!(u64::from(kills) >= rounds, "{kills} kills");
     assert!(named > 0, "no kill came between a request and its answer");
 }
 

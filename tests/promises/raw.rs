@@ -11,6 +11,7 @@ use std::time::Duration;
 use gleaner::clock::Clock;
 use serde_json::{Value, json};
 
+use crate::real_time::{millis, pass};
 use crate::scene::{Project, Reply, Server};
 
 fn target(request: &str) -> &str {
@@ -185,22 +186,17 @@ fn they_go_with_the_run() {
 }
 
 #[test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a kill comes in real time: this waits for nothing"
-)]
 fn a_run_that_is_killed_keeps_each_answer_once() {
     let server = Server::start(|request| {
         // Longer than pages wait for others to be committed with: else no run leaves any behind.
-        std::thread::sleep(Duration::from_millis(150));
+        pass(Duration::from_millis(150));
         Reply::json(body(target(request)))
     });
     // A machine that is busy needs longer, and all of a run is to be cut off somewhere.
     let clock = Clock::system();
     let began = clock.now();
     Project::new(&pipeline(&server)).run(&["run", "items", "-q"]);
-    let took = clock.now().duration_since(began).as_millis();
-    let took = u64::try_from(took).expect("not for ages");
+    let took = millis(clock.now().duration_since(began));
     let (mut kills, mut went_on) = (0, 0);
     for round in 0..12_u64 {
         let mut dice = fastrand::Rng::with_seed(round);
@@ -211,7 +207,7 @@ fn a_run_that_is_killed_keeps_each_answer_once() {
                 .command(&["run", "items", "-q"])
                 .spawn()
                 .expect("it");
-            std::thread::sleep(Duration::from_millis(dice.u64(1..=took)));
+            pass(Duration::from_millis(dice.u64(1..=took)));
             child.kill().expect("a kill");
             if child.wait().expect("an end").success() {
                 break;

@@ -323,3 +323,28 @@ proptest! {
         prop_assert_eq!(counted, planned);
     }
 }
+
+/// Of a schedule that nobody knew, times are old once they were due, and not once they were planned.
+#[test]
+fn the_first_times_of_a_schedule_are_those_that_come_due() {
+    let plan = plan("30 2 * * *", Missed::Once, Overlap::Skip);
+    let hour = SignedDuration::from_hours(1);
+    for (jitter, reach, now, next_due) in [
+        (0, hour, "22 02:29", "22 02:30"),
+        (0, hour, "22 03:29", "22 02:30"),
+        (0, hour, "22 03:31", "23 02:30"),
+        // Due at 04:20, which is more than the reach behind what was planned.
+        (110, hour, "22 03:45", "22 04:20"),
+        (110, hour, "22 04:25", "22 04:20"),
+        (110, hour, "22 05:19", "22 04:20"),
+        (110, hour, "22 05:21", "23 04:20"),
+        (110, SignedDuration::ZERO, "22 04:19", "22 04:20"),
+        (110, SignedDuration::ZERO, "22 04:21", "23 04:20"),
+        (0, SignedDuration::ZERO, "22 02:31", "23 02:30"),
+    ] {
+        let jitter = SignedDuration::from_mins(jitter);
+        let mark = agenda::begin(&plan, jitter, at(now), reach);
+        let due = agenda::next(&plan, jitter, mark);
+        assert_eq!(due, Some(at(next_due)), "{now} with {jitter}, mark {mark}");
+    }
+}

@@ -1,7 +1,7 @@
 //! `gleaner schedule install`: a systemd unit, shown before it is written.
 
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -64,6 +64,8 @@ impl InstallArgs {
         }
         if let Some(other) = before.as_deref().and_then(keeps)
             && Some(other) != keeps(&text)
+            // The unit of a project that was moved or removed is in nobody's way.
+            && Path::new(other).join(project::PIPELINES).is_dir()
         {
             let message = format!("{shown} keeps another project: {}", clean(other));
             return Err(Failure::usage(message)

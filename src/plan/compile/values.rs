@@ -7,6 +7,8 @@ use serde_json::Value as Json;
 use super::CompileProblem;
 use super::names::Judge;
 use super::scope::Scope;
+use crate::plan::json::{Numbers, number_to_value};
+use crate::plan::number::reckoned;
 use crate::plan::request::TreeTemplate;
 use crate::spec::at::At;
 use crate::spec::choice::Table;
@@ -39,7 +41,7 @@ pub(super) fn vars(
         );
         let given = given.iter().rev().find(|(name, _)| *name == key.value);
         let value = match (given, &tree.node) {
-            (None, _) => value(tree, judge.file),
+            (None, _) => variable(tree, judge.file),
             (Some((_, text)), Node::List(_)) => {
                 let items = text
                     .split(',')
@@ -47,7 +49,7 @@ pub(super) fn vars(
                     .filter(|item| !item.is_empty());
                 items.map(Value::from).collect()
             }
-            (Some((_, text)), _) => alike(text, &value(tree, judge.file)),
+            (Some((_, text)), _) => alike(text, &variable(tree, judge.file)),
         };
         values.push((key.value.clone(), value));
     }
@@ -57,17 +59,30 @@ pub(super) fn vars(
 /// What is given in the place of a number or of `true` and `false` is one too, where it spells one: conditions
 /// compare it as they would what is written. All else is text.
 fn alike(text: &str, written: &Value) -> Value {
-    let same = |value: Value| (value.to_string() == text).then_some(value);
-    let value = match written.kind() {
-        ValueKind::Number => {
-            let whole = text.parse::<i64>().ok().map(Value::from);
-            let float = || text.parse::<f64>().ok().map(Value::from);
-            whole.and_then(same).or_else(|| float().and_then(same))
-        }
+    let value = match reckoned(written).kind() {
+        ValueKind::Number => number(text),
         ValueKind::Bool => text.parse::<bool>().ok().map(Value::from),
         _ => None,
     };
     value.unwrap_or_else(|| Value::from(text))
+}
+
+/// A number that prints as it is spelled, if it is one in JSON too.
+fn number(spelled: &str) -> Option<Value> {
+    is_json_number(spelled).then(|| number_to_value(spelled, Numbers::Spelled))
+}
+
+/// A value of `vars`: every number is one, however it is spelled. Items of lists are read as those of `for`, which they
+/// may become.
+fn variable(tree: &Tree, file: &str) -> Value {
+    match &tree.node {
+        Node::Number => number(&tree.spelled(file)).unwrap_or_else(|| value(tree, file)),
+        Node::Map(entries) => {
+            let entries = entries.iter();
+            Value::from_pairs(entries.map(|(key, tree)| (key.value.clone(), variable(tree, file))))
+        }
+        _ => value(tree, file),
+    }
 }
 
 /// Notes every template inside a tree that must be plain.
@@ -89,7 +104,8 @@ pub(super) fn no_template(judge: &mut Judge<'_>, tree: &Tree, why: &str) {
     }
 }
 
-/// A tree as a template value. A number stays one only if it prints as it was spelled.
+/// A tree as a template value. A number stays one only if it prints as it was spelled: items of `for` tell partitions
+/// apart, also those that are kept.
 pub(super) fn value(tree: &Tree, file: &str) -> Value {
     match &tree.node {
         Node::Null => Value::from(()),
@@ -166,8 +182,7 @@ fn literal(tree: &Tree, file: &str) -> TreeTemplate {
 
 fn is_json_number(spelled: &str) -> bool {
     serde_json::from_str::<&serde_json::value::RawValue>(spelled).is_ok_and(|raw| {
-        raw.get()
-            .starts_with(|c: char| c == '-' || c.is_ascii_digit())
+        raw.get() == spelled && spelled.starts_with(|c: char| c == '-' || c.is_ascii_digit())
     })
 }
 
@@ -182,6 +197,10 @@ mod tests {
             ("2.5", Value::from(3), ValueKind::Number),
             ("2024-05", Value::from(2024), ValueKind::String),
             ("007", Value::from(3), ValueKind::String),
+            (" 5", Value::from(3), ValueKind::String),
+            ("2.40", Value::from(3), ValueKind::Plain),
+            ("3", number("2.40").unwrap(), ValueKind::Number),
+            ("1e3", number("2.40").unwrap(), ValueKind::Plain),
             ("true", Value::from(false), ValueKind::Bool),
             ("yes", Value::from(false), ValueKind::String),
             ("5", Value::from("3"), ValueKind::String),
