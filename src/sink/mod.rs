@@ -149,6 +149,15 @@ pub enum SinkError {
         /// The file and the table.
         path: PathBuf,
     },
+    /// Records without a field, in a format in which a row is its cells.
+    #[error(
+        "cannot write `{}`: no record has a field, and a row without columns is nothing there",
+        .path.display()
+    )]
+    NoColumns {
+        /// The file or the table.
+        path: PathBuf,
+    },
     /// Records with names that are data, such as one member an id.
     #[error(
         "the records have more than {most} different fields; name the wanted ones under `columns`"
@@ -184,6 +193,7 @@ impl SinkError {
             Self::Refused { .. }
             | Self::Misfit { .. }
             | Self::TooWide { .. }
+            | Self::NoColumns { .. }
             | Self::TooManyColumns { .. } => false,
         }
     }
@@ -201,6 +211,7 @@ impl SinkError {
             | Self::Database { .. }
             | Self::Refused { .. }
             | Self::TooWide { .. }
+            | Self::NoColumns { .. }
             | Self::TooManyColumns { .. } => None,
         }
     }
@@ -211,6 +222,9 @@ impl SinkError {
             Self::TooManyColumns { .. } => None,
             Self::TooWide { .. } => Some(
                 "name the wanted ones under `columns`, or write parquet, csv or ndjson: they have no such limit",
+            ),
+            Self::NoColumns { .. } => Some(
+                "look at what the API sends and at `records`; name what you want under `columns`, or write ndjson, which keeps empty records",
             ),
             Self::Database { source, .. } => Some(of_database(source)),
             Self::Refused { .. } => Some(

@@ -77,6 +77,9 @@ pub fn rewrite(
 ) -> Result<Written, SinkError> {
     match format {
         SinkFormat::Sqlite => Err(target.no_file()),
+        SinkFormat::Csv(_) if schema.rows > 0 && schema.columns.is_empty() => {
+            Err(no_columns(target))
+        }
         SinkFormat::Csv(plan) => cells(target, schema, rows, |out| Ok(Csv::new(out, plan))),
         SinkFormat::Ndjson => cells(target, schema, rows, |out| Ok(Ndjson::new(out))),
         SinkFormat::Parquet(plan) => {
@@ -221,6 +224,9 @@ fn found<S: Sink<Out = Out>, E: From<SinkError>>(
         first = FirstPass::begin(&mut table, &held, target, &make)?;
     }
     let layout = table.layout();
+    if count > 0 && names(&layout).is_empty() {
+        return Err(no_columns(target).into());
+    }
     if let FirstPass::Writing(file, guessed) = first {
         if guessed == layout {
             let schema = table.schema(&layout);
@@ -234,6 +240,12 @@ fn found<S: Sink<Out = Out>, E: From<SinkError>>(
     rows(&mut |row| Ok(table.write(row, &layout, &mut file)?))?;
     let schema = table.schema(&layout);
     Ok(file.finish(count, names(&layout), Some(schema))?)
+}
+
+fn no_columns(target: &Target) -> SinkError {
+    SinkError::NoColumns {
+        path: target.shown(),
+    }
 }
 
 fn names(layout: &Layout) -> Vec<String> {

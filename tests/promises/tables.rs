@@ -550,3 +550,32 @@ fn one_stream_of_several_goes_where_the_command_line_says_alone() {
         said.stderr
     );
 }
+
+/// Rows of CSV and of a table are their cells: records without any are not told as rows that nobody finds.
+#[test]
+fn records_without_a_field_are_rows_only_where_a_row_can_be_empty() {
+    for (sink, code) in [
+        ("csv: data/items.csv", 1),
+        ("sqlite: data/items.db", 1),
+        ("csv: data/parts, mode: append", 1),
+        ("sqlite: data/items.db, mode: append", 1),
+        ("ndjson: data/items.ndjson", 0),
+        ("parquet: data/items.parquet", 0),
+    ] {
+        for (body, code) in [("[{},{}]", code), ("[]", 0), (r#"[{},{"a":null}]"#, 0)] {
+            let server = Server::says(Reply::json(body));
+            let project = Project::new(&format!(
+                "source: {{ url: \"{}\", limits: none }}\nstreams:\n  items: {{ get: /items }}\nsink: {{ {sink} }}\n",
+                server.url()
+            ));
+            let project = project.knows(&server);
+            let said = project.run(&["run", "items"]);
+            assert_eq!(said.code, Some(code), "{sink}, {body}: {}", said.shown);
+            if code == 1 {
+                project.is_untouched();
+            }
+            let why = said.shown.contains("no record has a field");
+            assert_eq!(why, code == 1, "{sink}, {body}: {}", said.shown);
+        }
+    }
+}

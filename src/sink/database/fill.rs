@@ -99,6 +99,10 @@ fn filled<E: From<SinkError>>(
     if schema.columns.len() > MOST_COLUMNS - 1 {
         return Err(too_wide(place).into());
     }
+    if schema.rows > 0 && schema.columns.is_empty() {
+        let path = place.shown();
+        return Err(SinkError::NoColumns { path }.into());
+    }
     let found = of_schema(schema, &claim.key, fill == Fill::Added);
     let pending = place.begin(claim)?;
     let declared = ready(&pending, claim, fill, found).map_err(|e| place.failed(e))?;
