@@ -117,9 +117,13 @@ pub(super) fn asked(name: &str) -> Result<Asked, Failure> {
     let root = load::project_root(&here).unwrap_or(here);
     again::tell(&root, name)?;
     let mut all = published(&root, name)?;
-    if all.is_empty() {
+    // Of a project that was moved the state names places that are no more.
+    if !all.iter().any(|file| file.path.is_file()) {
         let told = packages::of(&root, name)?;
-        all = sorted(told.iter().flat_map(Package::outputs).collect());
+        let told: Vec<Published> = told.iter().flat_map(Package::outputs).collect();
+        if !told.is_empty() {
+            all = sorted(told);
+        }
     }
     Ok(Asked {
         root,

@@ -308,3 +308,31 @@ fn a_table_that_streams_share_is_converted_once() {
         said.shown
     );
 }
+
+/// A project that was moved knows its outputs by what is beside them.
+#[test]
+fn a_project_that_was_moved_finds_its_outputs() {
+    let server = Server::says(Reply::json(r#"[{"id":1},{"id":2}]"#));
+    let pipeline = format!(
+        "source: {{ url: \"{}\", limits: none }}\nstreams: {{ items: {{ get: /items }} }}\n\
+         sink: {{ csv: data/items.csv }}\n",
+        server.url()
+    );
+    let project = Project::new(&pipeline).knows(&server);
+    let said = project.run(&["run", "items"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    let before: Vec<_> = fs::read_dir(project.path())
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    let moved = project.path().join("moved");
+    fs::create_dir(&moved).expect("a folder");
+    for path in before {
+        fs::rename(&path, moved.join(path.file_name().expect("a name"))).expect("moved");
+    }
+    let args = ["describe", "items"];
+    let said = project.command(&args).current_dir(&moved).output();
+    let said = project.said(&args, &said.expect("it ran"));
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    assert!(said.stdout.contains("2 rows"), "{}", said.shown);
+}

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
+use crate::real_time::until_or_end;
 use crate::scene::{Project, Reply, Server};
 
 /// A server whose answer to every request is what was last said.
@@ -368,13 +369,10 @@ fn killed_in_mid_publish_every_row_is_there_exactly_once_in_the_end() {
             .spawn()
             .expect("it starts");
         // The transaction writes beside the file; what is in the log is not committed yet.
-        while std::fs::metadata(&log).map_or(0, |log| log.len()) < 2 << 20 {
-            assert!(
-                child.try_wait().expect("a child").is_none(),
-                "{mode}: it was too quick"
-            );
-            std::thread::yield_now();
-        }
+        let is_alive = until_or_end(&mut child, "a transaction that writes", || {
+            std::fs::metadata(&log).map_or(0, |log| log.len()) >= 2 << 20
+        });
+        assert!(is_alive, "{mode}: it was too quick");
         child.kill().expect("a kill");
         assert!(
             child.wait().expect("an end").code().is_none(),

@@ -185,6 +185,8 @@ fn an_only_page_that_is_an_error_is_no_record() {
 
 #[test]
 fn what_only_looks_like_an_error_is_data() {
+    // A lone text that the pipeline knows what to do with.
+    let [x, value, word] = [r#"{"data":"x"}"#, r#"{"value":"x"}"#, r#"{"word":"x"}"#];
     for (stream, body, lines) in [
         ("", "9130260", r#"{"value":9130260}"#),
         (
@@ -201,26 +203,10 @@ fn what_only_looks_like_an_error_is_data() {
             r#"{"data":[],"error":{"code":0,"message":"OK"}}"#,
             "",
         ),
-        (
-            "records: { jq: .data }",
-            r#"{"data":"x"}"#,
-            r#"{"value":"x"}"#,
-        ),
-        (
-            "records: data\ncolumns: { word: { jq: .value } }",
-            r#"{"data":"x"}"#,
-            r#"{"word":"x"}"#,
-        ),
-        (
-            "records: data\nkey: value",
-            r#"{"data":"x"}"#,
-            r#"{"value":"x"}"#,
-        ),
-        (
-            "records: data\ncolumns: { word: value }",
-            r#"{"data":"x"}"#,
-            r#"{"word":"x"}"#,
-        ),
+        ("records: { jq: .data }", x, value),
+        ("records: data\ncolumns: { word: { jq: .value } }", x, word),
+        ("records: data\nkey: value", x, value),
+        ("records: data\ncolumns: { word: value }", x, word),
     ] {
         let shown = format!("{stream}: {body}");
         let body = body.to_owned();

@@ -367,6 +367,34 @@ fn what_closed_columns_hold_is_published_by_a_person() {
     assert_eq!(rows, "id\r\n1\r\n2\r\n");
 }
 
+/// Who publishes has seen the rows, and need not be who may ask for them.
+#[test]
+fn a_person_publishes_without_the_secrets_of_the_run() {
+    let server = Server::start(|_| Reply::json(r#"{"data":[{"id":1},{"id":2}]}"#));
+    let project = Project::new(&format!(
+        "source: {{ url: \"{}\", limits: none, auth: {{ bearer: \"{{{{ secret.TOKEN }}}}\" }} }}\nstreams:\n  items: {{ get: \"/of/{{{{ secret.KEY }}}}\", query: {{ key: \"{{{{ secret.KEY }}}}\" }}, records: data, expect: {{ min_records: 3 }} }}\nsink: {{ csv: data/items.csv }}\n",
+        server.url()
+    ))
+    .knows(&server);
+    let env = [("KEY", "ruth-invented"), ("TOKEN", "boaz-invented")];
+    let held = project.run_with(&["run", "items"], &env);
+    assert_eq!(held.code, Some(3), "{}", held.shown);
+    let heard = server.heard();
+    assert_eq!(heard.len(), 1);
+    let wanted = "GET /of/ruth-invented?key=ruth-invented ";
+    assert!(heard[0].starts_with(wanted), "{}", heard[0]);
+    let id = past(&project)[0]["run"].as_str().expect("an id").to_owned();
+    // The run itself cannot be begun without them, so they are away.
+    let without = project.run(&["run", "items"]);
+    assert_ne!(without.code, Some(0), "{}", without.shown);
+    assert!(without.stderr.contains("not set"), "{}", without.shown);
+    let published = project.run(&["runs", "publish", &id]);
+    assert_eq!(published.code, Some(0), "{}", published.shown);
+    assert_eq!(server.heard().len(), 1, "nothing is asked");
+    let rows = std::fs::read_to_string(project.path().join("data/items.csv")).expect("a file");
+    assert_eq!(rows, "id\r\n1\r\n2\r\n");
+}
+
 /// A server with so many records, and a pipeline that wants three.
 fn project(server: &Server) -> Project {
     Project::new(&format!(

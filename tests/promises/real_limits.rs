@@ -18,6 +18,8 @@ use super::parts::{Project, Server, assert_rows, part};
 const PAGES: usize = 35;
 const PER_PAGE: usize = 10;
 const IN_FLIGHT: usize = 16;
+/// So few that hardly any is on its way when a refusal comes from a server that answers at once.
+const FEW: usize = 2;
 /// The server's log, in the project's folder.
 const LOG: &str = "seen.log";
 
@@ -28,13 +30,18 @@ fn items() -> Vec<Value> {
 }
 
 fn items_at(server: &Server, limits: &str) -> String {
+    items_by(server, limits, IN_FLIGHT)
+}
+
+/// The same with so many in flight at most.
+fn items_by(server: &Server, limits: &str, in_flight: usize) -> String {
     format!(
         "
 about: A listing behind a rate limit.
 source:
   url: http://127.0.0.1:{}
   limits: {limits}
-  concurrency: {IN_FLIGHT}
+  concurrency: {in_flight}
 streams:
   items:
     get: /items
@@ -54,8 +61,27 @@ struct Seen {
     /// Seconds since 1970 at its arrival.
     at: f64,
     status: u16,
-    /// The seconds its refusal asked to wait; none where it did not say, or said it as a date.
-    pause: Option<f64>,
+    /// Until when its answer asked to wait, in seconds since 1970.
+    until: f64,
+}
+
+/// What is waited after a refusal that does not say how long (docs/design.md, "Retries"), in seconds.
+const NOT_SAID: f64 = 1.0;
+/// Arrivals are written down to the millisecond.
+const TO_THE: f64 = 0.001;
+
+/// The time that a `Retry-After` gives: as seconds, as a date whose spaces are written `_`, or "-".
+fn until(at: f64, told: &str) -> f64 {
+    if let Ok(seconds) = told.parse::<f64>() {
+        return at + seconds;
+    }
+    match told {
+        "-" => at + NOT_SAID,
+        date => {
+            let date = jiff::fmt::rfc2822::parse(&date.replace('_', " ")).expect("a date");
+            date.timestamp().as_duration().as_secs_f64()
+        }
+    }
 }
 
 /// All requests by arrival: lines of seconds, status, Retry-After or "-".
@@ -66,10 +92,11 @@ fn seen(project: &Project) -> Vec<Seen> {
         .map(|line| {
             let mut fields = line.split(' ');
             let mut field = || fields.next().unwrap_or_default();
+            let at = field().parse().expect("a time");
             Seen {
-                at: field().parse().expect("a time"),
+                at,
                 status: field().parse().expect("a status"),
-                pause: field().parse().ok(),
+                until: until(at, field()),
             }
         })
         .collect();
@@ -89,41 +116,28 @@ fn assert_nothing_refused(project: &Project) {
     assert_eq!(seen.len(), PAGES, "one request a page");
 }
 
-/// What was on its way when the refusal was given arrives within this.
-const ON_THE_WAY: f64 = 0.5;
-
-/// Whole data, and after a refusal nothing but what was on its way until the pause is over.
-/// Gives the number of bursts.
-fn assert_one_burst_a_pause(project: &Project) -> usize {
+/// Whole data, and after a refusal nothing but what was on its way until the pause is over, which is no more than
+/// may be in flight, however long it takes. Gives the number of bursts.
+fn assert_one_burst_a_pause(project: &Project, in_flight: usize) -> usize {
     assert_rows(&project.ndjson("out/items.ndjson"), &items());
     let seen = &seen(project)[..];
     assert_eq!(seen.len(), PAGES + refusals(seen), "{seen:?}");
+    for (place, refused) in seen.iter().enumerate() {
+        let mut later = seen[place..].iter().skip(in_flight);
+        assert!(
+            refused.status == 200 || later.all(|seen| seen.at + TO_THE >= refused.until),
+            "more than was on its way came before {}: {seen:?}",
+            refused.until
+        );
+    }
     let mut bursts = 0;
     let mut rest = seen;
     while let Some(first) = rest.iter().position(|seen| seen.status != 200) {
         bursts += 1;
+        let until = rest[first].until;
         rest = &rest[first..];
-        let on_the_way = rest[0].at + ON_THE_WAY;
-        let burst = rest.iter().take_while(|seen| seen.at < on_the_way);
-        let refused: Vec<&Seen> = burst.filter(|seen| seen.status != 200).collect();
-        assert!(
-            refused.len() <= IN_FLIGHT,
-            "{} at once: {seen:?}",
-            refused.len()
-        );
-        let until = refused
-            .iter()
-            .map(|seen| seen.at + seen.pause.unwrap_or(0.0))
-            .fold(on_the_way, f64::max);
-        let silent = rest
-            .iter()
-            .all(|seen| seen.at < on_the_way || seen.at >= until);
-        assert!(
-            silent,
-            "a request between {on_the_way} and {until}: {seen:?}"
-        );
-        let over = rest.iter().position(|seen| seen.at >= until);
-        rest = over.map_or(&[], |over| &rest[over..]);
+        let over = rest.iter().position(|seen| seen.at + TO_THE >= until);
+        rest = over.map_or(&[], |over| &rest[over.max(1)..]);
     }
     bursts
 }
@@ -153,6 +167,15 @@ fn for_each<const N: usize>(cases: [&str; N], test: impl Fn(&str) + Sync) {
         for case in cases {
             scope.spawn(move || test(case));
         }
+    });
+}
+
+/// Counts bursts with many in flight, of which there must be one, and with few.
+fn at_each_width(bursts: impl Fn(usize) -> usize + Sync) {
+    for_each(["many", "few"], |width| {
+        let in_flight = if width == "many" { IN_FLIGHT } else { FEW };
+        let bursts = bursts(in_flight);
+        assert!(bursts > 0 || width == "few", "the tests can fail");
     });
 }
 
@@ -217,10 +240,12 @@ fn nginx_refuses_nothing_when_the_limit_is_declared() {
 /// It says 429 and not until when.
 #[test]
 fn nginx_refuses_one_burst_a_pause_when_the_limit_is_declared_too_high() {
-    let project = Project::new();
-    let server = nginx_at_ten_a_second(&project, "nodelay");
-    project.run(&items_at(&server, "[50/s]"));
-    assert!(assert_one_burst_a_pause(&project) > 0, "the tests can fail");
+    at_each_width(|in_flight| {
+        let project = Project::new();
+        let server = nginx_at_ten_a_second(&project, "nodelay");
+        project.run(&items_by(&server, "[50/s]", in_flight));
+        assert_one_burst_a_pause(&project, in_flight)
+    });
 }
 
 // ---- express-rate-limit ------------------------------------------------------------------------
@@ -250,7 +275,7 @@ fn express_rate_limit_refuses_one_burst_a_pause_when_the_limit_is_declared_too_h
         let project = Project::new();
         let server = express(&project, headers);
         project.run(&items_at(&server, "[100/s]"));
-        let bursts = assert_one_burst_a_pause(&project);
+        let bursts = assert_one_burst_a_pause(&project, IN_FLIGHT);
         // Where it says nothing beforehand it must refuse, so the tests can fail.
         assert!(bursts > 0 || headers != "none");
     });
@@ -277,36 +302,55 @@ fn django_rest_framework_refuses_nothing_when_its_two_limits_are_declared() {
 
 #[test]
 fn django_rest_framework_refuses_one_burst_a_pause_when_the_limit_is_declared_too_high() {
-    let project = Project::new();
-    // Its longer throttle counts what the shorter one refuses.
-    let server = django(&project, "1000/min");
-    project.run(&items_at(&server, "[50/s, 1000/min]"));
-    assert!(assert_one_burst_a_pause(&project) > 0, "the tests can fail");
+    at_each_width(|in_flight| {
+        let project = Project::new();
+        // Its longer throttle counts what the shorter one refuses.
+        let server = django(&project, "1000/min");
+        project.run(&items_by(&server, "[50/s, 1000/min]", in_flight));
+        assert_one_burst_a_pause(&project, in_flight)
+    });
 }
 
 // ---- Flask-Limiter -------------------------------------------------------------------------------
 
-/// Twenty requests in any two seconds. It sends Retry-After with every answer, good ones too.
-fn flask(project: &Project, retry_after: &str) -> Server {
+/// Twenty requests in any so many seconds. It sends Retry-After with every answer, good ones too, and what is left if
+/// `tells` is `told`.
+fn flask(project: &Project, seconds: u32, retry_after: &str, tells: &str) -> Server {
     let python = part("py/bin/python");
-    let arguments = ["20 per 2 second", retry_after];
+    let rate = format!("20 per {seconds} second");
+    let arguments = [&rate, retry_after, tells];
     limited(project, &python, "flask_window.py", &arguments)
 }
 
 #[test]
 fn flask_limiter_refuses_nothing_when_the_limit_is_declared() {
     let project = Project::new();
-    let server = flask(&project, "delta-seconds");
+    let server = flask(&project, 2, "delta-seconds", "told");
     project.run(&items_at(&server, "[20/2s]"));
     assert_nothing_refused(&project);
 }
 
 #[test]
 fn flask_limiter_refuses_one_burst_a_pause_when_the_limit_is_declared_too_high() {
-    for_each(["delta-seconds", "http-date"], |retry_after| {
+    let cases = [
+        "delta-seconds told",
+        "http-date told",
+        "delta-seconds untold",
+        "http-date untold",
+    ];
+    for_each(cases, |case| {
+        let (retry_after, tells) = case.split_once(' ').expect("two words");
         let project = Project::new();
-        let server = flask(&project, retry_after);
+        // A window in which any machine asks for more.
+        let server = flask(
+            &project,
+            if tells == "told" { 2 } else { 10 },
+            retry_after,
+            tells,
+        );
         project.run(&items_at(&server, "[100/s]"));
-        assert_one_burst_a_pause(&project);
+        let bursts = assert_one_burst_a_pause(&project, IN_FLIGHT);
+        // Where it says nothing beforehand it must refuse, so the tests can fail.
+        assert!(bursts > 0 || tells == "told", "{case}");
     });
 }

@@ -1,4 +1,4 @@
-//! What tests in real time wait for: a look each millisecond or two, which leaves the cores to those who are waited
+//! What tests in real time wait for: a look each millisecond, which leaves the cores to those who are waited
 //! for, and an end to the patience, which says what never came.
 
 use std::process::Child;
@@ -9,7 +9,7 @@ use gleaner::clock::Clock;
 /// Longer than anything takes that is waited for, on a machine that does much else.
 const PATIENCE: Duration = Duration::from_mins(5);
 /// Between two looks.
-const LOOK: Duration = Duration::from_millis(2);
+const LOOK: Duration = Duration::from_millis(1);
 
 /// Waits until `is_so`.
 ///

@@ -2,9 +2,14 @@
 //! network, secrets or time.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
 use super::scene::{Project, Reply, Said, Server};
 use super::secrets::{CANARY, clean, encoded};
@@ -137,6 +142,53 @@ fn a_replay_writes_the_same_bytes_and_sends_nothing() {
         assert!(of_it == outputs(&recorded));
         assert_eq!(recorded.run(&["runs"]).stdout, before);
     }
+}
+
+/// As one that goes over the disk: a recording has room for what the stream allows.
+#[test]
+fn an_answer_as_large_as_the_stream_allows_is_replayed_whole() {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    let zeros = "0".repeat(1_000_000);
+    for n in 0..70 {
+        writeln!(encoder, r#"{{"n":{n},"zeros":"{zeros}"}}"#).expect("memory");
+    }
+    let packed = encoder.finish().expect("memory");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut reader = BufReader::new(stream?);
+            let mut line = String::new();
+            while reader.read_line(&mut line)? > 2 {
+                line.clear();
+            }
+            count.fetch_add(1, Ordering::SeqCst);
+            let stream = reader.get_mut();
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/x-ndjson\r\n\
+                 content-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+                packed.len()
+            )?;
+            stream.write_all(&packed)?;
+        }
+        std::io::Result::Ok(())
+    });
+    let yaml = format!(
+        "source: {{ url: \"http://{address}\", limits: none }}\nstreams: {{ items: {{ get: /items, max_body: 100MB }} }}\nsink: {{ ndjson: data/items.ndjson }}\n"
+    );
+    let recorded = Project::new(&yaml);
+    let said = recorded.run(&["run", "items", "--record", "all.zst"]);
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    let (replayed, said) = replay(&recorded, &yaml, "all.zst");
+    assert_eq!(said.code, Some(0), "{}", said.shown);
+    assert_eq!(asked.load(Ordering::SeqCst), 1, "a replay sends nothing");
+    let file = |of: &Project| std::fs::read(of.path().join("data/items.ndjson")).expect("rows");
+    let wanted = file(&recorded);
+    assert!(wanted.len() > 64 << 20, "{}", wanted.len());
+    assert!(file(&replayed) == wanted, "the same rows");
 }
 
 #[test]

@@ -377,23 +377,26 @@ fn forgetful() -> (std::net::SocketAddr, Arc<[AtomicUsize; 2]>) {
     let (of_all, ends) = (Arc::clone(&counts), 12);
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let [heard, unheard] = &*of_all;
             let mut stream = stream.expect("a connection");
-            let mut request = [0; 4096];
-            let length = stream.read(&mut request).expect("a request");
-            let request = String::from_utf8_lossy(&request[..length]).into_owned();
-            let page = request.split("page=").nth(1).expect("a page");
-            let page = page.split([' ', '&']).next().expect("a number");
-            let body = match page.parse::<u32>() {
-                Ok(page) if page <= ends => format!("[{{\"id\":{page}}}]"),
-                _ => "[]".to_owned(),
-            };
-            heard.fetch_add(1, Ordering::Relaxed);
-            let start = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
-            stream.write_all((start + &body).as_bytes()).expect("sent");
-            if stream.read(&mut [0; 4096]).is_ok_and(|length| length > 0) {
-                unheard.fetch_add(1, Ordering::Relaxed);
-            }
+            let of_all = Arc::clone(&of_all);
+            std::thread::spawn(move || {
+                let [heard, unheard] = &*of_all;
+                let mut request = [0; 4096];
+                let length = stream.read(&mut request).expect("a request");
+                let request = String::from_utf8_lossy(&request[..length]).into_owned();
+                let page = request.split("page=").nth(1).expect("a page");
+                let page = page.split([' ', '&']).next().expect("a number");
+                let body = match page.parse::<u32>() {
+                    Ok(page) if page <= ends => format!("[{{\"id\":{page}}}]"),
+                    _ => "[]".to_owned(),
+                };
+                heard.fetch_add(1, Ordering::Relaxed);
+                let start = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+                stream.write_all((start + &body).as_bytes()).expect("sent");
+                if stream.read(&mut [0; 4096]).is_ok_and(|length| length > 0) {
+                    unheard.fetch_add(1, Ordering::Relaxed);
+                }
+            });
         }
     });
     (address, counts)

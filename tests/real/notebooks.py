@@ -18,7 +18,9 @@ async def execute(place, folder, turn):
         notebook = nbformat.read(place, as_version=4)
         nbformat.validate(notebook)
         assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
-        await NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(place.parent)}}).async_execute()
+        where = {"metadata": {"path": str(place.parent)}}
+        client = NotebookClient(notebook, timeout=300, startup_timeout=300, resources=where)
+        await client.async_execute()
         charts = 0
         for cell in notebook.cells:
             for output in cell.get("outputs", []):

@@ -175,18 +175,25 @@ mod tests {
     fn what_a_command_has_started_holds_up_nobody() {
         // More than a pipe holds, so that whoever writes it waits for a reader.
         let long = "x".repeat(1 << 20);
-        let short = Duration::from_millis(500);
         let folder = tempfile::tempdir().expect("a folder");
-        let [lock, lived] = ["lock", "lived"].map(|name| folder.path().join(name));
+        let [lock, begun, lived] = ["lock", "begun", "lived"].map(|name| folder.path().join(name));
         // A program behind a shell ends with the shell: else it would leave a sign before it gives the
         // lock back.
         let behind = format!(
-            "flock {} sh -c 'sleep 30; echo > {}' & wait",
+            "flock {} sh -c 'echo > {}; sleep 90; echo > {}' & wait",
             lock.display(),
+            begun.display(),
             lived.display()
         );
-        let slow = given(&["sh", "-c", &behind], short, &long).expect_err("too long");
-        assert!(slow.contains("took too long and was ended"), "{slow}");
+        // One that was ended before the program behind it had begun shows nothing.
+        for patience in [500, 5_000, 60_000].map(Duration::from_millis) {
+            let slow = given(&["sh", "-c", &behind], patience, &long).expect_err("too long");
+            assert!(slow.contains("took too long and was ended"), "{slow}");
+            if begun.exists() {
+                break;
+            }
+        }
+        assert!(begun.exists(), "it has not begun in a minute");
         let lock = std::fs::File::create(lock).expect("a file");
         lock.lock().expect("the lock");
         assert!(!lived.exists(), "the program behind the shell has lived on");

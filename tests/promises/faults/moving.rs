@@ -5,18 +5,15 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
+use super::process::{HINT, is_passed_over};
 use super::sockets::complete;
 use crate::scene::Project;
 
 /// A file of names that the program, alone in a view of its own, sees in place of the system's.
 const VIEW: &str = r#"mount --bind hosts /etc/hosts && exec "$0" "$@""#;
 
-/// A command in such a view; `None`, and a word about it, where that is not allowed.
-#[expect(
-    clippy::print_stderr,
-    reason = "a test that is passed over must say so"
-)]
-fn in_a_view() -> Option<Command> {
+/// A command in such a view; `None` where that is not allowed, and somebody has said that it may be passed over.
+fn in_a_view(name: &str) -> Option<Command> {
     let view = || {
         let mut command = Command::new("unshare");
         command.args(["--map-root-user", "--mount", "sh", "-c"]);
@@ -27,7 +24,10 @@ fn in_a_view() -> Option<Command> {
     if tried.is_ok_and(|status| status.success()) {
         return Some(view());
     }
-    eprintln!("passed over: this needs the right to mount a file over another");
+    assert!(
+        is_passed_over(name),
+        "no file can be mounted over another: {HINT}"
+    );
     None
 }
 
@@ -60,7 +60,8 @@ fn answer(stream: TcpStream, goes_on: impl Fn(u32) -> bool) -> std::io::Result<(
 
 #[test]
 fn f23_a_server_that_moves_to_another_address_is_followed() {
-    let Some(mut command) = in_a_view() else {
+    let Some(mut command) = in_a_view("f23_a_server_that_moves_to_another_address_is_followed")
+    else {
         return;
     };
     let here = TcpListener::bind("127.0.0.1:0").expect("a port");

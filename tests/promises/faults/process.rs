@@ -71,6 +71,20 @@ const INSIDE: &str = "GLEANER_TEST_INSIDE";
 /// `mount` where nothing can be mounted and that is known.
 const PASS_OVER: &str = "GLEANER_PASS_OVER";
 
+/// What to do where nothing can be mounted.
+pub(super) const HINT: &str = "run it as root, or say GLEANER_PASS_OVER=mount to pass it over";
+
+/// Whether somebody has said that a test that mounts something may be passed over, which is told then.
+pub(super) fn is_passed_over(name: &str) -> bool {
+    let said = std::env::var(PASS_OVER).is_ok_and(|what| what == "mount");
+    if said {
+        // Past the capture of output: nobody is to take this for shown.
+        let word = format!("{name} is PASSED OVER: nothing can be mounted\n");
+        let _ = std::io::stderr().write_all(word.as_bytes());
+    }
+    said
+}
+
 /// Runs a test that mounts small disks: here, or in a namespace of its own, in which anybody may. Where
 /// neither is allowed it fails, unless somebody has said that it may be passed over.
 fn where_disks_can_be_mounted(name: &str, test: fn()) {
@@ -79,16 +93,12 @@ fn where_disks_can_be_mounted(name: &str, test: fn()) {
         drop(Mounted(folder.path().to_owned()));
         return test();
     }
-    if std::env::var(PASS_OVER).is_ok_and(|what| what == "mount") {
-        // Past the capture of output: nobody is to take this for shown.
-        let word = format!("{name} is PASSED OVER: nothing can be mounted\n");
-        let _ = std::io::stderr().write_all(word.as_bytes());
+    if is_passed_over(name) {
         return;
     }
-    let hint = format!("run it as root, or say {PASS_OVER}=mount to pass it over");
     assert!(
         std::env::var_os(INSIDE).is_none(),
-        "no disk can be mounted in a namespace either: {hint}"
+        "no disk can be mounted in a namespace either: {HINT}"
     );
     let inside = Command::new("unshare")
         .args(["--user", "--map-root-user", "--mount"])
@@ -100,7 +110,7 @@ fn where_disks_can_be_mounted(name: &str, test: fn()) {
     let said = String::from_utf8_lossy(&inside.stdout);
     assert!(
         inside.status.success() && said.contains("1 passed"),
-        "{said}{}\n{hint}",
+        "{said}{}\n{HINT}",
         String::from_utf8_lossy(&inside.stderr)
     );
 }

@@ -178,7 +178,12 @@ fn f21_a_connection_that_is_closed_at_reuse() {
     let get = project(&format!("http://{address}"), stream);
     let said = get.run(&["run", "items"]);
     complete(&get, &said, 6);
-    assert_eq!(*log.lock().unwrap(), [1, 2, 2, 3, 4], "one was lost");
+    // Which one met the closed door is a matter of which connection took it.
+    let mut pages = log.lock().unwrap().clone();
+    assert_eq!(pages.len(), 5, "one was lost: {pages:?}");
+    pages.sort_unstable();
+    pages.dedup();
+    assert_eq!(pages, [1, 2, 3, 4]);
 
     // A server that closes after each answer, though it said that it would not.
     let address = serve(|_, stream| {
