@@ -30,10 +30,11 @@
 //! - [`sim`]: a pretend API, for tests, benches and the demo
 //!
 //! Arrows go one way: `spec ◀ plan ◀ {limits, fetch, records, store, sink} ◀ harvest ◀ schedule ◀ cli`.
-//! [`clock`], [`crc`], [`event`] and [`disk`] import nothing of ours, [`json`] only `plan::path`. `tests/arrows.rs` proves it.
+//! [`clock`], [`count`], [`crc`], [`event`] and [`disk`] import nothing of ours, [`json`] only `plan::path`. `tests/arrows.rs` proves it.
 
 pub mod cli;
 pub mod clock;
+pub mod count;
 pub mod crc;
 pub mod disk;
 pub mod event;

@@ -31,6 +31,7 @@ use super::names::Names;
 use super::secrets::Secrets;
 use super::summary::Summary;
 use crate::clock::Clock;
+use crate::count::plural;
 use crate::disk::Disk;
 use crate::event::Fact;
 use crate::failure::Failure;
@@ -38,7 +39,6 @@ use crate::fetch::transport::SharedTransport;
 use crate::plan::Plan;
 use crate::plan::alerts::{AlertPlan, PingPlan};
 use crate::plan::language::Template;
-use crate::records::counted;
 use crate::store::alerts::{Alert, BROKEN, Channel, WELL, condition_of, of_file};
 use crate::store::history::RunRecord;
 use crate::store::state::{State, StateError};
@@ -428,10 +428,10 @@ impl Ended {
             }
             ("recovered", Some((was, since))) => format!(
                 "{pipeline} is well again: {}; it was {was} since {since}",
-                counted(ended.rows, "row")
+                plural(ended.rows, "row")
             ),
             ("recovered", None) => {
-                format!("{pipeline} is well again: {}", counted(ended.rows, "row"))
+                format!("{pipeline} is well again: {}", plural(ended.rows, "row"))
             }
             ("held", _) => format!("{pipeline} is held by its checks: {why}"),
             ("unfinished", _) => format!("{pipeline} is not finished: {why}"),

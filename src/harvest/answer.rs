@@ -117,7 +117,7 @@ impl Stream {
         let is_ruled = by_rules.is_some();
         match by_rules.unwrap_or_else(by_default) {
             Verdict::Accept if !is_ruled => {
-                let selected = selected.and_then(|page| self.undoubted(page, spot.page));
+                let selected = selected.and_then(|page| self.undoubted(page, spot.is_later));
                 self.accept(answer, selected, place, attempt, false)
             }
             Verdict::Accept => self.accept(answer, selected, place, attempt, false),

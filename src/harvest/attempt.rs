@@ -77,6 +77,10 @@ impl Stream {
             let outcome = self
                 .attempt(request, variables, spot, attempt, &mut under)
                 .await?;
+            // The page's time runs from what was sent first; a wait for a turn is not its fault.
+            if let Some(begun) = &mut backoff {
+                begun.excuse(under.in_line);
+            }
             let sent = under.may_have_acted(&outcome);
             self.attempted(spot, sent);
             let trouble = match outcome {
@@ -123,17 +127,18 @@ impl Stream {
                 }
                 Outcome::Fail(failure) => return Err(failure.into()),
                 Outcome::NotReady(not_ready) => {
-                    attempt -= 1;
+                    // The host answers: trouble before that has passed, and only so much in a row is too much.
+                    // A rule's `within` sees to the end.
+                    attempt = 0;
+                    backoff = None;
+                    run.hosts
+                        .give_back(&request.url, std::mem::take(&mut taken));
                     drop(under);
                     drop(reservation);
-                    let rested = run.world.clock.now();
                     let shown = self.show(request);
                     self.rest(&not_ready, &mut not_ready_since, &shown, place)
                         .await?;
                     reservation = self.reserve().await?;
-                    if let Some(begun) = &mut backoff {
-                        begun.excuse(run.world.clock.now().saturating_duration_since(rested));
-                    }
                     continue;
                 }
                 Outcome::Refused(failure) => {
@@ -188,10 +193,6 @@ impl Stream {
                     trouble
                 }
             };
-            // The page's time runs from what was sent first; a wait for a turn is not its fault.
-            if let Some(begun) = &mut backoff {
-                begun.excuse(under.in_line);
-            }
             let now = run.world.clock.now();
             let backoff = backoff.get_or_insert_with(|| {
                 let took = now.saturating_duration_since(began + under.in_line);

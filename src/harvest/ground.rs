@@ -156,6 +156,7 @@ impl Ground {
             id: record.id.clone(),
             seed: open.start.seed,
             started: open.start.started,
+            secrets: open.start.secrets.clone(),
         })
     }
 

@@ -22,11 +22,11 @@ use super::publish::key::Key;
 use super::publish::outgoing::{Outgoing, columns};
 use super::publish::rows::{Member, Placed, Ranks, Rows};
 use super::publish::{Output, PublishError, read_end};
+use crate::count::plural;
 use crate::disk::DiskError;
 use crate::failure::Exit;
 use crate::json;
 use crate::plan::sink::SinkPlan;
-use crate::records::counted;
 use crate::sink::{self, Columns, Target};
 use crate::store::base::{self, BaseError, BaseReader, BaseWriter};
 use crate::store::cursors::Base;
@@ -46,7 +46,7 @@ pub(super) enum MergeError {
     Read(#[from] io::Error),
     /// A record without a key would come again with every run.
     #[error(
-        "{} without `key: {key}`, so it cannot be told what they are new versions of: {sample}", counted(*count, "record")
+        "{} without `key: {key}`, so it cannot be told what they are new versions of: {sample}", plural(*count, "record")
     )]
     Keyless {
         /// How many.

@@ -135,6 +135,7 @@ impl Stream {
             }
             let spot = Spot {
                 in_pieces: true,
+                is_later: at.page > begins,
                 ..slice.spot(at.page, print, &place)
             };
             let kept = if replay {
@@ -234,6 +235,7 @@ impl Stream {
                     self.hand_on_kept(&digest, &spot, committer).await?;
                 }
             }
+            let is_first = at.page == begins;
             // Pieces are pages of the part.
             let pieces = digest.pieces.saturating_sub(1);
             (at.page, at.pieces) = (at.page + pieces, at.pieces + pieces);
@@ -242,7 +244,7 @@ impl Stream {
                 return Err(misfit);
             }
             at.records += digest.count;
-            if at.page == begins {
+            if is_first {
                 self.look_for_totals(&digest);
             }
             at.totals.add(self.told_total(&digest));
@@ -280,6 +282,7 @@ impl Stream {
                     step,
                     count,
                     page: at.page,
+                    is_kept: at.kept,
                 };
                 let last_position = spread.position(count - 1);
                 let last = self

@@ -99,6 +99,8 @@ pub(super) struct Beginning {
     pub(super) id: String,
     pub(super) seed: u64,
     pub(super) started: Timestamp,
+    /// [`RunStart::secrets`](crate::store::row::RunStart::secrets) of a run that is gone on with.
+    pub(super) secrets: Vec<String>,
 }
 
 impl Beginning {
@@ -112,6 +114,7 @@ impl Beginning {
             ),
             seed,
             started,
+            secrets: Vec::new(),
         }
     }
 
@@ -134,7 +137,7 @@ impl Run {
         } else if options.offline {
             Secrets::load_or_stand_in(&plan, &world.root)?
         } else if options.is_from_kept() {
-            Secrets::of_kept(&plan, &world.root)?
+            Secrets::of_kept(&plan, &world.root, &beginning.secrets)?
         } else {
             Secrets::load(&plan, &world.root)?
         });
@@ -243,7 +246,9 @@ impl Run {
             &secrets,
             &credentials,
         )?;
-        let Beginning { id, seed, started } = beginning;
+        let Beginning {
+            id, seed, started, ..
+        } = beginning;
         let policy = Policy::new(&base, &plan.source.allow_origins);
         let family = Family::new(&plan, &options.streams);
         Ok(Self {

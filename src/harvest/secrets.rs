@@ -7,6 +7,7 @@
 
 pub(super) mod env_file;
 pub(super) mod private;
+mod stand_in;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -75,34 +76,6 @@ impl std::fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    /// As [`Secrets::load`], but something stands for secrets that have no value: enough to count
-    /// requests that are never sent.
-    pub(super) fn load_or_stand_in(plan: &Plan, root: &Path) -> Result<Self, Box<Failure>> {
-        let (mut found, missing, missing_env) = Self::look(plan, root)?;
-        if !missing_env.is_empty() {
-            return Err(unset(plan, &missing_env));
-        }
-        let stand_ins = missing
-            .iter()
-            .map(|name| (name.clone(), "unset".to_owned()));
-        found.values.extend(stand_ins);
-        found.unset = missing;
-        Ok(found)
-    }
-
-    /// Of a run that sends nothing: what has no value is its name in brackets, as every secret is in
-    /// [`Self::by_name`], so that kept pages are known without one.
-    pub(super) fn of_kept(plan: &Plan, root: &Path) -> Result<Self, Box<Failure>> {
-        let (mut found, missing, missing_env) = Self::look(plan, root)?;
-        if !missing_env.is_empty() {
-            return Err(unset(plan, &missing_env));
-        }
-        let stand_ins = (missing.into_iter()).map(|name| (name.clone(), format!("[{name}]")));
-        found.values.extend(stand_ins);
-        found.scrub = scrub_table(&found.values);
-        Ok(found)
-    }
-
     /// What can be found, for those who do without the rest: a file that cannot be read takes nothing from
     /// what the environment and other files have.
     pub(super) fn as_found(plan: &Plan, root: &Path) -> Self {
@@ -126,21 +99,6 @@ impl Secrets {
         find(&plan.env, file, &mut found.env, &mut missing_env);
         found.scrub = scrub_table(&found.values);
         (found, missing, missing_env)
-    }
-
-    /// What a replay renders: of a secret its name in brackets, as the recording has it, and the
-    /// environment as it was.
-    pub(super) fn of_replay(secrets: &[String], env: &[(String, String)]) -> Self {
-        let values = secrets
-            .iter()
-            .map(|name| (name.clone(), format!("[{name}]")));
-        let mut found = Self {
-            values: values.collect(),
-            env: env.iter().cloned().collect(),
-            ..Self::default()
-        };
-        found.scrub = scrub_table(&found.values);
-        found
     }
 
     /// Names of secrets that have a value.

@@ -50,8 +50,8 @@ pub(super) struct Stream {
     pub(super) reader: Arc<Reader>,
     /// Where `expect.total` stands among the wanted values.
     pub(super) expect_total: Option<usize>,
-    /// Where an answer may show that there is another page, if the pipeline says nothing of pages;
-    /// looked up behind all other wanted values.
+    /// Where an answer may show that there is another page, or that it is no data; looked up behind
+    /// all other wanted values.
     pub(super) signs: Vec<Path>,
     /// Names of the members of the first record that came in an array.
     pub(super) like: OnceLock<Vec<String>>,
@@ -217,7 +217,13 @@ impl Stream {
                 continue;
             }
             self.learn(&digest, size);
-            if digest.count > 1 && self.like.get().is_none() {
+            // What `transform` makes of records is not what comes.
+            if let Some(like) = &digest.like {
+                self.like.get_or_init(|| like.clone());
+            } else if digest.count > 1
+                && self.like.get().is_none()
+                && self.plan().transform.is_empty()
+            {
                 let records = recall.records(&row).map_err(StoreError::into_failure)?;
                 self.liken(records.split_terminator('\n').next());
             }

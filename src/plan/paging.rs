@@ -73,6 +73,11 @@ impl Paging {
             Self::Link | Self::Next(_) | Self::Token { .. } | Self::Keyset { .. } | Self::Merge(_)
         )
     }
+
+    /// Whether each page itself says where the next one is, so that none is asked for that is not there.
+    pub fn names_next(&self) -> bool {
+        self.is_led() && !matches!(self, Self::Keyset { .. })
+    }
 }
 
 /// Where a page gives the next token.

@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use csv::{ReaderBuilder, StringRecord};
 
 use super::problem::{self, SelectError};
+use crate::count::plural;
 use crate::json::push_quoted;
 use crate::plan::format::{CsvPlan, Header};
 
@@ -151,7 +152,7 @@ pub(super) fn read(
         if this.len() != names.len() {
             let what = format!(
                 "it has {} where {} are expected",
-                counted(this.len() as u64, "value"),
+                plural(this.len() as u64, "value"),
                 names.len()
             );
             return Err(wrong(what, false));
@@ -217,14 +218,6 @@ fn write(names: &[String], row: &StringRecord, object: &mut String) {
         push_quoted(object, value);
     }
     object.push('}');
-}
-
-/// `1 value`, `2 values`.
-pub fn counted(count: u64, what: &str) -> String {
-    match count {
-        1 => format!("1 {what}"),
-        n => format!("{n} {what}s"),
-    }
 }
 
 #[cfg(test)]

@@ -15,5 +15,3 @@ pub mod transform;
 pub mod view;
 mod wanted;
 mod xml;
-
-pub use self::csv::counted;

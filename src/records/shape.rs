@@ -4,9 +4,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::csv::counted;
 use super::page::{Made, Page};
 use super::problem::{self, SelectError};
+use crate::count::plural;
 use crate::json;
 use crate::plan::path::Path;
 use crate::plan::{RowNames, Shape};
@@ -151,7 +151,7 @@ fn unequal(members: &[(&str, &str)]) -> String {
     let other = lengths.iter().find(|(_, count)| *count != first);
     let named = lengths.first().into_iter().chain(other);
     let named: Vec<String> = named
-        .map(|(name, count)| format!("`{name}` has {}", counted(*count as u64, "element")))
+        .map(|(name, count)| format!("`{name}` has {}", plural(*count as u64, "element")))
         .collect();
     format!("the arrays are not equally long: {}", named.join(" and "))
 }
@@ -171,8 +171,8 @@ fn row(value: &str, names: &[String], out: &mut Made) -> Result<(), String> {
     if more > 0 {
         return Err(format!(
             "it has {} where there are {}",
-            counted((names.len() + more) as u64, "value"),
-            counted(names.len() as u64, "name")
+            plural((names.len() + more) as u64, "value"),
+            plural(names.len() as u64, "name")
         ));
     }
     if record.is_empty() {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::count::{plural, thousands};
 use crate::event::{Event, Fact, Name, Wait};
 
 use super::clean::clean;
@@ -183,7 +184,7 @@ impl Row {
             (1, self.shown_pages()),
         ];
         parts.extend(self.shown_wait(now).map(|wait| (4, wait)));
-        parts.push((2, format!("{} rec", show::thousands(self.records))));
+        parts.push((2, format!("{} rec", thousands(self.records))));
         parts.extend(
             self.time_to_go(now)
                 .map(|eta| (5, format!("ETA {}", show::whole_seconds(eta)))),
@@ -213,11 +214,11 @@ impl Row {
         match self.expected {
             Some((pages, complete)) if pages >= self.pages => format!(
                 "{}/{}{} pages",
-                show::thousands(self.pages),
-                show::thousands(pages),
+                thousands(self.pages),
+                thousands(pages),
                 if complete { "" } else { "+" }
             ),
-            _ => show::plural(self.pages, "page"),
+            _ => plural(self.pages, "page"),
         }
     }
 

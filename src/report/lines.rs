@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::count::{plural, thousands};
 use crate::event::{Event, Fact};
 
 use super::board::{self, Board, elapsed};
@@ -132,7 +133,7 @@ pub(super) fn lasting(event: &Event, verbose: bool, attempts: &mut Throttle) -> 
             };
             let more = match hidden {
                 0 => String::new(),
-                n => format!(" ({} more not shown)", show::thousands(n)),
+                n => format!(" ({} more not shown)", thousands(n)),
             };
             let request = if verbose {
                 format!(": {}", clean(request))
@@ -154,7 +155,7 @@ pub(super) fn lasting(event: &Event, verbose: bool, attempts: &mut Throttle) -> 
             show::moment(*began, event.at),
             match pages {
                 1 => "1 page is here".to_owned(),
-                n => format!("{} pages are here", show::thousands(*n)),
+                n => format!("{} pages are here", thousands(*n)),
             }
         ),
         // What is held is told once, by the summary.
@@ -189,7 +190,7 @@ pub(super) fn lasting(event: &Event, verbose: bool, attempts: &mut Throttle) -> 
         } => format!(
             "{}: {} in {} ({})",
             clean(stream),
-            show::plural(*rows, "row"),
+            plural(*rows, "row"),
             show::path(path),
             show::size(*bytes)
         ),
@@ -205,7 +206,7 @@ pub(super) fn lasting(event: &Event, verbose: bool, attempts: &mut Throttle) -> 
             clean(stream),
             page + 1,
             partition + 1,
-            show::plural(*records, "record"),
+            plural(*records, "record"),
             show::size(*bytes),
             show::duration(*took)
         ),

@@ -30,8 +30,9 @@ pub use self::clean::{clean, clean_json};
 pub use self::failure::{
     draw as draw_failure, draw_of as draw_failure_of, draw_stream as draw_stream_failure,
 };
-pub use self::show::{duration, plural, size, thousands, when};
+pub use self::show::{duration, size, when};
 pub use self::summary::draw as draw_summary;
+pub use crate::count::{plural, thousands};
 
 use self::bars::Bars;
 use self::lines::Lines;

@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use super::clean::clean;
 use super::show;
 use super::style::{BAD, GOOD, NOTE, paint};
+use crate::count::{plural, thousands};
 use crate::event::Fact;
 
 /// The line of a fact of the schedule; `None` where it is another one.
@@ -118,7 +119,7 @@ pub(super) fn line(fact: &Fact) -> Option<String> {
         }
         Fact::ScheduleWaits { broken, .. } => format!(
             "nothing to wait for: no pipeline that can be understood has a `schedule`, and {} cannot be; `gleaner check` says why",
-            show::plural(*broken, "file")
+            plural(*broken, "file")
         ),
         Fact::ScheduleNoticed { message } => {
             format!("{} {}", paint(NOTE, "note:"), clean(message))
@@ -144,7 +145,7 @@ fn then(next: Option<Timestamp>) -> String {
 fn more(times: u32, what: &str) -> String {
     match times {
         0 | 1 => String::new(),
-        n => format!(" and {} {what}", show::thousands(u64::from(n) - 1)),
+        n => format!(" and {} {what}", thousands(u64::from(n) - 1)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Numbers, times and paths as people read them: thousands, sizes, durations, rates.
+//! Numbers, times and paths as people read them: sizes, durations, rates.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,24 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::clean::clean;
-
-/// `1,204`
-pub fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-/// `1 page`, `1,204 pages`
-pub fn plural(n: u64, one: &str) -> String {
-    format!("{} {one}{}", thousands(n), if n == 1 { "" } else { "s" })
-}
+use crate::count::thousands;
 
 /// `312 B`, `48 kB`, `1.2 MB`, `3.4 GB`; powers of ten, as disks are sold.
 pub fn size(bytes: u64) -> String {
@@ -169,14 +152,6 @@ mod tests {
     #[test]
     fn numbers_read_well() {
         for (n, shown) in [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1,000"),
-            (1_234_567, "1,234,567"),
-        ] {
-            assert_eq!(thousands(n), shown);
-        }
-        for (n, shown) in [
             (999, "999 B"),
             (1000, "1.0 kB"),
             (48_300, "48 kB"),
@@ -187,7 +162,6 @@ mod tests {
         }
         assert_eq!(rate(0.25), "0.2/s");
         assert_eq!(rate(1204.4), "1,204/s");
-        assert_eq!(plural(1, "page"), "1 page");
     }
 
     #[test]

@@ -9,8 +9,9 @@ use crate::harvest::summary::{LearnedLimits, StreamSummary, Summary};
 
 use super::clean::clean;
 use super::failure;
-use super::show::{self, duration, plural, size, thousands};
+use super::show::{self, duration, size};
 use super::style::{BAD, GOOD, NAME, NOTE, paint};
+use crate::count::{plural, thousands};
 
 /// So many waits are named, the longest.
 const LONGEST_WAITS: usize = 5;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 
 use crate::clock::Instant;
+use crate::count::{plural, thousands};
 
 /// The log of one API. Holds no credentials, only whether there were any.
 #[derive(Debug)]
@@ -222,15 +223,15 @@ impl Audit {
     pub fn summary(&self, window: Duration) -> String {
         let mut line = format!(
             "{}, never more than {} in any {}, {} survived",
-            counted(self.requests() as u64, "request"),
+            plural(self.requests() as u64, "request"),
             thousands(self.max_in_window(window) as u64),
             span(window),
-            counted(self.faults(), "fault"),
+            plural(self.faults(), "fault"),
         );
         let refusals = self.refusals() as u64;
         if refusals > 0 {
             line.push_str(", ");
-            line.push_str(&counted(refusals, "request"));
+            line.push_str(&plural(refusals, "request"));
             line.push_str(" refused");
         }
         line
@@ -284,23 +285,6 @@ fn fullest(arrivals: &[Instant], requests: usize, window: Duration) -> f64 {
         last = Some(*at);
     }
     fullest
-}
-
-fn counted(n: u64, what: &str) -> String {
-    let plural = if n == 1 { "" } else { "s" };
-    format!("{} {what}{plural}", thousands(n))
-}
-
-fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 fn span(window: Duration) -> String {

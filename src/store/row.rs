@@ -56,6 +56,9 @@ pub struct RunStart {
     pub seed: u64,
     /// Its streams; the part of each is the file named by its ordinal here.
     pub streams: Vec<Arc<str>>,
+    /// Names of secrets that had a value though they need none: the requests hold them. Runs of older versions do not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
     /// What the command line asked for, where a continuation must know it.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub options: Map<String, Value>,
@@ -221,6 +224,7 @@ impl RunStart {
             until: now,
             seed: 0,
             streams,
+            secrets: Vec::new(),
             options: Map::new(),
         }
     }

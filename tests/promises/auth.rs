@@ -319,6 +319,40 @@ fn a_rule_says_that_a_token_has_ended() {
 }
 
 #[test]
+fn the_turn_of_a_request_with_a_token_that_has_ended_is_not_its_pages_time() {
+    let server = Server::new(None);
+    let mut rules = server.rules(10);
+    rules.auth = None;
+    rules.latency = Latency::Fixed(5 * SEC);
+    let api = server.clone();
+    let count = Arc::new(Mutex::new(0));
+    rules.routes[0] = Route::custom(
+        "/items",
+        Arc::new(move |request| {
+            let mut count = count.lock().expect("no panic");
+            *count += 1;
+            if *count == 1 {
+                return SimReply::error(503, "down");
+            }
+            if *count == 2 {
+                api.books().good.clear();
+            }
+            if api.accepts(request) {
+                return SimReply::json(200, r#"{"data":[{"id":1}],"total":1}"#);
+            }
+            SimReply::error(401, "who are you?")
+        }),
+    );
+    let yaml = pipeline(CLIENT, "  retry: { page_deadline: 40s }").replace(
+        "limits: none",
+        "limits: [{ limit: 1/min, routes: /items }, 9 in flight]",
+    );
+    let ran = scene(&yaml, rules).run().complete();
+    whole(&ran, 1);
+    assert_eq!((troubles(&ran), server.books().calls.len()), (1, 2));
+}
+
+#[test]
 fn a_second_refusal_fails_and_says_so() {
     let server = Server::new(Some(3600));
     let mut rules = server.rules(1_000);

@@ -230,6 +230,86 @@ fn what_only_looks_like_an_error_is_data() {
     assert_eq!(ran.lines("out/a.ndjson").len(), 5);
 }
 
+#[test]
+fn null_on_a_last_page_that_says_where_the_next_one_is_not_is_no_error() {
+    // What Go servers send after a page that was exactly full.
+    for (pages, last) in [
+        (TOKEN, r#""next":"""#),
+        (TOKEN, r#""next":null"#),
+        ("pages: { next: next }", r#""next":null"#),
+        ("pages: { merge: next }", r#""next":{}"#),
+    ] {
+        let rules = |words: &'static str| {
+            serve(move |request| {
+                let is_first = request.param("page").is_none();
+                let words = if is_first { "" } else { words };
+                let (data, next) = match number(request, "page") {
+                    None if pages == TOKEN => (records(1), r#""next":2"#),
+                    None if pages.contains("merge") => (records(1), r#""next":{"page":2}"#),
+                    None => (records(1), r#""next":"/a?page=2""#),
+                    Some(_) => ("null".to_owned(), last),
+                };
+                SimReply::json(200, format!(r#"{{"data":{data},{next}{words}}}"#))
+            })
+        };
+        let yaml = pipeline(&format!("records: data\n{pages}"));
+        let ran = Scene::new(&yaml, rules("")).run().complete();
+        assert_eq!(ran.lines("out/a.ndjson").len(), 2, "{pages}: {last}");
+        // Words beside it are an error all the same.
+        let ran = Scene::new(&yaml, rules(r#","message":"try later""#)).run();
+        fails(&ran, "with `message`: \"try later\"");
+    }
+}
+
+#[test]
+fn the_first_page_of_a_half_is_led_to_by_nobody() {
+    let rules = serve(|request| {
+        let (from, last) = (request.param("from"), request.param("last"));
+        let data = match (from.as_deref(), last.as_deref()) {
+            (Some("2026-01-03"), Some("2026-01-06")) => return SimReply::error(400, "too much"),
+            (Some("2026-01-03"), _) => records(1),
+            _ => "null".to_owned(),
+        };
+        SimReply::json(200, format!(r#"{{"data":{data}}}"#))
+    });
+    let yaml = pipeline(&format!(
+        "for: {{ span: {{ dates: 4d, from: 2026-01-03, to: 2026-01-07 }} }}
+query: {{ from: '{{{{ span.from | date }}}}', last: '{{{{ span.last }}}}' }}
+responses: [{{ if: status == 400, then: split }}]
+records: data
+{TOKEN}"
+    ));
+    let ran = Scene::new(&yaml, rules).run().complete();
+    assert_eq!(ran.requests(), 3, "{:?}", ran.targets());
+    assert_eq!(ran.lines("out/a.ndjson").len(), 2);
+}
+
+#[test]
+fn what_transform_makes_of_records_is_not_what_comes() {
+    let yaml = pipeline(&format!("transform: [{{ jq: '{{x: .id}}' }}]\n{PAGE}"));
+    let rules = |second: SimReply| {
+        serve(move |request| match number(request, "page") {
+            Some(2) => second.clone(),
+            Some(3) => SimReply::json(200, "[]"),
+            _ => SimReply::json(200, records(1)),
+        })
+    };
+    for (second, wanted) in [
+        (r#"{"id":3,"name":"c"}"#, None),
+        (r#"{"x":3,"warning":"slow down"}"#, Some("other members")),
+    ] {
+        let ran = Scene::new(&yaml, rules(SimReply::error(503, "down"))).run();
+        assert_eq!(ran.summary.exit, Exit::Resumable);
+        // A run that goes on is as wise as one that was not stopped.
+        let second = SimReply::json(200, second);
+        let ran = Scene::new(&yaml, rules(second)).within(ran.root).run();
+        match wanted {
+            Some(wanted) => fails(&ran, wanted),
+            None => assert_eq!(ran.complete().lines("out/a.ndjson").len(), 3),
+        }
+    }
+}
+
 // ---- paging that finds nothing ---------------------------------------------------------------
 
 #[test]
@@ -394,8 +474,8 @@ fn pages_that_stay_empty_end_the_run_and_the_next_one_goes_on() {
 
 #[test]
 fn a_page_that_was_once_a_copy_does_not_stick() {
-    // Page 3 is once a copy of the first; or of the last, so that the wrong one is kept.
-    for copied in [1, 5] {
+    // Page 3 is once a copy of the first; or of the last, so that the wrong one is kept; or the first of it.
+    for (wrong, copied) in [(3, 1), (3, 5), (1, 3)] {
         let bad = Arc::new(AtomicU64::new(1));
         let is_bad = bad.clone();
         let rules = || {
@@ -403,7 +483,7 @@ fn a_page_that_was_once_a_copy_does_not_stick() {
             serve(move |request| {
                 let page = number(request, "page").unwrap_or(1);
                 let bad = is_bad.load(Ordering::Relaxed) == 1;
-                let shown = if page == 3 && bad { copied } else { page };
+                let shown = if page == wrong && bad { copied } else { page };
                 let data = records(shown);
                 SimReply::json(200, format!(r#"{{"data":{data},"total":10}}"#))
             })
@@ -425,6 +505,10 @@ fn a_page_that_was_once_a_copy_does_not_stick() {
                 )
             })
             .collect();
-        assert_eq!(ran.lines("out/a.ndjson"), wanted, "copy of {copied}");
+        assert_eq!(
+            ran.lines("out/a.ndjson"),
+            wanted,
+            "{wrong}, a copy of {copied}"
+        );
     }
 }

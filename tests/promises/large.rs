@@ -286,6 +286,25 @@ fn a_run_that_goes_on_has_the_pieces_that_it_kept() {
 }
 
 #[test]
+fn a_total_that_is_not_in_a_large_first_page_is_told() {
+    let rules = serving(|request| {
+        let body = match request.param("page").as_deref() {
+            Some("1") => lines(0, ROWS),
+            _ => lines(ROWS, ROWS + 3),
+        };
+        SimReply::new(200, &[("content-type", "application/x-ndjson")], body)
+    });
+    let yaml = pipeline("pages: { page: { to: page, total: n } }\nstop: count < 10");
+    let ran = Scene::new(&yaml, rules).run().complete();
+    assert_eq!(
+        (ran.requests(), ran.stream("a").records),
+        (2, ROWS as u64 + 3)
+    );
+    let told = |fact: &Fact| matches!(fact, Fact::Noticed { message, .. } if message.contains("`pages.page.total: n` is not in the first page"));
+    assert_eq!(ran.facts(told), 1);
+}
+
+#[test]
 fn a_kill_in_the_middle_leaves_nothing_half() {
     let body = lines(0, ROWS);
     let head = format!(

@@ -456,3 +456,30 @@ fn no_secret_is_needed_and_a_changed_one_changes_nothing() {
     );
     assert!(project.path().join("out/notes.parquet").exists());
 }
+
+#[test]
+fn a_secret_that_need_not_be_set_and_was_is_not_needed_either() {
+    let server = server();
+    let streams = "  items: { get: /items, query: { key: \"{{ secret.KEY | default('') }}\" }, expect: { min_records: 4 } }\n";
+    let held = pipeline(&server, streams, "{ ndjson: out/items.ndjson }");
+    let project = Project::new(&held).knows(&server);
+    for env in [&[("KEY", "a b/ü&[x]")][..], &[("KEY", "")], &[]] {
+        let said = project.run_with(&["run", "items", "--keep-parts", "--fresh"], env);
+        assert_eq!(said.code, Some(3), "{}", said.shown);
+        let asked = server.heard().len();
+        let said = project.run(&["runs", "--json"]);
+        let runs: serde_json::Value = serde_json::from_str(&said.stdout).expect("JSON");
+        let id = runs[0]["run"].as_str().expect("an id");
+        let said = project.run(&["runs", "publish", id]);
+        assert_eq!(said.code, Some(0), "{env:?}: {}", said.shown);
+        let well = held.replace("min_records: 4", "min_records: 3");
+        project.write("pipelines/items.yaml", &well);
+        let said = project.run_with(&["run", "items", "--keep-parts"], env);
+        assert_eq!(said.code, Some(0), "{}", said.shown);
+        let id = latest(&project);
+        let said = project.run(&["reextract", &id]);
+        assert_eq!(said.code, Some(0), "{env:?}: {}", said.shown);
+        assert_eq!(server.heard().len(), asked + 1, "something was asked");
+        project.write("pipelines/items.yaml", &held);
+    }
+}

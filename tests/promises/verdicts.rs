@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gleaner::event::{Fact, Wait};
 use gleaner::failure::Exit;
-use gleaner::sim::{Route, Rules, SimReply, SimRequest};
+use gleaner::sim::{Latency, Route, Rules, SimReply, SimRequest};
 
 use super::fixture::{Ran, Scene, run};
 
@@ -225,6 +225,37 @@ fn what_is_not_ready_is_asked_for_again_and_holds_nobody_else() {
     // Who asks for more time gets it.
     let ran = run(&yaml, slow(2)).complete();
     assert_eq!(seconds(&ran, "/a/1"), [0, 60, 120]);
+}
+
+#[test]
+fn trouble_between_answers_that_are_not_ready_is_counted_anew() {
+    // The host answers in between: neither its attempts nor its time add up over hours of asking.
+    for (retry, troubles) in [
+        ("attempts: 2", &[0, 5, 9][..]),
+        ("page_deadline: 30s", &[0]),
+    ] {
+        let asked = AtomicUsize::new(0);
+        let mut rules = serve(move |request| {
+            if request.param("n").as_deref() == Some("1") {
+                let nth = asked.fetch_add(1, Ordering::SeqCst);
+                if troubles.contains(&nth) {
+                    return SimReply::error(503, "down");
+                }
+                if nth < 14 {
+                    return SimReply::json(200, r#"{"status":"RUNNING","data":[]}"#);
+                }
+            }
+            good(request)
+        });
+        rules.latency = Latency::Fixed(Duration::from_secs(4));
+        let yaml = pipeline(&NOT_READY.replace("25s", "2h"));
+        let yaml = yaml.replace(
+            "limits: none",
+            &format!("limits: none, retry: {{ {retry} }}"),
+        );
+        let ran = run(&yaml, rules).complete();
+        assert_eq!(seconds(&ran, "/a/1").len(), 15, "{retry}");
+    }
 }
 
 #[test]

@@ -2,10 +2,10 @@
 //! error in words that came with status 200. A rule of the pipeline is believed before this.
 
 use crate::harvest::pages::more::{self, ERRORS, WORDS};
+use crate::harvest::pages::walk;
 use crate::harvest::stream::Stream;
 use crate::harvest::trouble::shorten;
 use crate::json;
-use crate::plan::paging::Paging;
 use crate::plan::path::{Path, Step};
 use crate::plan::{ColumnFrom, Shape};
 use crate::records::page::{Lone, Page};
@@ -35,8 +35,8 @@ const OF_ERRORS: [&str; 16] = [
 ];
 
 impl Stream {
-    /// The page, unless what it holds is no data; `nth` is its number in its partition, from 0.
-    pub(super) fn undoubted(&self, page: Page, nth: u32) -> Result<Page, SelectError> {
+    /// The page, unless what it holds is no data; `is_later` says that others came before it in its walk.
+    pub(super) fn undoubted(&self, page: Page, is_later: bool) -> Result<Page, SelectError> {
         let path = &self.plan().records.path;
         let found = page.wants.len().saturating_sub(self.signs.len());
         let signs = page.wants.get(found..).unwrap_or_default();
@@ -87,10 +87,14 @@ impl Stream {
                 sample: shorten(raw, MOST_SAMPLE),
             });
         }
-        if page.lone == Some(Lone::Null) && like.is_some() && nth > 0 {
+        if page.lone == Some(Lone::Null) && like.is_some() && is_later {
             let usual = self.words.get().and_then(Option::as_deref);
             let words = words().filter(|(_, raw)| Some(*raw) != usual);
-            if words.is_some() || self.is_led_to() {
+            // Who says where the next page is, or that there is none, has answered: Go writes an empty list
+            // as null.
+            let paging = &self.plan().paging;
+            let is_answer = !paging.names_next() || walk::shows_next(paging, &page.wants);
+            if words.is_some() || !is_answer {
                 let (beside, sample) = match words {
                     Some((place, raw)) => (format!(", with `{place}`"), shorten(raw, MOST_SAMPLE)),
                     None => (String::new(), String::new()),
@@ -105,20 +109,16 @@ impl Stream {
         Ok(page)
     }
 
-    /// Remembers what records in an array look like.
-    pub(in crate::harvest) fn liken(&self, record: Option<&str>) {
-        if let Some(record) = record {
-            self.like.get_or_init(|| {
-                let names = json::members(record).map(|(name, _)| name.to_owned());
-                names.collect()
-            });
+    /// Remembers what records in an array look like; says whether this was the first.
+    pub(in crate::harvest) fn liken(&self, record: Option<&str>) -> bool {
+        if self.like.get().is_some() {
+            return false;
         }
-    }
-
-    /// Whether the API itself says that a page is there: then it is not what comes after the last.
-    fn is_led_to(&self) -> bool {
-        let paging = &self.plan().paging;
-        paging.is_led() && !matches!(paging, Paging::Keyset { .. })
+        let names = |record| {
+            let names = json::members(record).map(|(name, _)| name.to_owned());
+            names.collect()
+        };
+        record.is_some_and(|record| self.like.set(names(record)).is_ok())
     }
 
     /// Whether the pipeline reads records that are no objects.

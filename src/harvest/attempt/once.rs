@@ -62,6 +62,9 @@ pub(in crate::harvest) struct Spot<'a> {
     pub(in crate::harvest) text: &'a str,
     /// Whether its answer may be kept in pieces, as pages that follow one another.
     pub(in crate::harvest) in_pieces: bool,
+    /// Whether pages came before it in the walk that asks for it: of a partition that was halved each
+    /// half has a walk of its own, and a first page.
+    pub(in crate::harvest) is_later: bool,
 }
 
 impl<'a> Spot<'a> {
@@ -73,6 +76,7 @@ impl<'a> Spot<'a> {
             print: 0,
             text,
             in_pieces: false,
+            is_later: false,
         }
     }
 

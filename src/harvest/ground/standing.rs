@@ -400,6 +400,7 @@ pub(in crate::harvest) fn start(run: &Run, streams: Vec<Name>) -> RunStart {
     RunStart {
         identity: same::identity(run, &chosen),
         seed: run.seed,
+        secrets: run.secrets.optional(&run.plan),
         ..RunStart::new(&run.plan.name, streams, run.started)
     }
 }

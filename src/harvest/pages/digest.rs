@@ -22,6 +22,8 @@ const WITHOUT: &str = "without";
 const GIVEN: &str = "given";
 /// The name under which a sign of another page is written down.
 const MORE: &str = "more";
+/// The name under which members of the first record that came in an array are written down, where others are kept.
+const LIKE: &str = "like";
 /// The name under which it is written down that a window was halved.
 const SPLIT: &str = "split";
 
@@ -46,6 +48,9 @@ pub(in crate::harvest) struct Digest {
     pub(in crate::harvest) more: Option<String>,
     /// What keyset paging finds in the last record.
     pub(in crate::harvest) last: Option<Last>,
+    /// Members of a record as it came in an array, if the stream had not seen one before and `transform` makes
+    /// others of it.
+    pub(in crate::harvest) like: Option<Vec<String>>,
 }
 
 /// The last record of a page, as keyset paging sees it.
@@ -70,8 +75,9 @@ impl Stream {
             more: more::sign(&self.signs, &signs),
             ..Digest::default()
         };
-        if fetched.page.lone.is_none() {
-            self.liken(fetched.page.last());
+        if fetched.page.lone.is_none() && self.liken(fetched.page.last()) {
+            let like = self.like.get().cloned();
+            digest.like = like.filter(|_| !self.plan().transform.is_empty());
         }
         if let Some(large) = &fetched.large {
             (digest.pieces, digest.content) = (large.pieces, large.content);
@@ -150,6 +156,7 @@ impl Stream {
             Some(Last::Value(text) | Last::Without(text)) => Some(text),
             None => None,
         });
+        let texts = texts.chain(digest.like.iter().flatten());
         for text in texts {
             if self.run.secrets.is_in(text) {
                 return Facts::default();
@@ -186,6 +193,9 @@ impl Stream {
         }
         if let Some(sign) = &digest.more {
             more.insert(MORE.to_owned(), sign.as_str().into());
+        }
+        if let Some(like) = &digest.like {
+            more.insert(LIKE.to_owned(), like.as_slice().into());
         }
         if digest.pieces > 1 {
             more.insert(PIECES.to_owned(), digest.pieces.into());
@@ -258,6 +268,10 @@ impl Digest {
                 (None, Some(record)) => Some(Last::Without(record.as_str()?.to_owned())),
                 (None, None) => None,
             },
+            like: (facts.more.get(LIKE).and_then(serde_json::Value::as_array)).map(|names| {
+                let names = names.iter().filter_map(serde_json::Value::as_str);
+                names.map(str::to_owned).collect()
+            }),
         })
     }
 }

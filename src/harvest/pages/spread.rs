@@ -29,6 +29,8 @@ pub(in crate::harvest) struct Spread {
     pub(in crate::harvest) count: u64,
     /// Ordinal of the first of them in the partition.
     pub(in crate::harvest) page: u32,
+    /// Whether an earlier attempt has kept the page before them, which told of them.
+    pub(in crate::harvest) is_kept: bool,
 }
 
 impl Spread {
@@ -65,16 +67,25 @@ struct Ahead {
     replay: bool,
     /// The first page that nobody has taken.
     next: AtomicU64,
-    /// The pages so far by their records: where each stands, if an earlier attempt has kept it.
-    contents: Mutex<HashMap<u64, Option<u64>>>,
+    /// The pages so far by their records, that before the spread among them.
+    contents: Mutex<HashMap<u64, Option<KeptAt>>>,
     /// Whether no more are to be begun.
     is_over: AtomicBool,
+}
+
+/// Where a page stands that an earlier attempt has kept.
+#[derive(Debug, Clone, Copy)]
+struct KeptAt {
+    /// Its ordinal in the partition.
+    page: u32,
+    /// The number by which it is asked for.
+    position: i64,
 }
 
 impl Ahead {
     /// Whether no page had the same records; else where it stands, if it was kept. Single records
     /// can be alike by chance.
-    fn is_new(&self, digest: &Digest, kept_at: Option<u64>) -> Result<(), Option<u64>> {
+    fn is_new(&self, digest: &Digest, kept_at: Option<KeptAt>) -> Result<(), Option<KeptAt>> {
         if digest.count < 2 {
             return Ok(());
         }
@@ -101,6 +112,11 @@ impl Stream {
         replay: bool,
     ) -> Result<SpreadEnd, Unfetched> {
         let (first_page, count) = (spread.page, spread.count);
+        // A spread goes on from the very first page.
+        let told_of_it = spread.is_kept.then(|| KeptAt {
+            page: first_page.saturating_sub(1),
+            position: spread.first.saturating_sub(spread.step),
+        });
         let width = self.run.plan.source.concurrency.get();
         let width = width.min(usize::try_from(count).unwrap_or(usize::MAX));
         let (told, mut hears) = mpsc::channel(width.max(1));
@@ -110,7 +126,7 @@ impl Stream {
             committer: committer.clone(),
             replay,
             next: AtomicU64::new(0),
-            contents: Mutex::new(HashMap::from([(first.content, None)])),
+            contents: Mutex::new(HashMap::from([(first.content, told_of_it)])),
             is_over: AtomicBool::new(false),
         });
         // One task fetches page after page: a task for every page costs as much as parsing one.
@@ -207,7 +223,8 @@ impl Stream {
             committer,
             ..
         } = ahead;
-        let turn = Turn::With(spread.to.clone(), Param::Number(spread.position(at)));
+        let position = spread.position(at);
+        let turn = Turn::With(spread.to.clone(), Param::Number(position));
         let page = spread.page + u32::try_from(at).unwrap_or(u32::MAX);
         let partition = &slice.partition;
         let request = slice.base.page(&turn).map_err(|e| self.unrendered(&e))?;
@@ -223,7 +240,10 @@ impl Stream {
         };
         let (got, digest) = match kept {
             // One that is a copy of another may have been wrong when it was kept.
-            Some((got, digest)) if self.is_paid() || ahead.is_new(&digest, Some(at)).is_ok() => {
+            Some((got, digest))
+                if self.is_paid()
+                    || (ahead.is_new(&digest, Some(KeptAt { page, position }))).is_ok() =>
+            {
                 (got, digest)
             }
             _ => {
@@ -254,19 +274,18 @@ impl Stream {
     async fn copied(
         &self,
         ahead: &Ahead,
-        other: Option<u64>,
+        other: Option<KeptAt>,
         digest: &Digest,
         request: &Rendered,
         place: &str,
     ) -> Unfetched {
         let fault = WalkFault::Loop("it has the same records as another page".to_owned());
         let failure = trouble::walk(&fault, place, &self.show(request));
-        let Some(other) = other else {
+        let Some(KeptAt { page, position }) = other else {
             return failure.into();
         };
         let Ahead { spread, slice, .. } = ahead;
-        let turn = Turn::With(spread.to.clone(), Param::Number(spread.position(other)));
-        let page = spread.page + u32::try_from(other).unwrap_or(u32::MAX);
+        let turn = Turn::With(spread.to.clone(), Param::Number(position));
         let Ok(request) = slice.base.page(&turn) else {
             return failure.into();
         };

@@ -88,6 +88,20 @@ pub(in crate::harvest) fn wants<'a>(
     wants
 }
 
+/// Whether a page has the member that says where the next one is, if only as null or an empty text: given the
+/// values at [`wants`].
+pub(in crate::harvest) fn shows_next(paging: &Paging, wanted: &[Option<String>]) -> bool {
+    matches!(
+        paging,
+        Paging::Next(_)
+            | Paging::Merge(_)
+            | Paging::Token {
+                from: TokenFrom::Body(_),
+                ..
+            }
+    ) && wanted.first().is_some_and(Option::is_some)
+}
+
 /// How many records there are, as the values at [`wants`] tell a paging that counts.
 pub(in crate::harvest) fn total(paging: &Paging, wanted: &[Option<String>]) -> Option<u64> {
     match paging {
@@ -170,16 +184,11 @@ impl<'a> Walk<'a> {
         let next = self.next(page, size_kept)?;
         // No page of this partition was ever led to: `pages` may look in the wrong place.
         match &page.more {
-            Some(sign) if next == Next::End && self.pages == 1 && self.is_led_to() => {
+            Some(sign) if next == Next::End && self.pages == 1 && self.paging.names_next() => {
                 Err(WalkFault::Unfound(sign.clone()))
             }
             _ => Ok(next),
         }
-    }
-
-    /// Whether a page itself says where the next one is.
-    fn is_led_to(&self) -> bool {
-        self.paging.is_led() && !matches!(self.paging, Paging::Keyset { .. })
     }
 
     fn next(&mut self, page: &Digest, size_kept: bool) -> Result<Next, WalkFault> {

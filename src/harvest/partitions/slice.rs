@@ -28,7 +28,7 @@ pub(in crate::harvest) struct Slice {
 }
 
 impl Slice {
-    /// Where one of its pages stands.
+    /// Where one of its pages stands, one after the first of its walk.
     pub(in crate::harvest) fn spot<'a>(&'a self, page: u32, print: u64, text: &'a str) -> Spot<'a> {
         Spot {
             partition: &self.partition,
@@ -36,6 +36,7 @@ impl Slice {
             print,
             text,
             in_pieces: false,
+            is_later: true,
         }
     }
 

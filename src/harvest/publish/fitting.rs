@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use super::computed::Computed;
 use super::outgoing::templates;
 use super::{disk_failure, failure};
+use crate::count::plural;
 use crate::disk::Found;
 use crate::failure::Failure;
 use crate::harvest::partitions::Partition;
@@ -16,7 +17,6 @@ use crate::harvest::trouble;
 use crate::plan::ColumnPlan;
 use crate::plan::sink::{Compression, SinkMode};
 use crate::plan::typed::OnBad;
-use crate::records::counted;
 use crate::sink::project::Projector;
 use crate::sink::rejects::shorten;
 use crate::sink::{Rejected, SinkError, Target};
@@ -70,13 +70,13 @@ pub(in crate::harvest) fn settle(
         stream.notice(&format!(
             "{}: column `{column}` is null in {} whose value does not fit its type",
             output.display(),
-            counted(*count, "record")
+            plural(*count, "record")
         ));
     }
     if let Some(rejected) = rejected {
         let message = format!(
             "{} rejected, see {}; the first: {}",
-            counted(rejected.records, "record"),
+            plural(rejected.records, "record"),
             rejected.path.display(),
             rejected.first
         );

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::PublishError;
 use super::rows::Rows;
+use crate::count::plural;
 use crate::disk::Found;
 use crate::event::Fact;
 use crate::failure::{Exit, Failure};
@@ -27,7 +28,6 @@ use crate::plan::Plan;
 use crate::plan::cursor::CursorPlan;
 use crate::plan::position::{Position, Seen};
 use crate::plan::sink::{SinkMode, SinkPlan};
-use crate::records::counted;
 use crate::store::base;
 use crate::store::cursors::{Base, Cursor};
 use crate::store::state::{State, StateError};
@@ -327,7 +327,7 @@ impl Stream {
                     stream: self.name.clone(),
                     message: self.run.secrets.scrub(&format!(
                         "{} {what} `{}`: kept, but no cursor sees them",
-                        counted(count, "record"),
+                        plural(count, "record"),
                         cursor.written
                     )),
                 });
