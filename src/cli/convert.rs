@@ -145,6 +145,8 @@ impl ConvertArgs {
                     "convert them one by one, each to a file of its own: --stream NAME --out PATH",
                 ));
             }
+        }
+        for piece in &pieces {
             piece.judge(&asked)?;
         }
         for piece in &pieces {

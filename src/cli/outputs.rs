@@ -208,9 +208,12 @@ impl Asked {
         let places = places.map_err(|error| *error.into_failure())?;
         // What is no longer there with its folder is nobody's.
         let is_it = |path: &Path| disk.resolve_new(path).is_ok_and(|path| path == whole);
+        // Of a database that is away nobody can tell its name from that of its table.
+        let own = sink::place(&whole.to_string_lossy(), table);
         Ok(places.iter().any(|known| {
             let (file, other) = place(known);
-            is_taken(other.as_deref()) && is_it(&file)
+            table.is_some() && known.eq_ignore_ascii_case(&own)
+                || is_taken(other.as_deref()) && is_it(&file)
         }))
     }
 

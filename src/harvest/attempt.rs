@@ -129,7 +129,7 @@ impl Stream {
                 Outcome::NotReady(not_ready) => {
                     // The host answers: trouble before that has passed, and only so much in a row is too much.
                     // A rule's `within` sees to the end.
-                    attempt = 0;
+                    (attempt, refused) = (0, 0);
                     backoff = None;
                     run.hosts
                         .give_back(&request.url, std::mem::take(&mut taken));

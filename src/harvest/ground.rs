@@ -208,6 +208,12 @@ impl Ground {
                 record.attempts += 1;
             }
             chronicle::sign(&mut record, &run.plan);
+            let secrets = run.secrets.optional(&run.plan);
+            if !run.options.is_from_kept() && secrets != open.start.secrets {
+                open.folder
+                    .goes_on(secrets)
+                    .map_err(StoreError::into_failure)?;
+            }
             (record, open)
         } else {
             let mut start = standing::start(run, names.clone());

@@ -235,7 +235,7 @@ pub(super) fn unsendable(error: &SendError, asked: &Asked, place: &str) -> Box<F
             "a replay needs the pipeline, `--var` and the files of `for` to ask what the recording asked; make a new one with `--record`"
         }
         SendErrorKind::Withheld => {
-            "a request is not the one that was sent: look at templates that change a secret, at secrets of fewer than four characters, and at those that are set now and were not then; a page whose next link holds a secret is not kept whole. `gleaner run NAME` asks the API"
+            "a request is not the one that was sent: look at templates that change a secret and at secrets of fewer than four characters; a page whose next link holds a secret is not kept whole. `gleaner run NAME` asks the API"
         }
         SendErrorKind::HeadTooLarge => {
             "hardly an API sends so many: look what answers under `source.url`, or whether a proxy on the way adds them"

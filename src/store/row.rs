@@ -20,6 +20,8 @@ pub const VERSION: u32 = 1;
 pub enum Row {
     /// The first: what is run.
     RunStart(RunStart),
+    /// An attempt goes on in which other secrets have a value than in those before it.
+    GoesOn(GoesOn),
     /// A request that acts or costs is about to be sent.
     Sent(Sent),
     /// What was sent surely did nothing: it may be sent again.
@@ -56,12 +58,20 @@ pub struct RunStart {
     pub seed: u64,
     /// Its streams; the part of each is the file named by its ordinal here.
     pub streams: Vec<Arc<str>>,
-    /// Names of secrets that had a value though they need none: the requests hold them. Runs of older versions do not say.
+    /// Names of secrets that had a value though they need none: the requests hold them. Of an attempt that goes
+    /// on with others [`GoesOn`] tells.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<String>,
     /// What the command line asked for, where a continuation must know it.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub options: Map<String, Value>,
+}
+
+/// What a later attempt has otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoesOn {
+    /// In place of [`RunStart::secrets`] from here on.
+    pub secrets: Vec<String>,
 }
 
 /// A hash for each thing that must not change while a run is unfinished, by the name that a

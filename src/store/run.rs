@@ -11,7 +11,7 @@ use super::ledger::{self, Ledger};
 use super::locks::Lock;
 use super::part::Part;
 use super::recall::Sums;
-use super::row::{Page, PublishIntent, Row, RunEnd, RunStart, Sent};
+use super::row::{GoesOn, Page, PublishIntent, Row, RunEnd, RunStart, Sent};
 use super::space::Floor;
 use super::stream::{SharedLedger, StreamStore};
 use crate::disk::{Access, Disk, DiskError, Found, Open};
@@ -240,6 +240,13 @@ impl RunFolder {
         ledger.hold(Arc::clone(locks));
     }
 
+    /// Says that another attempt begins, in which these secrets have a value.
+    pub fn goes_on(&self, secrets: Vec<String>) -> Result<(), StoreError> {
+        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        ledger.commit(&[Row::GoesOn(GoesOn { secrets })])?;
+        Ok(())
+    }
+
     /// Says that nothing more will come.
     pub fn end(&self, exit: u8) -> Result<(), StoreError> {
         let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
@@ -306,6 +313,10 @@ impl History {
                 }
                 self.streams = start.streams.iter().map(|_| Told::default()).collect();
                 self.start = Some(start);
+            }
+            Row::GoesOn(row) => {
+                let start = (self.start.as_mut()).ok_or_else(|| wrong("nothing has begun"))?;
+                start.secrets = row.secrets;
             }
             Row::Page(page) => {
                 let told = self

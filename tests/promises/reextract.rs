@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::scene::{Project, Reply, Server, but_the_run};
@@ -455,6 +457,42 @@ fn no_secret_is_needed_and_a_changed_one_changes_nothing() {
         "{csv}"
     );
     assert!(project.path().join("out/notes.parquet").exists());
+}
+
+#[test]
+fn what_secrets_there_were_is_known_of_the_last_attempt() {
+    for (first, last, now) in [
+        ("abcdef", "", "abcdef"),
+        ("abcdef", "", ""),
+        ("", "abcdef", ""),
+    ] {
+        let fails = Arc::new(AtomicBool::new(true));
+        let still = Arc::clone(&fails);
+        let server = Server::start(move |request| {
+            if request.contains("/other") && still.load(Ordering::Relaxed) {
+                Reply::new(404, "")
+            } else {
+                Reply::json(r#"[{"id":1}]"#)
+            }
+        });
+        let streams = "  items: { get: /items, query: { key: \"{{ secret.KEY | default('') }}\" }, expect: { min_records: 4 } }\n  \
+                       other: { get: /other }\n";
+        let text = pipeline(&server, streams, "{ ndjson: \"out/{{ stream }}.ndjson\" }");
+        let project = Project::new(&text).knows(&server);
+        let said = project.run_with(&["run", "items"], &[("KEY", first)]);
+        assert_eq!(said.code, Some(1), "{}", said.shown);
+        fails.store(false, Ordering::Relaxed);
+        let said = project.run_with(&["run", "items"], &[("KEY", last)]);
+        assert_eq!(said.code, Some(3), "{}", said.shown);
+        let said = project.run(&["runs", "--json"]);
+        let runs: serde_json::Value = serde_json::from_str(&said.stdout).expect("JSON");
+        assert_eq!(runs.as_array().map(Vec::len), Some(1), "{}", said.shown);
+        let id = runs[0]["run"].as_str().expect("an id");
+        let asked = server.heard().len();
+        let said = project.run_with(&["runs", "publish", id], &[("KEY", now)]);
+        assert_eq!(said.code, Some(0), "{}", said.shown);
+        assert_eq!(server.heard().len(), asked, "something was asked");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Secrets, scrub_table, unset};
 use crate::failure::Failure;
-use crate::plan::Plan;
+use crate::plan::{Need, Plan};
 
 impl Secrets {
     /// As [`Secrets::load`], but something stands for secrets that have no value: enough to count
@@ -26,8 +26,8 @@ impl Secrets {
     }
 
     /// Of a run that sends nothing: what has no value is its name in brackets, as every secret is in
-    /// [`Self::by_name`], so that kept pages are known without one. `had` had a value when the pages were asked
-    /// for, though they need none.
+    /// [`Self::by_name`], so that kept pages are known without one. Of those that need none, `had` had a value when
+    /// the pages were asked for, and no others.
     pub(in crate::harvest) fn of_kept(
         plan: &Plan,
         root: &Path,
@@ -37,8 +37,12 @@ impl Secrets {
         if !missing_env.is_empty() {
             return Err(unset(plan, &missing_env));
         }
-        let gone = had.iter().filter(|name| !found.values.contains_key(*name));
-        missing.extend(gone.cloned());
+        let had_none = |need: &&Need| need.optional && !had.contains(&need.name);
+        for need in plan.secrets.iter().filter(had_none) {
+            found.values.remove(&need.name);
+        }
+        let has = |name: &String| found.values.get(name).is_some_and(|v| !v.is_empty());
+        missing.extend(had.iter().filter(|name| !has(name)).cloned());
         found.values.extend(in_brackets(&missing));
         found.scrub = scrub_table(&found.values);
         Ok(found)
