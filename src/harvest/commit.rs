@@ -6,7 +6,6 @@
 //! syncs, and a slow disk does not hold it up before the byte budget is used up.
 
 mod order;
-mod warm;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,8 +27,8 @@ use crate::store::index::{Index, PageRow};
 use crate::store::row::Facts;
 use crate::store::stream::{NewPage, Piece, StreamStore};
 
-/// Bytes that are worth a call to the system, and still in the processor's cache when it is made.
-const GROUP_BYTES: usize = 256 * 1024;
+/// Bytes that are worth a blocking call.
+const GROUP_BYTES: usize = 1024 * 1024;
 /// Pages that are worth one: kept pages have no bytes.
 const GROUP_PAGES: usize = 1024;
 /// Longest that a page waits for others to be committed with, or for one that is late.
@@ -416,7 +415,7 @@ impl Writer {
             return Ok(());
         }
         let store = Arc::clone(&self.store);
-        warm::written(move || {
+        blocking(move || {
             let pages = new.iter_mut().map(|(partition, page, new)| NewPage {
                 partition: *partition,
                 page: *page,
