@@ -184,14 +184,17 @@ fn told(problem: &clap::Error) {
     }
 }
 
-/// A page is parsed by one thread; more of them than this only wait for the network.
+/// More threads than this only wait for the network.
 const MOST_WORKERS: usize = 8;
 
 pub(in crate::cli) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     // Said here, because tokio would panic over an odd value in its environment variable.
-    let workers = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
+    let cores = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
+    // The other half is for what takes time and for the disk, which have threads of their own. Threads that
+    // take work off each other for lack of it cost a tenth of a run's CPU (`benches/README.md`).
+    let workers = cores.div_ceil(2).min(MOST_WORKERS);
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(workers.min(MOST_WORKERS))
+        .worker_threads(workers)
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Failed, "cannot start the runtime").caused_by(&error))
