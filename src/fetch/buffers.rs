@@ -4,12 +4,15 @@
 //! system and asked for again each time, they cost a page fault for every four kilobytes.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
 
 /// Most bytes that are kept for bodies to come.
 const MOST: usize = 16 << 20;
+
+/// So many of those that were in use are looked at again each time.
+const LOOKED_AT: usize = 4;
 
 /// Memory that bodies take turns in.
 #[derive(Debug, Default)]
@@ -17,8 +20,10 @@ pub struct Buffers(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
-    /// Each with its size; some still hold a body.
-    buffers: VecDeque<(usize, BytesMut)>,
+    /// When last looked at these still held a body; the oldest first.
+    filled: VecDeque<Buffer>,
+    /// These hold none. The last is taken first: what was in use last is still near the processor.
+    free: Vec<Buffer>,
     bytes: usize,
 }
 
@@ -36,14 +41,14 @@ impl Buffers {
         if bytes == 0 {
             return Buffer::default();
         }
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = kept
-            .buffers
-            .iter_mut()
-            .position(|(size, buffer)| *size >= bytes && buffer.try_reclaim(bytes));
-        if let Some((size, bytes)) = free.and_then(|at| kept.buffers.remove(at)) {
-            kept.bytes -= size;
-            return Buffer { bytes, size };
+        let mut kept = self.kept();
+        kept.look();
+        // A small body would hold on to all of a large one.
+        let fits = |buffer: &Buffer| buffer.size >= bytes && buffer.size / 2 <= bytes;
+        if let Some(at) = kept.free.iter().rposition(fits) {
+            let buffer = kept.free.remove(at);
+            kept.bytes -= buffer.size;
+            return buffer;
         }
         drop(kept);
         Buffer {
@@ -57,20 +62,46 @@ impl Buffers {
         let Buffer { mut bytes, size } = buffer;
         let size = size.max(bytes.capacity());
         let body = bytes.split();
-        if body.is_empty() {
+        if body.is_empty() || size > MOST {
             return body;
         }
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while kept.bytes + size > MOST
-            && let Some((size, _)) = kept.buffers.pop_front()
-        {
-            kept.bytes -= size;
+        let mut kept = self.kept();
+        while kept.bytes + size > MOST {
+            kept.forget();
         }
-        if size <= MOST {
-            kept.bytes += size;
-            kept.buffers.push_back((size, bytes));
-        }
+        kept.bytes += size;
+        kept.filled.push_back(Buffer { bytes, size });
         body
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    /// Finds those whose bodies are gone: mostly the oldest. One that stays is no reason not to see the others.
+    fn look(&mut self) {
+        for _ in 0..LOOKED_AT.min(self.filled.len()) {
+            let Some(mut buffer) = self.filled.pop_front() else {
+                return;
+            };
+            if buffer.bytes.try_reclaim(buffer.size) {
+                self.free.push(buffer);
+            } else {
+                self.filled.push_back(buffer);
+            }
+        }
+    }
+
+    /// Keeps one less: the one that is free for longest, or else in use for longest.
+    fn forget(&mut self) {
+        let gone = if self.free.is_empty() {
+            self.filled.pop_front()
+        } else {
+            Some(self.free.remove(0))
+        };
+        self.bytes -= gone.map_or(self.bytes, |gone| gone.size);
     }
 }
 
@@ -99,14 +130,40 @@ mod tests {
     }
 
     #[test]
-    fn empty_bodies_hold_nothing_and_small_ones_count_in_full() {
+    fn what_was_in_use_last_is_taken_first() {
+        let buffers = Buffers::default();
+        let [first, second] = [(); 2].map(|()| filled(&buffers, 1000));
+        let places = [first.as_ptr(), second.as_ptr()];
+        drop((first, second));
+        let again = [(); 2].map(|()| filled(&buffers, 1000));
+        assert_eq!(
+            again.each_ref().map(|body| body.as_ptr()),
+            [places[1], places[0]]
+        );
+    }
+
+    #[test]
+    fn a_body_that_stays_hides_no_others() {
+        let buffers = Buffers::default();
+        let stays: Vec<_> = (0..LOOKED_AT).map(|_| filled(&buffers, 1000)).collect();
+        let goes = filled(&buffers, 1000);
+        let place = goes.as_ptr();
+        drop(goes);
+        let again = [(); 2].map(|()| filled(&buffers, 1000));
+        assert!(again.iter().any(|body| body.as_ptr() == place));
+        drop(stays);
+    }
+
+    #[test]
+    fn empty_bodies_hold_nothing_and_small_ones_little() {
         let buffers = Buffers::default();
         let large = filled(&buffers, 1 << 20);
         assert!((0..100).all(|_| filled(&buffers, 0).is_empty()));
         drop(large);
         let small: Vec<_> = (0..100).map(|_| filled(&buffers, 10)).collect();
-        let kept = buffers.0.lock().unwrap();
-        assert_eq!((kept.bytes, kept.buffers.len()), (1 << 20, 1));
+        let kept = buffers.kept();
+        assert_eq!((kept.free.len(), kept.filled.len()), (1, 100));
+        assert!(kept.bytes < (1 << 20) + 100 * 100);
         drop(small);
     }
 
@@ -118,10 +175,11 @@ mod tests {
         }
         drop(filled(&buffers, MOST + 1));
         let bodies: Vec<_> = (0..9).map(|_| filled(&buffers, MOST / 4)).collect();
-        let kept = buffers.0.lock().unwrap();
-        assert!(kept.buffers.iter().all(|(size, _)| *size >= MOST / 4));
-        let sum: usize = kept.buffers.iter().map(|(size, _)| size).sum();
+        let kept = buffers.kept();
+        let all = || kept.free.iter().chain(&kept.filled);
+        assert!(all().all(|buffer| buffer.size >= MOST / 4));
+        let sum: usize = all().map(|buffer| buffer.size).sum();
         assert_eq!(kept.bytes, sum);
-        assert!(sum <= MOST && bodies.len() > kept.buffers.len());
+        assert!(sum <= MOST && bodies.len() > all().count());
     }
 }
