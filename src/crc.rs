@@ -29,18 +29,22 @@ const POLYNOMIAL: u32 = 0x82f6_3b78;
 /// The polynomial 1.
 const ONE: u32 = 1 << 31;
 
-/// x^(2^k) for k = 0, 1, …
-const SQUARES: [u32; 67] = {
-    let mut squares = [0; 67];
-    // x^1.
-    let mut square = 1 << 30;
+/// x^(8 d 256^k), for each place `k` of a length in base 256 and each digit `d` there.
+const POWERS: [[u32; 256]; 8] = {
+    let mut powers = [[ONE; 256]; 8];
+    // x^8.
+    let mut base = ONE >> 8;
     let mut k = 0;
-    while k < squares.len() {
-        squares[k] = square;
-        square = multiply(square, square);
+    while k < powers.len() {
+        let mut digit = 1;
+        while digit < 256 {
+            powers[k][digit] = multiply(powers[k][digit - 1], base);
+            digit += 1;
+        }
+        base = multiply(powers[k][255], base);
         k += 1;
     }
-    squares
+    powers
 };
 
 /// The product of two polynomials, modulo ours.
@@ -58,18 +62,14 @@ const fn multiply(a: u32, mut b: u32) -> u32 {
 }
 
 /// x^(8 n), modulo ours.
-fn zero_bytes(mut n: u64) -> u32 {
-    let mut power = ONE;
-    // A byte is eight bits: x^(2^3).
-    let mut squares = SQUARES.iter().skip(3);
-    while n > 0 {
-        let square = squares.next().copied().unwrap_or(ONE);
-        if n & 1 == 1 {
-            power = multiply(square, power);
-        }
-        n >>= 1;
-    }
-    power
+fn zero_bytes(n: u64) -> u32 {
+    let digits = n.to_le_bytes().map(usize::from);
+    let factors = POWERS.iter().zip(digits).filter(|(_, digit)| *digit > 0);
+    // Lengths are short: one product or two.
+    factors
+        .map(|(powers, digit)| powers[digit])
+        .reduce(multiply)
+        .unwrap_or(ONE)
 }
 
 #[cfg(test)]

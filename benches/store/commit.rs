@@ -106,7 +106,7 @@ fn store(folder: &Path, page: &[u8]) {
         if (at + 1) % (PAGES / GROUPS) == 0 {
             let group = std::mem::take(&mut pages);
             stream.append(group).expect("room");
-            let group = stream.group().expect("pages");
+            let mut group = stream.group().expect("pages");
             group.commit().expect("a disk");
         }
     }

@@ -169,7 +169,9 @@ impl Credentials {
 
     /// Takes credential parameters off an address; the rest keeps its spelling.
     pub fn strip(&self, url: &mut Url) {
-        let Some(query) = url.query() else { return };
+        let Some(query) = url.query().filter(|_| !self.query.is_empty()) else {
+            return;
+        };
         let is_credential = |pair: &str| {
             let name = pair.split_once('=').map_or(pair, |(name, _)| name);
             // Forms write a space as `+`; a server takes both for the same name.

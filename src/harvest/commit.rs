@@ -25,7 +25,7 @@ use crate::failure::{Exit, Failure};
 use crate::store::StoreError;
 use crate::store::index::{Index, PageRow};
 use crate::store::row::Facts;
-use crate::store::stream::{NewPage, Piece, StreamStore};
+use crate::store::stream::{Group, NewPage, Piece, StreamStore};
 
 /// Bytes that are worth a blocking call.
 const GROUP_BYTES: usize = 1024 * 1024;
@@ -151,8 +151,8 @@ impl Committer {
     }
 }
 
-/// A group that was committed: how many answers, and their pages.
-type Synced = (u64, Vec<PageRow>);
+/// A group that was committed, and its pages.
+type Synced = (Group, Vec<PageRow>);
 
 /// What the writer waits for.
 enum Came {
@@ -300,13 +300,13 @@ impl Writer {
         &mut self,
         done: Result<Result<Synced, StoreError>, tokio::task::JoinError>,
     ) -> Result<(), StoreError> {
-        let (pages, rows) = match done {
+        let (group, rows) = match done {
             Ok(rows) => rows?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
         self.events.emit(Fact::Committed {
             stream: self.stream.clone(),
-            pages,
+            pages: group.answers(),
             records: rows.iter().map(|row| u64::from(row.records)).sum(),
             bytes: rows.iter().map(|row| u64::from(row.len)).sum(),
         });
@@ -415,7 +415,7 @@ impl Writer {
             return Ok(());
         }
         let store = Arc::clone(&self.store);
-        blocking(move || {
+        let (done, written) = blocking(move || {
             let pages = new.iter_mut().map(|(partition, page, new)| NewPage {
                 partition: *partition,
                 page: *page,
@@ -426,18 +426,21 @@ impl Writer {
                 facts: std::mem::take(&mut new.facts),
                 piece: new.piece,
             });
-            lock(&store).append(pages.collect())
+            (lock(&store).append(pages.collect()), new)
         })
-        .await
+        .await;
+        // Here, not there: memory goes back to those who ask for more of it.
+        drop(written);
+        done
     }
 
     /// Begins to commit all that was written.
     fn commit(&mut self) {
         self.uncommitted = None;
-        if let Some(group) = lock(&self.store).group() {
+        if let Some(mut group) = lock(&self.store).group() {
             self.syncing = Some(tokio::task::spawn_blocking(move || {
-                let answers = group.answers();
-                Ok((answers, group.commit()?))
+                let rows = group.commit()?;
+                Ok((group, rows))
             }));
         }
     }

@@ -1,6 +1,7 @@
 //! What all streams of a run share: the world, rendered auth, limits, budget.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -301,9 +302,11 @@ impl Run {
         if *self.world.stop.borrow() || self.is_overdue() {
             return Err(interrupted());
         }
+        // Where it is, for it is large, and `select!` would move it.
+        let mut work = pin!(work);
         tokio::select! {
             biased;
-            done = work => Ok(done),
+            done = &mut work => Ok(done),
             () = self.must_end() => Err(interrupted()),
         }
     }

@@ -434,14 +434,9 @@ impl Stream {
 
     pub(super) fn place(&self, partition: &Partition, page: u32) -> String {
         let label = partition.label();
-        let of = if label.is_empty() {
-            String::new()
-        } else {
-            format!(" of {label}")
-        };
-        self.run
-            .secrets
-            .scrub(&format!("{}, page {}{of}", self.name, page + 1))
+        let of = if label.is_empty() { "" } else { " of " };
+        let place = format!("{}, page {}{of}{label}", self.name, page + 1);
+        self.run.secrets.scrub(&place)
     }
 
     /// `expect.max_pages` would be passed: no person can release what is not here.

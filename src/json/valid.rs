@@ -134,6 +134,16 @@ struct Name {
 const LONGEST: usize = 32;
 
 impl Names {
+    /// A new page begins; its values may well be like those before.
+    pub fn turn(&mut self) {
+        (self.next, self.broken) = (0, false);
+    }
+
+    /// How many members of a value are remembered.
+    pub fn len(&self) -> usize {
+        self.spelled.len()
+    }
+
     /// A new value begins.
     #[inline]
     pub fn rewind(&mut self) {

@@ -28,7 +28,7 @@ pub struct Demand {
 impl Demand {
     /// So many requests like this one.
     pub fn add(&mut self, needs: &Needs, times: u64) {
-        for (key, amount) in &needs.parts {
+        for (key, amount) in needs.parts.iter() {
             let sum = self.amounts.entry(Arc::clone(key)).or_default();
             *sum = sum.saturating_add(amount.saturating_mul(times));
         }

@@ -158,7 +158,7 @@ impl Gate {
             }
         }
         let taken = self.decide(at, &needs, now);
-        for (key, _) in &needs.parts {
+        for (key, _) in needs.parts.iter() {
             self.end(key, now);
         }
         taken
@@ -169,7 +169,7 @@ impl Gate {
         let (earlier, rest) = self.heads.split_at_mut(at);
         let mut binding: Option<(Answer, Wait, Key)> = None;
         let mut staged = Vec::with_capacity(needs.parts.len());
-        for (key, amount) in &needs.parts {
+        for (key, amount) in needs.parts.iter() {
             let rule = &self.rules[key.0];
             let Some(entry) = self.budgets.get_mut(key) else {
                 continue;
@@ -280,7 +280,7 @@ impl Gate {
 
     /// A request was given up at `now`, its fate unknown.
     pub(super) fn abandoned(&mut self, needs: &Needs, sent: Moment, now: Now) {
-        for &(ref key, amount) in &needs.parts {
+        for &(ref key, amount) in needs.parts.iter() {
             let at = now.at;
             self.happened(key, Fact::Abandoned { sent, at, amount }, now);
         }
@@ -289,7 +289,7 @@ impl Gate {
 
     /// A permit that was taken at `taken` comes back: nothing was sent.
     pub(super) fn unsent(&mut self, needs: &Needs, taken: Moment, now: Now) {
-        for &(ref key, amount) in &needs.parts {
+        for &(ref key, amount) in needs.parts.iter() {
             let at = now.at;
             self.happened(key, Fact::Unsent { taken, at, amount }, now);
         }

@@ -35,7 +35,7 @@ pub struct Asked<'a> {
 /// What a request needs for its turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Needs {
-    pub(super) parts: Vec<(Key, u64)>,
+    pub(super) parts: Arc<[(Key, u64)]>,
 }
 
 /// Why a request never gets a turn.
@@ -122,7 +122,9 @@ impl Scopes {
                 path: asked.url.path().to_owned(),
             });
         }
-        Ok(Needs { parts })
+        Ok(Needs {
+            parts: parts.into(),
+        })
     }
 
     /// What tells a budget from the others of the source, for people: its limit's routes and the

@@ -6,6 +6,8 @@
 //! digits, members their order. What is odd (a record that is the root, `*`, a wanted value with
 //! wanted values inside) is read a second time by the scanner of `crate::json`.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use bytes::{Buf, BytesMut};
 use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
@@ -18,6 +20,7 @@ use super::page::{Found, Lines, Lone, Page};
 use super::problem::{self, SelectError};
 use super::shape;
 use super::wanted::{Node, Wanted};
+use crate::json::valid::Names;
 use crate::json::{self, valid};
 use crate::plan::path::Path;
 use crate::plan::{RecordsPlan, Shape};
@@ -37,7 +40,12 @@ pub struct Selector {
     optional: bool,
     shape: Shape,
     wanted: Wanted,
+    /// How the members of records were spelled on the page before, while no page is read with it.
+    names: Mutex<Option<Names>>,
 }
+
+/// More members of a record than this are not remembered from page to page.
+const MANY: usize = 256;
 
 impl Selector {
     /// Takes the records at `records` and the values at `wants`; a `*` in those finds nothing.
@@ -47,6 +55,7 @@ impl Selector {
             optional,
             shape: Shape::Plain,
             wanted: Wanted::new(records, wants),
+            names: Mutex::default(),
         }
     }
 
@@ -176,18 +185,27 @@ impl Selector {
     /// else, and anything wrong, is `None`: then `serde_json` reads the page.
     fn fast(&self, text: &str) -> Option<Found> {
         let mut found = self.nothing_yet();
+        let mut names = self.names().take().unwrap_or_default();
+        names.turn();
         let mut walk = fast::Walk {
             wanted: &self.wanted,
             text,
             found: &mut found,
-            names: valid::Names::default(),
+            names,
         };
         let at = walk.value(self.wanted.root(), valid::space(text.as_bytes(), 0))?;
+        if walk.names.len() <= MANY {
+            *self.names() = Some(walk.names);
+        }
         let whole = valid::space(text.as_bytes(), at) == text.len();
         if self.records.is_many() {
             found.page.lone = None;
         }
         (whole && found.opened && !found.mixed).then_some(found)
+    }
+
+    fn names(&self) -> MutexGuard<'_, Option<Names>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn nothing_yet(&self) -> Found {

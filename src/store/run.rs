@@ -500,7 +500,7 @@ mod tests {
         let b = &mut run.streams[1];
         b.append(pieces(0).take(1).collect()).unwrap();
         b.append(pieces(0).collect()).unwrap();
-        let group = b.group().unwrap();
+        let mut group = b.group().unwrap();
         assert_eq!(group.answers(), 1);
         group.commit().unwrap();
         let run = open(&disk).unwrap();

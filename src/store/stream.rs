@@ -115,17 +115,18 @@ impl Group {
     /// survive anything; when it fails, the stream must not be written any more: what is on the
     /// disk is found out by the next process. Of answers that are here as they came nothing is given
     /// back.
-    pub fn commit(mut self) -> Result<Vec<PageRow>, StoreError> {
+    pub fn commit(&mut self) -> Result<Vec<PageRow>, StoreError> {
         self.part.sync_data()?;
         let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
         let places = ledger.commit(&self.rows)?;
-        for (row, place) in self.index.iter_mut().zip(places) {
+        let mut index = std::mem::take(&mut self.index);
+        for (row, place) in index.iter_mut().zip(places) {
             (row.row_at, row.row_len) = (place.at, place.len);
         }
         let counts = |row: &Row| !matches!(row, Row::Page(page) if page.facts.came.is_some());
         let mut counts = self.rows.iter().map(counts);
-        self.index.retain(|_| counts.next().unwrap_or(true));
-        Ok(self.index)
+        index.retain(|_| counts.next().unwrap_or(true));
+        Ok(index)
     }
 }
 
@@ -211,7 +212,7 @@ impl StreamStore {
     /// Appends and commits a group in one step.
     pub fn commit(&mut self, pages: Vec<NewPage<'_>>) -> Result<(), StoreError> {
         self.append(pages)?;
-        if let Some(group) = self.group() {
+        if let Some(mut group) = self.group() {
             for row in group.commit()? {
                 self.index.push(row);
             }

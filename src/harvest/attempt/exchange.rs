@@ -78,22 +78,19 @@ impl Stream {
     /// permit of its own (RFC 9110 section 9.2.2): no attempt has failed.
     pub(in crate::harvest) async fn exchange(
         &self,
-        wire: Request,
+        mut wire: Request,
         errand: &Errand<'_>,
         needs: &Needs,
         under: &mut Under,
     ) -> Result<Exchanged, Box<Failure>> {
         if !wire.fresh {
-            let sent = self.sent(wire.clone(), errand, needs, under).await?;
+            let sent = self.sent(&mut wire, errand, needs, under).await?;
             if let Some(exchanged) = sent {
                 return Ok(exchanged);
             }
+            wire.fresh = true;
         }
-        let fresh = Request {
-            fresh: true,
-            ..wire
-        };
-        let sent = self.sent(fresh, errand, needs, under).await?;
+        let sent = self.sent(&mut wire, errand, needs, under).await?;
         Ok(sent.unwrap_or_else(|| {
             Err(transient(
                 "the connection was closed before an answer".to_owned(),
@@ -105,7 +102,7 @@ impl Stream {
     /// Sends one request once; nothing where the connection was kept and is gone.
     async fn sent(
         &self,
-        mut wire: Request,
+        wire: &mut Request,
         errand: &Errand<'_>,
         needs: &Needs,
         under: &mut Under,
@@ -113,7 +110,7 @@ impl Stream {
         let run = &self.run;
         let clock = run.world.clock;
         let timeouts = run.plan.source.timeouts;
-        let (pass, mut permit) = self.go(&mut wire, errand, needs, under).await?;
+        let (pass, mut permit) = self.go(wire, errand, needs, under).await?;
         let is_paid = match errand {
             Errand::Page { spot, .. } => {
                 if let Err(failure) = self.announce(spot).await {
@@ -124,7 +121,6 @@ impl Stream {
             }
             Errand::Token { is_paid } => *is_paid,
         };
-        let (method, url) = (wire.method.clone(), wire.url.clone());
         self.emit(Fact::RequestSent {
             stream: self.name.clone(),
         });
@@ -132,21 +128,25 @@ impl Stream {
         let patience = timeouts.headers.min(under.time(timeouts.attempt, sent_at));
         let head = run
             .in_flight(
-                clock.timeout_at(sent_at + patience, run.world.transport.send(wire)),
+                clock.timeout_at(sent_at + patience, run.world.transport.send(wire.clone())),
                 is_paid,
             )
             .await?;
         let outcome = match head {
             Ok(Ok(response)) => {
                 permit.received();
-                under.heard(&method, response.status);
+                under.heard(&wire.method, response.status);
                 run.mark_reached();
                 return Ok(Some(Ok((response, sent_at, permit, pass))));
             }
             Ok(Err(error)) if error.kind == SendErrorKind::Dropped => return Ok(None),
             Ok(Err(error)) => {
                 under.unheard(&error);
-                self.send_trouble(&error, &self.asked_of(&method, &url), errand.place())
+                self.send_trouble(
+                    &error,
+                    &self.asked_of(&wire.method, &wire.url),
+                    errand.place(),
+                )
             }
             Err(_) => timed_out(format!("no answer within {}", show(patience))),
         };

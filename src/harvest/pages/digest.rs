@@ -66,13 +66,14 @@ impl Stream {
     /// What the walk will ask of a page; `size` is the page size that its request asks for.
     pub(in crate::harvest) fn digest(&self, fetched: &Fetched, size: Option<u64>) -> Digest {
         let paging = &self.plan().paging;
-        let mut wanted = fetched.page.wants.clone();
-        let signs = wanted.split_off(wanted.len().saturating_sub(self.signs.len()));
+        let wants = &fetched.page.wants;
+        let (wanted, signs) = wants.split_at(wants.len().saturating_sub(self.signs.len()));
+        let mut wanted = wanted.to_vec();
         let mut digest = Digest {
             count: fetched.page.count() as u64,
             content: content_hash(&fetched.page.lines),
             ended: fetched.last,
-            more: more::sign(&self.signs, &signs),
+            more: more::sign(&self.signs, signs),
             ..Digest::default()
         };
         if fetched.page.lone.is_none() && self.liken(fetched.page.last()) {

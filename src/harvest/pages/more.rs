@@ -6,6 +6,8 @@
 //! hold them and in those where APIs keep what they say of a page. An API that says outright that
 //! there is no more is believed, whatever cursor it gives.
 
+use std::fmt::{self, Display};
+
 use crate::json;
 use crate::plan::path::{Path, Step};
 
@@ -185,18 +187,12 @@ pub(in crate::harvest) fn sign(places: &[Path], found: &[Option<String>]) -> Opt
             continue;
         };
         let mut more = None;
-        look(
-            name,
-            raw,
-            &place.to_string(),
-            0,
-            &mut |says, what| match says {
-                Says::More => more = more.take().or(Some(what)),
-                Says::Over => is_over = true,
-                Says::Leads => leads = leads.take().or(Some(what)),
-                Says::Nothing => {}
-            },
-        );
+        look(name, raw, place, 0, &mut |says, what| match says {
+            Says::More => more = more.take().or_else(|| Some(what.to_string())),
+            Says::Over => is_over = true,
+            Says::Leads => leads = leads.take().or_else(|| Some(what.to_string())),
+            Says::Nothing => {}
+        });
         if more.is_some() {
             return more;
         }
@@ -244,19 +240,26 @@ fn is_bad_code(name: &str, raw: &str) -> bool {
 }
 
 /// Looks at a member and, where it is a holder, at what is in it.
-fn look(name: &str, raw: &str, place: &str, depth: u8, told: &mut dyn FnMut(Says, String)) {
+fn look(
+    name: &str,
+    raw: &str,
+    place: &dyn Display,
+    depth: u8,
+    told: &mut dyn FnMut(Says, fmt::Arguments<'_>),
+) {
     let says = says(name, raw);
-    let what = match (says, raw) {
-        (Says::More | Says::Leads, "true" | "false") => format!("`{place}` is {raw}"),
-        _ => format!("it has a `{place}`"),
-    };
-    told(says, what);
+    match (says, raw) {
+        (Says::More | Says::Leads, "true" | "false") => {
+            told(says, format_args!("`{place}` is {raw}"));
+        }
+        _ => told(says, format_args!("it has a `{place}`")),
+    }
     if depth > 1 || !HOLDERS.contains(&name) {
         return;
     }
     for (key, value) in json::members(raw) {
         let key = json::unescape(key);
-        look(&key, value, &format!("{place}.{key}"), depth + 1, told);
+        look(&key, value, &format_args!("{place}.{key}"), depth + 1, told);
     }
     // Links by their relation: Atom (RFC 4287, RFC 5005), FHIR, PayPal.
     let one = raw.starts_with('{').then_some(raw);
@@ -265,7 +268,10 @@ fn look(name: &str, raw: &str, place: &str, depth: u8, told: &mut dyn FnMut(Says
             matches!(key, "rel" | "@rel" | "relation") && json::plain(value) == "next"
         });
         if is_next {
-            told(Says::Leads, format!("`{place}` has one that is `next`"));
+            told(
+                Says::Leads,
+                format_args!("`{place}` has one that is `next`"),
+            );
         }
     }
 }

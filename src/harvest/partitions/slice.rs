@@ -1,6 +1,7 @@
 //! A partition with its request, and what tells its pages from those of others.
 
 use std::collections::HashSet;
+use std::fmt::Write;
 use std::sync::Arc;
 
 use super::Partition;
@@ -58,7 +59,8 @@ impl Slice {
             _ => None,
         };
         let asked = request.fingerprint_hiding(|text| self.secrets.by_name(text));
-        let prints = format!("{:x} {asked:x}", self.print);
+        let mut prints = String::with_capacity(2 * 16 + 1);
+        let _ = write!(prints, "{:x} {asked:x}", self.print);
         stable(&[&prints, in_header.as_deref().unwrap_or_default()])
     }
 }
