@@ -140,7 +140,7 @@ impl Names {
     }
 
     /// How many members of a value are remembered.
-    pub fn len(&self) -> usize {
+    pub fn members(&self) -> usize {
         self.spelled.len()
     }
 

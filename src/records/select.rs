@@ -194,7 +194,7 @@ impl Selector {
             names,
         };
         let at = walk.value(self.wanted.root(), valid::space(text.as_bytes(), 0))?;
-        if walk.names.len() <= MANY {
+        if walk.names.members() <= MANY {
             *self.names() = Some(walk.names);
         }
         let whole = valid::space(text.as_bytes(), at) == text.len();
