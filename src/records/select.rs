@@ -418,6 +418,32 @@ mod tests {
         Path::parse(written).unwrap()
     }
 
+    #[test]
+    fn what_one_page_has_taught_changes_no_verdict_on_another() {
+        let pad = " ".repeat(40);
+        let new = || Selector::new(&path("data"), false, &[]);
+        let taught = new();
+        for body in [
+            r#"{"data":[{"a":1,"b":{"c":2}},{"a":3,"b":{"c":4}}]}"#,
+            r#"{"data":[{"a":1"b":{"c":2}}]}"#,
+            r#"{"data":[{"a":1,"b"{"c":2}}]}"#,
+            r#"{"data":[{"a":1,"b":{"c":2}]}"#,
+            "{\"data\":[{\"a\":\n1}]}",
+            r#"{"data":[{"a":1},{"b":2}]}"#,
+            r#"{"data":[{"b":2,"a":1,"d":[{"a":1}]}]}"#,
+            r#"{"data":[{}]}"#,
+            r#"{"data":[{"a":1,"b":{"c":2}},{"a":3,"b":{"c":4}}]}"#,
+        ] {
+            let body = format!("{body}{pad}");
+            let lines = |selector: &Selector| {
+                let page = selector.select(body.as_bytes());
+                page.map(|page| page.lines)
+                    .map_err(|error| error.to_string())
+            };
+            assert_eq!(lines(&taught), lines(&new()), "{body}");
+        }
+    }
+
     fn select(records: &str, wants: &[&str], body: &str) -> Result<Page, SelectError> {
         let wants: Vec<Path> = wants.iter().map(|w| path(w)).collect();
         let wants: Vec<&Path> = wants.iter().collect();
