@@ -49,8 +49,8 @@ impl Stop {
         let noted = Arc::clone(&how);
         let kept = Arc::new(Kept::default());
         let known = Arc::clone(&kept);
+        let mut signals = Signals::new();
         tokio::spawn(async move {
-            let mut signals = Signals::new();
             let first = signals.next().await;
             noted.store(first.code(), Ordering::Relaxed);
             reporter.say("stopping; once more to stop at once");
@@ -102,8 +102,10 @@ impl Stop {
     }
 }
 
+/// Listens from its making on: a signal that comes while nobody waits is not lost.
 #[cfg(unix)]
 struct Signals {
+    interrupt: Option<tokio::signal::unix::Signal>,
     term: Option<tokio::signal::unix::Signal>,
     /// `None` where it is ignored, as under `nohup`: then it stays ignored.
     hangup: Option<tokio::signal::unix::Signal>,
@@ -119,6 +121,7 @@ impl Signals {
         // signal has a handler: then the write fails, and says so. Nobody needs to hear of it.
         let _ = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()));
         Self {
+            interrupt: signal(SignalKind::interrupt()).ok(),
             term: signal(SignalKind::terminate()).ok(),
             hangup: if ignores_hangup() {
                 None
@@ -130,7 +133,7 @@ impl Signals {
 
     async fn next(&mut self) -> Exit {
         tokio::select! {
-            exit = ctrl_c() => exit,
+            () = received(&mut self.interrupt) => Exit::Interrupted,
             () = received(&mut self.term) => Exit::Terminated,
             () = received(&mut self.hangup) => Exit::Terminated,
         }
@@ -167,14 +170,10 @@ impl Signals {
     }
 
     async fn next(&mut self) -> Exit {
-        ctrl_c().await
+        if tokio::signal::ctrl_c().await.is_err() {
+            // No handler could be installed: the system's own, which ends the process, is in force.
+            std::future::pending::<()>().await;
+        }
+        Exit::Interrupted
     }
-}
-
-async fn ctrl_c() -> Exit {
-    if tokio::signal::ctrl_c().await.is_err() {
-        // No handler could be installed: the system's own, which ends the process, is in force.
-        std::future::pending::<()>().await;
-    }
-    Exit::Interrupted
 }

@@ -1,7 +1,7 @@
 //! A run that is in the middle of its work: a server that holds its second answer back, the process
 //! that waits for it, and how that is asked to stop.
 
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -38,13 +38,29 @@ impl Gate {
     /// Starts a run and waits until it has asked for the second page.
     pub(crate) fn start(&self, project: &Project) -> Child {
         let mut command = project.command(&["run", "items"]);
-        command.stdout(Stdio::null()).stderr(Stdio::piped());
-        let child = command.spawn().expect("the program starts");
+        self.begin(command.stdout(Stdio::null()))
+    }
+
+    /// The same; its events are there to be read from standard output.
+    pub(crate) fn start_told(&self, project: &Project) -> Child {
+        let mut command = project.command(&["run", "items", "--json"]);
+        self.begin(command.stdout(Stdio::piped()))
+    }
+
+    fn begin(&self, command: &mut Command) -> Child {
+        let child = command.stderr(Stdio::piped()).spawn();
         until("the second page is asked for", || {
             self.server.heard().len() >= 2
         });
-        child
+        child.expect("the program starts")
     }
+}
+
+/// Waits until a process that tells its events has told one with these words.
+pub(crate) fn told_of(child: &mut Child, words: &str) {
+    let events = BufReader::new(child.stdout.as_mut().expect("piped"));
+    let mut lines = events.lines().map(|line| line.expect("text"));
+    assert!(lines.any(|line| line.contains(words)), "no {words}");
 }
 
 /// The exit code of a process, and what it still had to say.
