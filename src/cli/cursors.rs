@@ -326,7 +326,7 @@ fn held(pipeline: &str) -> Result<Option<Held>, Failure> {
         .map_err(LockError::into_failure)
         .map_err(|failure| *failure)?;
     let state = State::open(&disk, &root).map_err(failed)?;
-    let runs = state.runs(Some(&plan.name)).map_err(failed)?;
+    let runs = state.unended(&plan.name).map_err(failed)?;
     if let Some(run) = runs.iter().find(|run| run.status.is_open()) {
         // Its pages were asked for from where the cursor stands now.
         return Err(

@@ -8,11 +8,13 @@
 pub(super) mod inspect;
 pub(super) mod widening;
 
+use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use jiff::civil::Weekday;
 use jiff::tz::TimeZone;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::ground::standing::{self, SharedState};
@@ -30,15 +32,6 @@ const ENOUGH: usize = 3;
 /// The checks of a stream that do not hold.
 #[derive(Debug, Default)]
 pub(super) struct Checks(Mutex<Vec<(&'static str, String)>>);
-
-/// What a stream came to in an earlier run that published it.
-#[derive(Debug, Clone)]
-pub(super) struct Earlier {
-    /// When the run began.
-    pub(super) started: Timestamp,
-    /// What its row says of the stream.
-    pub(super) told: Value,
-}
 
 impl Stream {
     /// A check does not hold: told now, and held for once all are judged.
@@ -125,16 +118,20 @@ impl Stream {
         let Some(allowed) = expect.max_drop else {
             return Ok(());
         };
-        let earlier = self.earlier(state)?;
         let zone = (self.run.plan.schedule.as_ref()).map_or(TimeZone::UTC, |s| s.zone.clone());
-        let counts: Vec<(Weekday, u64)> = (earlier.iter())
-            .filter_map(|run| {
-                let day = run.started.to_zoned(zone.clone()).weekday();
-                let repeats = run.told["repeats"].as_u64().unwrap_or(0);
-                Some((day, run.told["records"].as_u64()?.saturating_sub(repeats)))
-            })
-            .collect();
-        let today = self.run.started.to_zoned(zone.clone()).weekday();
+        let weekday = |at: Timestamp| at.to_zoned(zone.clone()).weekday();
+        let today = weekday(self.run.started);
+        let mut counts: Vec<(Weekday, u64)> = Vec::new();
+        let mut alike = 0;
+        self.earlier(state, |started, told| {
+            if let Some(records) = told["records"].as_u64() {
+                let repeats = told["repeats"].as_u64().unwrap_or(0);
+                let day = weekday(started);
+                counts.push((day, records.saturating_sub(repeats)));
+                alike += usize::from(day == today);
+            }
+            alike < COMPARED
+        })?;
         let Some(usual) = Usual::of(&counts, today) else {
             return Ok(());
         };
@@ -155,31 +152,48 @@ impl Stream {
         Ok(())
     }
 
-    /// What this stream came to in earlier runs that published it, the latest first. Windows that
-    /// were asked for by hand are no measure.
+    /// Shows what this stream came to in earlier runs that published it: when each began and what its
+    /// row says of the stream, from the latest back, while `wants_more` says so. Windows that were asked
+    /// for by hand are no measure.
     pub(super) fn earlier(
         &self,
         state: Option<&SharedState>,
-    ) -> Result<Vec<Earlier>, Box<Failure>> {
+        mut wants_more: impl FnMut(Timestamp, &Value) -> bool,
+    ) -> Result<(), Box<Failure>> {
         let Some(state) = standing::lock(state) else {
-            return Ok(Vec::new());
+            return Ok(());
         };
-        let runs = state.runs(Some(&self.run.plan.name));
-        let runs = runs.map_err(StateError::into_failure)?;
-        let usual = |run: &&RunRecord| {
+        let look = |run: RunRecord| {
             let asked = |name: &str| run.options.get(name).is_some();
-            run.id != self.run.id && !["full", "from", "to"].into_iter().any(asked)
-        };
-        let told = |run: &RunRecord| {
-            let told = run.streams.as_array()?.iter().find(|told| {
+            let is_usual = run.id != self.run.id && !["full", "from", "to"].into_iter().any(asked);
+            let mut streams = run.streams.as_array().into_iter().flatten();
+            let told = streams.find(|told| {
                 told["stream"].as_str() == Some(&*self.name) && told["status"] == "complete"
-            })?;
-            Some(Earlier {
-                started: run.started,
-                told: told.clone(),
-            })
+            });
+            match told {
+                Some(told) if is_usual && !wants_more(run.started, told) => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
         };
-        Ok(runs.iter().filter(usual).filter_map(told).collect())
+        let looked = state.look_back(&self.run.plan.name, look);
+        looked.map_err(StateError::into_failure)
+    }
+
+    /// What earlier runs that published this stream noted of it under a name; the latest of them, the
+    /// latest first.
+    pub(super) fn noted<T: DeserializeOwned>(
+        &self,
+        state: Option<&SharedState>,
+        name: &str,
+        counts: impl Fn(&T) -> bool,
+    ) -> Result<Vec<T>, Box<Failure>> {
+        let mut found = Vec::new();
+        self.earlier(state, |_, told| {
+            let noted = serde_json::from_value(told[name].clone()).ok();
+            found.extend(noted.filter(&counts));
+            found.len() < COMPARED
+        })?;
+        Ok(found)
     }
 }
 

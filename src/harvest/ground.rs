@@ -55,22 +55,22 @@ impl Ground {
             unfinished: None,
             notes: Vec::new(),
         };
-        let runs = ground.state.runs(Some(&plan.name));
-        let runs = runs.map_err(StateError::into_failure)?;
         // Folders of which the state has lost all knowledge.
-        let is_known = |id: &str| runs.iter().any(|run| run.id == id);
+        let is_known = |id: &str| ground.state.may_know(id);
         sweep::unknown(disk, root, &plan.name, now, &is_known).map_err(StoreError::into_failure)?;
         if let Some(id) = options.release.as_ref().or(options.reextract.as_ref()) {
             let record = if options.reextracts() {
-                reextract::find(&ground.state, &runs, id)?
+                reextract::find(&ground.state, &plan.name, id)?
             } else {
-                release::find(&ground.state, &runs, id)?
+                release::find(&ground.state, &plan.name, id)?
             };
             let floor = Floor::new(options.keep_free);
             let open = RunFolder::open(disk, root, id, &floor).map_err(StoreError::into_failure)?;
             ground.unfinished = Some((record, open));
             return Ok(ground);
         }
+        let runs = ground.state.unended(&plan.name);
+        let runs = runs.map_err(StateError::into_failure)?;
         let unended = runs.iter().filter(|run| run.again.is_some());
         ground.notes.extend(unended.map(reextract::mixed));
         for record in runs.into_iter().filter(|run| run.status.is_open()) {

@@ -7,7 +7,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::history::RunRecord;
 use crate::disk::{Access, Disk, DiskError, DiskFile};
 
 /// What `zstd` takes for usual.
@@ -141,16 +140,16 @@ fn draft(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Removes the answers of runs of a pipeline that the history does not know any more.
+/// Removes the answers of runs of a pipeline that nobody knows any more.
 pub fn prune(
     disk: &Disk,
     root: &Path,
     pipeline: &str,
-    known: &[RunRecord],
+    is_known: &dyn Fn(&str) -> bool,
 ) -> Result<(), DiskError> {
     let place = place(root).join(pipeline);
     for run in disk.list(&place)? {
-        if known.iter().all(|record| record.id != run) {
+        if !is_known(&run) {
             disk.remove_folder(&place.join(run))?;
         }
     }

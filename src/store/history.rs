@@ -1,5 +1,7 @@
 //! Runs in the state: one row for each, from its start to its end.
 
+use std::ops::ControlFlow;
+
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{OptionalExtension, Row, named_params, params};
 use serde_json::Value;
@@ -206,6 +208,10 @@ impl RunRecord {
     }
 }
 
+/// What may go on or is being published again, in the words of the index `runs_unended`: only then it
+/// is used.
+pub(super) const UNENDED: &str = "status IN ('running', 'resumable') OR again IS NOT NULL";
+
 fn object() -> Value {
     Value::Object(serde_json::Map::new())
 }
@@ -273,12 +279,47 @@ impl State {
         Ok(found.into_iter().next())
     }
 
+    /// Whether a run is known, or it cannot be said: then nothing of it is removed.
+    pub fn may_know(&self, id: &str) -> bool {
+        !matches!(self.run(id), Ok(None))
+    }
+
     /// Runs of a pipeline, the latest first; of all without a name.
     pub fn runs(&self, pipeline: Option<&str>) -> Result<Vec<RunRecord>, StateError> {
-        match pipeline {
+        let mut found = match pipeline {
             Some(pipeline) => self.runs_where("pipeline = ?1", pipeline),
             None => self.runs_where("?1 = ''", ""),
-        }
+        }?;
+        latest_first(&mut found);
+        Ok(found)
+    }
+
+    /// Runs of a pipeline that may go on, or are being published again; the latest first.
+    pub fn unended(&self, pipeline: &str) -> Result<Vec<RunRecord>, StateError> {
+        let mut found = self.runs_where(&format!("pipeline = ?1 AND ({UNENDED})"), pipeline)?;
+        latest_first(&mut found);
+        Ok(found)
+    }
+
+    /// Shows runs of a pipeline, from the latest back, to one who says when that is enough. Of runs
+    /// that began within one second either may come first.
+    pub fn look_back(
+        &self,
+        pipeline: &str,
+        mut look: impl FnMut(RunRecord) -> ControlFlow<()>,
+    ) -> Result<(), StateError> {
+        let mut read = || -> rusqlite::Result<()> {
+            let text = "SELECT * FROM runs WHERE pipeline = ?1 ORDER BY started DESC, id DESC";
+            let mut found = self.connection.prepare(text)?;
+            let mut rows = found.query([pipeline])?;
+            while let Some(row) = rows.next()? {
+                if look(RunRecord::read(row)?).is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        read().map_err(|e| self.failed(e))
     }
 
     /// Forgets runs of a pipeline that ended long ago, and says how many. Those that may go on
@@ -290,14 +331,26 @@ impl State {
         retention: Retention,
     ) -> Result<usize, StateError> {
         let oldest = now.checked_sub(retention.age).unwrap_or(Timestamp::MIN);
+        // What ended before that began before that. By the index, so that those that stay cost nothing;
+        // a second later, since a text of whole seconds sorts after its fractions.
+        let begun = oldest.checked_add(SignedDuration::from_secs(1));
+        let begun = begun.unwrap_or(Timestamp::MAX);
         self.change("forget runs in", |change| {
-            // Times as numbers: a text of whole seconds sorts after one with a fraction of the same second.
-            let gone = "SELECT id FROM runs WHERE pipeline = ?1
+            // As times and not as text. Text is wrong only within a second, so the latest are among some
+            // more that are the latest as text, which the index knows.
+            let gone = "SELECT id FROM runs WHERE pipeline = ?1 AND started < ?4
                      AND julianday(COALESCE(ended, started)) < julianday(?2)
                      AND status NOT IN ('running', 'resumable')
-                     AND id NOT IN (SELECT id FROM runs WHERE pipeline = ?1
+                     AND id NOT IN (
+                         SELECT id FROM (SELECT id, started FROM runs WHERE pipeline = ?1
+                             ORDER BY started DESC LIMIT ?3 + 100)
                          ORDER BY julianday(started) DESC, id DESC LIMIT ?3)";
-            let of = params![pipeline, oldest.to_string(), retention.least];
+            let of = params![
+                pipeline,
+                oldest.to_string(),
+                retention.least,
+                begun.to_string()
+            ];
             change.execute(
                 &format!(
                     "DELETE FROM published WHERE run IN ({gone}) AND EXISTS (
@@ -330,9 +383,11 @@ impl State {
                 .query_map([value], RunRecord::read)?
                 .collect()
         };
-        let mut runs = read().map_err(|e| self.failed(e))?;
-        // As times and not as text, in which a whole second comes after its fractions.
-        runs.sort_by(|a, b| (b.started, &b.id).cmp(&(a.started, &a.id)));
-        Ok(runs)
+        read().map_err(|e| self.failed(e))
     }
+}
+
+/// As times and not as text, in which a whole second comes after its fractions.
+fn latest_first(runs: &mut [RunRecord]) {
+    runs.sort_by(|a, b| (b.started, &b.id).cmp(&(a.started, &a.id)));
 }

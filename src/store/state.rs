@@ -22,7 +22,7 @@ use crate::failure::{Exit, Failure};
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Each step of the schema, from one version to the next; never changed, only added to.
-const STEPS: [&str; 6] = [
+const STEPS: [&str; 7] = [
     "
     CREATE TABLE runs (
         id TEXT PRIMARY KEY,
@@ -132,6 +132,11 @@ const STEPS: [&str; 6] = [
     // Of what is published again, some outputs may be new and others old.
     "
     ALTER TABLE runs ADD COLUMN again TEXT;
+",
+    // A run asks for those that are not over, and not for all that ever were.
+    "
+    CREATE INDEX runs_unended ON runs (pipeline)
+        WHERE status IN ('running', 'resumable') OR again IS NOT NULL;
 ",
 ];
 
@@ -348,6 +353,7 @@ fn version(connection: &Connection) -> rusqlite::Result<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::ControlFlow;
     use std::os::unix::fs::PermissionsExt;
 
     use jiff::Timestamp;
@@ -356,7 +362,7 @@ mod tests {
     use super::*;
     use crate::sim::{SimDisk, Trouble};
     use crate::store::cursors::{Base, Cursor, Publish};
-    use crate::store::history::{Counts, Retention, RunRecord, Status};
+    use crate::store::history::{Counts, Retention, RunRecord, Status, UNENDED};
     use crate::store::row::PublishIntent;
 
     fn cursor(stream: &str, partition: &str, value: &str) -> Cursor {
@@ -540,6 +546,53 @@ mod tests {
         long.ended = Some(now);
         state.save_run(&long).unwrap();
         assert_eq!(state.forget_runs("pipe", now, retention).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_run_reads_no_more_of_the_past_than_it_needs() {
+        let disk = SimDisk::new(Path::new("/p"));
+        let mut state = State::open(&disk.door(), Path::new("/p")).unwrap();
+        for n in 0..10 {
+            let at = Timestamp::from_second(n * 60).unwrap();
+            let mut run = RunRecord::begun(&format!("r{n}"), "pipe", 1, at);
+            run.status = match n {
+                2 => Status::Resumable,
+                _ => Status::Complete,
+            };
+            state.save_run(&run).unwrap();
+        }
+        state.publish_again("r4", Timestamp::UNIX_EPOCH).unwrap();
+        // Whoever reads this row fails.
+        let damage = "UPDATE runs SET options = 'no JSON' WHERE id = 'r0'";
+        state.connection.execute(damage, []).unwrap();
+        assert!(state.runs(Some("pipe")).is_err());
+        let unended = state.unended("pipe").unwrap();
+        let unended: Vec<&str> = unended.iter().map(|run| run.id.as_str()).collect();
+        assert_eq!(unended, ["r4", "r2"]);
+        let mut seen = Vec::new();
+        let look = |run: RunRecord| {
+            seen.push(run.id);
+            match seen.len() {
+                3 => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        };
+        state.look_back("pipe", look).unwrap();
+        assert_eq!(seen, ["r9", "r8", "r7"]);
+        assert!(state.may_know("r9") && state.may_know("r0") && !state.may_know("r10"));
+        // Nor does it pass over all rows for the few that it wants.
+        let plan = |text: &str| -> String {
+            let text = format!("EXPLAIN QUERY PLAN {text}");
+            let mut told = state.connection.prepare(&text).unwrap();
+            let lines = told.query_map([], |row| row.get::<_, String>("detail"));
+            lines.unwrap().map(|line| line.unwrap() + "; ").collect()
+        };
+        let unended = format!("SELECT * FROM runs WHERE pipeline = 'pipe' AND ({UNENDED})");
+        assert!(
+            plan(&unended).contains("INDEX runs_unended"),
+            "{}",
+            plan(&unended)
+        );
     }
 
     #[test]

@@ -32,6 +32,29 @@ pub(crate) fn paged(request: &str, pages: usize) -> Reply {
     Reply::json(format!(r#"{{"data":[{{"id":{page}}}]}}"#))
 }
 
+#[test]
+fn a_run_does_not_read_what_became_of_all_before_it() {
+    let server = Server::start(|request| paged(request, 2));
+    let checks = ", keep: raw, expect: { schema: same }";
+    let project = Project::new(&pipeline(&server, checks)).knows(&server);
+    let run = || {
+        let said = project.run(&["run", "items"]);
+        assert_eq!(said.code, Some(0), "{}", said.shown);
+    };
+    // One more than is compared with.
+    (0..8).for_each(|_| run());
+    let state = project.path().join(".gleaner/state.db");
+    let state = rusqlite::Connection::open(state).expect("a state");
+    let oldest = "(SELECT id FROM runs ORDER BY started LIMIT 1)";
+    let damage = format!("UPDATE runs SET streams = 'no JSON' WHERE id = {oldest}");
+    assert_eq!(state.execute(&damage, []).expect("a change"), 1);
+    drop(state);
+    assert_eq!(project.run(&["history"]).code, Some(1), "it is damaged");
+    run();
+    let kept = std::fs::read_dir(project.path().join(".gleaner/raw/items")).expect("answers");
+    assert_eq!(kept.count(), 9, "and nothing of it is taken for forgotten");
+}
+
 /// All runs, the latest first.
 pub(crate) fn past(project: &Project) -> Vec<Value> {
     let said = project.run(&["history", "--json"]);

@@ -10,7 +10,6 @@ use std::path::Path;
 use jiff::SignedDuration;
 
 use self::contract::Undeclared;
-use super::{COMPARED, Earlier};
 use crate::failure::Failure;
 use crate::harvest::ground::standing::SharedState;
 use crate::harvest::partitions::Partition;
@@ -91,8 +90,8 @@ impl Stream {
             return Ok(None);
         };
         if found.records > 0 {
-            let earlier = self.earlier(state)?;
-            self.judge_schema(rule, &found.kinds, &known(&earlier));
+            let known = self.noted(state, "schema", |known: &Schema| !known.is_empty())?;
+            self.judge_schema(rule, &found.kinds, &known);
         }
         let kinds = found.kinds.into_iter();
         let named =
@@ -214,15 +213,6 @@ impl Stream {
             &format!("its columns are others than before: {told}"),
         );
     }
-}
-
-/// The schemas of earlier runs, the latest first.
-fn known(earlier: &[Earlier]) -> Vec<Schema> {
-    let schemas = earlier.iter().filter_map(|run| {
-        let schema: Schema = serde_json::from_value(run.told["schema"].clone()).ok()?;
-        (!schema.is_empty()).then_some(schema)
-    });
-    schemas.take(COMPARED).collect()
 }
 
 /// What differs. A column is gone if all earlier runs had it: one that only some records have may be

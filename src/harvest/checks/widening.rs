@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 
-use super::COMPARED;
 use crate::failure::Failure;
 use crate::harvest::ground::standing::SharedState;
 use crate::harvest::publish::Output;
@@ -29,11 +28,7 @@ pub(in crate::harvest) fn types<'o>(
     let (Some(schema), true) = (schemas.next(), run.options.limit_records.is_none()) else {
         return Ok(None);
     };
-    let earlier = stream.earlier(state)?;
-    let known: Vec<Types> = (earlier.iter())
-        .filter_map(|run| serde_json::from_value(run.told["types"].clone()).ok())
-        .take(COMPARED)
-        .collect();
+    let known: Vec<Types> = stream.noted(state, "types", |_| true)?;
     let was = |name: &str| {
         let kinds = known.iter().filter_map(|types| types.get(name).copied());
         kinds.reduce(|one, other| join(one, other, Mixing::Exact))

@@ -70,10 +70,10 @@ impl Options {
 /// The run with this id, if what it keeps can be published again. Hold the pipeline's lock.
 pub(in crate::harvest) fn find(
     state: &State,
-    runs: &[RunRecord],
+    pipeline: &str,
     id: &str,
 ) -> Result<RunRecord, Box<Failure>> {
-    let run = release::wanted(runs, id)?;
+    let run = release::wanted(state, pipeline, id)?;
     if run.status != Status::Complete {
         return Err(Box::new(
             Failure::usage(format!(
@@ -83,8 +83,8 @@ pub(in crate::harvest) fn find(
             .hint("`gleaner run NAME` goes on with a run; `gleaner runs publish ID` publishes one that is held"),
         ));
     }
-    release::is_newest(state, run)?;
-    Ok(run.clone())
+    release::is_newest(state, &run)?;
+    Ok(run)
 }
 
 /// Writes down where the cursors stand as a run begins that will keep its parts.
@@ -155,7 +155,7 @@ pub(in crate::harvest) fn begin(
 
 /// The run of a pipeline that was not published again to its end, if there is one.
 pub fn unended(state: &State, pipeline: &str) -> Result<Option<RunRecord>, Box<Failure>> {
-    let runs = state.runs(Some(pipeline));
+    let runs = state.unended(pipeline);
     let mut runs = runs.map_err(StateError::into_failure)?.into_iter();
     Ok(runs.find(|run| run.again.is_some()))
 }

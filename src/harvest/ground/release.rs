@@ -37,10 +37,10 @@ impl Options {
 /// The run with this id, if it can be published from what it keeps. Hold the pipeline's lock.
 pub(in crate::harvest) fn find(
     state: &State,
-    runs: &[RunRecord],
+    pipeline: &str,
     id: &str,
 ) -> Result<RunRecord, Box<Failure>> {
-    let run = wanted(runs, id)?;
+    let run = wanted(state, pipeline, id)?;
     if !(run.status == Status::Held || run.status.is_open()) {
         return Err(Box::new(
             Failure::usage(format!(
@@ -50,16 +50,18 @@ pub(in crate::harvest) fn find(
             .hint("`gleaner history show RUN` tells what became of it"),
         ));
     }
-    is_newest(state, run)?;
-    Ok(run.clone())
+    is_newest(state, &run)?;
+    Ok(run)
 }
 
-/// The run with this id.
-pub(in crate::harvest) fn wanted<'r>(
-    runs: &'r [RunRecord],
+/// The run of a pipeline with this id.
+pub(in crate::harvest) fn wanted(
+    state: &State,
+    pipeline: &str,
     id: &str,
-) -> Result<&'r RunRecord, Box<Failure>> {
-    let found = runs.iter().find(|run| run.id == id);
+) -> Result<RunRecord, Box<Failure>> {
+    let found = state.run(id).map_err(StateError::into_failure)?;
+    let found = found.filter(|run| run.pipeline == pipeline);
     found.ok_or_else(|| Box::new(Failure::usage(format!("there is no run `{id}`"))))
 }
 

@@ -319,10 +319,9 @@ fn forget_long_ago(run: &Run, state: Option<&SharedState>, now: Timestamp) {
     if let Some(mut state) = lock(state) {
         let retention = run.options.retention.unwrap_or_default();
         let _ = state.forget_runs(&run.plan.name, now, retention);
-        if let Ok(known) = state.runs(Some(&run.plan.name)) {
-            let world = &run.world;
-            let _ = came::prune(&world.disk, &world.root, &run.plan.name, &known);
-        }
+        let world = &run.world;
+        let is_known = |id: &str| state.may_know(id);
+        let _ = came::prune(&world.disk, &world.root, &run.plan.name, &is_known);
     }
 }
 
@@ -335,12 +334,18 @@ fn forget_older(
     is_over: &dyn Fn(&RunRecord) -> bool,
 ) {
     // What fails here is tried again when the next run is complete.
-    let Ok(runs) = state.runs(Some(&record.pipeline)) else {
+    let (disk, root) = (&run.world.disk, &run.world.root);
+    let Ok(mut runs) = state.unended(&record.pipeline) else {
         return;
     };
+    let with_folders = sweep::run_folders(disk, root).unwrap_or_default();
+    let with_folders = with_folders.iter().filter_map(|id| state.run(id).ok()?);
+    runs.extend(with_folders.filter(|old| old.pipeline == record.pipeline));
+    runs.sort_by(|a, b| a.id.cmp(&b.id));
+    runs.dedup_by(|a, b| a.id == b.id);
     let others = runs.into_iter().filter(|old| old.id != record.id);
     for mut old in others.filter(is_over) {
-        let gone = sweep::discard(&run.world.disk, &run.world.root, &old.id);
+        let gone = sweep::discard(disk, root, &old.id);
         let is_unended = old.again.take().is_some();
         if gone.is_ok() && (old.status.is_open() || is_unended) {
             if old.status.is_open() {
