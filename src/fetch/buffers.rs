@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::BytesMut;
 
 /// Most bytes that are kept for bodies to come.
-const MOST: usize = 16 << 20;
+const MOST: usize = 8 << 20;
 
 /// So many of those that were in use are looked at again each time.
 const LOOKED_AT: usize = 4;

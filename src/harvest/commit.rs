@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use self::order::Order;
@@ -36,8 +36,11 @@ pub(super) const GROUP_TIME: Duration = Duration::from_millis(200);
 /// Most bytes held back to be written in order: as much as the budget, which does not know what
 /// `transform` has made of a page.
 const HELD_BYTES: usize = 32 * 1024 * 1024;
-/// Pages that may wait for the writer; their bytes are bounded by the budget.
+/// Pages that may wait for the writer.
 const QUEUE: usize = 64;
+/// Bytes that may: as much as it takes at once. More would only wait in memory that is no longer near
+/// the processor, and let the network get ahead of a writer that has as much to do.
+const QUEUED_BYTES: usize = GROUP_BYTES;
 
 /// A page on its way.
 #[derive(Debug)]
@@ -100,8 +103,13 @@ impl Staged {
 /// Where a stream's pages go; clones feed the same writer.
 #[derive(Debug, Clone)]
 pub(super) struct Committer {
-    queue: mpsc::Sender<Staged>,
+    queue: mpsc::Sender<Queued>,
+    /// [`QUEUED_BYTES`].
+    room: Arc<Semaphore>,
 }
+
+/// A page that waits for the writer, in the room that its bytes take.
+type Queued = (Staged, Option<OwnedSemaphorePermit>);
 
 /// The writer is gone; its task says why.
 #[derive(Debug)]
@@ -142,12 +150,18 @@ impl Committer {
             uncommitted: None,
             syncing: None,
         };
-        (Self { queue }, tokio::spawn(writer.run(pages)))
+        let room = Arc::new(Semaphore::new(QUEUED_BYTES));
+        (Self { queue, room }, tokio::spawn(writer.run(pages)))
     }
 
     /// Hands a page on; waits while the writer is behind.
     pub(super) async fn commit(&self, page: Staged) -> Result<(), WriterGone> {
-        self.queue.send(page).await.map_err(|_| WriterGone)
+        // One that is larger than the room has all of it, and one of no bytes overtakes none.
+        let bytes = page.bytes().clamp(1, QUEUED_BYTES);
+        let room = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(room).await.ok();
+        let queued = self.queue.send((page, room)).await;
+        queued.map_err(|_| WriterGone)
     }
 }
 
@@ -186,7 +200,7 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(mut self, mut pages: mpsc::Receiver<Staged>) -> Result<StreamStore, StoreError> {
+    async fn run(mut self, mut pages: mpsc::Receiver<Queued>) -> Result<StreamStore, StoreError> {
         let mut order = Order::default();
         let mut open = true;
         while open {
@@ -258,7 +272,7 @@ impl Writer {
     /// What comes next; nothing new before `until` is [`Came::Late`].
     async fn next(
         &mut self,
-        pages: &mut mpsc::Receiver<Staged>,
+        pages: &mut mpsc::Receiver<Queued>,
         until: Option<Instant>,
     ) -> Result<Came, StoreError> {
         let clock = self.clock;
@@ -277,7 +291,9 @@ impl Writer {
         let done = tokio::select! {
             biased;
             done = synced => done,
-            page = pages.recv() => return Ok(page.map_or(Came::Closed, Came::Page)),
+            page = pages.recv() => {
+                return Ok(page.map_or(Came::Closed, |(page, _room)| Came::Page(page)));
+            }
             () = late => return Ok(Came::Late),
         };
         self.syncing = None;
@@ -554,6 +570,30 @@ mod tests {
         let (order, held) = through(&[(0, 0), (0, 3), (0, 2)]).await;
         assert_eq!(order, [(0, 0), (0, 2), (0, 3)]);
         assert_eq!(held, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_waits_for_the_writer_than_it_takes_at_once() {
+        let (queue, mut taken) = mpsc::channel(QUEUE);
+        let room = Arc::new(Semaphore::new(QUEUED_BYTES));
+        let committer = Committer { queue, room };
+        let clock = Clock::system();
+        let soon = |bytes: usize| {
+            let committer = committer.clone();
+            async move {
+                let page = page((0, 0), vec![b'x'; bytes]).await;
+                let until = clock.now() + GROUP_TIME;
+                let committed = clock.timeout_at(until, committer.commit(page)).await;
+                committed.map(|sent| sent.expect("a writer")).is_ok()
+            }
+        };
+        assert!(soon(QUEUED_BYTES / 2).await && soon(QUEUED_BYTES / 2).await);
+        assert!(!soon(1).await && !soon(0).await);
+        drop(taken.recv().await);
+        assert!(soon(1).await && !soon(QUEUED_BYTES).await);
+        drop((taken.recv().await, taken.recv().await));
+        // What is larger than all the room waits for no more than that.
+        assert!(soon(QUEUED_BYTES * 3).await && !soon(1).await);
     }
 
     /// The writer of a run in this folder.
