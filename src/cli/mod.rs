@@ -191,7 +191,7 @@ pub(in crate::cli) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     // Said here, because tokio would panic over an odd value in its environment variable.
     let cores = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
     // The other half is for what takes time and for the disk, which have threads of their own. Threads that
-    // take work off each other for lack of it cost a tenth of a run's CPU (`benches/README.md`).
+    // take work off each other for lack of it cost a tenth of a run's CPU (docs/design.md, Threads).
     let workers = cores.div_ceil(2).min(MOST_WORKERS);
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)

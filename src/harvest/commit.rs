@@ -38,9 +38,12 @@ pub(super) const GROUP_TIME: Duration = Duration::from_millis(200);
 const HELD_BYTES: usize = 32 * 1024 * 1024;
 /// Pages that may wait for the writer.
 const QUEUE: usize = 64;
-/// Bytes that may: as much as it takes at once. More would only wait in memory that is no longer near
-/// the processor, and let the network get ahead of a writer that has as much to do.
+/// Bytes that may, while the writer has no more to wait for than the processor: as much as it takes at
+/// once. More would only wait in memory that is no longer near.
 const QUEUED_BYTES: usize = GROUP_BYTES;
+/// A writer that takes longer than this to make room is held up by the disk. The network is not, before
+/// all places or the byte budget are used up.
+const SOON: Duration = Duration::from_millis(50);
 
 /// A page on its way.
 #[derive(Debug)]
@@ -106,9 +109,10 @@ pub(super) struct Committer {
     queue: mpsc::Sender<Queued>,
     /// [`QUEUED_BYTES`].
     room: Arc<Semaphore>,
+    clock: Clock,
 }
 
-/// A page that waits for the writer, in the room that its bytes take.
+/// A page that waits for the writer, in the room that its bytes take if it got that.
 type Queued = (Staged, Option<OwnedSemaphorePermit>);
 
 /// The writer is gone; its task says why.
@@ -151,15 +155,18 @@ impl Committer {
             syncing: None,
         };
         let room = Arc::new(Semaphore::new(QUEUED_BYTES));
-        (Self { queue, room }, tokio::spawn(writer.run(pages)))
+        let writer = tokio::spawn(writer.run(pages));
+        (Self { queue, room, clock }, writer)
     }
 
-    /// Hands a page on; waits while the writer is behind.
+    /// Hands a page on; waits while the writer is behind: at first for room, then for a place.
     pub(super) async fn commit(&self, page: Staged) -> Result<(), WriterGone> {
         // One that is larger than the room has all of it, and one of no bytes overtakes none.
         let bytes = page.bytes().clamp(1, QUEUED_BYTES);
         let room = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room).acquire_many_owned(room).await.ok();
+        let room = Arc::clone(&self.room).acquire_many_owned(room);
+        let room = self.clock.timeout_at(self.clock.now() + SOON, room).await;
+        let room = room.ok().and_then(Result::ok);
         let queued = self.queue.send((page, room)).await;
         queued.map_err(|_| WriterGone)
     }
@@ -573,27 +580,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_more_waits_for_the_writer_than_it_takes_at_once() {
+    async fn what_waits_for_the_writer_waits_for_room_but_not_for_long() {
         let (queue, mut taken) = mpsc::channel(QUEUE);
         let room = Arc::new(Semaphore::new(QUEUED_BYTES));
-        let committer = Committer { queue, room };
         let clock = Clock::system();
-        let soon = |bytes: usize| {
-            let committer = committer.clone();
-            async move {
-                let page = page((0, 0), vec![b'x'; bytes]).await;
-                let until = clock.now() + GROUP_TIME;
-                let committed = clock.timeout_at(until, committer.commit(page)).await;
-                committed.map(|sent| sent.expect("a writer")).is_ok()
-            }
+        let committer = Committer { queue, room, clock };
+        let is_at_once = async |bytes: usize| {
+            let page = page((0, 0), vec![b'x'; bytes]).await;
+            let from = clock.now();
+            committer.commit(page).await.expect("a writer");
+            let waited = clock.now() - from;
+            assert!(waited == Duration::ZERO || waited >= SOON);
+            waited == Duration::ZERO
         };
-        assert!(soon(QUEUED_BYTES / 2).await && soon(QUEUED_BYTES / 2).await);
-        assert!(!soon(1).await && !soon(0).await);
+        for bytes in [QUEUED_BYTES / 2, QUEUED_BYTES / 2] {
+            assert!(is_at_once(bytes).await);
+        }
+        assert!(!is_at_once(1).await && !is_at_once(0).await, "it is late");
         drop(taken.recv().await);
-        assert!(soon(1).await && !soon(QUEUED_BYTES).await);
-        drop((taken.recv().await, taken.recv().await));
+        assert!(is_at_once(1).await && !is_at_once(QUEUED_BYTES).await);
+        while taken.try_recv().is_ok() {}
         // What is larger than all the room waits for no more than that.
-        assert!(soon(QUEUED_BYTES * 3).await && !soon(1).await);
+        assert!(is_at_once(QUEUED_BYTES * 3).await && !is_at_once(1).await);
     }
 
     /// The writer of a run in this folder.

@@ -8,7 +8,7 @@
 use wide::{u8x16, u8x32};
 
 /// The place after the value that begins at `at`; `None` if none does, or it nests too deep.
-/// `names` are those of the values before it in `bytes`.
+/// `names` are those of the values before it, in `bytes` or on pages before.
 #[inline]
 pub fn skip(bytes: &[u8], mut at: usize, names: &mut Names) -> Option<usize> {
     let mut depth = 0_u32;

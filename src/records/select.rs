@@ -194,7 +194,8 @@ impl Selector {
             names,
         };
         let at = walk.value(self.wanted.root(), valid::space(text.as_bytes(), 0))?;
-        if walk.names.members() <= MANY {
+        // Of names with a line break around them no later page would see that it has any.
+        if walk.names.members() <= MANY && !walk.names.broken() {
             *self.names() = Some(walk.names);
         }
         let whole = valid::space(text.as_bytes(), at) == text.len();
@@ -441,6 +442,78 @@ mod tests {
                     .map_err(|error| error.to_string())
             };
             assert_eq!(lines(&taught), lines(&new()), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_line_break_is_seen_on_each_page_that_has_it() {
+        let selector = Selector::new(&path("data"), false, &[]);
+        for body in [
+            "{\"data\":[{\n\"id\":1,\n\"a\":\"x\"},{\n\"id\":2,\n\"a\":\"y\"}]}",
+            "{\"data\":[{\"id\":1\n,\"a\":\"x\"},{\"id\":2\n,\"a\":\"y\"}]}",
+            "{\"data\":[{\"id\":\n1,\"a\":\r\n\"x\"},{\"id\":\n2,\"a\":\r\n\"y\"}]}",
+        ] {
+            let body = format!("{body}{}", " ".repeat(40));
+            for page in ["first", "second", "third"] {
+                let in_place = selector.select_in_place(body.as_str().into()).unwrap();
+                let read = selector.select(body.as_bytes()).unwrap();
+                let lines = "{\"id\":1,\"a\":\"x\"}\n{\"id\":2,\"a\":\"y\"}\n";
+                assert_eq!(read.lines, lines, "{page}: {body}");
+                assert_eq!(in_place.lines, lines, "{page}: {body}");
+            }
+        }
+    }
+
+    /// JSON with these words for no space: after what opens, before and after a colon, before and after
+    /// a comma, before what closes.
+    fn laid_out(value: &serde_json::Value, space: &[&str; 6]) -> String {
+        let [opens, name, colon, value_ends, comma, closes] = space;
+        let between = format!("{value_ends},{comma}");
+        let inside = |parts: Vec<String>| format!("{opens}{}{closes}", parts.join(&between));
+        match value {
+            serde_json::Value::Array(all) if !all.is_empty() => {
+                let all = all.iter().map(|one| laid_out(one, space)).collect();
+                format!("[{}]", inside(all))
+            }
+            serde_json::Value::Object(all) if !all.is_empty() => {
+                let member = |(key, one): (&String, &serde_json::Value)| {
+                    let key = serde_json::Value::from(key.as_str());
+                    format!("{key}{name}:{colon}{}", laid_out(one, space))
+                };
+                format!("{{{}}}", inside(all.iter().map(member).collect()))
+            }
+            other => other.to_string(),
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn a_page_reads_the_same_whatever_came_before_it(
+            pages in proptest::collection::vec((0..3_usize, 0..3_usize, 1..4_usize), 2..8),
+            spaces in proptest::collection::vec(proptest::array::uniform6(0..8_usize), 3),
+        ) {
+            let records = [
+                serde_json::json!({"id": 1, "a": "x", "b": {"c": [1, 2], "d": {}}}),
+                serde_json::json!({"id": "2", "b": {"c": [], "d": {"e": null}}, "z": [{"id": 3}]}),
+                serde_json::json!({"a": true}),
+            ];
+            // Most places have no space, and line breaks stand alone or among others.
+            let words = ["", "", "", "", " ", "\n", "\r\n", "\t"];
+            let taught = Selector::new(&path("data"), false, &[]);
+            for (record, space, times) in pages {
+                let space = spaces[space].map(|word| words[word]);
+                let one = laid_out(&records[record], &space);
+                let body = format!("{{\"data\":[{}]}}{}", vec![one; times].join(","), " ".repeat(40));
+                let fresh = Selector::new(&path("data"), false, &[]).select(body.as_bytes()).unwrap();
+                let lines = String::from_utf8(fresh.lines.to_vec()).unwrap();
+                proptest::prop_assert_eq!(lines.matches('\n').count(), times, "{}", body);
+                let in_place = taught.select_in_place(body.as_str().into()).unwrap();
+                proptest::prop_assert_eq!(&in_place, &fresh, "{}", body);
+                let read = taught.select(body.as_bytes()).unwrap();
+                proptest::prop_assert_eq!(&read, &fresh, "{}", body);
+            }
         }
     }
 

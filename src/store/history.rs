@@ -281,7 +281,11 @@ impl State {
 
     /// Whether a run is known, or it cannot be said: then nothing of it is removed.
     pub fn may_know(&self, id: &str) -> bool {
-        !matches!(self.run(id), Ok(None))
+        let known = || -> rusqlite::Result<bool> {
+            let mut asked = (self.connection).prepare_cached("SELECT 1 FROM runs WHERE id = ?1")?;
+            asked.exists([id])
+        };
+        known().unwrap_or(true)
     }
 
     /// Runs of a pipeline, the latest first; of all without a name.
