@@ -318,7 +318,12 @@ impl Harvest {
             summary.failure.get_or_insert(*failure);
         }
         if let Some(standing) = standing {
-            match standing.end(&run, &summary) {
+            // Others of this process go on meanwhile: folders may be large, and the state another's.
+            let of = Arc::clone(&run);
+            let end = move || (standing.end(&of, &summary), summary);
+            let ended;
+            (ended, summary) = commit::blocking(end).await;
+            match ended {
                 Ok(unfinished) => summary.unfinished = unfinished,
                 Err(failure) => {
                     let failure = run.secrets.scrub_failure(failure);
