@@ -260,14 +260,16 @@ streams:
 /// The lines `STREAM: N rows` that a notebook has printed.
 fn rows_told(notebook: &Json) -> Vec<String> {
     let cells = notebook["cells"].as_array().expect("cells").iter();
-    let outputs = cells
-        .filter_map(|cell| cell["outputs"].as_array())
-        .flatten();
-    let texts = outputs
-        .filter_map(|output| output["text"].as_array())
-        .flatten();
-    let lines = texts.filter_map(|text| Some(text.as_str()?.trim().to_owned()));
-    lines.filter(|line| line.ends_with(" rows")).collect()
+    let printed = cells.map(|cell| -> String {
+        // What one line is may come as two outputs: the kernel hands on what it has now and then.
+        let outputs = cell["outputs"].as_array().into_iter().flatten();
+        let texts = outputs.filter_map(|output| output["text"].as_array());
+        texts.flatten().filter_map(Json::as_str).collect()
+    });
+    let printed: Vec<String> = printed.collect();
+    let lines = printed.iter().flat_map(|text| text.lines().map(str::trim));
+    let rows = lines.filter(|line| line.ends_with(" rows"));
+    rows.map(str::to_owned).collect()
 }
 
 /// What the docs show is what the program makes: the example data, byte by byte, and the notebook,
