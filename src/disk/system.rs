@@ -174,6 +174,19 @@ impl FileHandle for SystemFile {
         Ok(())
     }
 
+    #[cfg(target_os = "linux")]
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate};
+
+        let end = self.end();
+        Ok(fallocate(
+            &self.file,
+            FallocateFlags::KEEP_SIZE,
+            *end,
+            bytes,
+        )?)
+    }
+
     fn read_at(&self, into: &mut [u8], at: u64) -> io::Result<usize> {
         loop {
             match self.file.read_at(into, at) {

@@ -7,6 +7,9 @@ use super::index::{Index, PageRow};
 use crate::crc;
 use crate::disk::{Disk, DiskError, DiskFile, Open, above};
 
+/// A part that has grown so large has room for as much again set aside each time: writing into that takes
+/// a third less CPU than into what ext4 has to find for each block.
+const AHEAD: u64 = 8 * 1024 * 1024;
 /// Bytes that a check reads at once.
 const CHECKED: usize = 1024 * 1024;
 
@@ -16,6 +19,10 @@ pub struct Part {
     file: DiskFile,
     stream: String,
     end: u64,
+    /// Up to where this process has set room aside; 0 where it has not.
+    reserved: u64,
+    /// Whether it can.
+    reserves: bool,
     /// Pages that begin before here were committed by an earlier process, and are not checked yet.
     unchecked: u64,
 }
@@ -27,6 +34,8 @@ impl Part {
             file: disk.create_private(path)?,
             stream: stream.to_owned(),
             end: 0,
+            reserved: 0,
+            reserves: true,
             unchecked: 0,
         })
     }
@@ -49,6 +58,8 @@ impl Part {
                 file,
                 stream: stream.to_owned(),
                 end,
+                reserved: 0,
+                reserves: false,
                 unchecked: end,
             });
         }
@@ -68,6 +79,10 @@ impl Part {
             file.set_len(end)?;
             file.sync_data()?;
             file
+        } else if len >= AHEAD {
+            // Room that a process which was killed had set aside.
+            file.set_len(end)?;
+            file
         } else {
             file
         };
@@ -75,6 +90,8 @@ impl Part {
             file,
             stream: stream.to_owned(),
             end,
+            reserved: 0,
+            reserves: true,
             unchecked: end,
         })
     }
@@ -82,9 +99,26 @@ impl Part {
     /// Appends whole pages, one after the other, and says where the first begins.
     pub fn append(&mut self, pages: &[&[u8]]) -> Result<u64, DiskError> {
         let start = self.end;
+        let bytes = pages.iter().map(|page| page.len() as u64).sum::<u64>();
+        if self.reserves && start + bytes > self.reserved.max(AHEAD) {
+            // Where there is no room the write itself will say so.
+            self.reserves = self.file.reserve(bytes + AHEAD).is_ok();
+            if self.reserves {
+                self.reserved = start + bytes + AHEAD;
+            }
+        }
         self.file.append_all(pages)?;
-        self.end += pages.iter().map(|page| page.len() as u64).sum::<u64>();
+        self.end += bytes;
         Ok(start)
+    }
+
+    /// Nothing will be appended: gives back the room that was set aside.
+    pub fn grown(&mut self) {
+        if self.reserved > self.end {
+            // What cannot be given back now goes with the file.
+            let _ = self.file.set_len(self.end);
+            self.reserved = 0;
+        }
     }
 
     /// Brings what was appended to the disk.
@@ -165,4 +199,59 @@ fn own(disk: &Disk, path: &Path, file: &DiskFile, end: u64) -> Result<DiskFile, 
     disk.rename(&draft, path)?;
     disk.sync_folder(above(path))?;
     disk.open(path, Open::Existing)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn room_that_was_set_aside_and_is_not_used_is_given_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("0.part");
+        let occupied = || std::fs::metadata(&path).unwrap().blocks() * 512;
+        let disk = Disk::system();
+        let mut part = Part::create(&disk, &path, "items").unwrap();
+        let page = vec![b'x'; 1024 * 1024];
+        for _ in 0..10 {
+            part.append(&[&page]).unwrap();
+        }
+        assert_eq!(part.file.len().unwrap(), 10 * page.len() as u64);
+        part.sync().unwrap();
+        if !part.reserves {
+            // This file system sets nothing aside.
+            return;
+        }
+        assert!(occupied() > part.end + AHEAD / 2, "{}", occupied());
+        // A process that is killed leaves it to the next, which knows of no page.
+        let index = Index::default();
+        drop(Part::open(&disk, &path, "items", &index, true).unwrap());
+        assert!(occupied() > part.end + AHEAD / 2, "it may be the output");
+        part.grown();
+        let slack = 64 * 1024;
+        assert!(occupied() <= part.end + slack, "{}", occupied());
+        let whole = std::fs::read(&path).unwrap();
+        assert!(whole.len() == 10 * page.len() && whole.iter().all(|byte| *byte == b'x'));
+        drop(part);
+        // The same where all of its pages count.
+        let file = disk.open(&path, Open::Existing).unwrap();
+        file.reserve(AHEAD).unwrap();
+        let row = PageRow {
+            partition: 0,
+            page: 0,
+            start: 0,
+            len: 10 * 1024 * 1024,
+            records: 1,
+            crc: 0,
+            row_len: 0,
+            row_at: 0,
+        };
+        let mut index = Index::default();
+        index.push(row);
+        assert!(occupied() > 10 * page.len() as u64 + AHEAD / 2);
+        let part = Part::open(&disk, &path, "items", &index, false).unwrap();
+        assert!(occupied() <= part.end + slack, "{}", occupied());
+    }
 }

@@ -276,6 +276,7 @@ impl StreamStore {
     /// may count no more.
     pub fn walked(&mut self, index: Index) {
         self.index = index;
+        self.part.grown();
     }
 
     /// Where to write what is sent, and what earlier processes sent of which nobody knows what came.
