@@ -8,11 +8,14 @@
 //! disk of [`crate::sim`]. SQLite does its own I/O: it is told where it may
 //! ([`Disk::database`]) and says when it writes ([`Disk::foreign`]).
 
+mod range;
 pub mod system;
+
+pub use self::range::Range;
 
 use std::fmt::Debug;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -446,15 +449,6 @@ impl DiskFile {
         copied.map_err(|e| self.failed("write", e))
     }
 
-    /// Bytes `start..end`, to be read in turn.
-    pub fn range(&self, start: u64, end: u64) -> Range<'_> {
-        Range {
-            file: self,
-            at: start,
-            end,
-        }
-    }
-
     /// Where it was opened.
     pub fn path(&self) -> &Path {
         &self.path
@@ -472,24 +466,6 @@ impl Write for DiskFile {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// A range of a file, read in turn.
-#[derive(Debug)]
-pub struct Range<'a> {
-    file: &'a DiskFile,
-    at: u64,
-    end: u64,
-}
-
-impl Read for Range<'_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let left = usize::try_from(self.end.saturating_sub(self.at)).unwrap_or(usize::MAX);
-        let most = left.min(into.len());
-        let got = self.file.file.read_at(&mut into[..most], self.at)?;
-        self.at += got as u64;
-        Ok(got)
     }
 }
 
